@@ -1,0 +1,11 @@
+/**
+ * One number for what both ends of a session understand, exchanged when it starts. A peer may differ by one
+ * during an upgrade; anything further apart is refused with a message that says which side to upgrade.
+ *
+ * 1  2026-11-21  first version: register, resolve, subscribe, names, generations
+ */
+export const CAPABILITY = 1;
+
+export function compatible(peerCapability: number): boolean {
+  return Number.isInteger(peerCapability) && Math.abs(peerCapability - CAPABILITY) <= 1;
+}

@@ -1,0 +1,157 @@
+/**
+ * The channel between the agent and the data plane: a Unix stream socket, each message a 32-bit big-endian
+ * length (of what follows, at most MAX_FRAME) and a JSON object in UTF-8.
+ *
+ * The agent sends requests with an `id`; the data plane answers each, in order, with one `reply` of that id and
+ * sends events at any time. One agent controls a data plane: the newest connection wins, an older one gets the
+ * event `superseded` and is closed. Losing the agent changes nothing in forwarding. The Rust side is
+ * `dataplane/src/channel.rs`; both sides are held together by the golden lines in `test/vectors/dataplane-channel.jsonl`.
+ */
+import type { IpAddress, IpPrefix } from '../address.ts';
+import type { InstanceId } from '../eid.ts';
+import type { Generation, Locator, TunnelKey } from '../mapping.ts';
+
+export const MAX_FRAME = 4 * 1024 * 1024;
+
+export type DataplaneCommand =
+  /** First message of every connection. Reply: HelloReply. */
+  | { readonly type: 'hello'; readonly capability: number; readonly software: string }
+  /** Idempotent. The same key keeps all sessions; another key drops them. Reply: ConfigureReply. */
+  | {
+      readonly type: 'configure';
+      /** X25519 private key, 32 octets in base64. */
+      readonly privateKey: string;
+      /** PSK of Noise_IKpsk2 for the whole overlay, 32 octets in base64. */
+      readonly presharedKey: string;
+      /** Larger for each new data plane process and never smaller than before: replay protection of initiations. */
+      readonly epoch: number;
+      readonly instance: InstanceId;
+      /** Put on the TUN as /128; always local. */
+      readonly agentAddress: IpAddress;
+      readonly listenPort: number;
+      /** MTU of the TUN. */
+      readonly mtu: number;
+      /** EID space: routed into the TUN. Packets for it without a mapping raise `miss`. */
+      readonly overlay: readonly IpPrefix[];
+    }
+  /** All state set from here to `sync-end` is the whole truth; what is not mentioned is removed at `sync-end`. */
+  | { readonly type: 'sync-begin' }
+  | { readonly type: 'sync-end' }
+  | { readonly type: 'peer-set'; readonly publicKey: TunnelKey; readonly locators: readonly Locator[] }
+  | { readonly type: 'peer-remove'; readonly publicKey: TunnelKey }
+  /** An older generation than the one known is ignored. Releases packets that wait for it. */
+  | {
+      readonly type: 'mapping-set';
+      readonly prefix: IpPrefix;
+      readonly generation: Generation;
+      readonly action: 'forward' | 'drop';
+      /** With `forward`. */
+      readonly publicKey?: TunnelKey;
+    }
+  | { readonly type: 'mapping-remove'; readonly prefix: IpPrefix }
+  /**
+   * An EID that this host owns. Without `interface` its address is put on the TUN; with it the workload is behind
+   * that interface (host route, proxy ARP/ND, forwarding), followed through its appearing and going.
+   * Packets that arrive while the interface is away are held (bounded) and delivered when it comes.
+   */
+  | {
+      readonly type: 'local-eid-set';
+      readonly prefix: IpPrefix;
+      readonly generation: Generation;
+      readonly interface: string | null;
+      /** Previous owner of a move in progress: what it forwards for this EID is taken without the source check. */
+      readonly redirectFrom: TunnelKey | null;
+    }
+  /** The EID is no longer here. With `redirectTo`, held and late packets go on to that peer for a drain time. */
+  | {
+      readonly type: 'local-eid-remove';
+      readonly prefix: IpPrefix;
+      readonly generation: Generation;
+      readonly redirectTo: TunnelKey | null;
+    }
+  /** Watch an interface by name without owning an EID behind it (target state of a move). */
+  | { readonly type: 'interface-watch'; readonly name: string }
+  | { readonly type: 'interface-unwatch'; readonly name: string }
+  /** One authenticated round trip to a peer. The answer is the event `probe-result` with the same token. */
+  | { readonly type: 'probe'; readonly publicKey: TunnelKey; readonly token: number }
+  /** Reply: StatsReply. */
+  | { readonly type: 'stats' }
+  /** Reply: PeersReply. */
+  | { readonly type: 'peers' };
+
+export interface HelloReply {
+  readonly capability: number;
+  readonly software: string;
+  /** Random hex, new for each process: tells a restarted data plane from a re-attached one. */
+  readonly process: string;
+  readonly configured: boolean;
+  readonly cipher: 'aes-256-gcm' | 'chacha20-poly1305';
+  /** Names of the kernel offloads in use: `vnet-hdr`, `tso`, `uso`, `udp-gso`, `udp-gro`. */
+  readonly offloads: readonly string[];
+}
+
+export interface ConfigureReply {
+  readonly publicKey: TunnelKey;
+  readonly interface: string;
+  readonly listenPort: number;
+}
+
+export interface StatsReply {
+  /** Monotonic counters by name, see docs/metrics.md. Drops are `drop.<reason>`. */
+  readonly counters: Readonly<Record<string, number>>;
+  /** Present values: `peers`, `sessions`, `mappings`, `local_eids`, `held_packets`, `held_bytes`, `rss_bytes`. */
+  readonly gauges: Readonly<Record<string, number>>;
+}
+
+export interface PeerStatus {
+  readonly publicKey: TunnelKey;
+  /** Where packets for this peer go now; null before anything is known. */
+  readonly endpoint: { readonly address: IpAddress; readonly port: number } | null;
+  readonly session: 'none' | 'handshake' | 'up';
+  readonly sessionAgeMs: number | null;
+  /** Since the last authentic packet from it; null if never. */
+  readonly lastReceivedMs: number | null;
+  readonly rttUs: number | null;
+  readonly pathMtu: number;
+  readonly txBytes: number;
+  readonly rxBytes: number;
+}
+
+export interface PeersReply {
+  readonly peers: readonly PeerStatus[];
+}
+
+export type DataplaneReply =
+  | { readonly type: 'reply'; readonly id: number; readonly ok: true; readonly result?: unknown }
+  | {
+      readonly type: 'reply';
+      readonly id: number;
+      readonly ok: false;
+      readonly code: string;
+      readonly message: string;
+    };
+
+export interface LocalAddress {
+  readonly address: IpAddress;
+  readonly interface: string;
+  /** The routing table has a default route of this family out of this interface. */
+  readonly defaultRoute: boolean;
+}
+
+export type DataplaneEvent =
+  /** Global unicast underlay addresses of this host: once after `configure`, then at every change. */
+  | { readonly type: 'locators'; readonly addresses: readonly LocalAddress[] }
+  /** State of a watched interface: at the watch, then at every change. */
+  | { readonly type: 'interface'; readonly name: string; readonly up: boolean }
+  /** Packets wait for a mapping of this EID. At most one per EID and second. */
+  | { readonly type: 'miss'; readonly eid: IpAddress; readonly reason: 'destination' | 'source' }
+  /** A peer sent from an EID that the table gives to another peer: the mapping may be old. One per EID and second. */
+  | { readonly type: 'conflict'; readonly eid: IpAddress; readonly publicKey: TunnelKey }
+  /** A valid initiation from an unknown key waits (bounded) for `peer-set`. */
+  | { readonly type: 'unknown-peer'; readonly publicKey: TunnelKey }
+  /** An authentic packet came from a new address, which is used from now on. */
+  | { readonly type: 'peer-moved'; readonly publicKey: TunnelKey; readonly address: IpAddress; readonly port: number }
+  /** After a change of this host's locators: time until this peer was heard through the new one. */
+  | { readonly type: 'handover'; readonly publicKey: TunnelKey; readonly micros: number }
+  | { readonly type: 'probe-result'; readonly token: number; readonly rttUs: number | null }
+  | { readonly type: 'superseded' };

@@ -1,0 +1,44 @@
+/**
+ * What is derived from an agent's tunnel public key: its xTR-ID and its agent address.
+ * The one place besides `lisp/authentication.ts` where proto uses node:crypto.
+ */
+import { createHash } from 'node:crypto';
+import { type IpAddress, type IpPrefix, ipFromBytes } from './address.ts';
+import { DecodeError } from './errors.ts';
+import type { TunnelKey, XtrId } from './mapping.ts';
+
+/** The unique-local /64 of all agent addresses: `fd` followed by "Stayput" in ASCII. */
+export const AGENT_PREFIX = 'fd53:7461:7970:7574::/64' as IpPrefix;
+
+/** @throws DecodeError unless `text` is base64 of 32 octets */
+export function parseTunnelKey(text: string): TunnelKey {
+  const bytes = Buffer.from(text, 'base64');
+  if (bytes.length !== 32 || bytes.toString('base64') !== text) {
+    throw new DecodeError('tunnel key', 0, 'a tunnel key is 32 octets in base64');
+  }
+  return text as TunnelKey;
+}
+
+/** @throws DecodeError unless `text` is 32 hex digits */
+export function parseXtrId(text: string): XtrId {
+  if (!/^[0-9a-f]{32}$/.test(text)) throw new DecodeError('xTR-ID', 0, 'an xTR-ID is 32 lower-case hex digits');
+  return text as XtrId;
+}
+
+/** First 128 bits of SHA-256 over a label and the key. */
+export function xtrIdOf(key: TunnelKey): XtrId {
+  return digest('stayput xtr-id', key).subarray(0, 16).toString('hex') as XtrId;
+}
+
+/** AGENT_PREFIX with the first 64 bits of SHA-256 over another label and the key. */
+export function agentAddressOf(key: TunnelKey): IpAddress {
+  const bytes = Buffer.concat([
+    Buffer.from('fd53746179707574', 'hex'),
+    digest('stayput agent address', key).subarray(0, 8),
+  ]);
+  return ipFromBytes(bytes);
+}
+
+function digest(label: string, key: TunnelKey): Buffer {
+  return createHash('sha256').update(label).update(Buffer.from(key, 'base64')).digest();
+}

@@ -1,0 +1,72 @@
+/** Configuration files: JSON against a strict zod schema. Wrong ones end in one line that names the key. */
+import { readFileSync } from 'node:fs';
+import type { z } from 'zod';
+import { UsageError } from '../proto/errors.ts';
+import { firstIssue } from './json-file.ts';
+
+/**
+ * Reads `path` and applies the schema's defaults. A missing file is an error only if `required`; otherwise the
+ * defaults are used. Keys in `overrides` (from flags) win over the file; undefined ones are left out.
+ *
+ * @throws UsageError
+ */
+export function loadConfig<T extends z.ZodObject>(
+  schema: T,
+  path: string,
+  options: { readonly required: boolean; readonly overrides?: Readonly<Record<string, unknown>> },
+): z.output<T> {
+  const fromFile = readConfigText(path, options.required);
+  const overrides = Object.entries(options.overrides ?? {}).filter(([, value]) => value !== undefined);
+  const { $schema: _ignored, ...values } = { ...fromFile, ...Object.fromEntries(overrides) } as Record<string, unknown>;
+  const parsed = schema.safeParse(values);
+  if (parsed.success) return parsed.data;
+  const unknown = parsed.error.issues.find((issue) => issue.code === 'unrecognized_keys');
+  const key = unknown?.code === 'unrecognized_keys' ? unknown.keys[0] : undefined;
+  if (key !== undefined) {
+    const near = nearest(key, Object.keys(schema.shape));
+    throw new UsageError(`${path}: unknown key "${key}"${near === undefined ? '' : `; did you mean "${near}"?`}`);
+  }
+  throw new UsageError(`${path}: ${firstIssue(parsed.error)}`);
+}
+
+/** The candidate that differs from `word` by the fewest edits, if by at most a third of its length. */
+export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  const ranked = candidates
+    .map((candidate) => ({ candidate, distance: editDistance(word.toLowerCase(), candidate.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance);
+  const best = ranked[0];
+  return best !== undefined && best.distance <= Math.max(2, Math.ceil(word.length / 3)) ? best.candidate : undefined;
+}
+
+function readConfigText(path: string, required: boolean): Record<string, unknown> {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    if (!required && (cause as NodeJS.ErrnoException).code === 'ENOENT') return {};
+    throw new UsageError(`${path}: cannot be read (${(cause as Error).message})`, { cause });
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new UsageError(`${path}: not valid JSON (${(cause as Error).message})`, { cause });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new UsageError(`${path}: the configuration must be one JSON object`);
+  }
+  return value as Record<string, unknown>;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(substitution, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
