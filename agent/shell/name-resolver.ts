@@ -1,0 +1,22 @@
+/** What the DNS server asks the agent: names and addresses of the overlay, from the map-cache or by one resolution. */
+import type { IpAddress, IpPrefix } from '../../proto/address.ts';
+
+export type NameAnswer =
+  | { readonly kind: 'found'; readonly addresses: readonly IpAddress[]; readonly stale: boolean }
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'unavailable' };
+
+export type PointerAnswer =
+  | { readonly kind: 'found'; readonly names: readonly string[]; readonly stale: boolean }
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'unavailable' };
+
+export interface NameResolver {
+  /** E.g. `stayput.internal`. */
+  readonly zone: string;
+  /** The reverse zones that we are authoritative for. */
+  readonly overlay: readonly IpPrefix[];
+  /** From the map-cache at once, else one resolution with subscription (bounded time). `name` is relative to the zone. */
+  resolveName(name: string): Promise<NameAnswer>;
+  resolvePointer(address: IpAddress): Promise<PointerAnswer>;
+}
