@@ -1,0 +1,24 @@
+/**
+ * `npm run check`, after Biome and tsc: the crate's format, lints and tests, then the unit tests, of which the
+ * architecture rules are a part. Every step is one line; what a failed step printed follows it.
+ */
+import { runCargo } from '../runtime/dataplane-build.ts';
+import { missingForBuild } from '../runtime/preflight.ts';
+import { removeStaleOutputs } from './remove-stale.ts';
+import { demand, runScript } from './steps.ts';
+import { runTests, testFiles } from './test-runner.ts';
+
+await runScript(async () => {
+  removeStaleOutputs();
+  demand(missingForBuild());
+  await step('cargo fmt --check', ['fmt', '--check']);
+  await step('cargo clippy', ['clippy', '--locked', '--all-targets', '--', '-D', 'warnings']);
+  await step('cargo test', ['test', '--locked', '--quiet']);
+  await runTests([{ suite: 'unit', files: testFiles('unit', []) }]);
+});
+
+async function step(name: string, args: readonly string[]): Promise<void> {
+  const started = performance.now();
+  await runCargo(args, (line) => /^\s*(Compiling|Checking|Downloading) /.test(line) && console.error(line));
+  console.error(`${name}: ok (${((performance.now() - started) / 1000).toFixed(1)} s)`);
+}
