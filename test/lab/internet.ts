@@ -1,0 +1,142 @@
+/**
+ * The underlay of all stories: a core router `internet`, and clouds around it, each a router and a switch with a
+ * prefix of its own per family. A host in a cloud has one cable to its switch and its default route to its router.
+ */
+import { type Host, Lab, type Plug, type Switch } from './lab.ts';
+
+export interface Cloud {
+  readonly name: string;
+  readonly router: Host;
+  readonly switch: Switch;
+  /** First three octets. */
+  readonly prefix4: string;
+  /** First 64 bits. */
+  readonly prefix6: string;
+}
+
+export interface Attachment {
+  readonly host: Host;
+  readonly plug: Plug;
+  cloud: Cloud;
+  address4: string;
+  address6: string;
+}
+
+export interface InternetOptions {
+  readonly clouds: readonly string[];
+  /** Give the underlay IPv4, IPv6 or both. */
+  readonly families?: readonly (4 | 6)[];
+  /** MTU of the cables between clouds and core. */
+  readonly mtu?: number;
+}
+
+export class Internet {
+  readonly lab: Lab;
+  readonly core: Host;
+  private readonly clouds = new Map<string, Cloud>();
+  private readonly families: readonly (4 | 6)[];
+  private hostCount = 9;
+
+  private constructor(lab: Lab, core: Host, families: readonly (4 | 6)[]) {
+    this.lab = lab;
+    this.core = core;
+    this.families = families;
+  }
+
+  static async build(lab: Lab, options: InternetOptions): Promise<Internet> {
+    const internet = new Internet(lab, await lab.host('internet', { router: true }), options.families ?? [4, 6]);
+    for (const [i, name] of options.clouds.entries()) await internet.addCloud(name, i + 1, options.mtu ?? 1500);
+    return internet;
+  }
+
+  cloud(name: string): Cloud {
+    const cloud = this.clouds.get(name);
+    if (cloud === undefined) throw new Error(`no cloud ${name}`);
+    return cloud;
+  }
+
+  /** A new host with one network interface, `eth0`. */
+  async attach(name: string, cloudName: string): Promise<Attachment> {
+    const cloud = this.cloud(cloudName);
+    const host = await this.lab.host(name);
+    const plug = await this.lab.plug(host, 'eth0', cloud.switch);
+    const attachment = { host, plug, cloud, ...this.newAddresses(cloud) };
+    await host.ip(this.addressing(attachment, 'add'));
+    return attachment;
+  }
+
+  /**
+   * Prepares that a host's cable is pulled out of its cloud and put into another: new addresses and default route,
+   * the old ones gone. What the returned function does then takes about 2 ms.
+   */
+  prepareRoam(attachment: Attachment, cloudName: string): () => Promise<void> {
+    const cloud = this.cloud(cloudName);
+    const next = { ...attachment, cloud, ...this.newAddresses(cloud) };
+    const wires = this.lab.wires.ipConsole();
+    const inside = attachment.host.ipConsole();
+    return async () => {
+      const before = this.addressing(attachment, 'del');
+      await wires.run(Lab.replug(attachment.plug, cloud.switch));
+      await inside.run([...before, ...this.addressing(next, 'add')]);
+      Object.assign(attachment, next);
+    };
+  }
+
+  /** Round trip of the bare underlay in milliseconds, by ping. */
+  async underlayRttMs(from: Host, to: Attachment): Promise<number> {
+    const target = this.families.includes(4) ? to.address4 : to.address6;
+    const { stdout } = await from.exec(['ping', '-q', '-n', '-c', '10', '-i', '0.01', '-W', '2', target]);
+    return Number(/= [\d.]+\/([\d.]+)\//.exec(stdout)?.[1] ?? Number.NaN);
+  }
+
+  private async addCloud(name: string, index: number, mtu: number): Promise<void> {
+    const router = await this.lab.host(`cloud-${name}`, { router: true });
+    const cloud: Cloud = {
+      name,
+      router,
+      switch: await this.lab.switch(`sw-${name}`),
+      prefix4: `198.18.${index}`,
+      prefix6: `2001:db8:${index}:0`,
+    };
+    this.clouds.set(name, cloud);
+    await this.lab.plug(router, 'lan0', cloud.switch);
+    await this.lab.cable(router, 'wan0', this.core, `to-${name}`);
+    const [four, six] = [this.families.includes(4), this.families.includes(6)];
+    await router.ip([
+      `link set wan0 mtu ${mtu}`,
+      ...(four ? [`addr add ${cloud.prefix4}.1/24 dev lan0`, `addr add 198.19.${index}.2/30 dev wan0`] : []),
+      ...(four ? [`route add default via 198.19.${index}.1`] : []),
+      ...(six
+        ? [`addr add ${cloud.prefix6}::1/64 dev lan0 nodad`, `addr add 2001:db8:f${index}::2/64 dev wan0 nodad`]
+        : []),
+      ...(six ? [`route add default via 2001:db8:f${index}::1`] : []),
+    ]);
+    await this.core.ip([
+      `link set to-${name} mtu ${mtu}`,
+      ...(four ? [`addr add 198.19.${index}.1/30 dev to-${name}`] : []),
+      ...(four ? [`route add ${cloud.prefix4}.0/24 via 198.19.${index}.2`] : []),
+      ...(six ? [`addr add 2001:db8:f${index}::1/64 dev to-${name} nodad`] : []),
+      ...(six ? [`route add ${cloud.prefix6}::/64 via 2001:db8:f${index}::2`] : []),
+    ]);
+  }
+
+  private newAddresses(cloud: Cloud): { address4: string; address6: string } {
+    this.hostCount += 1;
+    return { address4: `${cloud.prefix4}.${this.hostCount}`, address6: `${cloud.prefix6}::${this.hostCount}` };
+  }
+
+  private addressing({ cloud, address4, address6 }: Attachment, verb: 'add' | 'del'): string[] {
+    const four = [`addr ${verb} ${address4}/24 dev eth0`, `route add default via ${cloud.prefix4}.1 dev eth0`];
+    const six = [
+      `addr ${verb} ${address6}/64 dev eth0${verb === 'add' ? ' nodad' : ''}`,
+      verb === 'add'
+        ? `route add default via ${cloud.prefix6}::1 dev eth0`
+        : `route del default via ${cloud.prefix6}::1 dev eth0`,
+    ];
+    return [
+      // The kernel takes a route with its last address of IPv4, but keeps one of IPv6.
+      ...(this.families.includes(4) ? (verb === 'add' ? four : four.slice(0, 1)) : []),
+      ...(this.families.includes(6) ? six : []),
+    ];
+  }
+}
