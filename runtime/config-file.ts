@@ -1,6 +1,6 @@
 /** Configuration files: JSON against a strict zod schema. Wrong ones end in one line that names the key. */
 import { readFileSync } from 'node:fs';
-import type { z } from 'zod';
+import { z } from 'zod';
 import { UsageError } from '../proto/errors.ts';
 import { firstIssue } from './json-file.ts';
 
@@ -20,13 +20,7 @@ export function loadConfig<T extends z.ZodObject>(
   const { $schema: _ignored, ...values } = { ...fromFile, ...Object.fromEntries(overrides) } as Record<string, unknown>;
   const parsed = schema.safeParse(values);
   if (parsed.success) return parsed.data;
-  const unknown = parsed.error.issues.find((issue) => issue.code === 'unrecognized_keys');
-  const key = unknown?.code === 'unrecognized_keys' ? unknown.keys[0] : undefined;
-  if (key !== undefined) {
-    const near = nearest(key, Object.keys(schema.shape));
-    throw new UsageError(`${path}: unknown key "${key}"${near === undefined ? '' : `; did you mean "${near}"?`}`);
-  }
-  throw new UsageError(`${path}: ${firstIssue(parsed.error)}`);
+  throw new UsageError(`${path}: ${oneLine(describe(schema, parsed.error))}`);
 }
 
 /** The candidate that differs from `word` by the fewest edits, if by at most a third of its length. */
@@ -44,18 +38,46 @@ function readConfigText(path: string, required: boolean): Record<string, unknown
     text = readFileSync(path, 'utf8');
   } catch (cause) {
     if (!required && (cause as NodeJS.ErrnoException).code === 'ENOENT') return {};
-    throw new UsageError(`${path}: cannot be read (${(cause as Error).message})`, { cause });
+    throw new UsageError(`${path}: cannot be read (${oneLine((cause as Error).message)})`, { cause });
   }
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    throw new UsageError(`${path}: not valid JSON (${(cause as Error).message})`, { cause });
+    throw new UsageError(`${path}: not valid JSON (${oneLine((cause as Error).message)})`, { cause });
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new UsageError(`${path}: the configuration must be one JSON object`);
   }
   return value as Record<string, unknown>;
+}
+
+function describe(schema: z.ZodType, error: z.ZodError): string {
+  const unknown = error.issues.find((issue) => issue.code === 'unrecognized_keys');
+  const key = unknown?.keys[0];
+  if (unknown === undefined || key === undefined) return firstIssue(error);
+  const at = (name: string): string => [...unknown.path, name].join('.');
+  const near = nearest(key, keysAt(schema, unknown.path));
+  return `unknown key "${at(key)}"${near === undefined ? '' : `; did you mean "${at(near)}"?`}`;
+}
+
+/** The keys that the schema knows for the object at `path`. */
+function keysAt(schema: unknown, path: readonly PropertyKey[]): string[] {
+  if (schema instanceof z.ZodObject) {
+    const [first, ...rest] = path;
+    return first === undefined ? Object.keys(schema.shape) : keysAt(schema.shape[String(first)], rest);
+  }
+  if (schema instanceof z.ZodArray) return keysAt(schema.element, path.slice(1));
+  if (schema instanceof z.ZodRecord) return keysAt(schema.valueType, path.slice(1));
+  if (schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault || schema instanceof z.ZodOptional) {
+    return keysAt(schema.unwrap(), path);
+  }
+  return [];
+}
+
+/** Keys and parser messages may quote anything from the file. */
+function oneLine(text: string): string {
+  return text.replace(/\p{Cc}+/gu, ' ');
 }
 
 function editDistance(a: string, b: string): number {

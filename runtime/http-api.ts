@@ -126,7 +126,7 @@ export function callApi(
     outgoing.on('response', (incoming) => {
       readAll(incoming, MAX_ANSWER)
         .then((answerText) => {
-          const value: unknown = answerText === '' ? {} : JSON.parse(answerText);
+          const value = parseAnswer(answerText);
           const status = incoming.statusCode ?? 0;
           if (status >= 200 && status < 300) return resolve(value);
           const error = ERROR_BODY.safeParse(value);
@@ -138,7 +138,10 @@ export function callApi(
             ),
           );
         })
-        .catch(reject);
+        .catch((error: unknown) => {
+          outgoing.destroy();
+          reject(error);
+        });
     });
     outgoing.end(text);
   });
@@ -147,7 +150,7 @@ export function callApi(
 const ERROR_BODY = z.object({ error: z.object({ code: z.string(), message: z.string() }) });
 
 async function answer(routes: readonly Route[], request: IncomingMessage): Promise<unknown> {
-  const url = new URL(request.url ?? '/', 'http://localhost');
+  const url = parseUrl(request.url ?? '/');
   const candidates = routes
     .map((route) => ({ route, params: matchPath(route.path, url.pathname) }))
     .filter((candidate) => candidate.params !== undefined);
@@ -185,14 +188,36 @@ function matchPath(pattern: string, path: string): Record<string, string> | unde
   return params;
 }
 
+function parseUrl(text: string): URL {
+  try {
+    return new URL(text, 'http://localhost');
+  } catch (cause) {
+    throw new ApiError(400, 'STAYPUT_BAD_REQUEST', 'the address is not a URL', { cause });
+  }
+}
+
+function parseAnswer(text: string): unknown {
+  try {
+    return text === '' ? {} : JSON.parse(text);
+  } catch (cause) {
+    throw new ApiError(0, 'STAYPUT_HTTP', 'the answer is not JSON: is it the right port?', { cause });
+  }
+}
+
 async function readAll(incoming: IncomingMessage, limit: number): Promise<string> {
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of incoming) {
-    const bytes = chunk as Buffer;
-    size += bytes.length;
-    if (size > limit) throw new ApiError(413, 'STAYPUT_TOO_LARGE', `more than ${limit} octets`);
-    chunks.push(bytes);
+  try {
+    // Not destroyed when there is too much: the refusal still has to go out on the same connection.
+    for await (const chunk of incoming.iterator({ destroyOnReturn: false })) {
+      const bytes = chunk as Buffer;
+      size += bytes.length;
+      if (size > limit) throw new ApiError(413, 'STAYPUT_TOO_LARGE', `more than ${limit} octets`);
+      chunks.push(bytes);
+    }
+  } catch (cause) {
+    if (cause instanceof StayputError) throw cause;
+    throw new ApiError(400, 'STAYPUT_BROKEN_OFF', 'the other end broke off', { cause });
   }
   return Buffer.concat(chunks).toString('utf8');
 }
@@ -200,7 +225,11 @@ async function readAll(incoming: IncomingMessage, limit: number): Promise<string
 function send(response: ServerResponse, status: number, value: unknown): void {
   if (response.headersSent || response.destroyed) return;
   const text = `${JSON.stringify(value)}\n`;
-  response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) });
+  response.writeHead(status, {
+    'content-type': 'application/json',
+    'content-length': Buffer.byteLength(text),
+    ...(status === 413 ? { connection: 'close' } : {}),
+  });
   response.end(text);
 }
 

@@ -1,5 +1,15 @@
 /** Small state files: written whole, by rename after fsync, so that a crash leaves the old or the new one. */
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fchmodSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import type { z } from 'zod';
 import { StayputError } from '../proto/errors.ts';
@@ -35,9 +45,12 @@ export function writeJsonFile(path: string, value: unknown, mode = 0o600): void 
   const temporary = `${path}.${process.pid}.tmp`;
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    const file = openSync(temporary, 'w', mode);
+    // A leftover of a crash may have another mode: it is not written into but replaced.
+    rmSync(temporary, { force: true });
+    const file = openSync(temporary, 'wx', mode);
     try {
-      writeSync(file, `${JSON.stringify(value, null, 2)}\n`);
+      fchmodSync(file, mode);
+      writeFileSync(file, `${JSON.stringify(value, null, 2)}\n`);
       fsyncSync(file);
     } finally {
       closeSync(file);

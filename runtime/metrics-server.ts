@@ -2,7 +2,7 @@
 import { createServer, type Server } from 'node:http';
 import type { Registry } from 'prom-client';
 import { UsageError } from '../proto/errors.ts';
-import { parseHostPort } from './host-port.ts';
+import { formatHostPort, parseHostPort } from './host-port.ts';
 
 /** @throws UsageError when the address cannot be listened on */
 export async function startMetricsServer(
@@ -30,7 +30,11 @@ export async function startMetricsServer(
   const address = server.address();
   return {
     port: typeof address === 'object' && address !== null ? address.port : port,
-    close: () => new Promise((resolve) => server.close(() => resolve())),
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
   };
 }
 
@@ -38,7 +42,9 @@ export async function startMetricsServer(
 export function listenTcp(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     const failed = (cause: NodeJS.ErrnoException): void =>
-      reject(new UsageError(`cannot listen on ${host}:${port} (${cause.code ?? cause.message})`, { cause }));
+      reject(
+        new UsageError(`cannot listen on ${formatHostPort(host, port)} (${cause.code ?? cause.message})`, { cause }),
+      );
     server.once('error', failed);
     server.listen(port, host, () => {
       server.off('error', failed);

@@ -18,7 +18,9 @@ export function testFiles(suite: Suite, filters: readonly string[]): string[] {
   return readdirSync(root, { recursive: true, encoding: 'utf8' })
     .filter((path) => path.endsWith('.test.js'))
     .filter((path) => /^(e2e|lab)\//.test(path) === (suite === 'e2e'))
-    .filter((path) => filters.length === 0 || filters.some((filter) => path.includes(filter)))
+    .filter(
+      (path) => filters.length === 0 || filters.some((filter) => `test/${path}`.includes(filter.replace(/\.ts$/, ''))),
+    )
     .map((path) => join(root, path))
     .sort();
 }
