@@ -49,7 +49,7 @@ export function parseIpPrefix(text: string): IpPrefix {
   if (slash < 0) return `${address}/${width}` as IpPrefix;
   const lengthText = text.slice(slash + 1);
   const length = Number(lengthText);
-  if (!/^\d{1,3}$/.test(lengthText) || length > width) {
+  if (!/^(0|[1-9]\d{0,2})$/.test(lengthText) || length > width) {
     throw new DecodeError('prefix length', 0, `"${lengthText}" is not a number from 0 to ${width} in "${text}"`);
   }
   const prefix = ipPrefix(address, length);
@@ -59,9 +59,12 @@ export function parseIpPrefix(text: string): IpPrefix {
   return prefix;
 }
 
-/** The prefix of `length` bits that contains `address`. */
+/** The prefix of `length` bits that contains `address`. @throws DecodeError when the address has fewer bits */
 export function ipPrefix(address: IpAddress, length: number): IpPrefix {
   const bytes = ipToBytes(address).slice();
+  if (!Number.isInteger(length) || length < 0 || length > bytes.length * 8) {
+    throw new DecodeError('prefix length', 0, `${length} is not a whole number from 0 to ${bytes.length * 8}`);
+  }
   for (let i = 0; i < bytes.length; i++) {
     const kept = Math.min(8, Math.max(0, length - i * 8));
     bytes[i] = (bytes[i] ?? 0) & ((0xff00 >> kept) & 0xff);

@@ -41,16 +41,21 @@ export function prefixEid(iid: InstanceId, prefix: IpPrefix): PrefixEid {
   return { kind: 'prefix', iid, prefix };
 }
 
-/** @throws DecodeError when a label is empty, too long or not of letters, digits, `-` and `_` */
+/** @throws DecodeError when a label is empty, too long or not of letters, digits, `-` and `_`, or the last is a number */
 export function nameEid(iid: InstanceId, text: string): NameEid {
-  const name = text.toLowerCase();
-  if (name.length > 253 || !name.split('.').every((label) => /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/.test(label))) {
+  const labels = text.split('.');
+  if (text.length > 253 || !labels.every((label) => LABEL.test(label))) {
     throw new DecodeError(
       'name',
       0,
       `"${text.slice(0, 80)}" is not a host name (labels of 1 to 63 letters, digits, "-" or "_")`,
     );
   }
+  // `10.0.0.300` is a mistyped address, and resolvers would take `10.1` for one (RFC 1123 section 2.1).
+  if (/^\d+$/.test(labels.at(-1) ?? '')) {
+    throw new DecodeError('name', 0, `"${text}" ends in a number, so it is neither a host name nor an IP address`);
+  }
+  const name = text.toLowerCase();
   return { kind: 'name', iid, name };
 }
 
@@ -74,3 +79,5 @@ export function parseEid(text: string, iid: InstanceId = DEFAULT_INSTANCE): Eid 
     ? prefixEid(iid, parseIpPrefix(text))
     : nameEid(iid, text);
 }
+
+const LABEL = /^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;

@@ -25,6 +25,24 @@ export function parseXtrId(text: string): XtrId {
   return text as XtrId;
 }
 
+export function tunnelKeyToBytes(key: TunnelKey): Uint8Array {
+  return Uint8Array.from(Buffer.from(key, 'base64'));
+}
+
+/** @throws DecodeError unless there are 32 octets */
+export function tunnelKeyFromBytes(bytes: Uint8Array): TunnelKey {
+  return parseTunnelKey(Buffer.from(bytes).toString('base64'));
+}
+
+export function xtrIdToBytes(id: XtrId): Uint8Array {
+  return Uint8Array.from(Buffer.from(id, 'hex'));
+}
+
+/** @throws DecodeError unless there are 16 octets */
+export function xtrIdFromBytes(bytes: Uint8Array): XtrId {
+  return parseXtrId(Buffer.from(bytes).toString('hex'));
+}
+
 /** First 128 bits of SHA-256 over a label and the key. */
 export function xtrIdOf(key: TunnelKey): XtrId {
   return digest('stayput xtr-id', key).subarray(0, 16).toString('hex') as XtrId;

@@ -1,0 +1,82 @@
+/**
+ * Map-Notify and Map-Notify-Ack (RFC 9301 5.7).
+ *
+ * ```
+ * |Type=4 |I|                Reserved               | Record Count |   Type 5: Map-Notify-Ack
+ * |                             Nonce                              |
+ * |    Key ID     | Algorithm ID  |  Authentication Data Length    |
+ * | Authentication Data ...                                        |
+ * | EID-records                                                    |
+ * | xTR-ID (128) | Site-ID (64)                                    |   when I
+ * ```
+ *
+ * I is of the drafts before RFC 9301 and set when `xtrId` is there. lispers.net appends the trailer and leaves I
+ * clear: whatever follows the records then is kept in `trailer`, because its authentication covers it.
+ */
+import { EncodeError, type Reader, type Writer, within } from '../bytes.ts';
+import { type Authentication, decodeAuthentication, encodeAuthentication } from './authentication-data.ts';
+import { decodeEidRecords, type EidRecord, encodeEidRecord } from './eid-record.ts';
+import {
+  bit,
+  decodeNonce,
+  decodeXtrTrailer,
+  encodeWord0,
+  encodeXtrTrailer,
+  isSet,
+  type Nonce,
+  TYPE,
+  type XtrTrailer,
+} from './header.ts';
+
+export interface MapNotify extends NotifyBody {
+  readonly type: 'map-notify';
+}
+
+export interface MapNotifyAck extends NotifyBody {
+  readonly type: 'map-notify-ack';
+}
+
+export interface NotifyBody extends XtrTrailer {
+  readonly nonce: Nonce;
+  readonly authentication: Authentication;
+  readonly records: readonly EidRecord[];
+  /** Octets behind the records without the I flag; not together with `xtrId`. */
+  readonly trailer?: Uint8Array;
+}
+
+export function decodeMapNotify(reader: Reader): MapNotify {
+  return { type: 'map-notify', ...decodeBody(reader) };
+}
+
+export function decodeMapNotifyAck(reader: Reader): MapNotifyAck {
+  return { type: 'map-notify-ack', ...decodeBody(reader) };
+}
+
+export function encodeMapNotify(notify: MapNotify | MapNotifyAck, writer: Writer): void {
+  if (notify.trailer !== undefined && notify.xtrId !== undefined) {
+    throw new EncodeError('trailer', 'cannot be together with an xTR-ID');
+  }
+  encodeWord0(
+    notify.type === 'map-notify' ? TYPE.mapNotify : TYPE.mapNotifyAck,
+    [bit(notify.xtrId !== undefined, I), within(notify.records.length, 0xff, 'record count')],
+    writer,
+  );
+  writer.u64(notify.nonce, 'nonce');
+  encodeAuthentication(notify.authentication, writer);
+  for (const record of notify.records) encodeEidRecord(record, writer);
+  encodeXtrTrailer(notify, writer);
+  if (notify.trailer !== undefined) writer.bytes(notify.trailer);
+}
+
+function decodeBody(reader: Reader): NotifyBody {
+  const word = reader.u32('header');
+  const body = {
+    nonce: decodeNonce(reader),
+    authentication: decodeAuthentication(reader),
+    records: decodeEidRecords(reader, word & 0xff),
+  };
+  if (isSet(word, I)) return { ...body, ...decodeXtrTrailer(reader) };
+  return reader.remaining === 0 ? body : { ...body, trailer: reader.rest() };
+}
+
+const I = 0x0800_0000;

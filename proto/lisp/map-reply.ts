@@ -1,0 +1,57 @@
+/**
+ * Map-Reply (RFC 9301 5.4).
+ *
+ * ```
+ * |Type=2 |P|E|S|          Reserved               | Record Count  |
+ * |                             Nonce                             |   of the Map-Request
+ * | EID-records                                                   |
+ * | LISP-SEC authentication data (RFC 9303)                       |   when S
+ * ```
+ */
+import { type Reader, type Writer, within } from '../bytes.ts';
+import { decodeEidRecords, type EidRecord, encodeEidRecord } from './eid-record.ts';
+import { bit, decodeNonce, encodeWord0, isSet, type Nonce, TYPE } from './header.ts';
+
+export interface MapReply {
+  readonly type: 'map-reply';
+  /** P: answers an RLOC-probe. */
+  readonly probe: boolean;
+  /** E: the sender answers echo-nonce requests. */
+  readonly echoNonce: boolean;
+  readonly nonce: Nonce;
+  readonly records: readonly EidRecord[];
+  /** S: LISP-SEC authentication data, as it came. */
+  readonly securityData?: Uint8Array;
+}
+
+export function decodeMapReply(reader: Reader): MapReply {
+  const word = reader.u32('header');
+  return {
+    type: 'map-reply',
+    probe: isSet(word, P),
+    echoNonce: isSet(word, E),
+    nonce: decodeNonce(reader),
+    records: decodeEidRecords(reader, word & 0xff),
+    ...(isSet(word, S) ? { securityData: reader.rest() } : {}),
+  };
+}
+
+export function encodeMapReply(reply: MapReply, writer: Writer): void {
+  encodeWord0(
+    TYPE.mapReply,
+    [
+      bit(reply.probe, P),
+      bit(reply.echoNonce, E),
+      bit(reply.securityData !== undefined, S),
+      within(reply.records.length, 0xff, 'record count'),
+    ],
+    writer,
+  );
+  writer.u64(reply.nonce, 'nonce');
+  for (const record of reply.records) encodeEidRecord(record, writer);
+  if (reply.securityData !== undefined) writer.bytes(reply.securityData);
+}
+
+const P = 0x0800_0000;
+const E = 0x0400_0000;
+const S = 0x0200_0000;

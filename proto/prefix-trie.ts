@@ -1,0 +1,208 @@
+/**
+ * Longest-prefix match over IP prefixes: one path-compressed binary trie per address family.
+ *
+ * A node stands for a prefix. It has a value, or it is a fork with two children; nothing else survives a deletion, so
+ * a trie of n prefixes has fewer than 2n nodes and a look-up visits at most one per bit. Iteration is in address
+ * order, a prefix before what it covers.
+ */
+import {
+  hostPrefix,
+  type IpAddress,
+  type IpFamily,
+  type IpPrefix,
+  ipFamily,
+  ipToBytes,
+  prefixAddress,
+  prefixLength,
+} from './address.ts';
+
+export class PrefixTrie<V> {
+  readonly #roots: Record<IpFamily, Node<V> | undefined> = { 4: undefined, 6: undefined };
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  set(prefix: IpPrefix, value: V): void {
+    const key = keyOf(prefix);
+    const entry: Entry<V> = { prefix, value };
+    let place = this.#rootPlace(key.family);
+    for (;;) {
+      const node = place.node();
+      if (node === undefined) {
+        place.put({ bits: key.bits, length: key.length, entry, children: [undefined, undefined] });
+        this.#size++;
+        return;
+      }
+      const common = commonLength(node, key);
+      if (common < node.length) {
+        const fork: Node<V> = { bits: key.bits, length: common, entry: undefined, children: [undefined, undefined] };
+        fork.children[bitAt(node.bits, common)] = node;
+        place.put(fork);
+        if (common === key.length) {
+          fork.entry = entry;
+          this.#size++;
+          return;
+        }
+        place = childPlace(fork, bitAt(key.bits, common));
+      } else if (node.length === key.length) {
+        if (node.entry === undefined) this.#size++;
+        node.entry = entry;
+        return;
+      } else {
+        place = childPlace(node, bitAt(key.bits, node.length));
+      }
+    }
+  }
+
+  get(prefix: IpPrefix): V | undefined {
+    return this.#find(keyOf(prefix))?.entry?.value;
+  }
+
+  has(prefix: IpPrefix): boolean {
+    return this.#find(keyOf(prefix))?.entry !== undefined;
+  }
+
+  /** @returns false when there was nothing to delete */
+  delete(prefix: IpPrefix): boolean {
+    const key = keyOf(prefix);
+    let above: Place<V> | undefined;
+    let place = this.#rootPlace(key.family);
+    for (;;) {
+      const node = place.node();
+      if (node === undefined || node.length > key.length || commonLength(node, key) < node.length) return false;
+      if (node.length === key.length) {
+        if (node.entry === undefined) return false;
+        node.entry = undefined;
+        this.#size--;
+        prune(place);
+        if (above !== undefined) prune(above);
+        return true;
+      }
+      above = place;
+      place = childPlace(node, bitAt(key.bits, node.length));
+    }
+  }
+
+  clear(): void {
+    this.#roots[4] = undefined;
+    this.#roots[6] = undefined;
+    this.#size = 0;
+  }
+
+  /** The most specific prefix that contains `target`. */
+  longestMatch(target: IpAddress | IpPrefix): Entry<V> | undefined {
+    const key = keyOf(target.includes('/') ? (target as IpPrefix) : hostPrefix(target as IpAddress));
+    let best: Entry<V> | undefined;
+    let node = this.#roots[key.family];
+    while (node !== undefined && node.length <= key.length && commonLength(node, key) === node.length) {
+      best = node.entry ?? best;
+      if (node.length === key.length) break;
+      node = node.children[bitAt(key.bits, node.length)];
+    }
+    return best;
+  }
+
+  /** `prefix` and everything more specific. The trie must not change meanwhile. */
+  *covered(prefix: IpPrefix): IterableIterator<Entry<V>> {
+    const key = keyOf(prefix);
+    let node = this.#roots[key.family];
+    while (node !== undefined && node.length < key.length) {
+      if (commonLength(node, key) < node.length) return;
+      node = node.children[bitAt(key.bits, node.length)];
+    }
+    if (node !== undefined && commonLength(node, key) === key.length) yield* walk(node);
+  }
+
+  *[Symbol.iterator](): IterableIterator<Entry<V>> {
+    yield* walk(this.#roots[4]);
+    yield* walk(this.#roots[6]);
+  }
+
+  #find(key: Key): Node<V> | undefined {
+    let node = this.#roots[key.family];
+    while (node !== undefined && node.length < key.length) node = node.children[bitAt(key.bits, node.length)];
+    return node !== undefined && node.length === key.length && commonLength(node, key) === key.length
+      ? node
+      : undefined;
+  }
+
+  #rootPlace(family: IpFamily): Place<V> {
+    return {
+      node: () => this.#roots[family],
+      put: (node) => {
+        this.#roots[family] = node;
+      },
+    };
+  }
+}
+
+export interface Entry<V> {
+  readonly prefix: IpPrefix;
+  readonly value: V;
+}
+
+interface Node<V> {
+  readonly bits: Uint8Array;
+  readonly length: number;
+  entry: Entry<V> | undefined;
+  readonly children: [Node<V> | undefined, Node<V> | undefined];
+}
+
+/** Where a node hangs, so that it can be replaced. */
+interface Place<V> {
+  node(): Node<V> | undefined;
+  put(node: Node<V> | undefined): void;
+}
+
+interface Key {
+  readonly family: IpFamily;
+  readonly bits: Uint8Array;
+  readonly length: number;
+}
+
+function childPlace<V>(parent: Node<V>, side: 0 | 1): Place<V> {
+  return {
+    node: () => parent.children[side],
+    put: (node) => {
+      parent.children[side] = node;
+    },
+  };
+}
+
+function prune<V>(place: Place<V>): void {
+  const node = place.node();
+  if (node === undefined || node.entry !== undefined) return;
+  const [zero, one] = node.children;
+  if (zero === undefined || one === undefined) place.put(zero ?? one);
+}
+
+function* walk<V>(root: Node<V> | undefined): IterableIterator<Entry<V>> {
+  const pending = root === undefined ? [] : [root];
+  for (let node = pending.pop(); node !== undefined; node = pending.pop()) {
+    if (node.entry !== undefined) yield node.entry;
+    const [zero, one] = node.children;
+    if (one !== undefined) pending.push(one);
+    if (zero !== undefined) pending.push(zero);
+  }
+}
+
+function keyOf(prefix: IpPrefix): Key {
+  const address = prefixAddress(prefix);
+  return { family: ipFamily(address), bits: ipToBytes(address), length: prefixLength(prefix) };
+}
+
+/** Leading bits in common, at most the shorter length. */
+function commonLength(a: { bits: Uint8Array; length: number }, b: { bits: Uint8Array; length: number }): number {
+  const limit = Math.min(a.length, b.length);
+  for (let i = 0; i * 8 < limit; i++) {
+    const difference = (a.bits[i] ?? 0) ^ (b.bits[i] ?? 0);
+    if (difference !== 0) return Math.min(limit, i * 8 + Math.clz32(difference) - 24);
+  }
+  return limit;
+}
+
+function bitAt(bits: Uint8Array, index: number): 0 | 1 {
+  return (((bits[index >> 3] ?? 0) >> (7 - (index & 7))) & 1) as 0 | 1;
+}
