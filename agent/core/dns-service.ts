@@ -1,0 +1,257 @@
+/**
+ * The agent's DNS server without its sockets: packets in, actions out.
+ *
+ * A packet is answered at once, or waits for one lookup in the mapping system (equal lookups are joined), or goes to
+ * the forwarder. Every packet that is accepted ends in exactly one `reply` or `ignore` for its client, at the latest
+ * when its lookup or flight times out, so that the shell can count what is outstanding.
+ */
+import type { IpAddress, IpPrefix } from '../../proto/address.ts';
+import type { Instant, Millis } from '../../proto/time.ts';
+import { DnsForwarder, type ForwarderLimits, type TransmitId, type Upstream } from './dns-forwarder.ts';
+import {
+  type DnsQuery,
+  type DnsReply,
+  type DnsTransport,
+  EDE,
+  encodeReply,
+  parseQuery,
+  RCODE,
+  type RecordEncoder,
+  renderMessage,
+  replyLimit,
+} from './dns-message.ts';
+import { DnsZone, type Finding, failure } from './dns-zone.ts';
+
+/** Names one lookup in the mapping system towards the shell. */
+export type LookupId = number;
+
+export type DnsAction<Client> =
+  | {
+      readonly kind: 'reply';
+      readonly client: Client;
+      readonly packet: Uint8Array;
+      /** `overlay` is all that the agent answers by itself. */
+      readonly zone: 'overlay' | 'forward';
+      readonly rcode: number;
+      readonly elapsed: Millis;
+    }
+  | { readonly kind: 'ignore'; readonly client: Client }
+  | { readonly kind: 'resolve-name'; readonly lookup: LookupId; readonly name: string }
+  | { readonly kind: 'resolve-pointer'; readonly lookup: LookupId; readonly address: IpAddress }
+  | {
+      readonly kind: 'send';
+      readonly transmit: TransmitId;
+      readonly upstream: Upstream;
+      readonly transport: DnsTransport;
+      readonly packet: Uint8Array;
+    }
+  | { readonly kind: 'cancel'; readonly transmit: TransmitId };
+
+export interface DnsServiceOptions {
+  readonly encodeRecord: RecordEncoder;
+  /** Unpredictable, 0 to 65535. */
+  readonly randomId: () => number;
+  readonly limits?: Partial<ForwarderLimits & { readonly lookups: number }>;
+}
+
+export class DnsService<Client> {
+  readonly #encodeRecord: RecordEncoder;
+  readonly #forwarder: DnsForwarder<Asker<Client>>;
+  readonly #limits: ForwarderLimits & { readonly lookups: number };
+  readonly #actions: DnsAction<Client>[] = [];
+  readonly #lookups = new Map<LookupId, Lookup<Client>>();
+  readonly #lookupKeys = new Map<string, Lookup<Client>>();
+  #zone = new DnsZone('', []);
+  #lastLookup: LookupId = 0;
+
+  constructor(options: DnsServiceOptions) {
+    this.#encodeRecord = options.encodeRecord;
+    this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.#forwarder = new DnsForwarder(options.randomId, this.#limits);
+  }
+
+  get cacheEntries(): number {
+    return this.#forwarder.cacheEntries;
+  }
+
+  setZone(zone: string, overlay: readonly IpPrefix[]): void {
+    this.#zone = new DnsZone(zone, overlay);
+  }
+
+  setUpstreams(upstreams: readonly Upstream[], now: Instant): void {
+    this.#forwarder.setUpstreams(upstreams, now);
+    this.#drainForwarder(now);
+  }
+
+  handlePacket(client: Client, packet: Uint8Array, transport: DnsTransport, now: Instant): void {
+    const parsed = parseQuery(packet);
+    switch (parsed.kind) {
+      case 'drop':
+        this.#actions.push({ kind: 'ignore', client });
+        return;
+      case 'malformed':
+        this.#push(client, parsed.reply, 'overlay', parsed.rcode, 0);
+        return;
+      case 'reject':
+        this.#answer({ client, transport, since: now }, parsed.query, emptyReply(parsed.rcode), now);
+        return;
+      case 'query':
+        this.#ask({ client, transport, since: now }, parsed.query, now);
+        return;
+      default:
+        parsed satisfies never;
+    }
+  }
+
+  /** A client from elsewhere. It is told so, once, in no more octets than it sent and an OPT. */
+  handleStranger(client: Client, packet: Uint8Array, transport: DnsTransport, now: Instant): void {
+    const parsed = parseQuery(packet);
+    if (parsed.kind !== 'query') {
+      this.#actions.push({ kind: 'ignore', client });
+      return;
+    }
+    const reply = { ...failure(EDE.prohibited, 'not for other hosts'), rcode: RCODE.refused };
+    this.#answer({ client, transport, since: now }, parsed.query, reply, now);
+  }
+
+  handleName(lookup: LookupId, finding: Finding<IpAddress>, now: Instant): void {
+    this.#resolved(lookup, (query) => this.#zone.replyToName(query.question, finding), now);
+  }
+
+  handlePointer(lookup: LookupId, finding: Finding<string>, now: Instant): void {
+    this.#resolved(lookup, (query) => this.#zone.replyToPointer(query.question, finding), now);
+  }
+
+  handleUpstream(transmit: TransmitId, packet: Uint8Array, now: Instant): void {
+    this.#forwarder.handleUpstream(transmit, packet, now);
+    this.#drainForwarder(now);
+  }
+
+  handleUpstreamFailed(transmit: TransmitId, now: Instant): void {
+    this.#forwarder.handleUpstreamFailed(transmit, now);
+    this.#drainForwarder(now);
+  }
+
+  handleTimeout(now: Instant): void {
+    for (const lookup of [...this.#lookups.values()]) {
+      if (now >= lookup.deadline) {
+        this.#resolved(lookup.id, () => failure(EDE.noReachableAuthority, 'map server did not answer in time'), now);
+      }
+    }
+    this.#forwarder.handleTimeout(now);
+    this.#drainForwarder(now);
+  }
+
+  pollTimeout(): Instant | undefined {
+    // Lookups are in the order of their deadlines.
+    const lookup = this.#lookups.values().next().value?.deadline;
+    const flight = this.#forwarder.pollTimeout();
+    return lookup === undefined || flight === undefined ? (lookup ?? flight) : Math.min(lookup, flight);
+  }
+
+  pollAction(): DnsAction<Client> | undefined {
+    return this.#actions.shift();
+  }
+
+  #ask(asker: Asker<Client>, query: DnsQuery, now: Instant): void {
+    const verdict = this.#zone.judge(query.question);
+    switch (verdict.kind) {
+      case 'answer':
+        this.#answer(asker, query, verdict.reply, now);
+        return;
+      case 'forward':
+        this.#forwarder.handleQuery(asker, query, now);
+        this.#drainForwarder(now);
+        return;
+      case 'resolve-name':
+        this.#lookUp(`name:${verdict.name}`, asker, query, now, (lookup) => ({ ...verdict, lookup }));
+        return;
+      case 'resolve-pointer':
+        this.#lookUp(verdict.address, asker, query, now, (lookup) => ({ ...verdict, lookup }));
+        return;
+      default:
+        verdict satisfies never;
+    }
+  }
+
+  #lookUp(
+    key: string,
+    asker: Asker<Client>,
+    query: DnsQuery,
+    now: Instant,
+    action: (lookup: LookupId) => DnsAction<Client>,
+  ): void {
+    const pending = this.#lookupKeys.get(key);
+    const full = pending === undefined ? this.#lookups.size >= this.#limits.lookups : isFull(pending, this.#limits);
+    if (full) {
+      this.#answer(asker, query, failure(EDE.other, 'too many lookups are waiting'), now);
+    } else if (pending !== undefined) {
+      pending.waiting.push({ asker, query });
+    } else {
+      this.#lastLookup += 1;
+      const lookup = { id: this.#lastLookup, key, waiting: [{ asker, query }], deadline: now + LOOKUP_TIME };
+      this.#lookups.set(lookup.id, lookup);
+      this.#lookupKeys.set(key, lookup);
+      this.#actions.push(action(lookup.id));
+    }
+  }
+
+  #resolved(id: LookupId, reply: (query: DnsQuery) => DnsReply, now: Instant): void {
+    const lookup = this.#lookups.get(id);
+    if (lookup === undefined) return;
+    this.#lookups.delete(id);
+    this.#lookupKeys.delete(lookup.key);
+    for (const { asker, query } of lookup.waiting) this.#answer(asker, query, reply(query), now);
+  }
+
+  #drainForwarder(now: Instant): void {
+    for (let action = this.#forwarder.pollAction(); action !== undefined; action = this.#forwarder.pollAction()) {
+      if (action.kind !== 'forwarded') {
+        this.#actions.push(action);
+        continue;
+      }
+      const { client: asker, query, answer } = action;
+      const limit = replyLimit(query, asker.transport);
+      const packet =
+        answer.kind === 'message'
+          ? renderMessage(answer.message, query, answer.age, answer.authenticData, limit)
+          : encodeReply(query, answer.reply, limit, this.#encodeRecord);
+      const rcode = answer.kind === 'message' ? answer.message.rcode : answer.reply.rcode;
+      this.#push(asker.client, packet, 'forward', rcode, now - asker.since);
+    }
+  }
+
+  #answer(asker: Asker<Client>, query: DnsQuery, reply: DnsReply, now: Instant): void {
+    const packet = encodeReply(query, reply, replyLimit(query, asker.transport), this.#encodeRecord);
+    this.#push(asker.client, packet, 'overlay', reply.rcode, now - asker.since);
+  }
+
+  #push(client: Client, packet: Uint8Array, zone: 'overlay' | 'forward', rcode: number, elapsed: Millis): void {
+    this.#actions.push({ kind: 'reply', client, packet, zone, rcode, elapsed });
+  }
+}
+
+interface Asker<Client> {
+  readonly client: Client;
+  readonly transport: DnsTransport;
+  readonly since: Instant;
+}
+
+interface Lookup<Client> {
+  readonly id: LookupId;
+  readonly key: string;
+  readonly waiting: { readonly asker: Asker<Client>; readonly query: DnsQuery }[];
+  readonly deadline: Instant;
+}
+
+function emptyReply(rcode: number): DnsReply {
+  return { rcode, authoritative: false, answers: [], authorities: [] };
+}
+
+function isFull(lookup: Lookup<unknown>, limits: ForwarderLimits): boolean {
+  return lookup.waiting.length >= limits.waitingPerFlight;
+}
+
+const DEFAULT_LIMITS = { flights: 256, waitingPerFlight: 32, cacheEntries: 1024, lookups: 256 };
+/** The resolver bounds its own time; this is for one that does not come back. */
+const LOOKUP_TIME: Millis = 4000;

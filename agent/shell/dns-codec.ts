@@ -1,0 +1,39 @@
+/** RDATA of the records that the agent gives out, by dns-packet. Its decoder sees nothing from the network. */
+import { type Answer, encode } from 'dns-packet';
+import type { DnsRecord, RecordEncoder } from '../core/dns-message.ts';
+
+export const encodeRecord: RecordEncoder = (record) => {
+  const message = encode({ type: 'response', answers: [toAnswer(record)] });
+  return new Uint8Array(message.subarray(HEADER_AND_ROOT));
+};
+
+function toAnswer(record: DnsRecord): Answer {
+  const common = { name: '.', ttl: record.ttl, class: 'IN' } as const;
+  switch (record.type) {
+    case 'A':
+    case 'AAAA':
+      return { ...common, type: record.type, data: record.address };
+    case 'PTR':
+    case 'NS':
+      return { ...common, type: record.type, data: record.target };
+    case 'SOA':
+      return {
+        ...common,
+        type: 'SOA',
+        data: {
+          mname: record.primary,
+          rname: record.mailbox,
+          serial: 1,
+          refresh: 3600,
+          retry: 600,
+          expire: 86_400,
+          minimum: record.minimum,
+        },
+      };
+    default:
+      return record satisfies never;
+  }
+}
+
+/** The message starts with its header and the owner `.`, which the core replaces. */
+const HEADER_AND_ROOT = 12 + 1;
