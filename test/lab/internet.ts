@@ -18,6 +18,7 @@ export interface Attachment {
   readonly host: Host;
   readonly plug: Plug;
   cloud: Cloud;
+  /** Empty where the underlay does not have the family. */
   address4: string;
   address6: string;
 }
@@ -122,7 +123,11 @@ export class Internet {
 
   private newAddresses(cloud: Cloud): { address4: string; address6: string } {
     this.hostCount += 1;
-    return { address4: `${cloud.prefix4}.${this.hostCount}`, address6: `${cloud.prefix6}::${this.hostCount}` };
+    const [four, six] = [this.families.includes(4), this.families.includes(6)];
+    return {
+      address4: four ? `${cloud.prefix4}.${this.hostCount}` : '',
+      address6: six ? `${cloud.prefix6}::${this.hostCount}` : '',
+    };
   }
 
   private addressing({ cloud, address4, address6 }: Attachment, verb: 'add' | 'del'): string[] {

@@ -1,0 +1,51 @@
+/** A workload is carried from one host to another with its sockets open. Budget of a move with its traffic: 20 s. */
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { play } from '../lab/scenes.ts';
+import { waitFor } from '../lab/wait.ts';
+import { DB_EID, World } from '../lab/world.ts';
+import { MUTE, showFigures } from './figures.ts';
+import { requireLab } from './require.ts';
+
+requireLab();
+
+describe('a workload that moves to another host', () => {
+  let world: World;
+
+  before(async () => {
+    world = await World.build({ name: 'move', workload: true });
+  });
+  after(() => world?.close());
+
+  it('is at the same address by name before and after, and no download, heartbeat or datagram notices', async (t) => {
+    const name = `db.${world.overlay.zone}`;
+    const lookUp = async (): Promise<string> =>
+      (await world.client.host.exec(['dig', '+short', '+time=2', name])).stdout.trim();
+    assert.equal(await lookUp(), DB_EID);
+    const result = await play('move', world, MUTE);
+    showFigures(t, result);
+    assert.equal(result.sha256Match, true);
+    assert.equal(result.tcpAlive, true);
+    assert.equal(result.tcpResets, 0);
+    assert.ok(result.tcpLongestGapMs <= 1_000, `TCP gap of ${result.tcpLongestGapMs} ms`);
+    assert.equal(result.udpDuplicated, 0);
+    assert.equal(await lookUp(), DB_EID);
+  });
+
+  it('moves back as well, and each side knows who owns it', async (t) => {
+    const result = await play('move', world, MUTE);
+    showFigures(t, result);
+    assert.equal(result.ok, true);
+    const { here, there } = world.workload;
+    await waitFor('owner and former owner agree', async () => {
+      const [owner, former] = await Promise.all([stateOf(here), stateOf(there)]);
+      return owner === 'live' && former !== 'live';
+    });
+  });
+});
+
+async function stateOf(agent: World['vm']): Promise<string | undefined> {
+  const { stdout } = await agent.stayput(['eid', 'list', '--json']);
+  const eids = JSON.parse(stdout) as { eid: string; state: string }[];
+  return eids.find(({ eid }) => eid.startsWith(`${DB_EID}/`) || eid === DB_EID)?.state;
+}
