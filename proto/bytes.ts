@@ -117,12 +117,14 @@ export class Writer {
   }
 
   u8(value: number, field: string): this {
-    this.#view.setUint8(this.#grow(1), within(value, 0xff, field));
+    const at = this.#grow(1);
+    this.#view.setUint8(at, within(value, 0xff, field));
     return this;
   }
 
   u16(value: number, field: string): this {
-    this.#view.setUint16(this.#grow(2), within(value, 0xffff, field));
+    const at = this.#grow(2);
+    this.#view.setUint16(at, within(value, 0xffff, field));
     return this;
   }
 
@@ -134,13 +136,15 @@ export class Writer {
   }
 
   u32(value: number, field: string): this {
-    this.#view.setUint32(this.#grow(4), within(value, 0xffffffff, field));
+    const at = this.#grow(4);
+    this.#view.setUint32(at, within(value, 0xffffffff, field));
     return this;
   }
 
   u64(value: bigint, field: string): this {
     if (value < 0n || value > 0xffffffffffffffffn) throw new EncodeError(field, `${value} does not fit 64 bits`);
-    this.#view.setBigUint64(this.#grow(8), value);
+    const at = this.#grow(8);
+    this.#view.setBigUint64(at, value);
     return this;
   }
 
@@ -163,6 +167,7 @@ export class Writer {
     return this.#bytes.slice(0, this.#length);
   }
 
+  /** May replace `#view`: call it in a statement of its own before. */
   #grow(octets: number): number {
     const at = this.#length;
     this.#length += octets;

@@ -8,7 +8,7 @@
  * | Authentication Data ...                                       |
  * | TTL (32), minutes                                             |
  * | Reserved (8) | EID mask-len (8) | EID-Prefix-AFI (16) | EID ...|
- * | AFI 0 (16)                                                    |   request; lispers.net leaves it out
+ * | AFI 0 (16)                                                    |   request; lispers.net: its host name, AFI 17
  * | LCAF type 7: the addresses and ports that the map server saw  |   reply
  * ```
  */
@@ -20,6 +20,8 @@ import type { NatAddress } from './lcaf.ts';
 
 export interface InfoRequest extends InfoBody {
   readonly type: 'info-request';
+  /** Who asks, where the draft has AFI 0. */
+  readonly sender: LispAddress;
 }
 
 export interface InfoReply extends InfoBody {
@@ -44,7 +46,7 @@ export function decodeInfo(reader: Reader): InfoRequest | InfoReply {
   reader.skip(1, 'reserved');
   const maskLength = reader.u8('EID mask-len');
   const body: InfoBody = { nonce: infoNonce, authentication, ttl, maskLength, eid: decodeAddress(reader, 'EID') };
-  if (!isSet(word, R)) return { type: 'info-request', ...body };
+  if (!isSet(word, R)) return { type: 'info-request', ...body, sender: decodeSender(reader) };
   const nat = decodeAddress(reader, 'NAT address');
   if (nat.kind !== 'nat') throw reader.fail('NAT address', 'an Info-Reply carries LCAF type 7');
   return { type: 'info-reply', ...body, nat };
@@ -56,7 +58,11 @@ export function encodeInfo(info: InfoRequest | InfoReply, writer: Writer): void 
   encodeAuthentication(info.authentication, writer);
   writer.u32(info.ttl, 'TTL').u8(0, 'reserved').u8(info.maskLength, 'EID mask-len');
   encodeAddress(info.eid, writer);
-  encodeAddress(info.type === 'info-reply' ? info.nat : NO_ADDRESS, writer);
+  encodeAddress(info.type === 'info-reply' ? info.nat : info.sender, writer);
+}
+
+function decodeSender(reader: Reader): LispAddress {
+  return reader.remaining === 0 ? NO_ADDRESS : decodeAddress(reader, 'sender');
 }
 
 const R = 0x0800_0000;
