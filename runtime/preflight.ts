@@ -4,22 +4,35 @@
  */
 import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
+import { createRequire, isBuiltin } from 'node:module';
 import { join } from 'node:path';
 import { dataplaneBinary } from './dataplane-build.ts';
 import { findProgram } from './programs.ts';
 import { PROJECT_ROOT } from './project-root.ts';
 
 export function missingForDemo(): string[] {
-  return [...missingNode(), ...missingPrograms(DEMO_PROGRAMS), ...missingToolchain('binary'), ...missingNamespaces()];
+  return [
+    ...missingNode(),
+    ...missingStore(),
+    ...missingPrograms(DEMO_PROGRAMS),
+    ...missingToolchain('binary'),
+    ...missingNamespaces(),
+  ];
 }
 
 export function missingForTests(): string[] {
-  return [...missingNode(), ...missingPrograms(TEST_PROGRAMS), ...missingToolchain('crate'), ...missingNamespaces()];
+  return [
+    ...missingNode(),
+    ...missingStore(),
+    ...missingPrograms(TEST_PROGRAMS),
+    ...missingToolchain('crate'),
+    ...missingNamespaces(),
+  ];
 }
 
 /** For what runs without namespaces: building, checking, unit tests. */
 export function missingForBuild(): string[] {
-  return [...missingNode(), ...missingToolchain('crate')];
+  return [...missingNode(), ...missingStore(), ...missingToolchain('crate')];
 }
 
 /** The Debian packages that hold everything the tests start. */
@@ -51,6 +64,18 @@ function missingNode(): string[] {
   const wanted = engines.node.replace(/[^\d.]/g, '');
   if (versionAtLeast(process.versions.node, wanted)) return [];
   return [`Node ${process.versions.node} is too old: install Node ${wanted} or newer (https://nodejs.org/download)`];
+}
+
+/** The map server's store: a part of newer Nodes, an optional package, compiled when it is installed, on older ones. */
+function missingStore(): string[] {
+  if (isBuiltin('node:sqlite')) return [];
+  try {
+    const Database = createRequire(import.meta.url)('better-sqlite3') as new (path: string) => { close(): void };
+    new Database(':memory:').close();
+    return [];
+  } catch {
+    return ['better-sqlite3 is not compiled: apt-get install -y build-essential python3 && npm rebuild better-sqlite3'];
+  }
 }
 
 function missingPrograms(programs: Readonly<Record<string, string>>): string[] {

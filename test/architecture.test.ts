@@ -172,6 +172,16 @@ test('lock files and settings name no registry', () => {
   assert.deepEqual([...new Set(origins)], ['registry+https://github.com/rust-lang/crates.io-index']);
 });
 
+test('the lock file holds every optional package, for all platforms: npm ci refuses it otherwise', () => {
+  const { packages } = JSON.parse(read('package-lock.json')) as {
+    packages: Record<string, { optionalDependencies?: Record<string, string> }>;
+  };
+  const wrong = Object.values(packages)
+    .flatMap(({ optionalDependencies }) => Object.keys(optionalDependencies ?? {}))
+    .filter((name) => !(`node_modules/${name}` in packages));
+  assert.deepEqual(wrong, []);
+});
+
 test('the version is the same wherever it is written', () => {
   const { version } = readJson('package.json');
   assert.equal(readJson('package-lock.json').version, version);
