@@ -248,10 +248,12 @@ export class DnsForwarder<Client> {
 
   #fail(flight: Flight<Client>, now: Instant): void {
     const refusals = [...flight.refused.values()];
-    const rcode = refusals.length > 0 && refusals.length >= this.#upstreams.length ? refusals.at(-1) : undefined;
+    const last = refusals.length >= this.#upstreams.length ? refusals.at(-1) : undefined;
+    // An extended RCODE is about their OPT, not about the question, and a client without OPT would see NOERROR.
+    const rcode = last === undefined || last > 15 ? RCODE.servFail : last;
     const reply = {
       ...failure(EDE.noReachableAuthority, 'no upstream resolver answered'),
-      rcode: rcode ?? RCODE.servFail,
+      rcode,
     };
     this.#cache.storeFailure(flight.key, reply.rcode, now);
     this.#finish(flight, () => ({ kind: 'reply', reply }));

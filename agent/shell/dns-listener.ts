@@ -63,7 +63,10 @@ export function isWildcard(host: string): boolean {
 }
 
 async function udpSocket(host: string, port: number, handle: DnsPacketHandler): Promise<UdpSocket> {
-  const socket = createSocket({ type: host.includes(':') ? 'udp6' : 'udp4', ipv6Only: host !== '::' });
+  const socket = createSocket({
+    type: host.includes(':') ? 'udp6' : 'udp4',
+    ipv6Only: host.includes(':') && host !== '::',
+  });
   socket.on('message', (packet, from) => {
     const client: DnsClient = {
       // A client that has gone is not our trouble.
