@@ -68,6 +68,9 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
 /** The one place besides message authentication where proto needs a hash. */
 const CRYPTO_IN_PROTO = new Set(['proto/identity.ts', 'proto/lisp/authentication.ts']);
 
+/** An address may be an LCAF, and an LCAF holds addresses: the format is recursive, and so are its codecs. */
+const RECURSIVE_FORMATS = new Set(['proto/lisp/afi.ts → proto/lisp/lcaf.ts → proto/lisp/afi.ts']);
+
 const IMPURE =
   /\b(Date\.now|Math\.random|performance\.now|new Date\(\s*\)|setTimeout|setInterval|setImmediate|queueMicrotask|process\.|console\.|fetch\()/;
 
@@ -107,7 +110,10 @@ test('no module imports itself through others', () => {
         .map(({ specifier }) => join(dirname(path), specifier)),
     ]),
   );
-  assert.deepEqual(cycles(graph), []);
+  assert.deepEqual(
+    cycles(graph).filter((cycle) => !RECURSIVE_FORMATS.has(cycle)),
+    [],
+  );
 });
 
 test('every import of a file of ours names an existing file with its .ts extension', () => {
@@ -166,7 +172,7 @@ test('every package that is imported is a dependency, of the right kind', () => 
 
 test('lock files and settings name no registry', () => {
   assert.doesNotMatch(read('package-lock.json'), /"resolved"|\.tgz"/);
-  assert.ok(!existsSync(join(PROJECT_ROOT, '.npmrc')) || !/registry/.test(read('.npmrc')));
+  assert.equal(read('.npmrc').trim(), 'omit-lockfile-registry-resolved=true');
   if (!existsSync(join(PROJECT_ROOT, 'dataplane/Cargo.lock'))) return;
   const origins = [...read('dataplane/Cargo.lock').matchAll(/^source = "(.*)"$/gm)].map((match) => match[1]);
   assert.deepEqual([...new Set(origins)], ['registry+https://github.com/rust-lang/crates.io-index']);
