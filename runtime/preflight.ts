@@ -26,7 +26,7 @@ export function missingForTests(): string[] {
     ...missingStore(),
     ...missingPrograms(TEST_PROGRAMS),
     ...missingToolchain('crate'),
-    ...missingNamespaces(),
+    ...missingRoot(),
   ];
 }
 
@@ -108,6 +108,12 @@ function missingToolchain(purpose: 'binary' | 'crate'): string[] {
 
 function missingNamespaces(): string[] {
   return [...missingTun(), ...missingUnshare()];
+}
+
+/** sshd and packet capture, which the tests use besides namespaces, need more than a user namespace gives. */
+function missingRoot(): string[] {
+  if (process.getuid?.() === 0) return missingNamespaces();
+  return ['the end-to-end tests start sshd and capture packets, for which they must be root: sudo npm test'];
 }
 
 function missingTun(): string[] {
