@@ -12,8 +12,7 @@
  * A record of another LISP implementation has none of this: its plain locators get the LISP data port, what we cannot
  * send to is left out, and without ownership its generation is 0.
  */
-import type { IpAddress } from '../address.ts';
-import { ipFamily, ipPrefix, prefixAddress, prefixLength } from '../address.ts';
+import { type IpAddress, ipFamily, ipPrefix, prefixAddress, prefixLength } from '../address.ts';
 import { EncodeError, Reader, Writer } from '../bytes.ts';
 import { DEFAULT_INSTANCE, type Eid, instanceId, nameEid, prefixEid } from '../eid.ts';
 import { DecodeError } from '../errors.ts';

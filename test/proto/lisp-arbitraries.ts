@@ -1,0 +1,286 @@
+/** Generators of everything that has a LISP encoding, for property tests. */
+import fc from 'fast-check';
+import { type IpAddress, type IpPrefix, ipFromBytes, ipPrefix } from '../../proto/address.ts';
+import { Writer } from '../../proto/bytes.ts';
+import { type Eid, instanceId, nameEid, prefixEid } from '../../proto/eid.ts';
+import { tunnelKeyFromBytes, xtrIdFromBytes } from '../../proto/identity.ts';
+import type { LispAddress } from '../../proto/lisp/afi.ts';
+import type { EidRecord } from '../../proto/lisp/eid-record.ts';
+import { type Nonce, nonce } from '../../proto/lisp/header.ts';
+import type { NatAddress } from '../../proto/lisp/lcaf.ts';
+import { MAP_ACTIONS } from '../../proto/lisp/mapping-record.ts';
+import type { LispMessage } from '../../proto/lisp/message.ts';
+import type { Generation, Locator, Mapping, TunnelKey, XtrId } from '../../proto/mapping.ts';
+
+export const ipv4: fc.Arbitrary<IpAddress> = octets(4, 4).map(ipFromBytes);
+export const ipv6: fc.Arbitrary<IpAddress> = fc
+  .oneof(
+    octets(16, 16),
+    fc
+      .array(fc.constantFrom(0, 0, 0, 1, 0x10, 0xff00), { minLength: 8, maxLength: 8 })
+      .map((groups) => Uint8Array.from(groups.flatMap((group) => [group >> 8, group & 0xff]))),
+  )
+  .map(ipFromBytes);
+export const ip: fc.Arbitrary<IpAddress> = fc.oneof(ipv4, ipv6);
+
+export const prefix: fc.Arbitrary<IpPrefix> = fc.oneof(
+  fc.tuple(ipv4, fc.nat(32)).map(([address, length]) => ipPrefix(address, length)),
+  fc.tuple(ipv6, fc.nat(128)).map(([address, length]) => ipPrefix(address, length)),
+);
+
+export const anyNonce: fc.Arbitrary<Nonce> = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }).map(nonce);
+export const xtrId: fc.Arbitrary<XtrId> = octets(16, 16).map(xtrIdFromBytes);
+export const tunnelKey: fc.Arbitrary<TunnelKey> = octets(32, 32).map(tunnelKeyFromBytes);
+
+const asciiName = fc.string({
+  unit: fc.integer({ min: 1, max: 0x7f }).map((c) => String.fromCharCode(c)),
+  maxLength: 40,
+});
+
+const nat: fc.Arbitrary<NatAddress> = plain({
+  kind: fc.constant('nat' as const),
+  msPort: u16(),
+  etrPort: u16(),
+  globalEtr: fc.oneof(ipAddress(), fc.constant({ kind: 'none' as const })),
+  ms: ipAddress(),
+  privateEtr: ipAddress(),
+  rtrs: fc.array(ipAddress(), { maxLength: 3 }),
+});
+
+/** LCAFs nest at most 8 deep. */
+export const lispAddress: fc.Arbitrary<LispAddress> = fc.letrec<{ address: LispAddress }>((tie) => ({
+  address: fc.oneof(
+    { maxDepth: 8, depthIdentifier: 'lcaf', depthSize: 'small' },
+    ipAddress(),
+    fc.constant({ kind: 'none' as const }),
+    plain({
+      kind: fc.constant('mac' as const),
+      mac: octets(6, 6).map((bytes) => Array.from(bytes, (octet) => octet.toString(16).padStart(2, '0')).join(':')),
+    }),
+    plain({ kind: fc.constant('name' as const), name: asciiName }),
+    nat,
+    plain({ kind: fc.constant('vendor' as const), oui: fc.nat(0xffffff), data: octets(0, 40) }),
+    plain({
+      kind: fc.constant('lcaf' as const),
+      type: fc.nat(254).filter((type) => ![1, 2, 7, 11].includes(type)),
+      flags: u8(),
+      rsvd2: u8(),
+      body: octets(0, 40),
+    }),
+    plain({
+      kind: fc.constant('afi-list' as const),
+      addresses: fc.array(tie('address'), { maxLength: 3, depthIdentifier: 'lcaf' }),
+    }),
+    plain({
+      kind: fc.constant('instance-id' as const),
+      iid: u32(),
+      iidMaskLength: u8(),
+      address: tie('address'),
+    }),
+    plain({
+      kind: fc.constant('security-key' as const),
+      algorithm: u8(),
+      revoked: fc.boolean(),
+      keys: fc.array(octets(0, 40), { maxLength: 3 }),
+      address: tie('address'),
+    }),
+  ),
+})).address;
+
+export const eidRecord: fc.Arbitrary<EidRecord> = plain({
+  ttl: u32(),
+  eid: lispAddress,
+  maskLength: u8(),
+  action: fc.nat(7),
+  authoritative: fc.boolean(),
+  mapVersion: fc.nat(0xfff),
+  locators: fc.array(
+    plain({
+      priority: u8(),
+      weight: u8(),
+      multicastPriority: u8(),
+      multicastWeight: u8(),
+      local: fc.boolean(),
+      probed: fc.boolean(),
+      reachable: fc.boolean(),
+      locator: lispAddress,
+    }),
+    { maxLength: 4 },
+  ),
+});
+
+const records = fc.array(eidRecord, { maxLength: 3 });
+const authentication = plain({ keyId: u8(), algorithm: u8(), data: octets(0, 40) });
+const xtrTrailer = fc.oneof(
+  fc.constant({}),
+  plain({ xtrId }),
+  plain({ xtrId, siteId: fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }) }),
+);
+
+const mapRequest: fc.Arbitrary<LispMessage> = fc
+  .tuple(
+    plain({
+      type: fc.constant('map-request' as const),
+      ...flags('authoritative', 'probe', 'smr', 'pitr', 'smrInvoked', 'mobileNode', 'localXtr', 'dontReply'),
+      nonce: anyNonce,
+      sourceEid: lispAddress,
+      itrRlocs: fc.array(lispAddress, { minLength: 1, maxLength: 32 }),
+      records: fc.array(plain({ notify: fc.boolean(), maskLength: u8(), eid: lispAddress }), { maxLength: 4 }),
+    }),
+    fc.option(eidRecord, { nil: undefined }),
+    xtrTrailer,
+  )
+  .map(([request, mapData, trailer]) => ({ ...request, ...(mapData === undefined ? {} : { mapData }), ...trailer }));
+
+const mapReply: fc.Arbitrary<LispMessage> = plain(
+  {
+    type: fc.constant('map-reply' as const),
+    ...flags('probe', 'echoNonce'),
+    nonce: anyNonce,
+    records,
+    securityData: octets(0, 60),
+  },
+  { requiredKeys: ['type', 'probe', 'echoNonce', 'nonce', 'records'] },
+);
+
+const mapRegister: fc.Arbitrary<LispMessage> = fc
+  .tuple(
+    plain({
+      type: fc.constant('map-register' as const),
+      ...flags('proxyReply', 'securityCapable', 'eidNotify', 'useTtl', 'merge', 'mobileNode', 'wantMapNotify'),
+      nonce: anyNonce,
+      authentication,
+      records,
+    }),
+    xtrTrailer,
+  )
+  .map(([register, trailer]) => ({ ...register, ...trailer }));
+
+const mapNotify: fc.Arbitrary<LispMessage> = fc
+  .tuple(
+    plain({
+      type: fc.constantFrom('map-notify' as const, 'map-notify-ack' as const),
+      nonce: anyNonce,
+      authentication,
+      records,
+    }),
+    fc.oneof(xtrTrailer, plain({ trailer: octets(1, 24) })),
+  )
+  .map(([notify, trailer]) => ({ ...notify, ...trailer }));
+
+const infoBody = { nonce: anyNonce, authentication, ttl: u32(), maskLength: u8(), eid: lispAddress };
+const info: fc.Arbitrary<LispMessage> = fc.oneof(
+  plain({ type: fc.constant('info-request' as const), ...infoBody, sender: lispAddress }),
+  plain({ type: fc.constant('info-reply' as const), ...infoBody, nat }),
+);
+
+const securityData = fc.tuple(octets(6, 6), octets(0, 32), octets(0, 32)).map(([head, key, eidData]) =>
+  new Writer()
+    .u8(1, 'type')
+    .bytes(head.subarray(0, 3))
+    .u16(key.length, 'length')
+    .bytes(head.subarray(4))
+    .bytes(key)
+    .u16(eidData.length + 2, 'length')
+    .bytes(eidData)
+    .finish(),
+);
+
+const ecm: fc.Arbitrary<LispMessage> = fc
+  .tuple(
+    plain({
+      type: fc.constant('encapsulated-control' as const),
+      ...flags('ddt', 'toEtr', 'toMapServer', 'forRtr', 'relayed'),
+      hopLimit: u8(),
+      sourcePort: u16(),
+      destinationPort: u16(),
+      payload: octets(0, 200),
+    }),
+    fc.oneof(plain({ source: ipv4, destination: ipv4 }), plain({ source: ipv6, destination: ipv6 })),
+    fc.oneof(fc.constant({}), plain({ securityData })),
+  )
+  .map(([message, addresses, security]) => ({ ...message, ...addresses, ...security }));
+
+export const lispMessage: fc.Arbitrary<LispMessage> = fc.oneof(mapRequest, mapReply, mapRegister, mapNotify, info, ecm);
+
+const label = fc
+  .stringMatching(/^[a-z_]([a-z0-9_-]{0,10}[a-z0-9_])?$/)
+  .filter((text) => text.length > 0 && text.length < 64);
+export const hostName: fc.Arbitrary<string> = fc.array(label, { minLength: 1, maxLength: 3 }).map((l) => l.join('.'));
+
+const iid = fc.oneof(fc.constant(0), fc.nat(0xffffff)).map(instanceId);
+export const prefixEids: fc.Arbitrary<Eid> = fc.tuple(iid, prefix).map(([i, p]) => prefixEid(i, p));
+export const nameEids: fc.Arbitrary<Eid> = fc.tuple(iid, hostName).map(([i, name]) => nameEid(i, name));
+
+const locator: fc.Arbitrary<Locator> = plain({
+  address: ip,
+  port: fc.integer({ min: 1, max: 65535 }),
+  priority: u8(),
+  weight: u8(),
+});
+
+/** Mappings as a record can carry them: whole minutes, an action only where nothing is reached. */
+export const mapping: fc.Arbitrary<Mapping> = fc
+  .tuple(
+    fc.oneof(
+      plain({ eid: prefixEids, names: fc.array(hostName, { maxLength: 3 }), targets: fc.constant([]) }),
+      plain({ eid: nameEids, names: fc.constant([]), targets: fc.array(ip, { maxLength: 3 }) }),
+    ),
+    fc.array(locator, { maxLength: 4 }),
+    plain(
+      {
+        ttl: fc.nat(0xfffffffe).map((n) => n * 60_000),
+        action: fc.constantFrom(...MAP_ACTIONS),
+        generation: fc.oneof(fc.constant(0), fc.maxSafeNat()).map((n) => n as Generation),
+        owner: xtrId.filter((id) => !/^0+$/.test(id)),
+        tunnelKey,
+      },
+      { requiredKeys: ['ttl', 'action', 'generation'] },
+    ),
+  )
+  .map(([named, locators, rest]) => ({
+    ...rest,
+    ...named,
+    locators,
+    action: locators.length + named.targets.length > 0 ? 'no-action' : rest.action,
+  }));
+
+function ipAddress(): fc.Arbitrary<LispAddress> {
+  return plain({
+    kind: fc.constant('ip' as const),
+    address: fc.oneof(octets(4, 4), octets(16, 16)).map(ipFromBytes),
+  });
+}
+
+function octets(minLength: number, maxLength: number): fc.Arbitrary<Uint8Array> {
+  return fc.uint8Array({ minLength, maxLength }).map((bytes) => new Uint8Array(bytes));
+}
+
+function u8(): fc.Arbitrary<number> {
+  return fc.nat(0xff);
+}
+
+function u16(): fc.Arbitrary<number> {
+  return fc.nat(0xffff);
+}
+
+function u32(): fc.Arbitrary<number> {
+  return fc.integer({ min: 0, max: 0xffffffff });
+}
+
+function flags<K extends string>(...names: K[]): Record<K, fc.Arbitrary<boolean>> {
+  return Object.fromEntries(names.map((name) => [name, fc.boolean()])) as Record<K, fc.Arbitrary<boolean>>;
+}
+
+/** fc.record without null prototypes, which deepEqual tells apart. */
+function plain<T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T>;
+function plain<T, K extends keyof T>(
+  model: { [P in keyof T]: fc.Arbitrary<T[P]> },
+  constraints: { requiredKeys: K[] },
+): fc.Arbitrary<Partial<T> & Pick<T, K>>;
+function plain<T>(
+  model: { [K in keyof T]: fc.Arbitrary<T[K]> },
+  constraints: { requiredKeys?: (keyof T)[] } = {},
+): fc.Arbitrary<unknown> {
+  return fc.record(model, { ...constraints, noNullPrototype: true } as never);
+}
