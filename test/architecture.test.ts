@@ -45,21 +45,21 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
     match: /^mapserver\//,
     may: ['mapserver', 'mapserver/core', 'mapserver/store', 'proto', 'runtime', 'npm', 'node'],
   },
+  // These two start the daemons and do what needs no running one (join, init).
+  {
+    name: 'cli: agent',
+    match: /^cli\/commands\/agent\.ts$/,
+    may: ['cli', 'agent/main', 'agent', 'proto', 'runtime', 'npm', 'node'],
+  },
+  {
+    name: 'cli: mapserver',
+    match: /^cli\/commands\/mapserver\.ts$/,
+    may: ['cli', 'mapserver/main', 'mapserver', 'proto', 'runtime', 'npm', 'node'],
+  },
   {
     name: 'cli',
     match: /^cli\//,
-    may: [
-      'cli',
-      'agent/main',
-      'agent/config',
-      'mapserver/main',
-      'mapserver/config',
-      'lab',
-      'proto',
-      'runtime',
-      'npm',
-      'node',
-    ],
+    may: ['cli', 'cli: agent', 'cli: mapserver', 'lab', 'proto', 'runtime', 'npm', 'node'],
   },
   { name: 'scripts', match: /^scripts\//, may: ['scripts', 'proto', 'runtime', 'npm', 'node'] },
   { name: 'lab', match: /^test\/lab\/(?!.*\.test\.ts$)/, may: ['lab', 'proto', 'runtime', 'npm', 'node'] },
@@ -218,7 +218,6 @@ function targetOf(path: string, specifier: string): string {
   if (specifier.startsWith('node:')) return 'node';
   if (!specifier.startsWith('.')) return 'npm';
   const target = join(dirname(path), specifier);
-  if (path.startsWith('cli/') && /^(agent|mapserver)\/config\.ts$/.test(target)) return target.replace(/\.ts$/, '');
   return layerOf(target)?.name ?? target.split('/')[0] ?? target;
 }
 
