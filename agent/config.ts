@@ -1,0 +1,64 @@
+/** The agent's configuration file: every key, its default and its bounds. */
+import { z } from 'zod';
+import { isIpAddress, parseIpAddress } from '../proto/address.ts';
+import { loadConfig } from '../runtime/config-file.ts';
+import { LOG_LEVELS } from '../runtime/log.ts';
+
+export const DEFAULT_CONFIG_PATH = '/etc/stayput/agent.json';
+export const DEFAULT_SOCKET = '/run/stayput/agent.sock';
+export const DEFAULT_STATE_DIR = '/var/lib/stayput/agent';
+
+const path = z.string().min(1).max(4096);
+const address = z
+  .string()
+  .refine(isIpAddress, 'is not an IPv4 or IPv6 address')
+  .transform((text) => parseIpAddress(text));
+const listen = z.string().regex(/^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):\d{1,5}$/, 'is not HOST:PORT');
+
+const DNS = z.strictObject({
+  /** Answer for the overlay's zone and forward everything else. */
+  enabled: z.boolean().default(true),
+  /** UDP and TCP. */
+  listen: z.array(listen).min(1).max(16).default(['127.0.0.1:53']),
+  /** Resolvers for all other names; empty: the nameservers of `resolvConf`. */
+  upstreams: z.array(listen.or(address)).max(8).default([]),
+  resolvConf: path.default('/etc/resolv.conf'),
+});
+
+export const AGENT_CONFIG = z.strictObject({
+  /** Identity, keys, own EIDs and the map-cache. */
+  stateDir: path.default(DEFAULT_STATE_DIR),
+  /** For `stayput status` and the other commands. */
+  socket: path.default(DEFAULT_SOCKET),
+  /** Where stayput-dataplane listens. */
+  dataplaneSocket: path.default('/run/stayput/dataplane.sock'),
+  /** UDP port of the tunnels. */
+  listenPort: z.int().min(1).max(65535).default(4341),
+  /** MTU of the TUN interface. */
+  mtu: z.int().min(1280).max(9000).default(1420),
+  /** Prometheus metrics and /healthz; null switches them off. */
+  metricsListen: listen.nullable().default('127.0.0.1:9341'),
+  dns: DNS.prefault({}),
+  /** Addresses that reach this host although no interface has them (static NAT, elastic IP). */
+  locators: z
+    .array(
+      z.strictObject({
+        address,
+        port: z.int().min(1).max(65535).optional(),
+        priority: z.int().min(0).max(254).optional(),
+      }),
+    )
+    .max(4)
+    .default([]),
+  logLevel: z.enum(LOG_LEVELS).default('info'),
+});
+
+export type AgentConfig = z.output<typeof AGENT_CONFIG>;
+
+/** @throws UsageError. Without `configPath` the default file is read if it exists. */
+export function loadAgentConfig(
+  configPath: string | undefined,
+  overrides: Readonly<Record<string, unknown>> = {},
+): AgentConfig {
+  return loadConfig(AGENT_CONFIG, configPath ?? DEFAULT_CONFIG_PATH, { required: configPath !== undefined, overrides });
+}

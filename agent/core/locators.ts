@@ -1,0 +1,104 @@
+/**
+ * The locators of this host: where peers can reach it.
+ *
+ * They come from three sources: the underlay addresses that the data plane reports (interfaces with a default route
+ * first), addresses that the operator configured (a static NAT, an elastic IP), and the address from which the map
+ * server saw this agent, when it is none of ours, which means that a NAT is between. The observed one is forgotten as
+ * soon as the host's addresses change: after a roam it names the network that was left.
+ */
+import { type IpAddress, type IpPrefix, ipToBytes, prefixContains } from '../../proto/address.ts';
+import type { LocalAddress } from '../../proto/dataplane/messages.ts';
+import { AGENT_PREFIX } from '../../proto/identity.ts';
+import type { Locator } from '../../proto/mapping.ts';
+
+export interface ConfiguredLocator {
+  readonly address: IpAddress;
+  readonly port?: number | undefined;
+  readonly priority?: number | undefined;
+}
+
+export class Locators {
+  private readonly port: number;
+  private readonly configured: readonly ConfiguredLocator[];
+  private local: readonly LocalAddress[] = [];
+  private observed: IpAddress | null = null;
+  private current: readonly Locator[];
+
+  constructor(port: number, configured: readonly ConfiguredLocator[]) {
+    this.port = port;
+    this.configured = configured;
+    this.current = this.build([]);
+  }
+
+  list(): readonly Locator[] {
+    return this.current;
+  }
+
+  localAddresses(): readonly IpAddress[] {
+    return this.local.map(({ address }) => address);
+  }
+
+  /** True when the locators changed. */
+  handleLocal(addresses: readonly LocalAddress[], overlay: readonly IpPrefix[]): boolean {
+    const before = new Set(this.localAddresses());
+    const moved = addresses.length !== before.size || addresses.some(({ address }) => !before.has(address));
+    this.local = addresses;
+    if (moved) this.observed = null;
+    return this.update(overlay);
+  }
+
+  /** True when the locators changed. */
+  handleObserved(address: IpAddress, overlay: readonly IpPrefix[]): boolean {
+    this.observed = isPlausibleLocator(address, overlay) ? address : null;
+    return this.update(overlay);
+  }
+
+  private update(overlay: readonly IpPrefix[]): boolean {
+    const next = this.build(overlay);
+    if (JSON.stringify(next) === JSON.stringify(this.current)) return false;
+    this.current = next;
+    return true;
+  }
+
+  private build(overlay: readonly IpPrefix[]): readonly Locator[] {
+    const all: Locator[] = this.configured.map(({ address, port, priority }) => ({
+      address,
+      port: port ?? this.port,
+      priority: priority ?? PRIORITY_DEFAULT_ROUTE,
+      weight: 100,
+    }));
+    const usable = this.local.filter(({ address }) => isPlausibleLocator(address, overlay));
+    for (const { address, defaultRoute } of usable) {
+      const priority = defaultRoute ? PRIORITY_DEFAULT_ROUTE : PRIORITY_OTHER;
+      all.push({ address, port: this.port, priority, weight: 100 });
+    }
+    if (this.observed !== null) {
+      all.push({ address: this.observed, port: this.port, priority: PRIORITY_OBSERVED, weight: 100 });
+    }
+    const seen = new Set<string>();
+    return all
+      .filter(({ address, port }) => {
+        const key = `${address} ${port}`;
+        return !seen.has(key) && seen.add(key);
+      })
+      .sort((a, b) => a.priority - b.priority)
+      .slice(0, MAX_LOCATORS);
+  }
+}
+
+/** Neither loopback, link-local, multicast nor unspecified, and not inside the overlay, where it would loop. */
+export function isPlausibleLocator(address: IpAddress, overlay: readonly IpPrefix[]): boolean {
+  if (prefixContains(AGENT_PREFIX, address)) return false;
+  if (overlay.some((prefix) => prefixContains(prefix, address))) return false;
+  const bytes = ipToBytes(address);
+  const [first = 0, second = 0] = bytes;
+  if (bytes.length === 4) return first !== 0 && first !== 127 && first < 224 && !(first === 169 && second === 254);
+  const linkLocal = first === 0xfe && (second & 0xc0) === 0x80;
+  const lowest = bytes.subarray(0, 8).every((octet) => octet === 0);
+  return first !== 0xff && !linkLocal && !lowest;
+}
+
+const MAX_LOCATORS = 8;
+const PRIORITY_DEFAULT_ROUTE = 1;
+const PRIORITY_OBSERVED = 2;
+const PRIORITY_OTHER = 10;

@@ -1,0 +1,192 @@
+/**
+ * The map-cache (RFC 9301 section 4.1): what this agent was told of EIDs that others own.
+ *
+ * Positive entries hold a mapping, negative ones the fact that there is none (or that policy denies it). An entry
+ * that was asked for is subscribed: while the map server is connected, pushes keep it true and it is asked for again
+ * before its TTL ends. An entry that merely came along (an owner's agent address) ends with its TTL. While the map
+ * server is away nothing ends: a stale mapping is better than none.
+ *
+ * Invariants: a mapping of an older generation never replaces a newer one; at most `limit` entries exist, and to make
+ * room negative ones go first, then those that came along, then the least recently used.
+ */
+import { type IpAddress, type IpPrefix, prefixAddress, prefixLength } from '../../proto/address.ts';
+import { type Eid, type EidKey, eidKey } from '../../proto/eid.ts';
+import { isWithdrawal, type Mapping, supersedes } from '../../proto/mapping.ts';
+import { PrefixTrie } from '../../proto/prefix-trie.ts';
+import { type Instant, type Millis, minutes, seconds } from '../../proto/time.ts';
+
+export interface CacheEntry {
+  readonly key: EidKey;
+  readonly mapping: Mapping;
+  /** No mapping exists: TTL ended at the owner, or never registered. */
+  readonly negative: boolean;
+  readonly receivedAt: Instant;
+  touchedAt: Instant;
+  /** The EIDs that were asked for and answered by this entry; empty if it came along. */
+  readonly asked: Map<EidKey, Eid>;
+  /** A request to refresh it is on its way. */
+  refreshing: boolean;
+}
+
+/** `same` was refreshed without a change that forwarding has to know of; `older` was ignored. */
+export type Insertion = 'new' | 'changed' | 'same' | 'older';
+
+/** What is written to disk: the age replaces the monotonic clock. */
+export interface SavedEntry {
+  readonly mapping: Mapping;
+  readonly ageMs: Millis;
+  readonly asked: boolean;
+}
+
+export class MapCache {
+  private readonly limit: number;
+  private readonly entries = new Map<EidKey, CacheEntry>();
+  private readonly prefixes = new PrefixTrie<CacheEntry>();
+
+  constructor(limit: number) {
+    this.limit = limit;
+  }
+
+  /** The entry for exactly this EID, or for an address the longest matching prefix. */
+  find(eid: Eid): CacheEntry | undefined {
+    const exact = this.entries.get(eidKey(eid));
+    if (exact !== undefined || eid.kind === 'name') return exact;
+    const match = this.longestMatch(prefixAddress(eid.prefix));
+    return match !== undefined && prefixLengthOf(match) <= prefixLength(eid.prefix) ? match : undefined;
+  }
+
+  longestMatch(address: IpAddress): CacheEntry | undefined {
+    return this.prefixes.longestMatch(address)?.value;
+  }
+
+  exact(key: EidKey): CacheEntry | undefined {
+    return this.entries.get(key);
+  }
+
+  insert(mapping: Mapping, asked: Eid | null, now: Instant): Insertion {
+    const key = eidKey(mapping.eid);
+    const previous = this.entries.get(key);
+    const negative = isNegative(mapping);
+    // A negative answer to a question has generation 0 but is newer than what we hold: nobody has the EID now.
+    const answersNothing = negative && asked !== null;
+    if (previous !== undefined && !answersNothing && !supersedes(mapping, previous.mapping)) return 'older';
+    const entry: CacheEntry = {
+      key,
+      mapping,
+      negative,
+      receivedAt: now,
+      touchedAt: asked === null ? (previous?.touchedAt ?? now) : now,
+      asked: previous?.asked ?? new Map(),
+      refreshing: false,
+    };
+    if (asked !== null && entry.asked.size < MAX_ASKED) entry.asked.set(eidKey(asked), asked);
+    this.entries.set(key, entry);
+    if (mapping.eid.kind === 'prefix') this.prefixes.set(mapping.eid.prefix, entry);
+    if (previous === undefined) return 'new';
+    return sameForwarding(previous, entry) ? 'same' : 'changed';
+  }
+
+  remove(key: EidKey): CacheEntry | undefined {
+    const entry = this.entries.get(key);
+    if (entry === undefined) return undefined;
+    this.entries.delete(key);
+    if (entry.mapping.eid.kind === 'prefix') this.prefixes.delete(entry.mapping.eid.prefix);
+    return entry;
+  }
+
+  /** The entries that have to go to keep within the limit. They are removed. */
+  evict(): readonly CacheEntry[] {
+    if (this.entries.size <= this.limit) return [];
+    const rank = (entry: CacheEntry): number => (entry.negative ? 0 : entry.asked.size === 0 ? 1 : 2);
+    // An eighth at once, so that the sort is paid for once per many insertions.
+    const excess = this.entries.size - this.limit + Math.floor(this.limit / 8);
+    const doomed = [...this.entries.values()]
+      .sort((a, b) => rank(a) - rank(b) || a.touchedAt - b.touchedAt)
+      .slice(0, excess);
+    for (const { key } of doomed) this.remove(key);
+    return doomed;
+  }
+
+  /** Call about once a second while connected: removes what ended, names what should be asked for again. */
+  sweep(now: Instant): { readonly ended: readonly CacheEntry[]; readonly refresh: readonly Eid[] } {
+    const ended: CacheEntry[] = [];
+    const refresh: Eid[] = [];
+    for (const entry of this.entries.values()) {
+      const age = now - entry.receivedAt;
+      const { ttl } = entryLife(entry);
+      if (age >= ttl && (entry.negative || entry.asked.size === 0)) {
+        ended.push(entry);
+        continue;
+      }
+      if (!entry.negative && entry.asked.size > 0 && !entry.refreshing && age >= ttl * REFRESH_AT) {
+        entry.refreshing = true;
+        if (refresh.length < MAX_REFRESH_PER_SWEEP) refresh.push(...entry.asked.values());
+        else entry.refreshing = false;
+      }
+    }
+    for (const { key } of ended) this.remove(key);
+    return { ended, refresh };
+  }
+
+  /** Everything that was asked for, to be subscribed to again in a new session. */
+  subscriptions(): readonly Eid[] {
+    return [...this.entries.values()].flatMap((entry) => [...entry.asked.values()]);
+  }
+
+  counts(now: Instant): { positive: number; negative: number; stale: number; oldestMs: Millis } {
+    let [positive, negative, stale, oldestMs] = [0, 0, 0, 0];
+    for (const entry of this.entries.values()) {
+      const age = now - entry.receivedAt;
+      oldestMs = Math.max(oldestMs, age);
+      if (entry.negative) negative++;
+      else if (age >= entryLife(entry).ttl) stale++;
+      else positive++;
+    }
+    return { positive, negative, stale, oldestMs };
+  }
+
+  values(): IterableIterator<CacheEntry> {
+    return this.entries.values();
+  }
+
+  save(now: Instant): readonly SavedEntry[] {
+    return [...this.entries.values()]
+      .filter((entry) => !entry.negative)
+      .map((entry) => ({ mapping: entry.mapping, ageMs: now - entry.receivedAt, asked: entry.asked.size > 0 }));
+  }
+
+  restore(saved: readonly SavedEntry[], now: Instant): void {
+    for (const { mapping, ageMs, asked } of saved.slice(0, this.limit)) {
+      if (ageMs > MAX_AGE_ON_DISK || isNegative(mapping)) continue;
+      this.insert(mapping, asked ? mapping.eid : null, now - Math.max(0, ageMs));
+    }
+  }
+}
+
+/** No owner, or nothing to send to. */
+export function isNegative(mapping: Mapping): boolean {
+  if (isWithdrawal(mapping) || mapping.owner === undefined) return true;
+  return mapping.eid.kind === 'name' ? mapping.targets.length === 0 : mapping.tunnelKey === undefined;
+}
+
+function entryLife(entry: CacheEntry): { ttl: Millis } {
+  const ttl = isWithdrawal(entry.mapping) ? WITHDRAWN_TTL : entry.mapping.ttl;
+  return { ttl: Math.max(ttl, MIN_TTL) };
+}
+
+function prefixLengthOf(entry: CacheEntry): number {
+  return entry.mapping.eid.kind === 'prefix' ? prefixLength(entry.mapping.eid.prefix as IpPrefix) : 0;
+}
+
+function sameForwarding(a: CacheEntry, b: CacheEntry): boolean {
+  const view = ({ mapping: m, negative }: CacheEntry): string =>
+    JSON.stringify([negative, m.action, m.generation, m.owner, m.tunnelKey, m.locators, m.names, m.targets]);
+  return view(a) === view(b);
+}
+
+const MAX_ASKED = 64;
+const MAX_REFRESH_PER_SWEEP = 64;
+const REFRESH_AT = 0.8;
+const MIN_TTL = seconds(5);
+const WITHDRAWN_TTL = minutes(1);
+const MAX_AGE_ON_DISK = minutes(7 * 24 * 60);

@@ -1,0 +1,61 @@
+/** What the agent's core wants done; the shell carries the outputs out in order. */
+import type { IpAddress, IpPrefix } from '../../proto/address.ts';
+import type { DataplaneCommand } from '../../proto/dataplane/messages.ts';
+import type { LispMessage } from '../../proto/lisp/message.ts';
+import type { Generation, MapAction, Mapping, TunnelKey } from '../../proto/mapping.ts';
+import type { Millis } from '../../proto/time.ts';
+import type { Ticket } from './map-requests.ts';
+import type { EidState } from './registrar.ts';
+
+export type AgentOutput =
+  | { readonly to: 'dataplane'; readonly command: DataplaneCommand }
+  | { readonly to: 'map-server'; readonly message: LispMessage }
+  | { readonly to: 'caller'; readonly ticket: Ticket; readonly answer: Answer }
+  /** State that changed and must outlive the process. The shell writes it before it carries out what follows. */
+  | { readonly to: 'disk'; readonly what: Persistent }
+  /** This host's addresses changed: the connection to the map server may be dead. */
+  | { readonly to: 'link'; readonly addresses: readonly IpAddress[] }
+  | { readonly to: 'operator'; readonly note: Note };
+
+export type Persistent = 'eids' | 'map-cache' | 'dataplane' | 'overlay';
+
+export type Resolution =
+  | {
+      readonly kind: 'found';
+      readonly mapping: Mapping;
+      /** Owned by this agent. */
+      readonly own: boolean;
+      /** From the map-cache while the map server is away, or past its TTL. */
+      readonly stale: boolean;
+      readonly ageMs: Millis;
+    }
+  | { readonly kind: 'absent'; readonly action: MapAction }
+  | { readonly kind: 'unavailable' };
+
+export type Answer =
+  | { readonly kind: 'resolution'; readonly resolution: Resolution }
+  | {
+      readonly kind: 'attachment';
+      readonly state: EidState;
+      readonly generation: Generation;
+      readonly problem: string | null;
+    }
+  | { readonly kind: 'probe'; readonly rttUs: number | null };
+
+/** For logs and metrics. */
+export type Note =
+  | {
+      readonly type: 'registration';
+      readonly result: 'accepted' | 'lost' | 'denied' | 'forgotten';
+      readonly eid: string;
+    }
+  | { readonly type: 'eid-state'; readonly eid: string; readonly state: EidState; readonly generation: Generation }
+  | { readonly type: 'resolution'; readonly result: Resolution['kind'] }
+  | { readonly type: 'push'; readonly records: number }
+  | { readonly type: 'locators'; readonly count: number }
+  | { readonly type: 'handover'; readonly publicKey: TunnelKey; readonly micros: number }
+  | { readonly type: 'peer-refused'; readonly publicKey: TunnelKey }
+  | { readonly type: 'mapping-refused'; readonly reason: string }
+  | { readonly type: 'overlay'; readonly overlay: readonly IpPrefix[] }
+  | { readonly type: 'dataplane-superseded' }
+  | { readonly type: 'limit'; readonly what: 'map-requests' | 'registrations' | 'unknown-peers' };

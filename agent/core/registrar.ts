@@ -1,0 +1,331 @@
+/**
+ * What this agent owns or is going to own, and the life-cycle of its Map-Registers (RFC 9301 section 5.6).
+ *
+ * Three kinds of EIDs are owned: address EIDs (attached by the operator), names (derived: a name's targets are the
+ * address EIDs that carry it), and the agent address (always). An address EID goes through these states:
+ *
+ * - `base`: attached, but the map server has not granted it (yet);
+ * - `target`: prepared for a move, waits for its interface to come up;
+ * - `live`: ours, at the generation that the map server gave;
+ * - `drain`: another agent took it over; late packets are redirected for a while;
+ * - `lost`: it is another agent's. Kept only to tell the operator; attaching it again takes it back.
+ *
+ * Generation 0 in a Map-Register says "I take it over", any other "I still own it at this generation". A stale owner
+ * learns from the answer, or from a push, that a newer generation belongs to someone else, and stops. So the registrar
+ * never claims with 0 what it was not told to claim. Every claim goes in a message of its own: then the agent address
+ * mapping that comes with the answer belongs to the previous owner of that claim.
+ */
+import { hostPrefix, type IpAddress, type IpPrefix, isHostPrefix, prefixAddress } from '../../proto/address.ts';
+import { type Eid, type EidKey, eidKey, type InstanceId, nameEid, parseEidKey, prefixEid } from '../../proto/eid.ts';
+import {
+  type Generation,
+  isWithdrawal,
+  type Locator,
+  type Mapping,
+  type TunnelKey,
+  type XtrId,
+} from '../../proto/mapping.ts';
+import { type Instant, type Millis, minutes } from '../../proto/time.ts';
+
+export type EidState = 'base' | 'target' | 'live' | 'drain' | 'lost';
+
+export interface AgentIdentity {
+  readonly xtrId: XtrId;
+  readonly tunnelKey: TunnelKey;
+  readonly agentAddress: IpAddress;
+  readonly instance: InstanceId;
+}
+
+export interface OwnedEid {
+  readonly key: EidKey;
+  readonly eid: Eid;
+  readonly kind: 'agent' | 'address' | 'name';
+  state: EidState;
+  generation: Generation;
+  /** Of an address EID: where the workload is; null is this host itself. */
+  interface: string | null;
+  names: readonly string[];
+  since: Instant;
+  /** When the map server last confirmed it in this session; null if it has not. */
+  confirmedAt: Instant | null;
+  /** Why it is not granted, in a line. */
+  problem: string | null;
+  /** Previous owner while packets may still come from there. */
+  redirectFrom: TunnelKey | null;
+}
+
+/** What is written to disk. */
+export interface SavedEid {
+  readonly eid: EidKey;
+  readonly kind: OwnedEid['kind'];
+  readonly state: EidState;
+  readonly generation: Generation;
+  readonly interface: string | null;
+  readonly names: readonly string[];
+}
+
+/** What a record of a Map-Notify did to an owned EID. */
+export type RecordOutcome =
+  | { readonly kind: 'not-ours' }
+  | { readonly kind: 'unchanged' }
+  | { readonly kind: 'accepted'; readonly owned: OwnedEid; readonly took: boolean }
+  | { readonly kind: 'lost'; readonly owned: OwnedEid; readonly to: Mapping }
+  | { readonly kind: 'denied'; readonly owned: OwnedEid }
+  /** The map server does not have it: register again, a little later. */
+  | { readonly kind: 'forgotten'; readonly owned: OwnedEid };
+
+export class Registrar {
+  private readonly identity: AgentIdentity;
+  private readonly owned = new Map<EidKey, OwnedEid>();
+
+  constructor(identity: AgentIdentity, saved: readonly SavedEid[], now: Instant) {
+    this.identity = identity;
+    for (const { eid: key, ...rest } of saved) {
+      const state = rest.state === 'drain' ? 'lost' : rest.state;
+      this.owned.set(key, { key, eid: parseEidKey(key), ...rest, state, ...FRESH, since: now });
+    }
+    const agent = prefixEid(identity.instance, hostPrefix(identity.agentAddress));
+    if (!this.owned.has(eidKey(agent))) this.add(agent, 'agent', 'base', now);
+  }
+
+  find(eid: Eid): OwnedEid | undefined {
+    return this.owned.get(eidKey(eid));
+  }
+
+  addresses(): readonly OwnedEid[] {
+    return [...this.owned.values()].filter(({ kind }) => kind === 'address');
+  }
+
+  /** Everything that is ours and confirmed or being registered. */
+  values(): IterableIterator<OwnedEid> {
+    return this.owned.values();
+  }
+
+  /** True when packets for this EID are taken by this host. */
+  isHere(owned: OwnedEid): boolean {
+    return owned.state === 'live' || (owned.state === 'base' && owned.problem === null);
+  }
+
+  /** Ours by a longest match: the address EID that contains this address. */
+  covering(address: IpAddress): OwnedEid | undefined {
+    return this.owned.get(eidKey(prefixEid(this.identity.instance, hostPrefix(address))));
+  }
+
+  attach(prefix: IpPrefix, names: readonly string[] | null, via: string | null, up: boolean, now: Instant): OwnedEid {
+    const eid = prefixEid(this.identity.instance, prefix);
+    const owned = this.owned.get(eidKey(eid)) ?? this.add(eid, 'address', 'lost', now);
+    const before = owned.names;
+    owned.names = names ?? owned.names;
+    owned.interface = via;
+    owned.problem = null;
+    if (owned.state !== 'live') {
+      owned.generation = 0 as Generation;
+      this.enter(owned, via === null || up ? 'base' : 'target', now);
+    }
+    this.updateNames(before, now);
+    this.claimNames(owned, now);
+    return owned;
+  }
+
+  /** The interface of a target came up: from now on it is claimed. */
+  claim(owned: OwnedEid, now: Instant): void {
+    this.enter(owned, 'base', now);
+    this.claimNames(owned, now);
+  }
+
+  /** Returns the mappings that give it up; empty if it was not registered. */
+  detach(
+    prefix: IpPrefix,
+    now: Instant,
+  ): { readonly owned: OwnedEid; readonly withdrawals: readonly Mapping[] } | null {
+    const key = eidKey(prefixEid(this.identity.instance, prefix));
+    const owned = this.owned.get(key);
+    if (owned === undefined || owned.kind !== 'address') return null;
+    this.owned.delete(key);
+    const withdrawals: Mapping[] = [];
+    if (owned.state === 'live') withdrawals.push({ ...this.mapping(owned, []), ttl: 0 });
+    for (const name of this.updateNames(owned.names, now)) {
+      if (name.state === 'live') withdrawals.push({ ...this.mapping(name, []), ttl: 0 });
+    }
+    return { owned, withdrawals };
+  }
+
+  /** Drain ended. */
+  forget(owned: OwnedEid, now: Instant): void {
+    if (owned.state === 'drain') this.enter(owned, 'lost', now);
+  }
+
+  waitingFor(name: string): readonly OwnedEid[] {
+    return this.addresses().filter((owned) => owned.state === 'target' && owned.interface === name);
+  }
+
+  /** Interfaces that an EID is, or will be, behind. */
+  interfaces(): ReadonlySet<string> {
+    const names = this.addresses()
+      .filter(({ state }) => state === 'base' || state === 'target' || state === 'live')
+      .map((owned) => owned.interface);
+    return new Set(names.filter((name) => name !== null));
+  }
+
+  /** A new session: nothing is confirmed, and what was denied may be granted now. */
+  handleSession(): void {
+    for (const owned of this.owned.values()) {
+      owned.confirmedAt = null;
+    }
+  }
+
+  /**
+   * Everything to register, in groups that each fit one Map-Register: claims alone (an address EID with its names),
+   * the rest together.
+   */
+  registrations(locators: readonly Locator[]): readonly (readonly Mapping[])[] {
+    const groups: Mapping[][] = [];
+    const kept: Mapping[] = [];
+    for (const owned of this.owned.values()) {
+      if (owned.kind === 'name' || !this.isRegistered(owned)) continue;
+      if (owned.generation === 0 && owned.kind === 'address') groups.push(this.claimGroup(owned, locators));
+      else kept.push(this.mapping(owned, locators));
+    }
+    const claimed = new Set(groups.flat().map(({ eid }) => eidKey(eid)));
+    for (const owned of this.owned.values()) {
+      if (owned.kind !== 'name' || !this.isRegistered(owned) || claimed.has(owned.key)) continue;
+      const mapping = this.mapping(owned, locators);
+      if (mapping.targets.length > 0) kept.push(mapping);
+    }
+    for (let i = 0; i < kept.length; i += RECORDS_PER_MESSAGE) groups.push(kept.slice(i, i + RECORDS_PER_MESSAGE));
+    return groups.sort((a, b) => Number(isClaim(b)) - Number(isClaim(a)));
+  }
+
+  /** The claim of one address EID with its names, or its refresh. */
+  claimGroup(owned: OwnedEid, locators: readonly Locator[]): Mapping[] {
+    const names = owned.names
+      .map((name) => this.find(nameEid(this.identity.instance, name)))
+      .filter((name) => name !== undefined && this.isRegistered(name));
+    return [owned, ...names.filter((name) => name !== undefined)].map((each) => this.mapping(each, locators));
+  }
+
+  /** Applies one record of a Map-Notify. `solicited`: it answers our own Map-Register. */
+  handleRecord(mapping: Mapping, solicited: boolean, now: Instant): RecordOutcome {
+    const owned = this.owned.get(eidKey(mapping.eid));
+    if (owned === undefined || !REGISTERED.has(owned.state)) return { kind: 'not-ours' };
+    if (mapping.action === 'policy-denied' && mapping.locators.length === 0 && solicited) {
+      owned.problem = 'not granted to this agent by the map server';
+      owned.confirmedAt = null;
+      owned.generation = 0 as Generation;
+      this.enter(owned, 'base', now);
+      return { kind: 'denied', owned };
+    }
+    if (mapping.owner === this.identity.xtrId && !isWithdrawal(mapping))
+      return this.handleConfirmed(owned, mapping, now);
+    if (mapping.owner === undefined || mapping.owner === this.identity.xtrId || isWithdrawal(mapping)) {
+      if (mapping.generation < owned.generation && !solicited) return { kind: 'unchanged' };
+      if (solicited) owned.generation = 0 as Generation;
+      owned.confirmedAt = null;
+      return { kind: 'forgotten', owned };
+    }
+    // While a claim is on its way, pushes still tell of the old owner.
+    const claimed = owned.generation === 0;
+    if (claimed ? !solicited : mapping.generation <= owned.generation) return { kind: 'unchanged' };
+    owned.confirmedAt = null;
+    owned.redirectFrom = null;
+    this.enter(owned, owned.kind === 'address' ? 'drain' : 'lost', now);
+    return { kind: 'lost', owned, to: mapping };
+  }
+
+  save(): readonly SavedEid[] {
+    return [...this.owned.values()].map(({ key, kind, state, generation, interface: via, names }) => ({
+      eid: key,
+      kind,
+      state,
+      generation,
+      interface: via,
+      names,
+    }));
+  }
+
+  private handleConfirmed(owned: OwnedEid, mapping: Mapping, now: Instant): RecordOutcome {
+    if (mapping.generation < owned.generation) return { kind: 'unchanged' };
+    const took = mapping.generation !== owned.generation;
+    const news = took || owned.state !== 'live' || owned.confirmedAt === null;
+    owned.generation = mapping.generation;
+    owned.confirmedAt = now;
+    owned.problem = null;
+    if (owned.state !== 'live') this.enter(owned, 'live', now);
+    return news ? { kind: 'accepted', owned, took } : { kind: 'unchanged' };
+  }
+
+  private isRegistered(owned: OwnedEid): boolean {
+    return REGISTERED.has(owned.state);
+  }
+
+  /** As it is registered. */
+  mapping(owned: OwnedEid, locators: readonly Locator[]): Mapping {
+    const name = owned.eid.kind === 'name' ? owned.eid.name : null;
+    return {
+      eid: owned.eid,
+      ttl: REGISTRATION_TTL,
+      action: 'no-action',
+      generation: owned.generation,
+      owner: this.identity.xtrId,
+      tunnelKey: this.identity.tunnelKey,
+      locators: name === null ? locators : [],
+      names: owned.names,
+      targets: name === null ? [] : this.targets(name),
+    };
+  }
+
+  private targets(name: string): readonly IpAddress[] {
+    return this.addresses()
+      .filter((owned) => this.isRegistered(owned) && owned.names.includes(name) && owned.eid.kind === 'prefix')
+      .flatMap(({ eid }) => (eid.kind === 'prefix' && isHostPrefix(eid.prefix) ? [prefixAddress(eid.prefix)] : []));
+  }
+
+  /** Names that no EID here carries any more are removed and returned. */
+  private updateNames(candidates: readonly string[], now: Instant): readonly OwnedEid[] {
+    const removed: OwnedEid[] = [];
+    for (const name of candidates) {
+      const owned = this.find(nameEid(this.identity.instance, name));
+      if (owned === undefined || this.addresses().some(({ names }) => names.includes(name))) continue;
+      this.owned.delete(owned.key);
+      owned.since = now;
+      removed.push(owned);
+    }
+    return removed;
+  }
+
+  private claimNames(owned: OwnedEid, now: Instant): void {
+    if (!this.isRegistered(owned)) return;
+    for (const name of owned.names) {
+      const eid = nameEid(this.identity.instance, name);
+      const known = this.find(eid);
+      if (known?.state === 'live') continue;
+      const claim = known ?? this.add(eid, 'name', 'base', now);
+      claim.generation = 0 as Generation;
+      claim.problem = null;
+      this.enter(claim, 'base', now);
+    }
+  }
+
+  private add(eid: Eid, kind: OwnedEid['kind'], state: EidState, now: Instant): OwnedEid {
+    const key = eidKey(eid);
+    const generation = 0 as Generation;
+    const owned: OwnedEid = { key, eid, kind, state, generation, interface: null, names: [], ...FRESH, since: now };
+    this.owned.set(key, owned);
+    return owned;
+  }
+
+  private enter(owned: OwnedEid, state: EidState, now: Instant): void {
+    if (owned.state === state) return;
+    owned.state = state;
+    owned.since = now;
+  }
+}
+
+function isClaim(group: readonly Mapping[]): boolean {
+  return group[0]?.generation === 0;
+}
+
+const REGISTERED: ReadonlySet<EidState> = new Set(['base', 'live']);
+const FRESH = { confirmedAt: null, problem: null, redirectFrom: null } as const;
+const REGISTRATION_TTL: Millis = minutes(10);
+const RECORDS_PER_MESSAGE = 16;

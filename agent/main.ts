@@ -1,0 +1,90 @@
+/** Wires the agent: state folder, core, links, admin socket, DNS, metrics. */
+import { spawn } from 'node:child_process';
+import { instanceId } from '../proto/eid.ts';
+import { createLog } from '../runtime/log.ts';
+import { startMetricsServer } from '../runtime/metrics-server.ts';
+import { VERSION } from '../runtime/project-root.ts';
+import { Shutdown } from '../runtime/shutdown.ts';
+import type { AgentConfig } from './config.ts';
+import type { EidState } from './core/registrar.ts';
+import { startAdminSocket } from './shell/admin-socket.ts';
+import { CachedNameResolver } from './shell/cached-name-resolver.ts';
+import { startDnsServer } from './shell/dns-server.ts';
+import { AgentDriver } from './shell/driver.ts';
+import { StateFolder } from './shell/identity.ts';
+import { AgentMetrics } from './shell/metrics.ts';
+
+export const SOFTWARE = `stayput ${VERSION}`;
+
+/** Runs until SIGTERM or SIGINT. @throws UsageError when it cannot start */
+export async function runAgent(config: AgentConfig): Promise<void> {
+  const log = createLog('agent', config.logLevel);
+  const folder = new StateFolder(config.stateDir);
+  const identity = folder.requireIdentity();
+  const shutdown = new Shutdown();
+  const driver = new AgentDriver(config, identity, folder, SOFTWARE, log);
+  const metrics = new AgentMetrics(
+    () => gauges(driver),
+    () => statsWithin(driver, STATS_MS),
+  );
+  try {
+    // First, because it refuses a second agent on the same host before anything is touched.
+    const admin = await startAdminSocket(config.socket, driver, identity, log);
+    shutdown.add('admin socket', () => admin.close());
+    shutdown.add('agent', () => driver.close());
+    driver.start(metrics);
+    if (config.metricsListen !== null) {
+      const server = await startMetricsServer(config.metricsListen, metrics.registry, () => driver.dataplane.connected);
+      shutdown.add('metrics', () => server.close());
+    }
+    if (config.dns.enabled) {
+      const dns = await startDnsServer({
+        listen: config.dns.listen,
+        resolver: new CachedNameResolver(driver, instanceId(identity.instance)),
+        upstreams: config.dns.upstreams,
+        resolvConf: config.dns.resolvConf,
+        registry: metrics.registry,
+        log,
+      });
+      shutdown.add('DNS', () => dns.close());
+    }
+  } catch (error) {
+    await shutdown.end(log);
+    throw error;
+  }
+  log.info({ xtrId: identity.xtrId, pid: process.pid, version: VERSION }, 'agent is running');
+  notifySystemd();
+  await shutdown.onSignals(log);
+}
+
+function gauges(driver: AgentDriver) {
+  const { cache, peers } = driver.agent.snapshot(driver.now());
+  const eids: Record<EidState, number> = { base: 0, target: 0, live: 0, drain: 0, lost: 0 };
+  for (const { kind, state } of driver.agent.ownEids()) if (kind === 'address') eids[state]++;
+  const { mapServer, dataplane } = driver;
+  return { mapServerConnected: mapServer.connected, dataplaneConnected: dataplane.connected, cache, eids, peers };
+}
+
+/** Null while the data plane is away or slow: a scrape must not hang with it. */
+async function statsWithin(driver: AgentDriver, ms: number) {
+  if (!driver.dataplane.connected) return null;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<null>((resolve) => {
+    timer = setTimeout(() => resolve(null), ms);
+  });
+  try {
+    return await Promise.race([driver.dataplane.stats(), late]);
+  } catch {
+    return null;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function notifySystemd(): void {
+  if (process.env.NOTIFY_SOCKET === undefined) return;
+  const child = spawn('systemd-notify', ['--ready', `--pid=${process.pid}`], { stdio: 'ignore' });
+  child.on('error', () => undefined);
+}
+
+const STATS_MS = 500;

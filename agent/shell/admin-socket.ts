@@ -1,0 +1,237 @@
+/** The agent's API for the command line: JSON over HTTP on a Unix socket that only its group may open. */
+import type { Server } from 'node:http';
+import { z } from 'zod';
+import { isHostPrefix, parseIpPrefix, prefixAddress } from '../../proto/address.ts';
+import { DEFAULT_INSTANCE, type Eid, nameEid, prefixEid } from '../../proto/eid.ts';
+import type { Mapping } from '../../proto/mapping.ts';
+import { ApiError, apiListener, parseBody, type Route } from '../../runtime/http-api.ts';
+import type { Log } from '../../runtime/log.ts';
+import { VERSION } from '../../runtime/project-root.ts';
+import { listenOnUnixSocket } from '../../runtime/unix-server.ts';
+import type { Resolution } from '../core/output.ts';
+import type { OwnedEid } from '../core/registrar.ts';
+import type { AgentDriver } from './driver.ts';
+import { agentIdentity, type Identity } from './identity.ts';
+
+export async function startAdminSocket(
+  path: string,
+  driver: AgentDriver,
+  identity: Identity,
+  log: Log,
+): Promise<{ close(): Promise<void> }> {
+  const listener = apiListener(routes(driver, identity), (err) => log.error({ err }, 'admin request failed'));
+  const server: Server = await listenOnUnixSocket(path, 0o660, listener);
+  return {
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+function routes(driver: AgentDriver, identity: Identity): readonly Route[] {
+  return [
+    { method: 'GET', path: '/v1/status', handle: () => status(driver, identity) },
+    { method: 'GET', path: '/v1/eids', handle: () => ({ eids: ownEids(driver) }) },
+    { method: 'POST', path: '/v1/eids', handle: ({ body }) => attach(driver, parseBody(ATTACH, body)) },
+    { method: 'DELETE', path: '/v1/eids/:eid', handle: ({ params }) => detach(driver, params.eid ?? '') },
+    { method: 'GET', path: '/v1/peers', handle: () => peers(driver) },
+    { method: 'GET', path: '/v1/resolve', handle: ({ query }) => resolve(driver, query.get('q') ?? '') },
+    {
+      method: 'POST',
+      path: '/v1/ping',
+      handle: ({ body }) => ping(driver, identity.xtrId, parseBody(PING, body).target),
+    },
+  ];
+}
+
+function status(driver: AgentDriver, identity: Identity): unknown {
+  const { agent, mapServer, dataplane } = driver;
+  const snapshot = agent.snapshot(driver.now());
+  const own = agent.ownEids();
+  const agentEid = own.find(({ kind }) => kind === 'agent');
+  const { xtrId, agentAddress } = agentIdentity(identity);
+  const registered = agentEid?.confirmedAt != null;
+  return {
+    version: VERSION,
+    xtrId,
+    agentAddress,
+    tunnelKey: identity.tunnelKey,
+    overlay: snapshot.overlay,
+    zone: driver.overlayZone,
+    instance: identity.instance,
+    registered,
+    locators: snapshot.locators,
+    mapServer: {
+      ...identity.mapServer,
+      connected: mapServer.connected,
+      connectedMs: snapshot.sessionMs,
+      problem: mapServer.lastProblem,
+    },
+    dataplane: {
+      connected: dataplane.connected,
+      software: snapshot.dataplane?.software ?? null,
+      cipher: snapshot.dataplane?.cipher ?? null,
+      offloads: snapshot.dataplane?.offloads ?? [],
+    },
+    eids: ownEids(driver),
+    mapCache: snapshot.cache,
+    peers: snapshot.peers,
+    problems: problems(driver, own, snapshot.locators.length, registered),
+  };
+}
+
+/** What keeps this agent from doing its work, each with what to do. */
+function problems(
+  driver: AgentDriver,
+  own: readonly OwnedEid[],
+  locators: number,
+  registered: boolean,
+): readonly string[] {
+  const lines: string[] = [];
+  const { mapServer, dataplane } = driver;
+  if (dataplane.wasSuperseded) {
+    lines.push('another agent controls the data plane: stop one of the two');
+  } else if (!dataplane.connected) {
+    lines.push('the data plane is not reachable: is stayput-dataplane running, and may this user open its socket?');
+  } else if (locators === 0) {
+    lines.push('no locator: this host has no usable underlay address');
+  }
+  if (!mapServer.connected) {
+    lines.push(
+      `no session with the map server (${mapServer.lastProblem ?? 'connecting'}); forwarding goes on from the map-cache`,
+    );
+  } else if (!registered && locators > 0) {
+    lines.push('the map server has not confirmed the registration yet');
+  }
+  for (const { eid, state, problem, interface: via } of own) {
+    if (problem !== null) lines.push(`${textOf(eid)}: ${problem}`);
+    if (state === 'drain' || state === 'lost') {
+      lines.push(`${textOf(eid)}: another agent took it over; detach it here, or attach it again to take it back`);
+    }
+    if (state === 'live' && via !== null && !driver.agent.interfaceUp(via)) {
+      lines.push(`${textOf(eid)}: interface ${via} is not up; packets are held for a while only`);
+    }
+  }
+  return lines;
+}
+
+function ownEids(driver: AgentDriver): readonly unknown[] {
+  return driver.agent
+    .ownEids()
+    .filter(({ kind }) => kind !== 'agent')
+    .map(({ eid, kind, state, generation, interface: via, names, since, confirmedAt, problem }) => ({
+      eid: textOf(eid),
+      kind,
+      state,
+      generation,
+      interface: via,
+      names,
+      sinceMs: Math.round(driver.now() - since),
+      registered: confirmedAt !== null,
+      problem,
+    }));
+}
+
+async function attach(driver: AgentDriver, body: z.output<typeof ATTACH>): Promise<unknown> {
+  const prefix = parseIpPrefix(body.eid);
+  const names = body.names?.map((name) => nameEid(DEFAULT_INSTANCE, name).name) ?? null;
+  const { state, generation, problem } = await driver.attach({ prefix, names, interface: body.interface ?? null });
+  if (problem !== null) throw new ApiError(403, 'STAYPUT_NOT_GRANTED', `${body.eid}: ${problem}`);
+  return { eid: prefix, state, generation };
+}
+
+function detach(driver: AgentDriver, text: string): unknown {
+  const prefix = parseIpPrefix(text);
+  if (driver.detach(prefix)) return { eid: prefix };
+  throw new ApiError(404, 'STAYPUT_NOT_ATTACHED', `${prefix} is not attached here; see "stayput eid list"`);
+}
+
+async function peers(driver: AgentDriver): Promise<unknown> {
+  const eids = new Map<string, string[]>();
+  for (const { mapping, negative } of driver.agent.cached()) {
+    if (negative || mapping.tunnelKey === undefined || mapping.eid.kind === 'name') continue;
+    const list = eids.get(mapping.tunnelKey) ?? [];
+    if (list.length < 16) list.push(mapping.eid.prefix);
+    eids.set(mapping.tunnelKey, list);
+  }
+  const { peers } = await driver.dataplane.peers();
+  return { peers: peers.map((peer) => ({ ...peer, eids: eids.get(peer.publicKey) ?? [] })) };
+}
+
+async function resolve(driver: AgentDriver, text: string): Promise<unknown> {
+  if (text === '') throw new ApiError(400, 'STAYPUT_BAD_REQUEST', 'q: what to resolve is missing');
+  const eid = driver.parseEid(text);
+  return describeResolution(eid, await driver.resolve(eid));
+}
+
+async function ping(driver: AgentDriver, self: string, text: string): Promise<unknown> {
+  const { eid, mapping } = await owner(driver, driver.parseEid(text));
+  const { tunnelKey, owner: xtrId } = mapping;
+  if (xtrId === undefined || tunnelKey === undefined) {
+    throw new ApiError(404, 'STAYPUT_NO_MAPPING', `${text} has no owner`);
+  }
+  return { eid: textOf(eid), owner: xtrId, rttUs: xtrId === self ? 0 : await driver.probe(tunnelKey) };
+}
+
+/** Follows a name to the address EID behind it. */
+async function owner(driver: AgentDriver, eid: Eid): Promise<{ eid: Eid; mapping: Mapping }> {
+  const resolution = await driver.resolve(eid);
+  if (resolution.kind === 'unavailable') {
+    throw new ApiError(
+      503,
+      'STAYPUT_UNAVAILABLE',
+      `${textOf(eid)} is not in the map-cache and the map server does not answer`,
+    );
+  }
+  if (resolution.kind === 'absent') {
+    throw new ApiError(404, 'STAYPUT_NO_MAPPING', `${textOf(eid)} is not registered`);
+  }
+  const { mapping } = resolution;
+  const [target] = mapping.targets;
+  if (mapping.eid.kind !== 'name' || target === undefined) return { eid, mapping };
+  return owner(driver, prefixEid(mapping.eid.iid, parseIpPrefix(target)));
+}
+
+function describeResolution(eid: Eid, resolution: Resolution): unknown {
+  if (resolution.kind !== 'found') {
+    return {
+      asked: textOf(eid),
+      result: resolution.kind,
+      ...(resolution.kind === 'absent' ? { action: resolution.action } : {}),
+    };
+  }
+  const { mapping, own, stale, ageMs } = resolution;
+  return {
+    asked: textOf(eid),
+    result: 'found',
+    eid: textOf(mapping.eid),
+    own,
+    stale,
+    ageMs: Math.round(ageMs),
+    ttlMs: mapping.ttl,
+    generation: mapping.generation,
+    owner: mapping.owner ?? null,
+    tunnelKey: mapping.tunnelKey ?? null,
+    locators: mapping.locators,
+    names: mapping.names,
+    targets: mapping.targets,
+  };
+}
+
+/** A host prefix as its address. */
+function textOf(eid: Eid): string {
+  if (eid.kind === 'name') return eid.name;
+  return isHostPrefix(eid.prefix) ? prefixAddress(eid.prefix) : eid.prefix;
+}
+
+const ATTACH = z.strictObject({
+  eid: z.string().max(64),
+  names: z.array(z.string().max(253)).max(16).optional(),
+  interface: z
+    .string()
+    .regex(/^[^/\s]{1,15}$/, 'is not the name of a network interface')
+    .optional(),
+});
+const PING = z.strictObject({ target: z.string().min(1).max(300) });

@@ -1,0 +1,48 @@
+/** The DNS server's view of the agent: names and addresses of the overlay through the map-cache. */
+import { hostPrefix, type IpAddress, type IpPrefix } from '../../proto/address.ts';
+import { type InstanceId, nameEid, prefixEid } from '../../proto/eid.ts';
+import { DecodeError } from '../../proto/errors.ts';
+import type { AgentDriver } from './driver.ts';
+import type { NameAnswer, NameResolver, PointerAnswer } from './name-resolver.ts';
+
+export class CachedNameResolver implements NameResolver {
+  private readonly driver: AgentDriver;
+  private readonly instance: InstanceId;
+
+  constructor(driver: AgentDriver, instance: InstanceId) {
+    this.driver = driver;
+    this.instance = instance;
+  }
+
+  get zone(): string {
+    return this.driver.overlayZone;
+  }
+
+  get overlay(): readonly IpPrefix[] {
+    return this.driver.agent.snapshot(this.driver.now()).overlay;
+  }
+
+  async resolveName(name: string): Promise<NameAnswer> {
+    try {
+      const resolution = await this.driver.resolve(nameEid(this.instance, name));
+      if (resolution.kind !== 'found') return { kind: resolution.kind };
+      const { mapping, stale } = resolution;
+      return mapping.targets.length > 0 ? { kind: 'found', addresses: mapping.targets, stale } : { kind: 'absent' };
+    } catch (error) {
+      // What is not a host name cannot have been registered.
+      return { kind: error instanceof DecodeError ? 'absent' : 'unavailable' };
+    }
+  }
+
+  async resolvePointer(address: IpAddress): Promise<PointerAnswer> {
+    try {
+      const resolution = await this.driver.resolve(prefixEid(this.instance, hostPrefix(address)));
+      if (resolution.kind !== 'found') return { kind: resolution.kind };
+      const { mapping, stale } = resolution;
+      const exact = mapping.eid.kind === 'prefix' && mapping.eid.prefix === hostPrefix(address);
+      return exact && mapping.names.length > 0 ? { kind: 'found', names: mapping.names, stale } : { kind: 'absent' };
+    } catch {
+      return { kind: 'unavailable' };
+    }
+  }
+}

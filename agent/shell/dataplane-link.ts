@@ -1,0 +1,301 @@
+/**
+ * The connection to the data plane: frames, requests with their replies, and a loop that reconnects.
+ *
+ * The data plane is a process of our own, on the same host, but not trusted to be well-formed: what comes in is
+ * validated, and a frame that cannot be understood ends the connection.
+ */
+import { connect, type Socket } from 'node:net';
+import { z } from 'zod';
+import { parseIpAddress } from '../../proto/address.ts';
+import { CAPABILITY, compatible } from '../../proto/capability.ts';
+import {
+  type DataplaneCommand,
+  type DataplaneEvent,
+  type HelloReply,
+  MAX_FRAME,
+  type PeersReply,
+  type StatsReply,
+} from '../../proto/dataplane/messages.ts';
+import { StayputError } from '../../proto/errors.ts';
+import { parseTunnelKey } from '../../proto/identity.ts';
+import { Backoff } from '../../runtime/backoff.ts';
+import { firstIssue } from '../../runtime/json-file.ts';
+import type { Log } from '../../runtime/log.ts';
+import { parsed } from './parsed.ts';
+
+export class DataplaneError extends StayputError {}
+
+export interface DataplaneListener {
+  /** Connected, and versions fit. Commands may be sent from now on. */
+  onHello(hello: HelloReply): void;
+  onEvent(event: DataplaneEvent): void;
+  onLost(): void;
+}
+
+interface Waiting {
+  readonly command: DataplaneCommand['type'];
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export class DataplaneLink {
+  private readonly path: string;
+  private readonly software: string;
+  private readonly listener: DataplaneListener;
+  private readonly log: Log;
+  private readonly backoff = new Backoff(50, 1000, Math.random);
+  private readonly waiting = new Map<number, Waiting>();
+  private socket: Socket | null = null;
+  private ready = false;
+  private lastId = 0;
+  private retry: NodeJS.Timeout | null = null;
+  private closed = false;
+  private complained = false;
+  private superseded = false;
+
+  constructor(path: string, software: string, listener: DataplaneListener, log: Log) {
+    this.path = path;
+    this.software = software;
+    this.listener = listener;
+    this.log = log;
+  }
+
+  get connected(): boolean {
+    return this.ready;
+  }
+
+  /** True after another agent took the data plane over. */
+  get wasSuperseded(): boolean {
+    return this.superseded;
+  }
+
+  start(): void {
+    const socket = connect(this.path);
+    const frames = new FrameReader();
+    this.socket = socket;
+    socket.on('connect', () => void this.greet(socket));
+    socket.on('data', (chunk) => {
+      try {
+        for (const frame of frames.push(chunk)) this.handleFrame(frame);
+      } catch (err) {
+        this.log.error({ err }, 'data plane sent something that cannot be understood');
+        socket.destroy();
+      }
+    });
+    socket.on('error', (err) => {
+      if (!this.complained) this.log.warn({ err, path: this.path }, 'data plane cannot be reached, trying on');
+      this.complained = true;
+    });
+    socket.on('close', () => this.handleClose());
+  }
+
+  /** Sends a command whose failure only needs to be logged. Dropped while there is no connection. */
+  send(command: DataplaneCommand): void {
+    if (!this.ready) return;
+    this.request(command).catch((err: unknown) => {
+      if (this.ready) this.log.warn({ err, command: command.type }, 'data plane refused a command');
+    });
+  }
+
+  async stats(): Promise<StatsReply> {
+    return parseReply(STATS_REPLY, await this.request({ type: 'stats' }), 'stats');
+  }
+
+  async peers(): Promise<PeersReply> {
+    return parseReply(PEERS_REPLY, await this.request({ type: 'peers' }), 'peers');
+  }
+
+  close(): void {
+    this.closed = true;
+    if (this.retry !== null) clearTimeout(this.retry);
+    this.socket?.end();
+    this.socket?.destroySoon();
+  }
+
+  private request(command: DataplaneCommand): Promise<unknown> {
+    const { socket } = this;
+    if (socket === null || socket.writableLength > MAX_FRAME || this.waiting.size >= MAX_WAITING) {
+      if (socket !== null) socket.destroy();
+      return Promise.reject(new DataplaneError('STAYPUT_DATAPLANE_AWAY', 'the data plane does not answer'));
+    }
+    const id = ++this.lastId;
+    return new Promise((resolve, reject) => {
+      this.waiting.set(id, { command: command.type, resolve, reject });
+      socket.write(encodeFrame({ id, ...command }));
+    });
+  }
+
+  private async greet(socket: Socket): Promise<void> {
+    try {
+      const answer = await this.request({ type: 'hello', capability: CAPABILITY, software: this.software });
+      const hello = parseReply(HELLO_REPLY, answer, 'hello');
+      if (!compatible(hello.capability)) {
+        throw new DataplaneError(
+          'STAYPUT_INCOMPATIBLE',
+          `the data plane speaks version ${hello.capability}, the agent ${CAPABILITY}: upgrade the ${hello.capability < CAPABILITY ? 'data plane' : 'agent'}`,
+        );
+      }
+      if (this.socket !== socket) return;
+      this.ready = true;
+      this.complained = false;
+      this.superseded = false;
+      this.backoff.reset();
+      this.log.info({ software: hello.software, cipher: hello.cipher, process: hello.process }, 'data plane connected');
+      this.listener.onHello(hello);
+    } catch (err) {
+      if (!this.closed) this.log.error({ err }, 'data plane does not accept this agent');
+      socket.destroy();
+    }
+  }
+
+  private handleFrame(text: string): void {
+    const value: unknown = JSON.parse(text);
+    const incoming = INCOMING.safeParse(value);
+    if (!incoming.success) {
+      // An event of a newer data plane is not for us.
+      if (UNKNOWN_EVENT.safeParse(value).success && !KNOWN_TYPES.has((value as { type: string }).type)) return;
+      throw new DataplaneError('STAYPUT_DATAPLANE_FRAME', firstIssue(incoming.error));
+    }
+    const message = incoming.data;
+    if (message.type !== 'reply') {
+      if (message.type === 'superseded') this.superseded = true;
+      this.listener.onEvent(message);
+      return;
+    }
+    const waiting = this.waiting.get(message.id);
+    this.waiting.delete(message.id);
+    if (waiting === undefined) return;
+    if (message.ok) waiting.resolve(message.result);
+    else
+      waiting.reject(
+        new DataplaneError('STAYPUT_DATAPLANE', `${waiting.command}: ${message.message} (${message.code})`),
+      );
+  }
+
+  private handleClose(): void {
+    const wasReady = this.ready;
+    this.ready = false;
+    this.socket = null;
+    for (const { reject } of this.waiting.values()) {
+      reject(new DataplaneError('STAYPUT_DATAPLANE_AWAY', 'the data plane went away'));
+    }
+    this.waiting.clear();
+    if (wasReady) this.listener.onLost();
+    if (this.closed) return;
+    if (wasReady) this.log.warn({ path: this.path }, 'data plane connection lost');
+    // Two agents on one data plane must not take it from each other in a fast loop.
+    this.retry = setTimeout(() => this.start(), this.superseded ? SUPERSEDED_RETRY_MS : this.backoff.next());
+  }
+}
+
+export function encodeFrame(message: unknown): Buffer {
+  const body = Buffer.from(JSON.stringify(message));
+  const frame = Buffer.allocUnsafe(4 + body.length);
+  frame.writeUInt32BE(body.length, 0);
+  body.copy(frame, 4);
+  return frame;
+}
+
+/** Cuts a byte stream into frames. */
+export class FrameReader {
+  private chunks: Buffer[] = [];
+  private size = 0;
+
+  /** @throws DataplaneError when a frame is larger than MAX_FRAME */
+  push(chunk: Buffer): readonly string[] {
+    this.chunks.push(chunk);
+    this.size += chunk.length;
+    const frames: string[] = [];
+    while (this.size >= 4) {
+      const head = this.merge();
+      const length = head.readUInt32BE(0);
+      if (length > MAX_FRAME) throw new DataplaneError('STAYPUT_DATAPLANE_FRAME', `a frame of ${length} octets`);
+      if (this.size < 4 + length) break;
+      frames.push(head.toString('utf8', 4, 4 + length));
+      this.chunks = [head.subarray(4 + length)];
+      this.size -= 4 + length;
+    }
+    return frames;
+  }
+
+  private merge(): Buffer {
+    const [first] = this.chunks;
+    if (first !== undefined && this.chunks.length === 1) return first;
+    const all = Buffer.concat(this.chunks);
+    this.chunks = [all];
+    return all;
+  }
+}
+
+function parseReply<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
+  const reply = schema.safeParse(value);
+  if (reply.success) return reply.data;
+  throw new DataplaneError('STAYPUT_DATAPLANE_FRAME', `reply to ${what}: ${firstIssue(reply.error)}`);
+}
+
+const MAX_WAITING = 20_000;
+const SUPERSEDED_RETRY_MS = 30_000;
+
+const ip = parsed(parseIpAddress);
+const key = parsed(parseTunnelKey);
+const count = z.number().nonnegative();
+
+const HELLO_REPLY = z.object({
+  capability: z.int(),
+  software: z.string().max(100),
+  process: z.string().min(1).max(64),
+  configured: z.boolean(),
+  cipher: z.enum(['aes-256-gcm', 'chacha20-poly1305']),
+  offloads: z.array(z.string().max(32)).max(32),
+});
+
+const STATS_REPLY = z.object({
+  counters: z.record(z.string().max(64), count),
+  gauges: z.record(z.string().max(64), count),
+});
+
+const PEERS_REPLY = z.object({
+  peers: z.array(
+    z.object({
+      publicKey: key,
+      endpoint: z.object({ address: ip, port: z.int() }).nullable(),
+      session: z.enum(['none', 'handshake', 'up']),
+      sessionAgeMs: count.nullable(),
+      lastReceivedMs: count.nullable(),
+      rttUs: count.nullable(),
+      pathMtu: count,
+      txBytes: count,
+      rxBytes: count,
+    }),
+  ),
+});
+
+const INCOMING = z.union([
+  z.object({ type: z.literal('reply'), id: z.int(), ok: z.literal(true), result: z.unknown().optional() }),
+  z.object({ type: z.literal('reply'), id: z.int(), ok: z.literal(false), code: z.string(), message: z.string() }),
+  z.object({
+    type: z.literal('locators'),
+    addresses: z.array(z.object({ address: ip, interface: z.string().max(64), defaultRoute: z.boolean() })).max(4096),
+  }),
+  z.object({ type: z.literal('interface'), name: z.string().max(64), up: z.boolean() }),
+  z.object({ type: z.literal('miss'), eid: ip, reason: z.enum(['destination', 'source']) }),
+  z.object({ type: z.literal('conflict'), eid: ip, publicKey: key }),
+  z.object({ type: z.literal('unknown-peer'), publicKey: key }),
+  z.object({ type: z.literal('peer-moved'), publicKey: key, address: ip, port: z.int() }),
+  z.object({ type: z.literal('handover'), publicKey: key, micros: count }),
+  z.object({ type: z.literal('probe-result'), token: z.int(), rttUs: count.nullable() }),
+  z.object({ type: z.literal('superseded') }),
+]);
+const UNKNOWN_EVENT = z.object({ type: z.string().max(64) });
+const KNOWN_TYPES: ReadonlySet<string> = new Set([
+  'reply',
+  'locators',
+  'interface',
+  'miss',
+  'conflict',
+  'unknown-peer',
+  'peer-moved',
+  'handover',
+  'probe-result',
+  'superseded',
+]);

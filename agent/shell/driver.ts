@@ -1,0 +1,325 @@
+/**
+ * Drives the core with the real world: the clock, both links and the state folder. Every input is followed at once by
+ * carrying out all outputs in their order, so nothing waits for a timer that need not.
+ */
+import { type Eid, parseEid } from '../../proto/eid.ts';
+import { StayputError } from '../../proto/errors.ts';
+import type { TunnelKey } from '../../proto/mapping.ts';
+import type { Log } from '../../runtime/log.ts';
+import type { AgentConfig } from '../config.ts';
+import { Agent } from '../core/agent.ts';
+import type { Ticket } from '../core/map-requests.ts';
+import type { AgentOutput, Answer, Note, Persistent, Resolution } from '../core/output.ts';
+import { DataplaneLink } from './dataplane-link.ts';
+import { agentIdentity, type Identity, mapServerTarget, type StateFolder } from './identity.ts';
+import { MapServerLink } from './map-server-link.ts';
+import type { AgentMetrics } from './metrics.ts';
+
+type AnswerOf<K extends Answer['kind']> = Extract<Answer, { readonly kind: K }>;
+type AttachRequest = Parameters<Agent['attach']>[0];
+
+export class LimitError extends StayputError {}
+
+export class AgentDriver {
+  readonly agent: Agent;
+  readonly mapServer: MapServerLink;
+  readonly dataplane: DataplaneLink;
+  private readonly folder: StateFolder;
+  private readonly log: Log;
+  private identity: Identity;
+  private zone: string;
+  private metrics: AgentMetrics | null = null;
+  private readonly callers = new Map<Ticket, (answer: Answer) => void>();
+  private lastTicket = 0;
+  private timer: NodeJS.Timeout | null = null;
+  private cacheTimer: NodeJS.Timeout | null = null;
+  private eidsTimer: NodeJS.Timeout | null = null;
+  private eidsChanged = false;
+  private busy = false;
+  private closed = false;
+
+  constructor(config: AgentConfig, identity: Identity, folder: StateFolder, software: string, log: Log) {
+    this.folder = folder;
+    this.identity = identity;
+    this.zone = identity.zone;
+    this.log = log;
+    this.agent = new Agent(
+      {
+        identity: agentIdentity(identity),
+        privateKey: identity.tunnelPrivateKey,
+        presharedKey: identity.presharedKey,
+        overlay: identity.overlay,
+        listenPort: config.listenPort,
+        mtu: config.mtu,
+        locators: config.locators,
+        saved: { eids: folder.eids(), cache: folder.cache(Date.now(), log), dataplane: folder.dataplane() },
+      },
+      this.now(),
+    );
+    this.dataplane = new DataplaneLink(
+      config.dataplaneSocket,
+      software,
+      {
+        onHello: (hello) => this.input((now) => this.agent.handleDataplaneHello(hello, Date.now() / 1000, now)),
+        onEvent: (event) => this.input((now) => this.agent.handleDataplaneEvent(event, now)),
+        onLost: () => this.input(() => this.agent.handleDataplaneLost()),
+      },
+      log,
+    );
+    this.mapServer = new MapServerLink(
+      mapServerTarget(identity),
+      software,
+      {
+        onSession: (session) =>
+          this.input((now) => {
+            this.zone = session.zone;
+            this.agent.handleSession(session, now);
+          }),
+        onMessage: (message) => this.input((now) => this.agent.handleMessage(message, now)),
+        onLost: () => this.input(() => this.agent.handleSessionLost()),
+      },
+      log,
+    );
+  }
+
+  get overlayZone(): string {
+    return this.zone;
+  }
+
+  start(metrics: AgentMetrics): void {
+    this.metrics = metrics;
+    this.dataplane.start();
+    this.mapServer.start();
+    this.input(() => undefined);
+  }
+
+  close(): void {
+    this.closed = true;
+    if (this.timer !== null) clearTimeout(this.timer);
+    if (this.cacheTimer !== null) clearTimeout(this.cacheTimer);
+    if (this.eidsTimer !== null) clearTimeout(this.eidsTimer);
+    this.mapServer.close();
+    this.dataplane.close();
+    const { eids, cache } = this.agent.save(this.now());
+    this.folder.writeEids(eids);
+    this.folder.writeCache(cache, Date.now());
+  }
+
+  now(): number {
+    return performance.now();
+  }
+
+  async resolve(eid: Eid): Promise<Resolution> {
+    const answer = await this.ask('resolution', (ticket, now) => this.agent.resolve(eid, ticket, now));
+    return answer.resolution;
+  }
+
+  attach(request: AttachRequest): Promise<AnswerOf<'attachment'>> {
+    return this.ask('attachment', (ticket, now) => {
+      if (!this.agent.attach(request, ticket, now)) {
+        throw new LimitError('STAYPUT_TOO_MANY_EIDS', 'this agent has as many EIDs as it can hold; detach some first');
+      }
+    });
+  }
+
+  detach(request: AttachRequest['prefix']): boolean {
+    let known = false;
+    this.input((now) => {
+      known = this.agent.detach(request, now);
+    });
+    return known;
+  }
+
+  async probe(publicKey: TunnelKey): Promise<number | null> {
+    return (await this.ask('probe', (ticket, now) => this.agent.probe(publicKey, ticket, now))).rttUs;
+  }
+
+  /** What people type, in this agent's instance. @throws DecodeError */
+  parseEid(text: string): Eid {
+    const suffix = `.${this.zone}`;
+    const relative = text.toLowerCase().endsWith(suffix) ? text.slice(0, -suffix.length) : text;
+    return parseEid(relative, agentIdentity(this.identity).instance);
+  }
+
+  private ask<K extends Answer['kind']>(kind: K, act: (ticket: Ticket, now: number) => void): Promise<AnswerOf<K>> {
+    if (this.callers.size >= MAX_CALLERS) {
+      return Promise.reject(new LimitError('STAYPUT_BUSY', 'too many requests at once; try again'));
+    }
+    const ticket = ++this.lastTicket as Ticket;
+    return new Promise((resolve, reject) => {
+      this.callers.set(ticket, (answer) => {
+        if (answer.kind === kind) resolve(answer as AnswerOf<K>);
+      });
+      try {
+        this.input((now) => act(ticket, now));
+      } catch (error) {
+        this.callers.delete(ticket);
+        reject(error as Error);
+      }
+    });
+  }
+
+  private input(act: (now: number) => void): void {
+    if (this.closed) return;
+    const nested = this.busy;
+    this.busy = true;
+    try {
+      act(this.now());
+      if (!nested) this.drain();
+    } catch (error) {
+      if (!(error instanceof StayputError)) throw error;
+      if (error instanceof LimitError) throw error;
+      this.log.warn({ err: error }, 'an input was not understood');
+      if (!nested) this.drain();
+    } finally {
+      this.busy = nested;
+    }
+    if (!nested) this.schedule();
+  }
+
+  private drain(): void {
+    for (let output = this.agent.pollOutput(); output !== undefined; output = this.agent.pollOutput()) {
+      this.carryOut(output);
+    }
+  }
+
+  private schedule(): void {
+    if (this.timer !== null) clearTimeout(this.timer);
+    const delay = Math.max(0, Math.ceil(this.agent.pollTimeout() - this.now()));
+    this.timer = setTimeout(() => this.input((now) => this.agent.handleTimeout(now)), delay);
+  }
+
+  private carryOut(output: AgentOutput): void {
+    switch (output.to) {
+      case 'dataplane':
+        this.dataplane.send(output.command);
+        return;
+      case 'map-server':
+        this.mapServer.send(output.message);
+        return;
+      case 'caller': {
+        const caller = this.callers.get(output.ticket);
+        this.callers.delete(output.ticket);
+        caller?.(output.answer);
+        return;
+      }
+      case 'disk':
+        this.persist(output.what);
+        return;
+      case 'link':
+        this.mapServer.handleAddresses(output.addresses);
+        return;
+      case 'operator':
+        this.tell(output.note);
+        return;
+      default:
+        output satisfies never;
+        return;
+    }
+  }
+
+  private persist(what: Persistent): void {
+    try {
+      this.write(what);
+    } catch (err) {
+      this.log.error({ err }, 'state cannot be written');
+    }
+  }
+
+  private write(what: Persistent): void {
+    const { agent, folder } = this;
+    switch (what) {
+      case 'eids':
+        this.writeEidsSoon();
+        return;
+      case 'dataplane':
+        folder.writeDataplane(agent.save(this.now()).dataplane);
+        return;
+      case 'overlay':
+        this.identity = { ...this.identity, overlay: agent.snapshot(this.now()).overlay, zone: this.zone };
+        folder.writeIdentity(this.identity);
+        return;
+      case 'map-cache':
+        this.cacheTimer ??= setTimeout(() => {
+          this.cacheTimer = null;
+          this.persistCache();
+        }, CACHE_WRITE_MS);
+        return;
+      default:
+        what satisfies never;
+        return;
+    }
+  }
+
+  /** At once, but when many EIDs change one after the other, not for each. */
+  private writeEidsSoon(): void {
+    this.eidsChanged = true;
+    if (this.eidsTimer !== null) return;
+    this.eidsTimer = setTimeout(() => {
+      this.eidsTimer = null;
+      if (this.eidsChanged) this.persist('eids');
+    }, EIDS_WRITE_MS);
+    this.folder.writeEids(this.agent.save(this.now()).eids);
+    this.eidsChanged = false;
+  }
+
+  private persistCache(): void {
+    try {
+      this.folder.writeCache(this.agent.save(this.now()).cache, Date.now());
+    } catch (err) {
+      this.log.error({ err }, 'map-cache cannot be written');
+    }
+  }
+
+  private tell(note: Note): void {
+    this.metrics?.count(note);
+    const { log } = this;
+    switch (note.type) {
+      case 'registration':
+        if (note.result === 'accepted') {
+          log.debug({ eid: note.eid }, 'registration accepted');
+          return;
+        }
+        log.warn({ eid: note.eid, result: note.result }, REGISTRATION_LOG[note.result]);
+        return;
+      case 'eid-state':
+        log.info({ eid: note.eid, state: note.state, generation: note.generation }, 'EID changed its state');
+        return;
+      case 'locators':
+        log.info({ count: note.count }, 'locators changed');
+        return;
+      case 'handover':
+        log.info({ micros: note.micros }, 'handover');
+        return;
+      case 'mapping-refused':
+        log.warn({ reason: note.reason }, 'mapping refused');
+        return;
+      case 'limit':
+        log.debug({ what: note.what }, 'limit reached');
+        return;
+      case 'overlay':
+        log.info({ overlay: note.overlay }, 'overlay prefixes changed');
+        return;
+      case 'dataplane-superseded':
+        log.error('another agent took the data plane over');
+        return;
+      case 'resolution':
+      case 'push':
+      case 'peer-refused':
+        log.debug({ ...note }, 'map-cache');
+        return;
+      default:
+        note satisfies never;
+        return;
+    }
+  }
+}
+
+const MAX_CALLERS = 4096;
+const CACHE_WRITE_MS = 1000;
+const EIDS_WRITE_MS = 100;
+const REGISTRATION_LOG = {
+  lost: 'another agent took an EID over',
+  denied: 'the map server does not grant an EID',
+  forgotten: 'the map server does not have an EID any more, registering it again',
+} as const;

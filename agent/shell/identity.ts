@@ -1,0 +1,223 @@
+/** The files in the state folder: who this agent is, and what must outlive its process. */
+import { generateKeyPairSync } from 'node:crypto';
+import { readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { type IpPrefix, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
+import { eidKey, instanceId, parseEidKey } from '../../proto/eid.ts';
+import { UsageError } from '../../proto/errors.ts';
+import { agentAddressOf, parseTunnelKey, parseXtrId } from '../../proto/identity.ts';
+import type { Generation, Mapping, TunnelKey, XtrId } from '../../proto/mapping.ts';
+import { readJsonFile, StateFileError, writeJsonFile } from '../../runtime/json-file.ts';
+import type { Log } from '../../runtime/log.ts';
+import type { SavedDataplane } from '../core/agent.ts';
+import type { SavedEntry } from '../core/map-cache.ts';
+import type { AgentIdentity, SavedEid } from '../core/registrar.ts';
+import type { MapServerTarget } from './map-server-link.ts';
+import { parsed } from './parsed.ts';
+
+/** Both key pairs of an agent: X25519 for the tunnels, P-256 for TLS. */
+export interface AgentKeys {
+  /** 32 octets in base64. */
+  readonly tunnelPrivateKey: string;
+  readonly tunnelKey: TunnelKey;
+  /** PKCS#8 PEM. */
+  readonly tlsPrivateKey: string;
+}
+
+export interface Identity extends AgentKeys {
+  readonly mapServer: { readonly host: string; readonly port: number };
+  readonly ca: string;
+  readonly certificate: string;
+  readonly presharedKey: string;
+  readonly xtrId: XtrId;
+  readonly instance: number;
+  readonly overlay: readonly IpPrefix[];
+  readonly zone: string;
+}
+
+export function generateKeys(): AgentKeys {
+  const { x = '', d = '' } = generateKeyPairSync('x25519').privateKey.export({ format: 'jwk' });
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
+  const base64 = (text: string): string => Buffer.from(text, 'base64url').toString('base64');
+  return {
+    tunnelPrivateKey: base64(d),
+    tunnelKey: parseTunnelKey(base64(x)),
+    tlsPrivateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+  };
+}
+
+export class StateFolder {
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  identity(): Identity | undefined {
+    return readJsonFile(this.file('identity'), IDENTITY);
+  }
+
+  /** @throws UsageError when this host has not joined */
+  requireIdentity(): Identity {
+    const identity = this.identity();
+    if (identity !== undefined) return identity;
+    throw new UsageError(
+      `${this.path}: this host has not joined an overlay; run "stayput agent join URL --token TOKEN" first`,
+    );
+  }
+
+  writeIdentity(identity: Identity): void {
+    writeJsonFile(this.file('identity'), identity);
+    rmSync(this.file('joining'), { force: true });
+  }
+
+  /** Keys of a join that has begun: if its answer is lost, the next try is the same agent. */
+  joiningKeys(): AgentKeys {
+    const kept = readJsonFile(this.file('joining'), KEYS);
+    if (kept !== undefined) return kept;
+    const keys = generateKeys();
+    writeJsonFile(this.file('joining'), keys);
+    return keys;
+  }
+
+  /** Everything of a former identity. */
+  clear(): void {
+    for (const name of FILES) rmSync(this.file(name), { force: true });
+  }
+
+  eids(): readonly SavedEid[] {
+    return readJsonFile(this.file('eids'), EIDS)?.eids ?? [];
+  }
+
+  writeEids(eids: readonly SavedEid[]): void {
+    writeJsonFile(this.file('eids'), { eids });
+  }
+
+  /** A broken cache is worth a warning, not an agent that does not start. */
+  cache(wallNow: number, log: Log): readonly SavedEntry[] {
+    try {
+      const saved = readJsonFile(this.file('map-cache'), CACHE);
+      if (saved === undefined) return [];
+      const elapsed = Math.max(0, wallNow - saved.savedAt);
+      return saved.entries.map(({ ageMs, ...entry }) => ({ ...entry, ageMs: ageMs + elapsed }));
+    } catch (err) {
+      log.warn({ err }, 'map-cache on disk cannot be used, starting without it');
+      return [];
+    }
+  }
+
+  writeCache(entries: readonly SavedEntry[], wallNow: number): void {
+    const plain = entries.map(({ mapping, ...rest }) => ({
+      ...rest,
+      mapping: { ...mapping, eid: eidKey(mapping.eid) },
+    }));
+    writeJsonFile(this.file('map-cache'), { savedAt: wallNow, entries: plain });
+  }
+
+  dataplane(): SavedDataplane {
+    return readJsonFile(this.file('dataplane'), DATAPLANE) ?? { process: null, epoch: 0 };
+  }
+
+  writeDataplane(dataplane: SavedDataplane): void {
+    writeJsonFile(this.file('dataplane'), dataplane);
+  }
+
+  private file(name: (typeof FILES)[number]): string {
+    return join(this.path, `${name}.json`);
+  }
+}
+
+export function agentIdentity(identity: Identity): AgentIdentity {
+  return {
+    xtrId: identity.xtrId,
+    tunnelKey: identity.tunnelKey,
+    agentAddress: agentAddressOf(identity.tunnelKey),
+    instance: instanceId(identity.instance),
+  };
+}
+
+export function mapServerTarget(identity: Identity): MapServerTarget {
+  const { mapServer, ca, certificate, tlsPrivateKey } = identity;
+  return { ...mapServer, ca, certificate, privateKey: tlsPrivateKey };
+}
+
+/** One line of text without the line end. @throws StateFileError */
+export function readSecretFile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch (cause) {
+    throw new StateFileError(path, `cannot be read (${(cause as Error).message})`, { cause });
+  }
+}
+
+const FILES = ['identity', 'joining', 'eids', 'map-cache', 'dataplane'] as const;
+
+const key = parsed(parseTunnelKey);
+const pem = z.string().includes('-----BEGIN ').max(65_536);
+const generation = z
+  .int()
+  .min(0)
+  .transform((value) => value as Generation);
+
+const KEYS = z.object({ tunnelPrivateKey: z.string().length(44), tunnelKey: key, tlsPrivateKey: pem });
+
+const IDENTITY = KEYS.extend({
+  mapServer: z.object({ host: z.string().min(1), port: z.int().min(1).max(65535) }),
+  ca: pem,
+  certificate: pem,
+  presharedKey: z.string().length(44),
+  xtrId: parsed(parseXtrId),
+  instance: z.int(),
+  overlay: z.array(parsed(parseIpPrefix)),
+  zone: z.string().min(1),
+});
+
+const EIDS = z.object({
+  eids: z
+    .array(
+      z.object({
+        eid: parsed((text) => eidKey(parseEidKey(text))),
+        kind: z.enum(['agent', 'address', 'name']),
+        state: z.enum(['base', 'target', 'live', 'drain', 'lost']),
+        generation,
+        interface: z.string().nullable(),
+        names: z.array(z.string()),
+      }),
+    )
+    .max(8192),
+});
+
+const LOCATOR = z.object({
+  address: parsed(parseIpAddress),
+  port: z.int().min(0).max(65535),
+  priority: z.int().min(0).max(255),
+  weight: z.int().min(0).max(255),
+});
+
+const MAPPING = z
+  .object({
+    eid: parsed(parseEidKey),
+    ttl: z.number().min(0),
+    action: z.enum(['no-action', 'natively-forward', 'send-map-request', 'drop', 'policy-denied', 'auth-failure']),
+    generation,
+    owner: parsed(parseXtrId).optional(),
+    tunnelKey: key.optional(),
+    locators: z.array(LOCATOR).max(255),
+    names: z.array(z.string()).max(255),
+    targets: z.array(parsed(parseIpAddress)).max(255),
+  })
+  .transform(
+    ({ owner, tunnelKey, ...rest }): Mapping => ({
+      ...rest,
+      ...(owner === undefined ? {} : { owner }),
+      ...(tunnelKey === undefined ? {} : { tunnelKey }),
+    }),
+  );
+
+const CACHE = z.object({
+  savedAt: z.number(),
+  entries: z.array(z.object({ mapping: MAPPING, ageMs: z.number(), asked: z.boolean() })).max(65_536),
+});
+
+const DATAPLANE = z.object({ process: z.string().nullable(), epoch: z.int().min(0) });

@@ -1,0 +1,189 @@
+/** `stayput_agent_*` and, read from the data plane at each scrape, `stayput_dataplane_*`. Label sets are bounded. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { StatsReply } from '../../proto/dataplane/messages.ts';
+import type { Note } from '../core/output.ts';
+import type { EidState } from '../core/registrar.ts';
+
+/** What the gauges show. */
+export interface AgentGauges {
+  readonly mapServerConnected: boolean;
+  readonly dataplaneConnected: boolean;
+  readonly cache: {
+    readonly positive: number;
+    readonly negative: number;
+    readonly stale: number;
+    readonly oldestMs: number;
+  };
+  readonly eids: Readonly<Record<EidState, number>>;
+  readonly peers: number;
+}
+
+export class AgentMetrics {
+  readonly registry: Registry;
+  private readonly registrations: Counter<'result'>;
+  private readonly resolutions: Counter<'result'>;
+  private readonly pushes: Counter;
+  private readonly handovers: Histogram;
+  private readonly refused: Counter<'what'>;
+
+  constructor(gauges: () => AgentGauges, stats: () => Promise<StatsReply | null>) {
+    const registry = new ScrapedRegistry(stats);
+    this.registry = registry;
+    const registers = [registry];
+    collectDefaultMetrics({ register: registry });
+    gauge(registry, 'map_server_connected', 'A session with the map server is up', () =>
+      Number(gauges().mapServerConnected),
+    );
+    gauge(registry, 'dataplane_connected', 'The data plane is attached', () => Number(gauges().dataplaneConnected));
+    gauge(
+      registry,
+      'map_cache_oldest_age_seconds',
+      'Age of the oldest map-cache entry',
+      () => gauges().cache.oldestMs / 1000,
+    );
+    gauge(registry, 'peers', 'Agents that the data plane may talk to', () => gauges().peers);
+    new Gauge({
+      name: 'stayput_agent_map_cache_entries',
+      help: 'Map-cache entries',
+      labelNames: ['state'],
+      registers,
+      collect() {
+        const { positive, negative, stale } = gauges().cache;
+        this.set({ state: 'positive' }, positive);
+        this.set({ state: 'negative' }, negative);
+        this.set({ state: 'stale' }, stale);
+      },
+    });
+    new Gauge({
+      name: 'stayput_agent_eids',
+      help: 'EIDs attached here',
+      labelNames: ['state'],
+      registers,
+      collect() {
+        for (const [state, count] of Object.entries(gauges().eids)) this.set({ state }, count);
+      },
+    });
+    this.registrations = new Counter({
+      name: 'stayput_agent_registrations_total',
+      help: 'Outcomes of Map-Registers that changed something',
+      labelNames: ['result'],
+      registers,
+    });
+    this.resolutions = new Counter({
+      name: 'stayput_agent_resolutions_total',
+      help: 'Map-Requests that ended',
+      labelNames: ['result'],
+      registers,
+    });
+    this.pushes = new Counter({
+      name: 'stayput_agent_pushes_total',
+      help: 'Unsolicited Map-Notifies',
+      registers,
+    });
+    this.refused = new Counter({
+      name: 'stayput_agent_refused_total',
+      help: 'What was not believed, or not done because of a limit',
+      labelNames: ['what'],
+      registers,
+    });
+    this.handovers = new Histogram({
+      name: 'stayput_agent_handover_seconds',
+      help: 'From a change of this host’s locators until a peer was heard through the new one',
+      buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10],
+      registers,
+    });
+    for (const result of ['accepted', 'lost', 'denied', 'forgotten']) this.registrations.inc({ result }, 0);
+    for (const result of ['found', 'absent', 'unavailable']) this.resolutions.inc({ result }, 0);
+    for (const what of REFUSED) this.refused.inc({ what }, 0);
+  }
+
+  count(note: Note): void {
+    switch (note.type) {
+      case 'registration':
+        this.registrations.inc({ result: note.result });
+        return;
+      case 'resolution':
+        this.resolutions.inc({ result: note.result });
+        return;
+      case 'push':
+        this.pushes.inc();
+        return;
+      case 'handover':
+        this.handovers.observe(note.micros / 1e6);
+        return;
+      case 'peer-refused':
+        this.refused.inc({ what: 'peer' });
+        return;
+      case 'mapping-refused':
+        this.refused.inc({ what: 'mapping' });
+        return;
+      case 'limit':
+        this.refused.inc({ what: note.what });
+        return;
+      case 'eid-state':
+      case 'locators':
+      case 'overlay':
+      case 'dataplane-superseded':
+        return;
+      default:
+        note satisfies never;
+        return;
+    }
+  }
+}
+
+/** Asks the data plane for its counters first, then renders everything. */
+class ScrapedRegistry extends Registry {
+  private readonly stats: () => Promise<StatsReply | null>;
+  private readonly scraped = new Map<string, Gauge<'reason'> | Counter<'reason'>>();
+
+  constructor(stats: () => Promise<StatsReply | null>) {
+    super();
+    this.stats = stats;
+  }
+
+  override async metrics(): Promise<string> {
+    this.update(await this.stats());
+    return super.metrics();
+  }
+
+  private update(stats: StatsReply | null): void {
+    for (const metric of this.scraped.values()) metric.reset();
+    if (stats === null) return;
+    for (const [name, value] of Object.entries(stats.counters)) {
+      const [, family = '', reason] = /^([a-z][a-z0-9_]{0,40})(?:\.([a-z0-9_-]{1,40}))?$/.exec(name) ?? [];
+      if (family === '') continue;
+      const metric = this.metric(`stayput_dataplane_${DOTTED[family] ?? family}_total`, Counter, reason !== undefined);
+      if (reason === undefined) metric?.inc(value);
+      else metric?.inc({ reason }, value);
+    }
+    for (const [name, value] of Object.entries(stats.gauges)) {
+      if (!/^[a-z][a-z0-9_]{0,40}$/.test(name)) continue;
+      this.metric(`stayput_dataplane_${name}`, Gauge, false)?.inc(value);
+    }
+  }
+
+  private metric(name: string, kind: typeof Counter | typeof Gauge, labelled: boolean) {
+    const known = this.scraped.get(name);
+    if (known !== undefined || this.scraped.size >= MAX_SCRAPED) return known;
+    const labelNames = labelled ? (['reason'] as const) : [];
+    const metric = new kind({ name, help: 'From the data plane', labelNames, registers: [this] });
+    this.scraped.set(name, metric);
+    return metric;
+  }
+}
+
+function gauge(registry: Registry, name: string, help: string, value: () => number): void {
+  new Gauge({
+    name: `stayput_agent_${name}`,
+    help,
+    registers: [registry],
+    collect() {
+      this.set(value());
+    },
+  });
+}
+
+const DOTTED: Readonly<Record<string, string>> = { drop: 'drops', fallback: 'fallbacks' };
+const REFUSED = ['peer', 'mapping', 'map-requests', 'registrations', 'unknown-peers'] as const;
+const MAX_SCRAPED = 200;

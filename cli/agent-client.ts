@@ -1,0 +1,40 @@
+/** Calls to the running agent's socket. */
+import type { Command } from 'commander';
+import { StayputError } from '../proto/errors.ts';
+import { ApiError, callApi } from '../runtime/http-api.ts';
+
+const DEFAULT_SOCKET = '/run/stayput/agent.sock';
+
+/** Options that every command to the agent has. */
+export interface ClientOptions {
+  readonly socket?: string;
+  readonly json?: boolean;
+}
+
+export function withClientOptions(command: Command): Command {
+  return command
+    .option('--json', 'print JSON')
+    .option('--socket <path>', `socket of the agent (default: $STAYPUT_SOCKET or ${DEFAULT_SOCKET})`);
+}
+
+/** @throws StayputError in words for the person at the terminal */
+export async function callAgent(
+  options: ClientOptions,
+  method: 'GET' | 'POST' | 'DELETE',
+  path: string,
+  body?: unknown,
+): Promise<unknown> {
+  const socketPath = options.socket ?? process.env.STAYPUT_SOCKET ?? DEFAULT_SOCKET;
+  try {
+    return await callApi({ socketPath }, method, path, body === undefined ? {} : { body });
+  } catch (cause) {
+    if (!(cause instanceof ApiError) || cause.status !== 0) throw cause;
+    const denied = /EACCES|EPERM/.test(cause.message);
+    const hint = denied ? 'permission denied: run as root or join the group stayput' : 'is the agent running?';
+    throw new StayputError('STAYPUT_AGENT_AWAY', `no answer from the agent at ${socketPath}: ${hint}`, { cause });
+  }
+}
+
+export function printLines(lines: readonly string[]): void {
+  for (const line of lines) process.stdout.write(`${line}\n`);
+}

@@ -1,0 +1,60 @@
+import type { Command } from 'commander';
+import { parseIpPrefix } from '../../proto/address.ts';
+import { UsageError } from '../../proto/errors.ts';
+import { type ClientOptions, callAgent, printLines, withClientOptions } from '../agent-client.ts';
+import { printJson } from '../output.ts';
+import { type OwnEid, printEids } from './status.ts';
+
+export function registerEidCommands(program: Command): void {
+  const eid = program.command('eid').description('The EIDs of this host');
+  withClientOptions(eid.command('list').description('List them with their state and generation')).action(
+    async (options: ClientOptions) => {
+      const { eids } = (await callAgent(options, 'GET', '/v1/eids')) as { eids: readonly OwnEid[] };
+      if (options.json === true) printJson(eids);
+      else if (eids.length === 0) printLines(['No EIDs; see "stayput eid attach --help".']);
+      else printEids(eids);
+    },
+  );
+  withClientOptions(
+    eid
+      .command('attach')
+      .description('Take an EID to this host: at once, or as soon as its interface is up')
+      .argument('<eid>', 'address or prefix')
+      .option('--name <name>', 'name that points to it; may be given several times', collect)
+      .option('--interface <if>', 'the workload is behind this interface, which may be still to come'),
+  ).action(async (text: string, options: ClientOptions & { name?: readonly string[]; interface?: string }) => {
+    const body = {
+      eid: checked(text),
+      ...(options.name === undefined ? {} : { names: options.name }),
+      ...(options.interface === undefined ? {} : { interface: options.interface }),
+    };
+    const result = (await callAgent(options, 'POST', '/v1/eids', body)) as { state: string; generation: number };
+    if (options.json === true) printJson(result);
+    else printLines([describe(text, result, options.interface)]);
+  });
+  withClientOptions(eid.command('detach').description('Give an EID up').argument('<eid>', 'address or prefix')).action(
+    async (text: string, options: ClientOptions) => {
+      const result = await callAgent(options, 'DELETE', `/v1/eids/${encodeURIComponent(checked(text))}`);
+      if (options.json === true) printJson(result);
+      else printLines([`${text} is detached.`]);
+    },
+  );
+}
+
+function describe(eid: string, { state, generation }: { state: string; generation: number }, via?: string): string {
+  if (state === 'live') return `${eid} is live here at generation ${generation}.`;
+  if (state === 'target') return `${eid} is prepared: it becomes live when ${via} comes up.`;
+  return `${eid} is attached; it becomes live when the map server confirms it.`;
+}
+
+function checked(text: string): string {
+  try {
+    return parseIpPrefix(text);
+  } catch (cause) {
+    throw new UsageError((cause as Error).message, { cause });
+  }
+}
+
+function collect(value: string, previous: readonly string[] = []): readonly string[] {
+  return [...previous, value];
+}
