@@ -38,14 +38,8 @@ describe('a workload that moves to another host', () => {
     assert.equal(result.ok, true);
     const { here, there } = world.workload;
     await waitFor('owner and former owner agree', async () => {
-      const [owner, former] = await Promise.all([stateOf(here), stateOf(there)]);
+      const [owner, former] = await Promise.all([here.eidState(`${DB_EID}/32`), there.eidState(`${DB_EID}/32`)]);
       return owner === 'live' && former !== 'live';
     });
   });
 });
-
-async function stateOf(agent: World['vm']): Promise<string | undefined> {
-  const { stdout } = await agent.stayput(['eid', 'list', '--json']);
-  const eids = JSON.parse(stdout) as { eid: string; state: string }[];
-  return eids.find(({ eid }) => eid.startsWith(`${DB_EID}/`) || eid === DB_EID)?.state;
-}

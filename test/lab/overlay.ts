@@ -190,7 +190,10 @@ export class Agent {
     this.stateDir = join(dir, 'agent');
     this.configFile = join(dir, 'agent.json');
     mkdirSync(this.stateDir, { recursive: true, mode: 0o700 });
-    const dns = options.dns === true ? { enabled: true, listen: ['127.0.0.1:53'] } : { enabled: false };
+    // No resolver of the machine that runs the lab can be reached from here.
+    const resolvConf = join(dir, 'upstream-resolv.conf');
+    writeFileSync(resolvConf, '');
+    const dns = options.dns === true ? { listen: ['127.0.0.1:53'], resolvConf } : { enabled: false };
     writeFileSync(
       this.configFile,
       JSON.stringify({
@@ -218,15 +221,16 @@ export class Agent {
     this.daemon.start();
   }
 
-  /** Connected to data plane and map server. */
+  /** Connected to data plane and map server, and everything it joined with is live. */
   async ready(): Promise<void> {
     await this.daemon.process.waitUntil(
-      'connected to data plane and map server',
+      'connected to data plane and map server, EIDs live',
       async () => {
         const metrics = await this.metrics();
         return (
           metrics.get('stayput_agent_map_server_connected') === 1 &&
-          metrics.get('stayput_agent_dataplane_connected') === 1
+          metrics.get('stayput_agent_dataplane_connected') === 1 &&
+          (metrics.get('stayput_agent_eids{state="live"}') ?? 0) >= this.eids.length
         );
       },
       READY_MS,
@@ -238,12 +242,23 @@ export class Agent {
     return this.host.exec(stayput(...args), { ...options, env: { STAYPUT_SOCKET: this.socket, ...options.env } });
   }
 
-  async attach(eid: string, options: { readonly interface?: string; readonly name?: string } = {}): Promise<void> {
+  /** Attaches an EID and waits until it has got into `state`. */
+  async attach(
+    eid: string,
+    state: string,
+    options: { readonly interface?: string; readonly name?: string } = {},
+  ): Promise<void> {
     await this.stayput([
       ...['eid', 'attach', eid],
       ...(options.name === undefined ? [] : ['--name', options.name]),
       ...(options.interface === undefined ? [] : ['--interface', options.interface]),
     ]);
+    await waitFor(`${eid} ${state} on ${this.host.name}`, async () => (await this.eidState(eid)) === state);
+  }
+
+  async eidState(eid: string): Promise<string | undefined> {
+    const { stdout } = await this.stayput(['eid', 'list', '--json']);
+    return (JSON.parse(stdout) as { eid: string; state: string }[]).find((own) => own.eid === eid)?.state;
   }
 
   metrics(): Promise<Metrics> {
