@@ -1,3 +1,394 @@
-import type { Command } from 'commander';
+/** `stayput mapserver …`, `stayput token …` and `stayput agents …`: the map server and what its administrator does. */
+import { join } from 'node:path';
+import { type Command, Option } from 'commander';
+import { type IpPrefix, parseIpPrefix } from '../../proto/address.ts';
+import { instanceId } from '../../proto/eid.ts';
+import { DecodeError, UsageError } from '../../proto/errors.ts';
+import { formatHostPort } from '../../runtime/host-port.ts';
+import { ApiError, callApi } from '../../runtime/http-api.ts';
+import { formatDuration, printJson, printTable } from '../output.ts';
 
-export function registerMapserverCommands(_program: Command): void {}
+export function registerMapserverCommands(program: Command): void {
+  const mapserver = program.command('mapserver').description('Run and look at a map server');
+  registerInit(mapserver);
+  registerRun(mapserver);
+  registerListings(mapserver);
+  registerTokens(program);
+  registerAgents(program);
+}
+
+function registerInit(mapserver: Command): void {
+  mapserver
+    .command('init')
+    .description('Make the data folder of a map server: its overlay, certificate authority and keys')
+    .addOption(dataDirOption())
+    .requiredOption(
+      '--host <name-or-address...>',
+      'names and addresses under which agents reach it; the first is told to them',
+    )
+    .requiredOption('--overlay <prefix...>', 'prefixes that the EIDs are from, e.g. 10.77.0.0/16')
+    .option('--zone <name>', 'DNS zone of the overlay', 'stayput.internal')
+    .option('--instance <iid>', 'instance ID', '0')
+    .option('--port <port>', 'port that agents are told', '4342')
+    .option('--json', 'print one JSON object')
+    .action(async (options: InitOptions) => {
+      const { initOverlay, authorityFingerprint, overlayUrl } = await import('../../mapserver/shell/overlay-files.ts');
+      const { created, files } = initOverlay(
+        options.dataDir,
+        {
+          instance: typed('--instance', () => instanceId(Number(options.instance))),
+          zone: options.zone.toLowerCase(),
+          prefixes: prefixes('--overlay', options.overlay),
+          hosts: options.host,
+          port: wholeNumber('--port', options.port, 1, 65_535),
+        },
+        Date.now(),
+      );
+      const result = {
+        created,
+        dataDir: options.dataDir,
+        url: overlayUrl(files),
+        fingerprint: authorityFingerprint(files),
+        overlay: files.prefixes,
+        zone: files.zone,
+        instance: files.instance,
+      };
+      if (options.json) return printJson(result);
+      return print(
+        created ? `Initialised ${options.dataDir}` : `${options.dataDir} is initialised already; nothing was changed`,
+        `  url          ${result.url}`,
+        `  overlay      ${result.overlay.join(', ')}`,
+        `  zone         ${result.zone}`,
+        `  fingerprint  ${result.fingerprint}`,
+        `Next: stayput mapserver run --data-dir ${options.dataDir}`,
+      );
+    });
+}
+
+interface InitOptions {
+  readonly dataDir: string;
+  readonly host: string[];
+  readonly overlay: string[];
+  readonly zone: string;
+  readonly instance: string;
+  readonly port: string;
+  readonly json?: boolean;
+}
+
+function registerRun(mapserver: Command): void {
+  mapserver
+    .command('run')
+    .description('Run the map server in the foreground')
+    .option('--config <file>', 'configuration file (default: /etc/stayput/mapserver.json, if it is there)')
+    .addOption(new Option('--data-dir <folder>', 'made by "stayput mapserver init"').env(DATA_DIR_ENV))
+    .option('--listen <host:port...>', 'for agents and enrolment')
+    .option('--metrics-listen <host:port>', 'for Prometheus; "" for none')
+    .addOption(
+      new Option('--log-level <level>').choices(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
+    )
+    .action(async (options: RunOptions) => {
+      const { CONFIG, CONFIG_PATH } = await import('../../mapserver/config.ts');
+      const { loadConfig } = await import('../../runtime/config-file.ts');
+      const { startMapServer } = await import('../../mapserver/main.ts');
+      const settings = loadConfig(CONFIG, options.config ?? CONFIG_PATH, {
+        required: options.config !== undefined,
+        overrides: {
+          dataDir: options.dataDir,
+          listen: options.listen,
+          metricsListen: options.metricsListen,
+          logLevel: options.logLevel,
+        },
+      });
+      const server = await startMapServer(settings);
+      await server.untilSignal();
+    });
+}
+
+interface RunOptions {
+  readonly config?: string;
+  readonly dataDir?: string;
+  readonly listen?: string[];
+  readonly metricsListen?: string;
+  readonly logLevel?: string;
+}
+
+function registerListings(mapserver: Command): void {
+  listing(mapserver, 'status', 'What the running map server is and holds').action(async (options: ListOptions) => {
+    const status = (await admin(options, 'GET', '/v1/status')) as Status;
+    if (options.json) return printJson(status);
+    return print(
+      `url            ${status.url}`,
+      `listen         ${status.listen.join(', ')}`,
+      `overlay        ${status.overlay.join(', ')} (instance ${status.instance}, zone ${status.zone})`,
+      `up             ${formatDuration(status.uptimeMs)}`,
+      `agents         ${status.agents} enrolled, ${status.sessions} connected`,
+      `mappings       ${status.mappings} EIDs, ${status.names} names`,
+      `subscriptions  ${status.subscriptions}`,
+      `tokens         ${status.tokens}`,
+      `memory         ${Math.round(status.rssBytes / 1_048_576)} MB`,
+    );
+  });
+  listing(mapserver, 'eids', 'EIDs, their owners and generations').action(async (options: ListOptions) => {
+    const { eids } = (await admin(options, 'GET', '/v1/eids')) as { eids: EidView[] };
+    if (options.json) return printJson(eids);
+    return printTable(
+      [
+        ['eid', 'EID'],
+        ['state', 'STATE'],
+        ['generation', 'GENERATION'],
+        ['owner', 'OWNER'],
+        ['locators', 'LOCATORS'],
+        ['names', 'NAMES'],
+      ],
+      eids.map((view) => ({
+        ...view,
+        owner: view.owner.slice(0, SHORT_ID),
+        locators: (view.locators ?? []).map(({ address, port }) => formatHostPort(address, port)).join(', ') || null,
+        names: view.names?.join(', ') || null,
+      })),
+    );
+  });
+  listing(mapserver, 'names', 'Names and the addresses behind them').action(async (options: ListOptions) => {
+    const { names } = (await admin(options, 'GET', '/v1/names')) as { names: EidView[] };
+    if (options.json) return printJson(names);
+    return printTable(
+      [
+        ['eid', 'NAME'],
+        ['state', 'STATE'],
+        ['generation', 'GENERATION'],
+        ['owner', 'OWNER'],
+        ['targets', 'ADDRESSES'],
+      ],
+      names.map((view) => ({
+        eid: view.eid,
+        state: view.state,
+        generation: view.generation,
+        owner: view.owner.slice(0, SHORT_ID),
+        targets: view.targets?.join(', ') || null,
+      })),
+    );
+  });
+}
+
+function registerTokens(program: Command): void {
+  const token = program.command('token').description('Join tokens: what an agent may register, and the right to join');
+  listing(token, 'create', 'Make a join token; it alone goes to stdout')
+    .option('--eid <prefix...>', 'EID or prefix that the agent may register')
+    .option('--name <name...>', 'name that it may register, or a pattern such as "*.web"')
+    .option('--uses <n>', 'how many agents may join with it', '1')
+    .option('--expires <duration>', 'how long it is valid, e.g. 30m, 24h, 7d', '24h')
+    .action(async (options: TokenOptions) => {
+      const eids = prefixes('--eid', options.eid ?? []);
+      const names = options.name ?? [];
+      if (eids.length === 0 && names.length === 0) {
+        throw new UsageError('a token that grants nothing is of no use; give --eid and --name');
+      }
+      const made = (await admin(options, 'POST', '/v1/tokens', {
+        eids,
+        names,
+        uses: wholeNumber('--uses', options.uses, 1, 100_000),
+        expiresInMs: duration('--expires', options.expires),
+      })) as NewToken;
+      if (options.json) return printJson(made);
+      process.stderr.write(
+        `Token ${made.id}: ${[...made.eids, ...made.names].join(', ')}; ` +
+          `${made.uses === 1 ? 'one use' : `${made.uses} uses`}, expires ${new Date(made.expiresAt).toISOString()}\n` +
+          `On the agent: stayput agent join ${made.url} --token-file FILE${made.eids.map((eid) => ` --eid ${host(eid)}`).join('')}` +
+          `${made.names.map((name) => ` --name ${name}`).join('')}\n`,
+      );
+      return print(made.token);
+    });
+  listing(token, 'list', 'Tokens that were made').action(async (options: ListOptions) => {
+    const { tokens } = (await admin(options, 'GET', '/v1/tokens')) as { tokens: TokenView[] };
+    if (options.json) return printJson(tokens);
+    return printTable(
+      [
+        ['id', 'ID'],
+        ['state', 'STATE'],
+        ['used', 'USED'],
+        ['expires', 'EXPIRES'],
+        ['grants', 'GRANTS'],
+      ],
+      tokens.map(({ id, state, used, uses, expiresAt, eids, names }) => ({
+        id,
+        state,
+        used: `${used}/${uses}`,
+        expires: new Date(expiresAt).toISOString(),
+        grants: [...eids, ...names].join(', '),
+      })),
+    );
+  });
+  listing(token, 'revoke <id>', 'Make a token useless').action(async (id: string, options: ListOptions) => {
+    const view = await admin(options, 'DELETE', `/v1/tokens/${encodeURIComponent(id)}`);
+    return options.json ? printJson(view) : print(`Token ${id} is revoked; agents that joined with it stay`);
+  });
+}
+
+function registerAgents(program: Command): void {
+  const agents = program.command('agents').description('Agents that have joined the overlay');
+  listing(agents, 'list', 'Agents, their grants and whether they are connected').action(
+    async (options: ListOptions) => {
+      const { agents: views } = (await admin(options, 'GET', '/v1/agents')) as { agents: AgentView[] };
+      if (options.json) return printJson(views);
+      return printTable(
+        [
+          ['agent', 'AGENT'],
+          ['state', 'STATE'],
+          ['since', 'SINCE'],
+          ['mappings', 'MAPPINGS'],
+          ['subscriptions', 'FOLLOWS'],
+          ['software', 'SOFTWARE'],
+          ['grants', 'GRANTS'],
+        ],
+        views.map(({ xtrId, state, connectedSince, mappings, subscriptions, software, eids, names }) => ({
+          agent: xtrId.slice(0, SHORT_ID),
+          state,
+          since: connectedSince === undefined ? null : formatDuration(Date.now() - connectedSince),
+          mappings,
+          subscriptions,
+          software,
+          grants: [...eids, ...names].join(', '),
+        })),
+      );
+    },
+  );
+  listing(agents, 'revoke <agent>', 'Cut an agent off at once; its EIDs can be taken over')
+    .addHelpText('after', '\nAGENT is the xTR-ID, or as much of its start as fits one agent only.')
+    .action(async (agent: string, options: ListOptions) => {
+      const view = (await admin(options, 'DELETE', `/v1/agents/${encodeURIComponent(agent)}`)) as AgentView;
+      return options.json ? printJson(view) : print(`Agent ${view.xtrId} is revoked`);
+    });
+}
+
+interface ListOptions {
+  readonly dataDir: string;
+  readonly json?: boolean;
+}
+
+interface TokenOptions extends ListOptions {
+  readonly eid?: string[];
+  readonly name?: string[];
+  readonly uses: string;
+  readonly expires: string;
+}
+
+interface Status {
+  readonly url: string;
+  readonly listen: readonly string[];
+  readonly overlay: readonly string[];
+  readonly zone: string;
+  readonly instance: number;
+  readonly uptimeMs: number;
+  readonly rssBytes: number;
+  readonly agents: number;
+  readonly sessions: number;
+  readonly mappings: number;
+  readonly names: number;
+  readonly subscriptions: number;
+  readonly tokens: number;
+}
+
+interface TokenView {
+  readonly id: string;
+  readonly state: string;
+  readonly eids: readonly IpPrefix[];
+  readonly names: readonly string[];
+  readonly uses: number;
+  readonly used: number;
+  readonly expiresAt: number;
+}
+
+interface NewToken extends TokenView {
+  readonly token: string;
+  readonly url: string;
+}
+
+interface AgentView {
+  readonly xtrId: string;
+  readonly state: string;
+  readonly connectedSince?: number;
+  readonly eids: readonly string[];
+  readonly names: readonly string[];
+  readonly mappings: number;
+  readonly subscriptions: number;
+  readonly software: string;
+}
+
+interface EidView {
+  readonly eid: string;
+  readonly state: string;
+  readonly generation: number;
+  readonly owner: string;
+  readonly locators?: readonly { readonly address: string; readonly port: number }[];
+  readonly names?: readonly string[];
+  readonly targets?: readonly string[];
+}
+
+function listing(parent: Command, name: string, description: string): Command {
+  return parent.command(name).description(description).addOption(dataDirOption()).option('--json', 'print JSON');
+}
+
+function dataDirOption(): Option {
+  return new Option('--data-dir <folder>', 'data folder of the map server').env(DATA_DIR_ENV).default(DEFAULT_DATA_DIR);
+}
+
+async function admin(
+  { dataDir }: ListOptions,
+  method: 'GET' | 'POST' | 'DELETE',
+  path: string,
+  body?: unknown,
+): Promise<unknown> {
+  try {
+    return await callApi({ socketPath: join(dataDir, 'admin.sock') }, method, path, body === undefined ? {} : { body });
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.code !== 'STAYPUT_UNREACHABLE') throw error;
+    const code = (error.cause as NodeJS.ErrnoException | undefined)?.code;
+    const why = code === 'EACCES' ? 'you may not open its admin socket' : 'it is not running';
+    throw new ApiError(0, error.code, `no answer from the map server of ${dataDir}: ${why} (see --data-dir)`, {
+      cause: error,
+    });
+  }
+}
+
+function prefixes(flag: string, texts: readonly string[]): IpPrefix[] {
+  return texts.map((text) => typed(flag, () => parseIpPrefix(text)));
+}
+
+function host(prefix: IpPrefix): string {
+  return prefix.replace(/\/(32|128)$/, '');
+}
+
+function typed<T>(flag: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (cause) {
+    if (!(cause instanceof DecodeError)) throw cause;
+    throw new UsageError(`${flag}: ${cause.message.replace(/^.* at offset \d+: /, '')}`, { cause });
+  }
+}
+
+function wholeNumber(flag: string, text: string, from: number, to: number): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < from || value > to) {
+    throw new UsageError(`${flag}: "${text}" is not a whole number from ${from} to ${to}`);
+  }
+  return value;
+}
+
+function duration(flag: string, text: string): number {
+  const match = /^(\d{1,6})(s|m|h|d)$/.exec(text);
+  const unit = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }[match?.[2] ?? ''];
+  const value = Number(match?.[1]) * (unit ?? Number.NaN);
+  if (!(value >= 1_000 && value <= 3650 * 86_400_000)) {
+    throw new UsageError(`${flag}: "${text}" is not a duration such as 30m, 24h or 7d`);
+  }
+  return value;
+}
+
+function print(...lines: readonly string[]): void {
+  process.stdout.write(`${lines.join('\n')}\n`);
+}
+
+const DATA_DIR_ENV = 'STAYPUT_MAPSERVER_DATA';
+const DEFAULT_DATA_DIR = '/var/lib/stayput/mapserver';
+const SHORT_ID = 12;

@@ -1,0 +1,36 @@
+/** The map server's configuration file, all of it. */
+import { z } from 'zod';
+import { LOG_LEVELS } from '../runtime/log.ts';
+
+const count = (standard: number, description: string) => z.int().positive().default(standard).describe(description);
+
+const LIMITS = z.strictObject({
+  connections: count(20_000, 'TCP connections at a time'),
+  connectionsPerAddress: count(1_000, 'TCP connections at a time from one IP address'),
+  messagesPerSecond: count(2_000, 'LISP messages per second of one agent; a faster one is read more slowly'),
+  bufferedOctets: count(4 * 1024 * 1024, 'octets that wait for a slow agent before it is disconnected'),
+  enrolmentsPerSecond: count(50, 'enrolments per second, of all'),
+  agents: count(20_000, 'enrolled agents'),
+  tokens: count(10_000, 'join tokens'),
+  mappingsPerAgent: count(1_024, 'EIDs that one agent owns'),
+  mappings: count(500_000, 'EIDs that were ever registered'),
+  subscriptionsPerAgent: count(20_000, 'EIDs that one agent follows'),
+  subscriptions: count(2_000_000, 'subscriptions of all agents'),
+  pending: count(20_000, 'registrations and operations that wait for the store'),
+});
+
+export const CONFIG = z.strictObject({
+  dataDir: z.string().min(1).default('/var/lib/stayput/mapserver').describe('made by "stayput mapserver init"'),
+  listen: z
+    .union([z.string(), z.array(z.string()).min(1).max(8)])
+    .default(['0.0.0.0:4342', '[::]:4342'])
+    .describe('HOST:PORT, one or several, for agents and enrolment'),
+  metricsListen: z.string().default('127.0.0.1:9342').describe('HOST:PORT of the metrics; empty for none'),
+  heartbeatMs: z.int().min(100).max(60_000).default(1_000).describe('a ping each; silent for three, a peer is dead'),
+  graceSeconds: z.number().min(0).max(86_400).default(180).describe('how long mappings of an absent agent stay'),
+  limits: LIMITS.prefault({}),
+  logLevel: z.enum(LOG_LEVELS).default('info'),
+});
+
+export type MapServerSettings = z.output<typeof CONFIG>;
+export const CONFIG_PATH = '/etc/stayput/mapserver.json';

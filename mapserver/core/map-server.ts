@@ -1,0 +1,634 @@
+/**
+ * The map server: Map-Server and Map-Resolver (RFC 9301), publisher (RFC 9437), enrolment and grants.
+ *
+ * Sans-IO. In: sessions that open and close, LISP messages, operations, outcomes of the store, changes that other map
+ * servers made, time. Out: actions. What a message changes goes through `Transactions`, so nothing is acknowledged
+ * before it is durable. Whatever changes a record, by whatever way, ends in `changed`; after every input, each session
+ * concerned gets one publication with all of it: the subscribers, and the owner before. The owner itself gets the
+ * acknowledgement of its registration, first.
+ */
+import { type EidKey, eidKey, parseEidKey } from '../../proto/eid.ts';
+import { DecodeError } from '../../proto/errors.ts';
+import { type Nonce, nonce } from '../../proto/lisp/header.ts';
+import type { MapRegister } from '../../proto/lisp/map-register.ts';
+import type { MapRequest } from '../../proto/lisp/map-request.ts';
+import type { LispMessage } from '../../proto/lisp/message.ts';
+import {
+  type MappingQuery,
+  mapNotify,
+  mappingsOf,
+  mapReply,
+  negativeReply,
+  queriesOf,
+} from '../../proto/lisp/native.ts';
+import type { Mapping, XtrId } from '../../proto/mapping.ts';
+import { type Instant, type Millis, minutes, type WallClock } from '../../proto/time.ts';
+import type { Overlay } from './grants.ts';
+import { MappingDatabase } from './mapping-database.ts';
+import { evaluateOperation, type Operation, OperationError } from './operations.ts';
+import { Presence, type SessionId } from './presence.ts';
+import {
+  type AgentRecord,
+  agentEidKey,
+  agentKey,
+  mappingOf,
+  type OwnershipRecord,
+  ownershipKey,
+  type StoreRecord,
+  type TokenRecord,
+} from './records.ts';
+import { answerTo, type DenialReason, evaluateRegistration, type Registration } from './registration.ts';
+import { Replica } from './replica.ts';
+import { Subscriptions } from './subscriptions.ts';
+import { type Commit, type CommitOutcome, type LearnedRecord, type Transaction, Transactions } from './transactions.ts';
+
+export interface MapServerConfig {
+  readonly overlay: Overlay;
+  /** How long the mappings of an agent stay that is away. */
+  readonly grace: Millis;
+  readonly limits: MapServerLimits;
+  readonly wallClock: () => WallClock;
+}
+
+export interface MapServerLimits {
+  readonly mappingsPerAgent: number;
+  readonly mappings: number;
+  readonly subscriptionsPerAgent: number;
+  readonly subscriptions: number;
+  readonly agents: number;
+  readonly tokens: number;
+  /** Works that wait for the store. */
+  readonly pending: number;
+}
+
+export type OperationId = number & { readonly __brand: 'OperationId' };
+
+export type OperationResult =
+  | { readonly ok: true; readonly record: TokenRecord | AgentRecord }
+  | { readonly ok: false; readonly error: OperationError };
+
+export type Action =
+  | { readonly kind: 'send'; readonly session: SessionId; readonly message: LispMessage }
+  | { readonly kind: 'close'; readonly session: SessionId; readonly code: number; readonly reason: string }
+  | { readonly kind: 'commit'; readonly commit: Commit }
+  | { readonly kind: 'outcome'; readonly id: OperationId; readonly result: OperationResult }
+  | { readonly kind: 'event'; readonly event: ServerEvent };
+
+/** What the log and the metrics tell. */
+export type ServerEvent =
+  | { readonly kind: 'registration'; readonly result: RegistrationResult; readonly xtrId: XtrId; readonly eid: EidKey }
+  | { readonly kind: 'request'; readonly result: 'subscribed' | 'answered' | 'negative' | 'denied' | 'unsubscribed' }
+  | { readonly kind: 'notify'; readonly why: 'registration' | 'resolution' | 'publication' }
+  | {
+      readonly kind: 'moved';
+      readonly eid: EidKey;
+      readonly from: XtrId;
+      readonly to: XtrId;
+      readonly generation: number;
+    }
+  | { readonly kind: 'withdrawn'; readonly xtrId: XtrId; readonly count: number }
+  | {
+      readonly kind: 'operation';
+      readonly operation: Operation['kind'];
+      readonly result: string;
+      readonly subject?: string;
+    }
+  | { readonly kind: 'rejected'; readonly reason: RejectionReason; readonly xtrId: XtrId };
+
+export type RegistrationResult = 'taken' | 'refreshed' | 'released' | 'stale' | DenialReason;
+export type RejectionReason = 'foreign-xtr-id' | 'nonce' | 'message-type' | 'malformed' | 'overload';
+
+export const CLOSE = { superseded: 4001, foreignXtrId: 4002, revoked: 4003, overload: 1013 } as const;
+
+interface Session {
+  readonly id: SessionId;
+  readonly xtrId: XtrId;
+  readonly openedAt: WallClock;
+  registerNonce: bigint;
+  pushNonce: bigint;
+}
+
+export class MapServer {
+  private readonly config: MapServerConfig;
+  private readonly database = new MappingDatabase();
+  private readonly replica: Replica;
+  private readonly transactions: Transactions;
+  private readonly subscriptions: Subscriptions;
+  private readonly presence: Presence;
+  private readonly sessions = new Map<SessionId, Session>();
+  private readonly changed = new Map<
+    EidKey,
+    { readonly before: OwnershipRecord | undefined; after: OwnershipRecord | undefined }
+  >();
+  private readonly counts = { eid: 0, agent: 0, token: 0 };
+  private actions: Action[] = [];
+  private lastOperation = 0;
+
+  constructor(config: MapServerConfig) {
+    this.config = config;
+    this.replica = new Replica((before, after) => this.follow(before, after));
+    this.transactions = new Transactions(this.replica, config.limits.pending, (commit) =>
+      this.act({ kind: 'commit', commit }),
+    );
+    this.subscriptions = new Subscriptions({
+      perAgent: config.limits.subscriptionsPerAgent,
+      total: config.limits.subscriptions,
+    });
+    this.presence = new Presence(config.grace);
+  }
+
+  /** Everything that the store holds, before the first other input. */
+  handleRestore(records: readonly LearnedRecord[], now: Instant): void {
+    for (const { key, record, revision } of records) this.replica.learned(key, record, revision);
+    this.changed.clear();
+    for (const xtrId of this.database.owners()) this.presence.missing(xtrId, now);
+  }
+
+  handleSessionOpened(id: SessionId, xtrId: XtrId, now: Instant): void {
+    const agent = this.replica.get(agentKey(xtrId));
+    if (agent?.kind !== 'agent' || agent.revokedAt !== undefined) {
+      this.act({ kind: 'close', session: id, code: CLOSE.revoked, reason: 'not enrolled, or revoked' });
+      return;
+    }
+    const older = this.presence.session(xtrId);
+    if (older !== undefined) this.end(older, CLOSE.superseded, 'superseded');
+    this.sessions.set(id, {
+      id,
+      xtrId,
+      openedAt: this.config.wallClock(),
+      registerNonce: -1n,
+      pushNonce: FIRST_PUSH_NONCE,
+    });
+    this.presence.opened(xtrId, id, now);
+  }
+
+  handleSessionClosed(id: SessionId, now: Instant): void {
+    const session = this.sessions.get(id);
+    if (session === undefined) return;
+    this.sessions.delete(id);
+    if (this.presence.session(session.xtrId) !== id) return;
+    this.subscriptions.deleteAll(session.xtrId);
+    this.presence.closed(session.xtrId, id, now);
+  }
+
+  handleMessage(id: SessionId, message: LispMessage, now: Instant): void {
+    const session = this.sessions.get(id);
+    if (session === undefined) return;
+    switch (message.type) {
+      case 'map-register':
+        this.handleRegister(session, message, now);
+        break;
+      case 'map-request':
+        this.handleRequest(session, message, now);
+        break;
+      case 'map-notify-ack':
+        break;
+      case 'map-reply':
+      case 'map-notify':
+      case 'encapsulated-control':
+      case 'info-request':
+      case 'info-reply':
+        this.reject(session, 'message-type');
+        break;
+      default:
+        message satisfies never;
+    }
+    this.settle();
+  }
+
+  /** The outcome follows as an action with the returned id. */
+  handleOperation(operation: Operation, now: Instant): OperationId {
+    const id = ++this.lastOperation as OperationId;
+    let result: OperationResult = unavailable;
+    const finish = (outcome: OperationResult): void => {
+      this.act({ kind: 'outcome', id, result: outcome });
+      const subject = outcome.ok ? subjectOf(outcome.record) : undefined;
+      this.event({
+        kind: 'operation',
+        operation: operation.kind,
+        result: outcome.ok ? 'ok' : outcome.error.code,
+        ...(subject === undefined ? {} : { subject }),
+      });
+    };
+    this.transactions.add(
+      {
+        evaluate: (transaction) => {
+          result = this.evaluate(transaction, operation);
+        },
+        complete: () => {
+          if (result.ok && operation.kind === 'revoke-agent') this.dismiss(operation.xtrId);
+          finish(result);
+        },
+        fail: () => finish(unavailable),
+      },
+      now,
+    );
+    this.settle();
+    return id;
+  }
+
+  handleCommitOutcome(id: number, outcome: CommitOutcome, now: Instant): void {
+    this.transactions.handleOutcome(id, outcome, now);
+    this.settle();
+  }
+
+  /** Changes in the store, also those made by this server. */
+  handleStoreChanges(changes: readonly LearnedRecord[]): void {
+    for (const { key, record, revision } of changes) {
+      const news = this.replica.learned(key, record, revision);
+      if (news && record?.kind === 'agent' && record.revokedAt !== undefined) this.dismiss(record.xtrId);
+    }
+    this.settle();
+  }
+
+  handleTimeout(now: Instant): void {
+    this.transactions.handleTimeout(now);
+    this.subscriptions.handleTimeout(now);
+    for (const { xtrId, confirmed } of this.presence.handleTimeout(now)) this.withdraw(xtrId, confirmed, now);
+    this.settle();
+  }
+
+  pollTimeout(): Instant | undefined {
+    const deadlines = [
+      this.transactions.pollTimeout(),
+      this.subscriptions.pollTimeout(),
+      this.presence.pollTimeout(),
+    ].filter((deadline) => deadline !== undefined);
+    return deadlines.length === 0 ? undefined : Math.min(...deadlines);
+  }
+
+  /** Everything to do since the last call, in order. */
+  pollActions(): readonly Action[] {
+    const actions = this.actions;
+    if (actions.length > 0) this.actions = [];
+    return actions;
+  }
+
+  /** May this agent open a session? */
+  admits(xtrId: XtrId): 'yes' | 'unknown' | 'revoked' {
+    const agent = this.replica.get(agentKey(xtrId));
+    if (agent?.kind !== 'agent') return 'unknown';
+    return agent.revokedAt === undefined ? 'yes' : 'revoked';
+  }
+
+  /** Every record, for listings. */
+  *records(): IterableIterator<StoreRecord> {
+    for (const { record } of this.replica.values()) yield record;
+  }
+
+  agentState(xtrId: XtrId): {
+    readonly connectedSince: WallClock | undefined;
+    readonly subscriptions: number;
+    readonly mappings: number;
+  } {
+    const session = this.sessions.get(this.presence.session(xtrId) ?? (0 as SessionId));
+    return {
+      connectedSince: session?.openedAt,
+      subscriptions: this.subscriptions.of(xtrId),
+      mappings: this.database.ownedCount(xtrId),
+    };
+  }
+
+  statistics(): {
+    readonly sessions: number;
+    readonly agents: number;
+    readonly tokens: number;
+    readonly mappings: number;
+    readonly names: number;
+    readonly subscriptions: number;
+    readonly pending: number;
+  } {
+    const { prefixes, names } = this.database.counts;
+    return {
+      sessions: this.presence.size,
+      agents: this.counts.agent,
+      tokens: this.counts.token,
+      mappings: prefixes,
+      names,
+      subscriptions: this.subscriptions.size,
+      pending: this.transactions.waiting,
+    };
+  }
+
+  private handleRegister(session: Session, message: MapRegister, now: Instant): void {
+    if (message.xtrId !== session.xtrId) return this.rejectIdentity(session, now);
+    if (message.nonce <= session.registerNonce) return this.reject(session, 'nonce');
+    session.registerNonce = message.nonce;
+    const mappings = this.readMappings(session, message);
+    if (mappings === undefined) return undefined;
+    let registrations: Registration[] = [];
+    return this.transactions.add(
+      {
+        evaluate: (transaction) => {
+          registrations = this.evaluateAll(transaction, session.xtrId, mappings);
+        },
+        complete: () => this.acknowledge(session, message.nonce, registrations),
+        fail: () => {
+          this.reject(session, 'overload');
+          this.end(session.id, CLOSE.overload, 'the map server cannot store registrations now; try again later');
+        },
+      },
+      now,
+    );
+  }
+
+  private readMappings(session: Session, message: MapRegister): readonly Mapping[] | undefined {
+    try {
+      return mappingsOf(message);
+    } catch (error) {
+      if (!(error instanceof DecodeError)) throw error;
+      this.reject(session, 'malformed');
+      return undefined;
+    }
+  }
+
+  private evaluateAll(transaction: Transaction, xtrId: XtrId, mappings: readonly Mapping[]): Registration[] {
+    const agent = transaction.get(agentKey(xtrId));
+    let taken = 0;
+    for (const record of transaction.written()) if (record.owner === xtrId) taken++;
+    const context = {
+      overlay: this.config.overlay,
+      limits: this.config.limits,
+      wallClock: this.config.wallClock(),
+      counts: { own: this.database.ownedCount(xtrId) + taken, total: this.counts.eid + transaction.hard.size },
+    };
+    return mappings.map((mapping) =>
+      evaluateRegistration(transaction, agent?.kind === 'agent' ? agent : undefined, mapping, context),
+    );
+  }
+
+  private acknowledge(session: Session, nonceOfRequest: Nonce, registrations: readonly Registration[]): void {
+    const companions = new Map<EidKey, Mapping>();
+    for (const registration of registrations) {
+      const result =
+        registration.kind === 'accepted'
+          ? registration.how
+          : registration.kind === 'denied'
+            ? registration.reason
+            : 'stale';
+      const answer = answerTo(registration);
+      this.event({ kind: 'registration', result, xtrId: session.xtrId, eid: eidKey(answer.eid) });
+      if (registration.kind === 'accepted') this.presence.confirm(session.xtrId, session.id, registration.record.eid);
+      const other =
+        registration.kind === 'accepted'
+          ? registration.previous
+          : registration.kind === 'stale'
+            ? registration.record
+            : undefined;
+      if (other !== undefined && other.owner !== session.xtrId) this.addAgentMapping(companions, other);
+    }
+    const answers = bounded(registrations.map(answerTo));
+    const extra = [...companions.values()].filter(
+      ({ eid }) => !answers.some((answer) => eidKey(answer.eid) === eidKey(eid)),
+    );
+    // The answer must stay one message, since its nonce ends the request; what does not fit goes ahead of it.
+    const fits = sizeOf([...answers, ...extra]) <= MAX_SIZE && answers.length + extra.length <= MAX_RECORDS;
+    if (!fits) this.publish(session, extra);
+    this.notify(session, nonceOfRequest, fits ? [...answers, ...extra] : answers, 'registration');
+  }
+
+  private handleRequest(session: Session, message: MapRequest, now: Instant): void {
+    if (message.xtrId !== undefined && message.xtrId !== session.xtrId) return this.rejectIdentity(session, now);
+    const query = this.readQuery(session, message);
+    if (query === undefined) return undefined;
+    const { eid, intent } = query;
+    if (intent === 'unsubscribe') {
+      this.subscriptions.delete(session.xtrId, eid);
+      return this.event({ kind: 'request', result: 'unsubscribed' });
+    }
+    if (eid.iid !== this.config.overlay.instance) {
+      this.send(session, negativeReply({ nonce: message.nonce, eid, action: 'policy-denied', ttl: NEGATIVE_TTL }));
+      return this.event({ kind: 'request', result: 'denied' });
+    }
+    const record = this.database.match(eid);
+    if (record === undefined) {
+      if (intent === 'subscribe') this.subscriptions.add(session.xtrId, eid, true, now);
+      this.send(session, negativeReply({ nonce: message.nonce, eid, action: 'drop', ttl: NEGATIVE_TTL }));
+      return this.event({ kind: 'request', result: 'negative' });
+    }
+    const subscribed =
+      intent === 'subscribe' && this.subscriptions.add(session.xtrId, parseEidKey(record.eid), false, now);
+    const answer = this.withCompanions([record, ...this.database.inside(record, MAX_INSIDE)]);
+    if (subscribed) {
+      const [first = [], ...later] = chunked(answer);
+      for (const mappings of later) this.publish(session, mappings);
+      this.notify(session, message.nonce, first, 'resolution');
+      return this.event({ kind: 'request', result: 'subscribed' });
+    }
+    // A subscription that there is no room for: the answer must not live long in the map-cache.
+    const short = intent === 'subscribe' ? answer.map((mapping) => ({ ...mapping, ttl: NEGATIVE_TTL })) : answer;
+    this.send(session, mapReply({ nonce: message.nonce, mappings: chunked(short)[0] ?? [] }));
+    return this.event({ kind: 'request', result: 'answered' });
+  }
+
+  private readQuery(session: Session, message: MapRequest): MappingQuery | undefined {
+    try {
+      const [query, ...more] = queriesOf(message);
+      if (query !== undefined && more.length === 0 && !message.smr && !message.probe) return query;
+    } catch (error) {
+      if (!(error instanceof DecodeError)) throw error;
+    }
+    this.reject(session, 'malformed');
+    return undefined;
+  }
+
+  private evaluate(transaction: Transaction, operation: Operation): OperationResult {
+    try {
+      const record = evaluateOperation(transaction, operation, {
+        overlay: this.config.overlay,
+        limits: this.config.limits,
+        wallClock: this.config.wallClock(),
+        counts: { tokens: this.counts.token, agents: this.counts.agent },
+        database: this.database,
+      });
+      return { ok: true, record };
+    } catch (error) {
+      if (error instanceof OperationError) return { ok: false, error };
+      throw error;
+    }
+  }
+
+  private withdraw(xtrId: XtrId, confirmed: ReadonlySet<EidKey>, now: Instant): void {
+    const overdue = [...this.database.ownedBy(xtrId)].filter(
+      ({ state, eid }) => state === 'live' && !confirmed.has(eid),
+    );
+    if (overdue.length === 0) return;
+    let count = 0;
+    this.transactions.add(
+      {
+        evaluate: (transaction) => {
+          count = 0;
+          for (const { eid } of overdue) {
+            const record = transaction.get(ownershipKey(eid));
+            if (record?.kind !== 'eid' || record.owner !== xtrId || record.state !== 'live') continue;
+            transaction.putSoft({ ...record, state: 'withdrawn' });
+            count++;
+          }
+        },
+        complete: () => this.event({ kind: 'withdrawn', xtrId, count }),
+        fail: (later) => this.presence.missing(xtrId, later),
+      },
+      now,
+    );
+  }
+
+  private dismiss(xtrId: XtrId): void {
+    const session = this.presence.session(xtrId);
+    if (session !== undefined) this.end(session, CLOSE.revoked, 'revoked');
+  }
+
+  private end(id: SessionId, code: number, reason: string): void {
+    const session = this.sessions.get(id);
+    if (session === undefined) return;
+    this.act({ kind: 'close', session: id, code, reason });
+    this.sessions.delete(id);
+    this.subscriptions.deleteAll(session.xtrId);
+  }
+
+  private follow(before: StoreRecord | undefined, after: StoreRecord | undefined): void {
+    if (before === undefined && after !== undefined) this.counts[after.kind]++;
+    if (before !== undefined && after === undefined) this.counts[before.kind]--;
+    const from = before?.kind === 'eid' ? before : undefined;
+    const to = after?.kind === 'eid' ? after : undefined;
+    const eid = (to ?? from)?.eid;
+    if (eid === undefined) return;
+    this.database.update(from, to);
+    const known = this.changed.get(eid);
+    if (known === undefined) this.changed.set(eid, { before: from, after: to });
+    else known.after = to;
+  }
+
+  /** Tells everybody whom the changes since the last call concern. */
+  private settle(): void {
+    if (this.changed.size === 0) return;
+    const letters = new Map<XtrId, OwnershipRecord[]>();
+    for (const { before, after } of this.changed.values()) {
+      if (after === undefined || (after.state !== 'live' && before?.state !== 'live')) continue;
+      const moved = before !== undefined && before.state !== 'released' && before.owner !== after.owner;
+      if (moved) {
+        this.event({
+          kind: 'moved',
+          eid: after.eid,
+          from: before.owner,
+          to: after.owner,
+          generation: after.generation,
+        });
+      }
+      const eid = parseEidKey(after.eid);
+      const concerned = this.subscriptions.concerned(eid);
+      if (after.state === 'live') this.subscriptions.settle(eid, concerned);
+      if (moved) concerned.add(before.owner);
+      if (after.state === 'live') concerned.delete(after.owner);
+      for (const xtrId of concerned) {
+        const letter = letters.get(xtrId);
+        if (letter === undefined) letters.set(xtrId, [after]);
+        else letter.push(after);
+      }
+    }
+    this.changed.clear();
+    for (const [xtrId, records] of letters) {
+      const session = this.sessions.get(this.presence.session(xtrId) ?? (0 as SessionId));
+      if (session !== undefined) this.publish(session, this.withCompanions(records));
+    }
+  }
+
+  /** The mappings of `records`, then the agent address mappings of their owners. */
+  private withCompanions(records: readonly OwnershipRecord[]): Mapping[] {
+    const companions = new Map<EidKey, Mapping>();
+    for (const record of records) this.addAgentMapping(companions, record);
+    for (const { eid } of records) companions.delete(eid);
+    return [...records.map(mappingOf), ...companions.values()];
+  }
+
+  private addAgentMapping(companions: Map<EidKey, Mapping>, { tunnelKey }: OwnershipRecord): void {
+    const eid = agentEidKey(this.config.overlay.instance, tunnelKey);
+    if (companions.has(eid)) return;
+    const record = this.replica.get(ownershipKey(eid));
+    if (record?.kind === 'eid') companions.set(eid, mappingOf(record));
+  }
+
+  private publish(session: Session, mappings: readonly Mapping[]): void {
+    for (const part of chunked(mappings)) this.notify(session, nonce(session.pushNonce++), part, 'publication');
+  }
+
+  private notify(
+    session: Session,
+    withNonce: Nonce,
+    mappings: readonly Mapping[],
+    why: 'registration' | 'resolution' | 'publication',
+  ): void {
+    this.send(session, mapNotify({ nonce: withNonce, xtrId: session.xtrId, mappings }));
+    this.event({ kind: 'notify', why });
+  }
+
+  private send(session: Session, message: LispMessage): void {
+    if (this.sessions.has(session.id)) this.act({ kind: 'send', session: session.id, message });
+  }
+
+  private rejectIdentity(session: Session, now: Instant): void {
+    this.reject(session, 'foreign-xtr-id');
+    this.end(session.id, CLOSE.foreignXtrId, 'a message carried another xTR-ID than the certificate');
+    this.presence.closed(session.xtrId, session.id, now);
+  }
+
+  private reject(session: Session, reason: RejectionReason): void {
+    this.event({ kind: 'rejected', reason, xtrId: session.xtrId });
+  }
+
+  private event(event: ServerEvent): void {
+    this.act({ kind: 'event', event });
+  }
+
+  private act(action: Action): void {
+    this.actions.push(action);
+  }
+}
+
+const unavailable: OperationResult = {
+  ok: false,
+  error: new OperationError('STAYPUT_STORE', 'the map server cannot store changes now; try again later'),
+};
+
+function subjectOf(record: TokenRecord | AgentRecord): string {
+  return record.kind === 'token' ? record.id : record.xtrId;
+}
+
+/** Parts that fit into a frame each. */
+function chunked(mappings: readonly Mapping[]): Mapping[][] {
+  const parts: Mapping[][] = [];
+  let size = MAX_SIZE;
+  for (const mapping of mappings) {
+    const part = parts.at(-1);
+    size += sizeOf([mapping]);
+    if (part !== undefined && size <= MAX_SIZE && part.length < MAX_RECORDS) {
+      part.push(mapping);
+      continue;
+    }
+    parts.push([mapping]);
+    size = sizeOf([mapping]);
+  }
+  return parts;
+}
+
+/** Answers to one registration, without the names of others if they would not fit into a frame. */
+function bounded(answers: readonly Mapping[]): readonly Mapping[] {
+  return sizeOf(answers) <= MAX_SIZE ? answers : answers.map((mapping) => ({ ...mapping, names: [] }));
+}
+
+/** Octets on the wire, at most. */
+function sizeOf(mappings: readonly Mapping[]): number {
+  let size = 64;
+  for (const { eid, locators, names, targets } of mappings) {
+    size += 120 + (eid.kind === 'name' ? eid.name.length : 0) + locators.length * 110 + targets.length * 26;
+    for (const name of names) size += 12 + name.length;
+  }
+  return size;
+}
+
+/** A frame has at most 64 KiB, and a message at most 255 records. */
+const MAX_SIZE = 60_000;
+const MAX_RECORDS = 255;
+/** More specific mappings that are told together with a prefix. */
+const MAX_INSIDE = 64;
+const NEGATIVE_TTL = minutes(1);
+const FIRST_PUSH_NONCE = 1n << 63n;

@@ -1,0 +1,84 @@
+/**
+ * The mapping database: which live mapping answers for an EID, and who owns what.
+ *
+ * Prefixes are matched by the longest, per instance; names exactly. It follows the replica, which tells it each change.
+ */
+import { isHostPrefix } from '../../proto/address.ts';
+import { type Eid, type EidKey, eidKey, type InstanceId, parseEidKey } from '../../proto/eid.ts';
+import type { XtrId } from '../../proto/mapping.ts';
+import { PrefixTrie } from '../../proto/prefix-trie.ts';
+import type { OwnershipRecord } from './records.ts';
+
+export class MappingDatabase {
+  private readonly prefixes = new Map<InstanceId, PrefixTrie<OwnershipRecord>>();
+  private readonly names = new Map<EidKey, OwnershipRecord>();
+  private readonly owned = new Map<XtrId, Map<EidKey, OwnershipRecord>>();
+  private live = 0;
+
+  get counts(): { readonly prefixes: number; readonly names: number } {
+    return { prefixes: this.live - this.names.size, names: this.names.size };
+  }
+
+  update(before: OwnershipRecord | undefined, after: OwnershipRecord | undefined): void {
+    if (before !== undefined) this.remove(before);
+    if (after !== undefined) this.insert(after);
+  }
+
+  /** The live mapping that answers for `eid`: the same name, or the longest prefix that covers it. */
+  match(eid: Eid): OwnershipRecord | undefined {
+    if (eid.kind === 'name') return this.names.get(eidKey(eid));
+    return this.prefixes.get(eid.iid)?.longestMatch(eid.prefix)?.value;
+  }
+
+  /** Live mappings strictly inside the prefix of `record`, at most `limit`. */
+  inside(record: OwnershipRecord, limit: number): OwnershipRecord[] {
+    const eid = parseEidKey(record.eid);
+    if (eid.kind === 'name' || isHostPrefix(eid.prefix)) return [];
+    const found: OwnershipRecord[] = [];
+    for (const { prefix, value: other } of this.prefixes.get(eid.iid)?.covered(eid.prefix) ?? []) {
+      if (prefix !== eid.prefix) found.push(other);
+      if (found.length >= limit) break;
+    }
+    return found;
+  }
+
+  /** Everything of which `xtrId` is the owner and that it has not released. */
+  ownedBy(xtrId: XtrId): IterableIterator<OwnershipRecord> {
+    return (this.owned.get(xtrId) ?? new Map<EidKey, OwnershipRecord>()).values();
+  }
+
+  ownedCount(xtrId: XtrId): number {
+    return this.owned.get(xtrId)?.size ?? 0;
+  }
+
+  owners(): IterableIterator<XtrId> {
+    return this.owned.keys();
+  }
+
+  private insert(record: OwnershipRecord): void {
+    if (record.state === 'released') return;
+    const own = this.owned.get(record.owner) ?? new Map<EidKey, OwnershipRecord>();
+    this.owned.set(record.owner, own.set(record.eid, record));
+    if (record.state !== 'live') return;
+    this.live++;
+    const eid = parseEidKey(record.eid);
+    if (eid.kind === 'name') {
+      this.names.set(record.eid, record);
+      return;
+    }
+    const trie = this.prefixes.get(eid.iid) ?? new PrefixTrie<OwnershipRecord>();
+    this.prefixes.set(eid.iid, trie);
+    trie.set(eid.prefix, record);
+  }
+
+  private remove(record: OwnershipRecord): void {
+    const own = this.owned.get(record.owner);
+    own?.delete(record.eid);
+    if (own?.size === 0) this.owned.delete(record.owner);
+    if (record.state !== 'live') return;
+    this.live--;
+    const eid = parseEidKey(record.eid);
+    if (eid.kind === 'name') this.names.delete(record.eid);
+    else this.prefixes.get(eid.iid)?.delete(eid.prefix);
+  }
+}

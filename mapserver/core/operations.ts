@@ -1,0 +1,252 @@
+/**
+ * What people and joining agents ask for: tokens, enrolment, grants, revocation. Each is judged inside a transaction.
+ *
+ * A token is spent by the commit that records the agent, so it cannot be spent twice, and an agent exists only once its
+ * token is paid. Whoever asks again with the same tunnel key, token and certificate key gets the same answer without
+ * a further use: the first answer may have been lost, and the certificate is worthless without its private key.
+ */
+import { type IpPrefix, prefixContains } from '../../proto/address.ts';
+import { StayputError } from '../../proto/errors.ts';
+import { xtrIdOf } from '../../proto/identity.ts';
+import type { TunnelKey, XtrId } from '../../proto/mapping.ts';
+import type { Millis, WallClock } from '../../proto/time.ts';
+import { inOverlay, nameMatches, type Overlay } from './grants.ts';
+import type { MappingDatabase } from './mapping-database.ts';
+import { type AgentRecord, agentKey, type Grant, ownershipKey, type TokenRecord, tokenKey } from './records.ts';
+import type { Transaction } from './transactions.ts';
+
+export type Operation =
+  | ({
+      readonly kind: 'create-token';
+      readonly secretHash: string;
+      readonly uses: number;
+      readonly ttl: Millis;
+    } & Grant)
+  | { readonly kind: 'revoke-token'; readonly id: string }
+  | ({
+      readonly kind: 'enrol';
+      readonly secretHash: string;
+      readonly tunnelKey: TunnelKey;
+      readonly certificateKey: string;
+      readonly software: string;
+    } & Grant)
+  | ({ readonly kind: 'add-grant'; readonly xtrId: XtrId } & Grant)
+  | { readonly kind: 'revoke-agent'; readonly xtrId: XtrId };
+
+export type OperationCode =
+  | 'STAYPUT_TOKEN_UNKNOWN'
+  | 'STAYPUT_TOKEN_SPENT'
+  | 'STAYPUT_TOKEN_EXPIRED'
+  | 'STAYPUT_TOKEN_REVOKED'
+  | 'STAYPUT_TOO_MANY'
+  | 'STAYPUT_NOT_GRANTED'
+  | 'STAYPUT_OUTSIDE_OVERLAY'
+  | 'STAYPUT_ALREADY_ENROLLED'
+  | 'STAYPUT_AGENT_REVOKED'
+  | 'STAYPUT_AGENT_UNKNOWN'
+  | 'STAYPUT_STORE';
+
+export class OperationError extends StayputError {
+  override readonly code: OperationCode;
+
+  constructor(code: OperationCode, message: string) {
+    super(code, message);
+    this.code = code;
+  }
+}
+
+export interface OperationContext {
+  readonly overlay: Overlay;
+  readonly limits: { readonly tokens: number; readonly agents: number };
+  readonly wallClock: WallClock;
+  readonly counts: { readonly tokens: number; readonly agents: number };
+  readonly database: MappingDatabase;
+}
+
+/** @throws OperationError */
+export function evaluateOperation(
+  transaction: Transaction,
+  operation: Operation,
+  context: OperationContext,
+): TokenRecord | AgentRecord {
+  switch (operation.kind) {
+    case 'create-token':
+      return createToken(transaction, operation, context);
+    case 'revoke-token': {
+      const token = tokenOf(transaction, operation.id);
+      const revoked = token.revokedAt === undefined ? { ...token, revokedAt: context.wallClock } : token;
+      transaction.put(revoked);
+      return revoked;
+    }
+    case 'enrol':
+      return enrol(transaction, operation, context);
+    case 'add-grant': {
+      demandOverlay(operation.eids, context.overlay);
+      const agent = agentOf(transaction, operation.xtrId);
+      const extended: AgentRecord = {
+        ...agent,
+        eids: [...new Set([...agent.eids, ...operation.eids])],
+        names: [...new Set([...agent.names, ...operation.names])],
+      };
+      if (extended.eids.length + extended.names.length > MAX_GRANT) {
+        throw new OperationError(
+          'STAYPUT_TOO_MANY',
+          `an agent may have at most ${MAX_GRANT} granted prefixes and names`,
+        );
+      }
+      transaction.put(extended);
+      return extended;
+    }
+    case 'revoke-agent':
+      return revokeAgent(transaction, operation.xtrId, context);
+    default:
+      return operation satisfies never;
+  }
+}
+
+/** The part of a secret's hash that names its token. */
+export function tokenIdOf(secretHash: string): string {
+  return secretHash.slice(0, 12);
+}
+
+function createToken(
+  transaction: Transaction,
+  operation: Operation & { kind: 'create-token' },
+  context: OperationContext,
+): TokenRecord {
+  demandOverlay(operation.eids, context.overlay);
+  if (context.counts.tokens >= context.limits.tokens) {
+    throw new OperationError('STAYPUT_TOO_MANY', 'there are too many tokens; revoke some that are not needed any more');
+  }
+  const { secretHash, eids, names, uses, ttl } = operation;
+  const token: TokenRecord = {
+    kind: 'token',
+    id: tokenIdOf(secretHash),
+    secretHash,
+    eids,
+    names,
+    uses,
+    used: 0,
+    createdAt: context.wallClock,
+    expiresAt: context.wallClock + ttl,
+  };
+  transaction.put(token);
+  return token;
+}
+
+function enrol(
+  transaction: Transaction,
+  operation: Operation & { kind: 'enrol' },
+  context: OperationContext,
+): AgentRecord {
+  const { secretHash, tunnelKey, certificateKey, software } = operation;
+  const token = transaction.get(tokenKey(tokenIdOf(secretHash)));
+  if (token?.kind !== 'token' || !equalInConstantTime(token.secretHash, secretHash)) {
+    throw new OperationError(
+      'STAYPUT_TOKEN_UNKNOWN',
+      'this join token is not known here; create one with "stayput token create"',
+    );
+  }
+  if (token.revokedAt !== undefined) throw new OperationError('STAYPUT_TOKEN_REVOKED', 'this join token was revoked');
+  if (token.expiresAt <= context.wallClock) {
+    throw new OperationError(
+      'STAYPUT_TOKEN_EXPIRED',
+      'this join token has expired; create a new one with "stayput token create"',
+    );
+  }
+  const missing = [
+    ...operation.eids.filter(
+      (eid) => !inOverlay(context.overlay, eid) || !token.eids.some((granted) => prefixContains(granted, eid)),
+    ),
+    ...operation.names.filter((name) => !token.names.some((granted) => nameMatches(granted, name))),
+  ];
+  const known = transaction.get(agentKey(xtrIdOf(tunnelKey)));
+  if (known?.kind === 'agent') {
+    if (known.revokedAt !== undefined) {
+      throw new OperationError(
+        'STAYPUT_AGENT_REVOKED',
+        'this agent was revoked; it needs a new identity (another state directory)',
+      );
+    }
+    if (known.tokenId !== token.id || known.certificateKey !== certificateKey) {
+      throw new OperationError(
+        'STAYPUT_ALREADY_ENROLLED',
+        'this tunnel key is enrolled already; use a new identity, or revoke the agent',
+      );
+    }
+  } else if (token.used >= token.uses) {
+    throw new OperationError(
+      'STAYPUT_TOKEN_SPENT',
+      'this join token was used already; create a new one with "stayput token create"',
+    );
+  }
+  if (missing.length > 0) {
+    throw new OperationError('STAYPUT_NOT_GRANTED', `the join token does not grant ${missing.slice(0, 5).join(', ')}`);
+  }
+  if (known?.kind === 'agent') return known;
+  if (context.counts.agents >= context.limits.agents) {
+    throw new OperationError('STAYPUT_TOO_MANY', 'this map server has as many agents as it may have');
+  }
+  const agent: AgentRecord = {
+    kind: 'agent',
+    xtrId: xtrIdOf(tunnelKey),
+    tunnelKey,
+    certificateKey,
+    tokenId: token.id,
+    eids: token.eids,
+    names: token.names,
+    software,
+    enrolledAt: context.wallClock,
+  };
+  transaction.put({ ...token, used: token.used + 1 });
+  transaction.put(agent);
+  return agent;
+}
+
+/** The agent loses its EIDs at once; others may take them over. */
+function revokeAgent(transaction: Transaction, xtrId: XtrId, context: OperationContext): AgentRecord {
+  const agent = agentOf(transaction, xtrId);
+  if (agent.revokedAt !== undefined) return agent;
+  const revoked: AgentRecord = { ...agent, revokedAt: context.wallClock };
+  transaction.put(revoked);
+  const keys = new Set(
+    [...context.database.ownedBy(xtrId), ...transaction.written()].map(({ eid }) => ownershipKey(eid)),
+  );
+  for (const key of keys) {
+    const record = transaction.get(key);
+    if (record?.kind !== 'eid' || record.owner !== xtrId || record.state === 'released') continue;
+    transaction.put({ ...record, state: 'released', locators: [], names: [], targets: [] });
+  }
+  return revoked;
+}
+
+function tokenOf(transaction: Transaction, id: string): TokenRecord {
+  const token = transaction.get(tokenKey(id));
+  if (token?.kind !== 'token') throw new OperationError('STAYPUT_TOKEN_UNKNOWN', `there is no token ${id}`);
+  return token;
+}
+
+function agentOf(transaction: Transaction, xtrId: XtrId): AgentRecord {
+  const agent = transaction.get(agentKey(xtrId));
+  if (agent?.kind !== 'agent') throw new OperationError('STAYPUT_AGENT_UNKNOWN', `there is no agent ${xtrId}`);
+  return agent;
+}
+
+function demandOverlay(eids: readonly IpPrefix[], overlay: Overlay): void {
+  const outside = eids.find((eid) => !inOverlay(overlay, eid));
+  if (outside === undefined) return;
+  throw new OperationError(
+    'STAYPUT_OUTSIDE_OVERLAY',
+    `${outside} is not inside the overlay (${overlay.prefixes.join(', ')})`,
+  );
+}
+
+/** The same time for every pair of equal length, whatever they have in common. */
+function equalInConstantTime(a: string, b: string): boolean {
+  if (a.length !== b.length) return false;
+  let difference = 0;
+  for (let i = 0; i < a.length; i++) difference |= a.charCodeAt(i) ^ b.charCodeAt(i);
+  return difference === 0;
+}
+
+const MAX_GRANT = 256;

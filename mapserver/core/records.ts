@@ -1,0 +1,111 @@
+/**
+ * What the map server keeps in its store, one record per key.
+ *
+ * `eid/KEY`: who owns an EID at which generation, and the mapping as last registered. It is never deleted, since the
+ * next generation has to be larger than all before it. `agent/XTRID`: an enrolled agent and its grant. `token/ID`: a
+ * join token; its secret is known only as a hash.
+ */
+import type { IpAddress, IpPrefix } from '../../proto/address.ts';
+import { hostPrefix } from '../../proto/address.ts';
+import { type EidKey, eidKey, type InstanceId, parseEidKey, prefixEid } from '../../proto/eid.ts';
+import { agentAddressOf } from '../../proto/identity.ts';
+import type { Generation, Locator, Mapping, TunnelKey, XtrId } from '../../proto/mapping.ts';
+import type { Millis, WallClock } from '../../proto/time.ts';
+
+export type RecordKey = `eid/${EidKey}` | `agent/${XtrId}` | `token/${string}`;
+
+export interface OwnershipRecord {
+  readonly kind: 'eid';
+  readonly eid: EidKey;
+  readonly generation: Generation;
+  readonly owner: XtrId;
+  readonly tunnelKey: TunnelKey;
+  /**
+   * `live`: answered. `withdrawn`: the owner is away for too long, and may come back at its generation.
+   * `released`: given up or revoked; whoever registers it next is a new owner.
+   */
+  readonly state: 'live' | 'withdrawn' | 'released';
+  readonly ownerSince: WallClock;
+  readonly ttl: Millis;
+  readonly locators: readonly Locator[];
+  readonly names: readonly string[];
+  readonly targets: readonly IpAddress[];
+}
+
+/** EID prefixes and names (or patterns like `*.web`) that may be registered, in the overlay's instance. */
+export interface Grant {
+  readonly eids: readonly IpPrefix[];
+  readonly names: readonly string[];
+}
+
+export interface AgentRecord extends Grant {
+  readonly kind: 'agent';
+  readonly xtrId: XtrId;
+  readonly tunnelKey: TunnelKey;
+  /** SHA-256, in hex, of the public key that was certified. */
+  readonly certificateKey: string;
+  readonly tokenId: string;
+  readonly software: string;
+  readonly enrolledAt: WallClock;
+  readonly revokedAt?: WallClock;
+}
+
+export interface TokenRecord extends Grant {
+  readonly kind: 'token';
+  readonly id: string;
+  /** SHA-256 of the secret, in hex. */
+  readonly secretHash: string;
+  readonly uses: number;
+  readonly used: number;
+  readonly createdAt: WallClock;
+  readonly expiresAt: WallClock;
+  readonly revokedAt?: WallClock;
+}
+
+export type StoreRecord = OwnershipRecord | AgentRecord | TokenRecord;
+
+export function recordKey(record: StoreRecord): RecordKey {
+  switch (record.kind) {
+    case 'eid':
+      return ownershipKey(record.eid);
+    case 'agent':
+      return agentKey(record.xtrId);
+    case 'token':
+      return tokenKey(record.id);
+    default:
+      return record satisfies never;
+  }
+}
+
+export function ownershipKey(eid: EidKey): RecordKey {
+  return `eid/${eid}`;
+}
+
+export function agentKey(xtrId: XtrId): RecordKey {
+  return `agent/${xtrId}`;
+}
+
+export function tokenKey(id: string): RecordKey {
+  return `token/${id}`;
+}
+
+/** The EID of an agent's own address, registered by the agent and granted by its key alone. */
+export function agentEidKey(iid: InstanceId, tunnelKey: TunnelKey): EidKey {
+  return eidKey(prefixEid(iid, hostPrefix(agentAddressOf(tunnelKey))));
+}
+
+/** The mapping as it is told to agents; a record that is not live tells its withdrawal. */
+export function mappingOf(record: OwnershipRecord): Mapping {
+  const live = record.state === 'live';
+  return {
+    eid: parseEidKey(record.eid),
+    ttl: live ? record.ttl : 0,
+    action: live ? 'no-action' : 'drop',
+    generation: record.generation,
+    owner: record.owner,
+    tunnelKey: record.tunnelKey,
+    locators: live ? record.locators : [],
+    names: live ? record.names : [],
+    targets: live ? record.targets : [],
+  };
+}

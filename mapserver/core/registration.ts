@@ -1,0 +1,189 @@
+/**
+ * What becomes of one mapping in a Map-Register.
+ *
+ * Generation 0 says "I take it over": if the grant covers the EID, the registrant becomes its owner at the next
+ * generation (or stays it at the same). A generation g > 0 says "I still own it at g", and holds only if the store has
+ * exactly this owner and generation; otherwise the registrant is told who owns it, and has to stop. TTL 0 gives the
+ * EID up. A change of owner is written hard (durable before anybody hears of it), everything else soft.
+ * Invariants: an EID has at most one owner; its generation grows with every change of owner and never falls.
+ */
+import { type Eid, eidKey } from '../../proto/eid.ts';
+import type { Generation, Mapping } from '../../proto/mapping.ts';
+import { minutes, type WallClock } from '../../proto/time.ts';
+import { covers, coversName, inOverlay, type Overlay } from './grants.ts';
+import { type AgentRecord, agentEidKey, mappingOf, type OwnershipRecord, ownershipKey } from './records.ts';
+import type { Transaction } from './transactions.ts';
+
+export type Registration =
+  | {
+      readonly kind: 'accepted';
+      readonly how: 'taken' | 'refreshed' | 'released';
+      readonly record: OwnershipRecord;
+      /** The record of the owner before, if that was another agent. */
+      readonly previous?: OwnershipRecord;
+    }
+  /** Another agent, or the same one at another generation, owns it. */
+  | { readonly kind: 'stale'; readonly record: OwnershipRecord }
+  | { readonly kind: 'denied'; readonly reason: DenialReason; readonly mapping: Mapping };
+
+export type DenialReason =
+  | 'not-granted'
+  | 'revoked'
+  | 'instance'
+  | 'foreign-identity'
+  | 'too-many'
+  | 'locators'
+  | 'targets';
+
+export interface RegistrationLimits {
+  readonly mappingsPerAgent: number;
+  readonly mappings: number;
+}
+
+/** What the evaluation needs to know besides the records. */
+export interface RegistrationContext {
+  readonly overlay: Overlay;
+  readonly limits: RegistrationLimits;
+  readonly wallClock: WallClock;
+  /** EIDs that the agent owns and EIDs in all, counted on as the registrations of one message are judged. */
+  readonly counts: { own: number; total: number };
+}
+
+export function evaluateRegistration(
+  transaction: Transaction,
+  agent: AgentRecord | undefined,
+  mapping: Mapping,
+  context: RegistrationContext,
+): Registration {
+  const stored = storedRecord(transaction, mapping.eid);
+  const denial = agent === undefined ? 'revoked' : denialOf(agent, mapping, context);
+  if (agent === undefined || denial !== undefined) return denied(mapping.eid, stored, denial ?? 'revoked');
+  const owned = stored !== undefined && stored.state !== 'released' && stored.owner === agent.xtrId;
+  const current = owned && stored.generation === mapping.generation;
+  if (mapping.ttl === 0) {
+    if (!current)
+      return stored === undefined ? denied(mapping.eid, stored, 'not-granted') : { kind: 'stale', record: stored };
+    const record: OwnershipRecord = { ...stored, state: 'released', locators: [], names: [], targets: [] };
+    transaction.put(record);
+    context.counts.own--;
+    return { kind: 'accepted', how: 'released', record };
+  }
+  if (mapping.generation !== 0 && !current) {
+    return stored === undefined ? denied(mapping.eid, stored, 'not-granted') : { kind: 'stale', record: stored };
+  }
+  const content = {
+    state: 'live' as const,
+    ttl: mapping.ttl,
+    locators: mapping.locators,
+    names: mapping.names.filter((name) => coversName(agent, name)).slice(0, MAX_NAMES),
+    targets: mapping.targets,
+  };
+  if (owned) {
+    const record: OwnershipRecord = { ...stored, ...content };
+    if (!sameContent(stored, record)) transaction.putSoft(record);
+    return { kind: 'accepted', how: 'refreshed', record };
+  }
+  if (context.counts.own >= context.limits.mappingsPerAgent) return denied(mapping.eid, stored, 'too-many');
+  if (stored === undefined && context.counts.total >= context.limits.mappings)
+    return denied(mapping.eid, stored, 'too-many');
+  context.counts.own++;
+  if (stored === undefined) context.counts.total++;
+  const record: OwnershipRecord = {
+    kind: 'eid',
+    eid: eidKey(mapping.eid),
+    generation: ((stored?.generation ?? 0) + 1) as Generation,
+    owner: agent.xtrId,
+    tunnelKey: agent.tunnelKey,
+    ownerSince: context.wallClock,
+    ...content,
+  };
+  transaction.put(record);
+  const previous =
+    stored !== undefined && stored.owner !== agent.xtrId && stored.state !== 'released' ? stored : undefined;
+  return { kind: 'accepted', how: 'taken', record, ...(previous === undefined ? {} : { previous }) };
+}
+
+/** The record that answers a registration in the Map-Notify. */
+export function answerTo(registration: Registration): Mapping {
+  switch (registration.kind) {
+    case 'accepted':
+      return mappingOf(registration.record);
+    case 'stale':
+      return registration.record.state === 'released' ? ownerless(registration.record) : mappingOf(registration.record);
+    case 'denied':
+      return registration.mapping;
+    default:
+      return registration satisfies never;
+  }
+}
+
+function denialOf(agent: AgentRecord, mapping: Mapping, context: RegistrationContext): DenialReason | undefined {
+  const { eid } = mapping;
+  if (agent.revokedAt !== undefined) return 'revoked';
+  if (eid.iid !== context.overlay.instance) return 'instance';
+  if (mapping.owner !== undefined && mapping.owner !== agent.xtrId) return 'foreign-identity';
+  if (mapping.tunnelKey !== undefined && mapping.tunnelKey !== agent.tunnelKey) return 'foreign-identity';
+  const own = eidKey(eid) === agentEidKey(context.overlay.instance, agent.tunnelKey);
+  if (!own && !covers(agent, context.overlay, eid)) return 'not-granted';
+  if (mapping.locators.length > MAX_LOCATORS || mapping.locators.some(({ address }) => UNUSABLE.test(address)))
+    return 'locators';
+  if (mapping.targets.length > MAX_TARGETS || mapping.targets.some((target) => !inOverlay(context.overlay, target)))
+    return 'targets';
+  return undefined;
+}
+
+function storedRecord(transaction: Transaction, eid: Eid): OwnershipRecord | undefined {
+  const record = transaction.get(ownershipKey(eidKey(eid)));
+  return record?.kind === 'eid' ? record : undefined;
+}
+
+function denied(eid: Eid, stored: OwnershipRecord | undefined, reason: DenialReason): Registration {
+  const generation = stored?.generation ?? (0 as Generation);
+  const mapping: Mapping = {
+    eid,
+    ttl: DENIAL_TTL,
+    action: 'policy-denied',
+    generation,
+    locators: [],
+    names: [],
+    targets: [],
+  };
+  return { kind: 'denied', reason, mapping };
+}
+
+/** A released EID: whoever believed to own it does not, and nobody else does either. */
+function ownerless(record: OwnershipRecord): Mapping {
+  const { owner: _owner, tunnelKey: _key, ...mapping } = mappingOf(record);
+  return mapping;
+}
+
+function sameContent(a: OwnershipRecord, b: OwnershipRecord): boolean {
+  return (
+    a.state === b.state &&
+    a.ttl === b.ttl &&
+    sameList(a.names, b.names) &&
+    sameList(a.targets, b.targets) &&
+    a.locators.length === b.locators.length &&
+    a.locators.every((locator, i) => {
+      const other = b.locators[i];
+      return (
+        other !== undefined &&
+        other.address === locator.address &&
+        other.port === locator.port &&
+        other.priority === locator.priority &&
+        other.weight === locator.weight
+      );
+    })
+  );
+}
+
+function sameList(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((value, i) => value === b[i]);
+}
+
+const DENIAL_TTL = minutes(1);
+const MAX_LOCATORS = 16;
+const MAX_NAMES = 16;
+const MAX_TARGETS = 32;
+/** Unspecified and multicast. */
+const UNUSABLE = /^(0\.0\.0\.0|22[4-9]\..*|23\d\..*|::|ff[0-9a-f]{2}:.*)$/;

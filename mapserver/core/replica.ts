@@ -1,0 +1,73 @@
+/**
+ * This server's copy of the store, complete and in memory: every lookup is answered from it.
+ *
+ * A record carries the revision of its key in the store. A _dirty_ record is newer here than there (soft state: the
+ * locators that an owner reported); it is written behind. News from the store win, except over a dirty record of the
+ * same owner and generation, whose content is the owner's latest word; then only the revision is taken over.
+ */
+import type { OwnershipRecord, RecordKey, StoreRecord } from './records.ts';
+
+export class Replica {
+  private readonly records = new Map<RecordKey, { readonly record: StoreRecord; readonly revision: number }>();
+  private readonly dirtyKeys = new Set<RecordKey>();
+  private readonly onChange: (before: StoreRecord | undefined, after: StoreRecord | undefined) => void;
+
+  constructor(onChange: (before: StoreRecord | undefined, after: StoreRecord | undefined) => void) {
+    this.onChange = onChange;
+  }
+
+  get(key: RecordKey): StoreRecord | undefined {
+    return this.records.get(key)?.record;
+  }
+
+  revision(key: RecordKey): number {
+    return this.records.get(key)?.revision ?? 0;
+  }
+
+  values(): IterableIterator<{ readonly record: StoreRecord }> {
+    return this.records.values();
+  }
+
+  get dirty(): ReadonlySet<RecordKey> {
+    return this.dirtyKeys;
+  }
+
+  get size(): number {
+    return this.records.size;
+  }
+
+  /** What a committed transaction wrote. */
+  committed(key: RecordKey, record: StoreRecord | undefined, revision: number): void {
+    this.dirtyKeys.delete(key);
+    this.put(key, record, revision);
+  }
+
+  /** Soft state: true here at once, in the store later. */
+  soften(key: RecordKey, record: OwnershipRecord): void {
+    this.dirtyKeys.add(key);
+    this.put(key, record, this.revision(key));
+  }
+
+  /** A change that was made elsewhere. Returns false when it was known. */
+  learned(key: RecordKey, record: StoreRecord | undefined, revision: number): boolean {
+    if (revision <= this.revision(key)) return false;
+    const mine = this.get(key);
+    if (this.dirtyKeys.has(key) && mine?.kind === 'eid' && record?.kind === 'eid' && sameOwnership(mine, record)) {
+      this.put(key, mine, revision);
+      return false;
+    }
+    this.committed(key, record, revision);
+    return true;
+  }
+
+  private put(key: RecordKey, record: StoreRecord | undefined, revision: number): void {
+    const before = this.records.get(key)?.record;
+    if (record === undefined) this.records.delete(key);
+    else this.records.set(key, { record, revision });
+    if (before !== record) this.onChange(before, record);
+  }
+}
+
+function sameOwnership(a: OwnershipRecord, b: OwnershipRecord): boolean {
+  return a.generation === b.generation && a.owner === b.owner;
+}

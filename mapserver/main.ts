@@ -1,0 +1,139 @@
+/** The map server as a process: store, core, TLS port, admin socket and metrics, put together. */
+import { join } from 'node:path';
+import { UsageError } from '../proto/errors.ts';
+import { apiListener } from '../runtime/http-api.ts';
+import { createLog } from '../runtime/log.ts';
+import { startMetricsServer } from '../runtime/metrics-server.ts';
+import { Shutdown } from '../runtime/shutdown.ts';
+import { listenOnUnixSocket } from '../runtime/unix-server.ts';
+import type { MapServerSettings } from './config.ts';
+import { MapServer } from './core/map-server.ts';
+import { adminRoutes } from './shell/admin-api.ts';
+import { ControlServer } from './shell/control-server.ts';
+import { Driver } from './shell/driver.ts';
+import { enrolmentRoutes } from './shell/enrolment.ts';
+import { MapServerMetrics } from './shell/metrics.ts';
+import { openOverlay } from './shell/overlay-files.ts';
+import { SqliteStore } from './store/sqlite.ts';
+
+export interface RunningMapServer {
+  /** HOST:PORT, as bound. */
+  readonly listen: readonly string[];
+  readonly metricsPort: number | undefined;
+  readonly adminSocket: string;
+  /** Resolves after SIGTERM or SIGINT, when all is closed. */
+  untilSignal(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export function adminSocketPath(dataDir: string): string {
+  return join(dataDir, 'admin.sock');
+}
+
+/** @throws UsageError, StoreError */
+export async function startMapServer(settings: MapServerSettings): Promise<RunningMapServer> {
+  const log = createLog('mapserver', settings.logLevel);
+  const shutdown = new Shutdown();
+  try {
+    return await start(settings, log, shutdown);
+  } catch (error) {
+    await shutdown.end(log);
+    throw error;
+  }
+}
+
+async function start(
+  settings: MapServerSettings,
+  log: ReturnType<typeof createLog>,
+  shutdown: Shutdown,
+): Promise<RunningMapServer> {
+  const { dataDir, limits, heartbeatMs } = settings;
+  const startedAt = Date.now();
+  const overlay = openOverlay(dataDir, startedAt);
+  const metrics = new MapServerMetrics();
+  const core = new MapServer({
+    overlay: { instance: overlay.instance, prefixes: overlay.prefixes },
+    grace: settings.graceSeconds * 1000,
+    limits,
+    wallClock: Date.now,
+  });
+  metrics.observe(core);
+  let control: ControlServer | undefined;
+  let metricsPort: number | undefined;
+  // First of all: it is what tells two map servers on one folder apart.
+  const adminSocket = adminSocketPath(dataDir);
+  let routes: ReturnType<typeof adminRoutes> = [];
+  const admin = await listenOnUnixSocket(adminSocket, 0o600, (request, response) =>
+    apiListener(routes, (error) => log.error({ err: error }, 'admin request failed'))(request, response),
+  );
+  shutdown.add('admin socket', () => {
+    admin.closeAllConnections();
+    return new Promise((resolve) => admin.close(resolve));
+  });
+  const store = new SqliteStore({
+    path: join(dataDir, 'store.db'),
+    clock: Date.now,
+    onCommit: (seconds) => metrics.committed(seconds),
+  });
+  shutdown.add('store', () => store.close());
+  const driver = new Driver({ core, store, metrics, log });
+  shutdown.add('core', () => driver.close());
+  await driver.start();
+  routes = adminRoutes({
+    driver,
+    overlay,
+    startedAt,
+    listen: () => control?.addresses ?? [],
+    metricsPort: () => metricsPort,
+  });
+  control = new ControlServer({
+    server: overlay.server,
+    authority: overlay.authority.certificate,
+    overlay,
+    routes: enrolmentRoutes({ driver, overlay, metrics, perSecond: limits.enrolmentsPerSecond }),
+    heartbeatMs,
+    limits,
+    driver,
+    metrics,
+    log,
+  });
+  const server = control;
+  shutdown.add('control server', () => server.close());
+  await listenAll(server, settings.listen, log);
+  if (settings.metricsListen !== '') {
+    const metricsServer = await startMetricsServer(settings.metricsListen, metrics.registry, () => true);
+    metricsPort = metricsServer.port;
+    shutdown.add('metrics', () => metricsServer.close());
+  }
+  const renewal = setInterval(() => server.renew(openOverlay(dataDir, Date.now()).server), RENEWAL_CHECK);
+  shutdown.add('certificate renewal', () => clearInterval(renewal));
+  log.info({ listen: server.addresses, metricsPort, dataDir }, 'map server is running');
+  return {
+    listen: server.addresses,
+    metricsPort,
+    adminSocket,
+    untilSignal: () => shutdown.onSignals(log),
+    close: () => shutdown.end(log),
+  };
+}
+
+/** With several addresses, one that this machine does not have (no IPv6) is left out. */
+async function listenAll(
+  server: ControlServer,
+  listen: string | readonly string[],
+  log: ReturnType<typeof createLog>,
+): Promise<void> {
+  const wanted = typeof listen === 'string' ? [listen] : listen;
+  for (const address of wanted) {
+    try {
+      await server.listen(address);
+    } catch (error) {
+      const code = (error as { cause?: NodeJS.ErrnoException }).cause?.code;
+      if (wanted.length === 1 || (code !== 'EAFNOSUPPORT' && code !== 'EADDRNOTAVAIL')) throw error;
+      log.warn({ address, code }, 'address is not available here');
+    }
+  }
+  if (server.addresses.length === 0) throw new UsageError(`none of ${wanted.join(', ')} can be listened on`);
+}
+
+const RENEWAL_CHECK = 6 * 3_600_000;

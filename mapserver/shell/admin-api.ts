@@ -1,0 +1,188 @@
+/** What administrators see and do, on the Unix socket in the data folder. Who can open it may do all of it. */
+import { z } from 'zod';
+import type { IpPrefix } from '../../proto/address.ts';
+import { parseEidKey } from '../../proto/eid.ts';
+import { ApiError, parseBody, type Route } from '../../runtime/http-api.ts';
+import { VERSION } from '../../runtime/project-root.ts';
+import type { Operation } from '../core/operations.ts';
+import type { AgentRecord, OwnershipRecord, StoreRecord, TokenRecord } from '../core/records.ts';
+import type { Driver } from './driver.ts';
+import { apiError, namePatternText, newToken } from './enrolment.ts';
+import { authorityFingerprint, type OverlayFiles, overlayUrl } from './overlay-files.ts';
+import { ipPrefixText, xtrIdText } from './record-codec.ts';
+
+export interface AdminApiOptions {
+  readonly driver: Driver;
+  readonly overlay: OverlayFiles;
+  readonly startedAt: number;
+  readonly listen: () => readonly string[];
+  readonly metricsPort: () => number | undefined;
+}
+
+export function adminRoutes(options: AdminApiOptions): Route[] {
+  const { driver, overlay } = options;
+  const records = <K extends StoreRecord['kind']>(kind: K): Extract<StoreRecord, { kind: K }>[] =>
+    [...driver.core.records()].filter((record): record is Extract<StoreRecord, { kind: K }> => record.kind === kind);
+  const operate = async (operation: Operation): Promise<TokenRecord | AgentRecord> => {
+    const result = await driver.operate(operation);
+    if (!result.ok) throw apiError(result.error);
+    return result.record;
+  };
+  const token = (record: TokenRecord | AgentRecord): unknown =>
+    record.kind === 'token' ? tokenView(record, Date.now()) : agentView(driver, record);
+  const owned = (kind: 'prefix' | 'name'): OwnershipRecord[] =>
+    records('eid').filter(({ eid }) => parseEidKey(eid).kind === kind);
+  return [
+    {
+      method: 'GET',
+      path: '/v1/status',
+      handle: () => ({
+        version: VERSION,
+        url: overlayUrl(overlay),
+        fingerprint: authorityFingerprint(overlay),
+        overlay: overlay.prefixes,
+        zone: overlay.zone,
+        instance: overlay.instance,
+        listen: options.listen(),
+        metricsPort: options.metricsPort(),
+        uptimeMs: Date.now() - options.startedAt,
+        rssBytes: process.memoryUsage.rss(),
+        ...driver.core.statistics(),
+      }),
+    },
+    {
+      method: 'GET',
+      path: '/v1/tokens',
+      handle: () => ({ tokens: records('token').map((record) => tokenView(record, Date.now())) }),
+    },
+    {
+      method: 'POST',
+      path: '/v1/tokens',
+      handle: async ({ body }) => {
+        const { eids, names, uses, expiresInMs } = parseBody(NEW_TOKEN, body);
+        const { text, secretHash } = newToken(authorityFingerprint(overlay));
+        const record = await operate({ kind: 'create-token', secretHash, eids, names, uses, ttl: expiresInMs });
+        return { token: text, url: overlayUrl(overlay), ...(token(record) as object) };
+      },
+    },
+    {
+      method: 'DELETE',
+      path: '/v1/tokens/:id',
+      handle: async ({ params }) => token(await operate({ kind: 'revoke-token', id: params['id'] ?? '' })),
+    },
+    {
+      method: 'GET',
+      path: '/v1/agents',
+      handle: () => ({ agents: records('agent').map((record) => agentView(driver, record)) }),
+    },
+    {
+      method: 'DELETE',
+      path: '/v1/agents/:xtrId',
+      handle: async ({ params }) => {
+        const xtrId = resolveAgent(records('agent'), params['xtrId'] ?? '');
+        return token(await operate({ kind: 'revoke-agent', xtrId }));
+      },
+    },
+    {
+      method: 'GET',
+      path: '/v1/eids',
+      handle: () => ({ eids: owned('prefix').map((record) => eidView(driver, record)) }),
+    },
+    {
+      method: 'GET',
+      path: '/v1/names',
+      handle: () => ({ names: owned('name').map((record) => eidView(driver, record)) }),
+    },
+    {
+      method: 'GET',
+      path: '/v1/grants',
+      handle: () => ({
+        grants: records('agent')
+          .filter(({ revokedAt }) => revokedAt === undefined)
+          .map(({ xtrId, eids, names }) => ({ xtrId, eids, names })),
+      }),
+    },
+    {
+      method: 'POST',
+      path: '/v1/grants',
+      handle: async ({ body }) => {
+        const { xtrId, eids, names } = parseBody(NEW_GRANT, body);
+        return token(await operate({ kind: 'add-grant', xtrId, eids, names }));
+      },
+    },
+  ];
+}
+
+/** An xTR-ID, or the start of one that fits one agent only. */
+function resolveAgent(agents: readonly AgentRecord[], text: string): AgentRecord['xtrId'] {
+  const fits = text.length >= 4 ? agents.filter(({ xtrId }) => xtrId.startsWith(text.toLowerCase())) : [];
+  const [agent, other] = fits;
+  if (agent === undefined) throw new ApiError(404, 'STAYPUT_AGENT_UNKNOWN', `there is no agent ${text.slice(0, 40)}`);
+  if (other !== undefined)
+    throw new ApiError(409, 'STAYPUT_AGENT_AMBIGUOUS', `${text} fits ${fits.length} agents; give more digits`);
+  return agent.xtrId;
+}
+
+function tokenView(record: TokenRecord, now: number): Record<string, unknown> {
+  const { id, eids, names, uses, used, createdAt, expiresAt, revokedAt } = record;
+  const state = revokedAt !== undefined ? 'revoked' : used >= uses ? 'used' : expiresAt <= now ? 'expired' : 'valid';
+  return { id, state, eids, names, uses, used, createdAt, expiresAt };
+}
+
+function agentView(driver: Driver, record: AgentRecord): Record<string, unknown> {
+  const { xtrId, eids, names, software, enrolledAt, revokedAt, tokenId } = record;
+  const { connectedSince, subscriptions, mappings } = driver.core.agentState(xtrId);
+  const state = revokedAt !== undefined ? 'revoked' : connectedSince === undefined ? 'gone' : 'connected';
+  return {
+    xtrId,
+    state,
+    connectedSince,
+    eids,
+    names,
+    mappings,
+    subscriptions,
+    software,
+    enrolledAt,
+    revokedAt,
+    tokenId,
+  };
+}
+
+function eidView(driver: Driver, record: OwnershipRecord): Record<string, unknown> {
+  const eid = parseEidKey(record.eid);
+  const { generation, owner, state, ownerSince, ttl, locators, names, targets, tunnelKey } = record;
+  return {
+    eid: eid.kind === 'prefix' ? eid.prefix : eid.name,
+    instance: eid.iid,
+    state: state === 'live' && driver.core.agentState(owner).connectedSince === undefined ? 'owner gone' : state,
+    generation,
+    owner,
+    ownerSince,
+    ttlMs: ttl,
+    tunnelKey,
+    ...(eid.kind === 'prefix' ? { locators, names } : { targets }),
+  };
+}
+
+const NEW_TOKEN = z.strictObject({
+  eids: z
+    .array(ipPrefixText)
+    .max(256)
+    .default([] as IpPrefix[]),
+  names: z.array(namePatternText).max(256).default([]),
+  uses: z.int().min(1).max(100_000).default(1),
+  expiresInMs: z
+    .int()
+    .min(1_000)
+    .max(10 * 365 * 86_400_000)
+    .default(86_400_000),
+});
+
+const NEW_GRANT = z.strictObject({
+  xtrId: xtrIdText,
+  eids: z
+    .array(ipPrefixText)
+    .max(256)
+    .default([] as IpPrefix[]),
+  names: z.array(namePatternText).max(256).default([]),
+});

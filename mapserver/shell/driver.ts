@@ -1,0 +1,201 @@
+/** Drives the core: feeds it sessions, messages, store outcomes and time, and does what it asks for, in order. */
+import type { LispMessage } from '../../proto/lisp/message.ts';
+import type { XtrId } from '../../proto/mapping.ts';
+import type { Log } from '../../runtime/log.ts';
+import type { Action, MapServer, OperationId, OperationResult } from '../core/map-server.ts';
+import type { Operation } from '../core/operations.ts';
+import type { SessionId } from '../core/presence.ts';
+import type { Commit, CommitOutcome, LearnedRecord } from '../core/transactions.ts';
+import { CompactedError, type Store, type StoreChange, type Watch } from '../store/store.ts';
+import type { MapServerMetrics } from './metrics.ts';
+import { decodeRecord, encodeRecord, isRecordKey } from './record-codec.ts';
+
+/** The other end of a session, as the core's actions reach it. */
+export interface Peer {
+  send(message: LispMessage): void;
+  close(code: number, reason: string): void;
+}
+
+export interface DriverOptions {
+  readonly core: MapServer;
+  readonly store: Store;
+  readonly metrics: MapServerMetrics;
+  readonly log: Log;
+}
+
+export class Driver {
+  readonly core: MapServer;
+  private readonly store: Store;
+  private readonly metrics: MapServerMetrics;
+  private readonly log: Log;
+  private readonly peers = new Map<SessionId, Peer>();
+  private readonly operations = new Map<OperationId, (result: OperationResult) => void>();
+  private timer: NodeJS.Timeout | undefined;
+  private watch: Watch | undefined;
+  private lastSession = 0;
+  private acting = false;
+  private closed = false;
+
+  constructor(options: DriverOptions) {
+    this.core = options.core;
+    this.store = options.store;
+    this.metrics = options.metrics;
+    this.log = options.log;
+  }
+
+  /** Reads the whole store. @throws StoreError, RecordError */
+  async start(): Promise<void> {
+    const { entries, revision } = await this.store.list('');
+    this.input((now) => this.core.handleRestore(learnedFrom(entries), now));
+    this.watch = this.store.watch('', revision, (changes) => this.follow(changes));
+  }
+
+  open(xtrId: XtrId, peer: Peer): SessionId {
+    const id = ++this.lastSession as SessionId;
+    this.peers.set(id, peer);
+    this.input((now) => this.core.handleSessionOpened(id, xtrId, now));
+    return id;
+  }
+
+  receive(id: SessionId, message: LispMessage): void {
+    this.input((now) => this.core.handleMessage(id, message, now));
+  }
+
+  gone(id: SessionId): void {
+    if (!this.peers.delete(id)) return;
+    this.input((now) => this.core.handleSessionClosed(id, now));
+  }
+
+  operate(operation: Operation): Promise<OperationResult> {
+    return new Promise((resolve) => {
+      this.input((now) => this.operations.set(this.core.handleOperation(operation, now), resolve));
+    });
+  }
+
+  /** The store is closed by whoever opened it. */
+  close(): void {
+    this.closed = true;
+    clearTimeout(this.timer);
+    this.watch?.close();
+  }
+
+  private input(feed: (now: number) => void): void {
+    if (this.closed) return;
+    feed(performance.now());
+    // What an action brings about (a peer that is gone) is fed at once, and acted on after the actions before it.
+    if (this.acting) return;
+    this.acting = true;
+    for (let actions = this.core.pollActions(); actions.length > 0; actions = this.core.pollActions()) {
+      for (const action of actions) this.perform(action);
+    }
+    this.acting = false;
+    this.schedule();
+  }
+
+  private schedule(): void {
+    clearTimeout(this.timer);
+    const deadline = this.core.pollTimeout();
+    if (deadline === undefined) return;
+    const delay = Math.min(Math.max(0, Math.ceil(deadline - performance.now())), LONGEST_TIMER);
+    this.timer = setTimeout(() => this.input((now) => this.core.handleTimeout(now)), delay);
+  }
+
+  private perform(action: Action): void {
+    switch (action.kind) {
+      case 'send':
+        this.peers.get(action.session)?.send(action.message);
+        break;
+      case 'close':
+        this.peers.get(action.session)?.close(action.code, action.reason);
+        break;
+      case 'commit':
+        void this.commit(action.commit);
+        break;
+      case 'outcome':
+        this.operations.get(action.id)?.(action.result);
+        this.operations.delete(action.id);
+        break;
+      case 'event':
+        this.metrics.count(action.event);
+        this.report(action.event);
+        break;
+      default:
+        action satisfies never;
+    }
+  }
+
+  private async commit(commit: Commit): Promise<void> {
+    let outcome: CommitOutcome;
+    try {
+      const result = await this.store.compareAndSet(
+        commit.conditions,
+        commit.writes.map(({ key, record }) => ({
+          key,
+          value: record === undefined ? undefined : encodeRecord(record),
+        })),
+      );
+      outcome = result.ok
+        ? { kind: 'committed', revision: result.revision }
+        : { kind: 'refused', current: [...learnedFrom(result.current), ...missing(commit, result.current)] };
+    } catch (error) {
+      this.log.error({ err: error }, 'the store failed');
+      outcome = { kind: 'failed' };
+    }
+    this.input((now) => this.core.handleCommitOutcome(commit.id, outcome, now));
+  }
+
+  private follow(changes: readonly StoreChange[]): void {
+    try {
+      const learned = learnedFrom(changes);
+      this.input(() => this.core.handleStoreChanges(learned));
+    } catch (error) {
+      if (error instanceof CompactedError) throw error;
+      this.log.error({ err: error }, 'a change in the store was not understood');
+    }
+  }
+
+  private report(event: Extract<Action, { kind: 'event' }>['event']): void {
+    switch (event.kind) {
+      case 'moved':
+        this.log.info({ eid: event.eid, from: event.from, to: event.to, generation: event.generation }, 'EID moved');
+        break;
+      case 'withdrawn':
+        this.log.info({ xtrId: event.xtrId, count: event.count }, 'grace period over, mappings withdrawn');
+        break;
+      case 'operation':
+        this.log.info({ operation: event.operation, result: event.result, subject: event.subject }, 'operation');
+        break;
+      case 'rejected':
+        this.log.warn({ xtrId: event.xtrId, reason: event.reason }, 'message rejected');
+        break;
+      case 'registration':
+        this.log.debug({ xtrId: event.xtrId, eid: event.eid, result: event.result }, 'registration');
+        break;
+      case 'request':
+      case 'notify':
+        break;
+      default:
+        event satisfies never;
+    }
+  }
+}
+
+function learnedFrom(
+  entries: readonly { readonly key: string; readonly value: string | undefined; readonly revision: number }[],
+): LearnedRecord[] {
+  return entries.flatMap(({ key, value, revision }) => {
+    if (!isRecordKey(key)) return [];
+    return [{ key, record: value === undefined ? undefined : decodeRecord(key, value), revision }];
+  });
+}
+
+/** Keys that a refused commit compared and that do not exist any more. */
+function missing(commit: Commit, current: readonly { readonly key: string }[]): LearnedRecord[] {
+  const present = new Set(current.map(({ key }) => key));
+  return commit.conditions
+    .filter(({ key, revision }) => revision !== 0 && !present.has(key))
+    .map(({ key }) => ({ key, record: undefined, revision: Number.MAX_SAFE_INTEGER }));
+}
+
+/** setTimeout takes 31 bits. */
+const LONGEST_TIMER = 2_000_000_000;

@@ -1,0 +1,113 @@
+/** `stayput_mapserver_*`. No label has a value per agent, EID or name. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { MapServer, ServerEvent } from '../core/map-server.ts';
+
+/** Why the shell closed a connection or refused something. */
+export type ShellRejection =
+  | 'tls'
+  | 'http'
+  | 'certificate'
+  | 'revoked'
+  | 'capability'
+  | 'connections'
+  | 'text-frame'
+  | 'frame'
+  | 'message'
+  | 'slow-peer'
+  | 'silent-peer';
+
+export class MapServerMetrics {
+  readonly registry = new Registry();
+  private readonly registrations: Counter<'result'>;
+  private readonly requests: Counter<'result'>;
+  private readonly notifies: Counter<'kind'>;
+  private readonly moves: Counter;
+  private readonly enrolments: Counter<'result'>;
+  private readonly rejected: Counter<'reason'>;
+  private readonly throttled: Counter;
+  private readonly commits: Histogram;
+
+  constructor() {
+    const registers = [this.registry];
+    collectDefaultMetrics({ register: this.registry });
+    const counter = <L extends string>(name: string, help: string, labelNames: L[] = []): Counter<L> =>
+      new Counter({ name: `stayput_mapserver_${name}`, help, labelNames, registers });
+    this.registrations = counter('registrations_total', 'EID-records of Map-Registers, by what became of them', [
+      'result',
+    ]);
+    this.requests = counter('map_requests_total', 'Map-Requests, by answer', ['result']);
+    this.notifies = counter('map_notifies_total', 'Map-Notifies sent, by occasion', ['kind']);
+    this.moves = counter('moves_total', 'EIDs that another agent took over');
+    this.enrolments = counter('enrolments_total', 'Enrolments, by result', ['result']);
+    this.rejected = counter('rejected_total', 'Connections and messages refused, by reason', ['reason']);
+    this.throttled = counter('throttled_total', 'Times an agent was read more slowly because it sent too fast');
+    this.commits = new Histogram({
+      name: 'stayput_mapserver_store_commit_seconds',
+      help: 'Durable commits of the store',
+      buckets: [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5],
+      registers,
+    });
+  }
+
+  /** Values that are read from the core when they are asked for. */
+  observe(core: MapServer): void {
+    const gauge = (name: keyof ReturnType<MapServer['statistics']>, help: string): void => {
+      const instrument: Gauge = new Gauge({
+        name: `stayput_mapserver_${name}`,
+        help,
+        registers: [this.registry],
+        collect: () => instrument.set(core.statistics()[name]),
+      });
+    };
+    gauge('sessions', 'Agents connected');
+    gauge('agents', 'Agents enrolled');
+    gauge('mappings', 'Address EIDs that are answered');
+    gauge('names', 'Names that are answered');
+    gauge('subscriptions', 'Subscriptions of connected agents');
+    gauge('pending', 'Registrations and operations that wait for the store');
+  }
+
+  count(event: ServerEvent): void {
+    switch (event.kind) {
+      case 'registration':
+        this.registrations.inc({ result: event.result });
+        break;
+      case 'request':
+        this.requests.inc({ result: event.result });
+        break;
+      case 'notify':
+        this.notifies.inc({ kind: event.why });
+        break;
+      case 'moved':
+        this.moves.inc();
+        break;
+      case 'rejected':
+        this.rejected.inc({ reason: event.reason });
+        break;
+      case 'operation':
+        if (event.operation === 'enrol') this.enrolled(event.result);
+        break;
+      case 'withdrawn':
+        break;
+      default:
+        event satisfies never;
+    }
+  }
+
+  /** `ok`, or the code of the error. */
+  enrolled(result: string): void {
+    this.enrolments.inc({ result: result.replace(/^STAYPUT_/, '').toLowerCase() });
+  }
+
+  reject(reason: ShellRejection): void {
+    this.rejected.inc({ reason });
+  }
+
+  throttle(): void {
+    this.throttled.inc();
+  }
+
+  committed(seconds: number): void {
+    this.commits.observe(seconds);
+  }
+}

@@ -1,0 +1,148 @@
+/**
+ * The files of a data folder that `init` makes: what the overlay is, and the keys of its authority.
+ * All with secrets are 0600.
+ */
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { type IpPrefix, isIpAddress } from '../../proto/address.ts';
+import { type InstanceId, instanceId, nameEid } from '../../proto/eid.ts';
+import { DecodeError, UsageError } from '../../proto/errors.ts';
+import type { WallClock } from '../../proto/time.ts';
+import { formatHostPort } from '../../runtime/host-port.ts';
+import { readJsonFile, writeJsonFile } from '../../runtime/json-file.ts';
+import { overlayProblem } from '../core/grants.ts';
+import {
+  createAuthority,
+  createServerCertificate,
+  fingerprint,
+  type KeyAndCertificate,
+  needsRenewal,
+} from './certificate-authority.ts';
+import { ipPrefixText } from './record-codec.ts';
+
+export interface OverlaySettings {
+  readonly instance: InstanceId;
+  readonly zone: string;
+  readonly prefixes: readonly IpPrefix[];
+  /** Under which agents reach this server. */
+  readonly hosts: readonly string[];
+  readonly port: number;
+}
+
+export interface OverlayFiles extends OverlaySettings {
+  readonly authority: KeyAndCertificate;
+  readonly server: KeyAndCertificate;
+  /** Base64 of 32 octets: the psk of the tunnels' handshake. */
+  readonly presharedKey: string;
+}
+
+/** Makes the files, or finds that they are there with the same settings. @throws UsageError when they differ */
+export function initOverlay(
+  dataDir: string,
+  settings: OverlaySettings,
+  now: WallClock,
+): { readonly created: boolean; readonly files: OverlayFiles } {
+  checkSettings(settings);
+  if (existsSync(join(dataDir, FILE))) {
+    const files = openOverlay(dataDir, now);
+    const different = difference(files, settings);
+    if (different !== undefined) {
+      throw new UsageError(
+        `${dataDir} is initialised already, with ${different}; use another --data-dir, or the same values`,
+      );
+    }
+    return { created: false, files };
+  }
+  try {
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw new UsageError(`${dataDir}: cannot be made (${(cause as Error).message})`, { cause });
+  }
+  const authority = createAuthority(`Stayput overlay ${randomBytes(4).toString('hex')}`, now);
+  const presharedKey = randomBytes(32).toString('base64');
+  const server = createServerCertificate(authority, [...new Set([...settings.hosts, ...LOCAL_HOSTS])], now);
+  const files: OverlayFiles = { ...settings, authority, server, presharedKey };
+  writeJsonFile(join(dataDir, SERVER_FILE), server);
+  // Last, since its presence says that all is there.
+  writeJsonFile(join(dataDir, FILE), { version: 1, ...settings, authority, presharedKey });
+  return { created: true, files };
+}
+
+/** Reads the files; renews the server's certificate when it nears its end. @throws UsageError when there are none */
+export function openOverlay(dataDir: string, now: WallClock): OverlayFiles {
+  const path = join(dataDir, FILE);
+  const stored = readJsonFile(path, STORED);
+  if (stored === undefined) {
+    throw new UsageError(
+      `${dataDir} is not initialised; run "stayput mapserver init --data-dir ${dataDir} --host … --overlay …"`,
+    );
+  }
+  if ((statSync(path).mode & 0o077) !== 0)
+    throw new UsageError(`${path} holds keys and is open to others; chmod 600 it`);
+  const hosts = [...new Set([...stored.hosts, ...LOCAL_HOSTS])];
+  let server = readJsonFile(join(dataDir, SERVER_FILE), KEY_AND_CERTIFICATE);
+  if (server === undefined || needsRenewal(server.certificate, hosts, now)) {
+    server = createServerCertificate(stored.authority, hosts, now);
+    writeJsonFile(join(dataDir, SERVER_FILE), server);
+  }
+  const { version: _version, ...settings } = stored;
+  return { ...settings, server };
+}
+
+/** What agents are given to reach this server. */
+export function overlayUrl({ hosts, port }: OverlaySettings): string {
+  const host = hosts[0] ?? '127.0.0.1';
+  return `https://${formatHostPort(host, port)}`;
+}
+
+export function authorityFingerprint(files: OverlayFiles): string {
+  return fingerprint(files.authority.certificate);
+}
+
+function checkSettings({ prefixes, hosts, zone }: OverlaySettings): void {
+  if (prefixes.length === 0) throw new UsageError('an overlay needs at least one prefix (--overlay)');
+  for (const prefix of prefixes) {
+    const problem = overlayProblem(prefix);
+    if (problem !== undefined) throw new UsageError(`${prefix} cannot be the overlay: ${problem}`);
+  }
+  for (const host of hosts) {
+    if (!isIpAddress(host) && !/^[a-zA-Z0-9]([a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?$/.test(host)) {
+      throw new UsageError(`"${host}" is not a host name or address (--host takes no port; see --port)`);
+    }
+  }
+  try {
+    nameEid(0 as InstanceId, zone);
+  } catch (cause) {
+    if (!(cause instanceof DecodeError)) throw cause;
+    throw new UsageError(`"${zone}" is not a DNS zone`, { cause });
+  }
+}
+
+function difference(files: OverlaySettings, wanted: OverlaySettings): string | undefined {
+  const same = (a: readonly string[], b: readonly string[]): boolean => [...a].sort().join() === [...b].sort().join();
+  if (!same(files.prefixes, wanted.prefixes)) return `overlay ${files.prefixes.join(', ')}`;
+  if (!same(files.hosts, wanted.hosts)) return `host ${files.hosts.join(', ')}`;
+  if (files.zone !== wanted.zone) return `zone ${files.zone}`;
+  if (files.instance !== wanted.instance) return `instance ${files.instance}`;
+  if (files.port !== wanted.port) return `port ${files.port}`;
+  return undefined;
+}
+
+const KEY_AND_CERTIFICATE = z.object({ key: z.string(), certificate: z.string() });
+
+const STORED = z.object({
+  version: z.literal(1),
+  instance: z.int().transform(instanceId),
+  zone: z.string(),
+  prefixes: z.array(ipPrefixText),
+  hosts: z.array(z.string()),
+  port: z.int(),
+  authority: KEY_AND_CERTIFICATE,
+  presharedKey: z.string(),
+});
+
+const FILE = 'overlay.json';
+const SERVER_FILE = 'server-certificate.json';
+const LOCAL_HOSTS = ['127.0.0.1', 'localhost', '::1'];

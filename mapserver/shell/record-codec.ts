@@ -1,0 +1,108 @@
+/** Records as the JSON text that the store keeps. */
+import { z } from 'zod';
+import { type IpAddress, type IpPrefix, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
+import { type EidKey, eidKey, parseEidKey } from '../../proto/eid.ts';
+import { StayputError } from '../../proto/errors.ts';
+import { parseTunnelKey, parseXtrId } from '../../proto/identity.ts';
+import type { Generation } from '../../proto/mapping.ts';
+import { firstIssue } from '../../runtime/json-file.ts';
+import type { RecordKey, StoreRecord } from '../core/records.ts';
+
+export class RecordError extends StayputError {
+  constructor(key: string, problem: string, options?: ErrorOptions) {
+    super('STAYPUT_RECORD', `the store's record ${key} cannot be read: ${problem}`, options);
+  }
+}
+
+export function encodeRecord(record: StoreRecord): string {
+  return JSON.stringify(record);
+}
+
+/** Undefined for keys of other kinds, which newer versions may have. @throws RecordError */
+export function decodeRecord(key: string, text: string): StoreRecord | undefined {
+  if (!/^(eid|agent|token)\//.test(key)) return undefined;
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new RecordError(key, 'it is not JSON', { cause });
+  }
+  const parsed = RECORD.safeParse(value);
+  if (!parsed.success) throw new RecordError(key, firstIssue(parsed.error), { cause: parsed.error });
+  return parsed.data as StoreRecord;
+}
+
+export function isRecordKey(key: string): key is RecordKey {
+  return /^(eid|agent|token)\//.test(key);
+}
+
+/** Text that `parse` accepts, in its canonical form. */
+function parsedBy<T>(parse: (text: string) => T): z.ZodPipe<z.ZodString, z.ZodTransform<Awaited<T>, string>> {
+  return z.string().transform((text, context) => {
+    try {
+      return parse(text) as Awaited<T>;
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: (error as Error).message });
+      return z.NEVER;
+    }
+  });
+}
+
+export const ipPrefixText = parsedBy<IpPrefix>(parseIpPrefix);
+const ipAddressText = parsedBy<IpAddress>(parseIpAddress);
+const eidKeyText = parsedBy<EidKey>((text) => eidKey(parseEidKey(text)));
+export const tunnelKeyText = parsedBy(parseTunnelKey);
+export const xtrIdText = parsedBy(parseXtrId);
+const wallClock = z.number();
+
+const OWNERSHIP = z.object({
+  kind: z.literal('eid'),
+  eid: eidKeyText,
+  generation: z
+    .int()
+    .positive()
+    .transform((value) => value as Generation),
+  owner: xtrIdText,
+  tunnelKey: tunnelKeyText,
+  state: z.enum(['live', 'withdrawn', 'released']),
+  ownerSince: wallClock,
+  ttl: z.number(),
+  locators: z.array(
+    z.object({
+      address: ipAddressText,
+      port: z.int().min(0).max(65535),
+      priority: z.int().min(0).max(255),
+      weight: z.int().min(0).max(255),
+    }),
+  ),
+  names: z.array(z.string()),
+  targets: z.array(ipAddressText),
+});
+
+const AGENT = z.object({
+  kind: z.literal('agent'),
+  xtrId: xtrIdText,
+  tunnelKey: tunnelKeyText,
+  certificateKey: z.string(),
+  tokenId: z.string(),
+  eids: z.array(ipPrefixText),
+  names: z.array(z.string()),
+  software: z.string(),
+  enrolledAt: wallClock,
+  revokedAt: wallClock.optional(),
+});
+
+const TOKEN = z.object({
+  kind: z.literal('token'),
+  id: z.string(),
+  secretHash: z.string(),
+  eids: z.array(ipPrefixText),
+  names: z.array(z.string()),
+  uses: z.int(),
+  used: z.int(),
+  createdAt: wallClock,
+  expiresAt: wallClock,
+  revokedAt: wallClock.optional(),
+});
+
+const RECORD = z.discriminatedUnion('kind', [OWNERSHIP, AGENT, TOKEN]);

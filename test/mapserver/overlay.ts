@@ -1,0 +1,249 @@
+/** A map server in this process, on ports of its own, and agents that talk to it over real TLS. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { WebSocket } from 'ws';
+import { certificateRequest, parseToken } from '../../agent/shell/enrolment.ts';
+import { type AgentKeys, generateKeys } from '../../agent/shell/identity.ts';
+import { CONFIG } from '../../mapserver/config.ts';
+import { adminSocketPath, type RunningMapServer, startMapServer } from '../../mapserver/main.ts';
+import { initOverlay } from '../../mapserver/shell/overlay-files.ts';
+import { hostPrefix, type IpAddress, type IpPrefix, parseIpAddress } from '../../proto/address.ts';
+import { CAPABILITY } from '../../proto/capability.ts';
+import { DEFAULT_INSTANCE, type Eid, parseEid, prefixEid } from '../../proto/eid.ts';
+import { agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
+import { nonce } from '../../proto/lisp/header.ts';
+import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
+import { mapNotifyAck, mappingsOf, mapRegister, subscribeRequest } from '../../proto/lisp/native.ts';
+import type { Generation, Mapping } from '../../proto/mapping.ts';
+import { minutes } from '../../proto/time.ts';
+import { callApi } from '../../runtime/http-api.ts';
+
+export class TestOverlay {
+  readonly dataDir = mkdtempSync(join(tmpdir(), 'stayput-mapserver-'));
+  private readonly overrides: object;
+  private readonly agents: TestAgent[] = [];
+  private running: RunningMapServer | undefined;
+
+  constructor(overrides: object = {}) {
+    this.overrides = overrides;
+  }
+
+  async start(): Promise<void> {
+    initOverlay(
+      this.dataDir,
+      {
+        instance: DEFAULT_INSTANCE,
+        zone: 'stayput.internal',
+        prefixes: ['10.77.0.0/16' as IpPrefix],
+        hosts: ['127.0.0.1'],
+        port: 4342,
+      },
+      Date.now(),
+    );
+    this.running = await startMapServer(
+      CONFIG.parse({
+        dataDir: this.dataDir,
+        listen: '127.0.0.1:0',
+        metricsListen: '127.0.0.1:0',
+        logLevel: 'silent',
+        ...this.overrides,
+      }),
+    );
+  }
+
+  get port(): number {
+    return Number(this.running?.listen[0]?.split(':')[1]);
+  }
+
+  async metrics(): Promise<string> {
+    return (await fetch(`http://127.0.0.1:${this.running?.metricsPort}/metrics`)).text();
+  }
+
+  admin(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<any> {
+    return callApi({ socketPath: adminSocketPath(this.dataDir) }, method, path, body === undefined ? {} : { body });
+  }
+
+  async token(grant: { eids?: string[]; names?: string[]; uses?: number; expiresInMs?: number }): Promise<string> {
+    return (await this.admin('POST', '/v1/tokens', grant)).token;
+  }
+
+  async ca(): Promise<string> {
+    return ((await callApi({ host: '127.0.0.1', port: this.port }, 'GET', '/v1/ca')) as { ca: string }).ca;
+  }
+
+  enrol(body: object, ca?: string): Promise<any> {
+    return callApi({ host: '127.0.0.1', port: this.port, ...(ca === undefined ? {} : { ca }) }, 'POST', '/v1/enrol', {
+      body,
+    });
+  }
+
+  /** An agent with a certificate, and a session. */
+  async agent(grant: { eids?: string[]; names?: string[] }): Promise<TestAgent> {
+    const agent = await TestAgent.enrol(this, await this.token(grant));
+    await agent.connect();
+    this.agents.push(agent);
+    return agent;
+  }
+
+  async stop(): Promise<void> {
+    for (const agent of this.agents.splice(0)) agent.close();
+    await this.running?.close();
+    this.running = undefined;
+  }
+
+  async remove(): Promise<void> {
+    await this.stop();
+    rmSync(this.dataDir, { recursive: true, force: true });
+  }
+}
+
+export class TestAgent {
+  readonly keys: AgentKeys;
+  readonly certificate: string;
+  readonly ca: string;
+  readonly welcome: Promise<any>;
+  webSocket: WebSocket | undefined;
+  closed: { code: number; reason: string } | undefined;
+  private readonly overlay: TestOverlay;
+  private welcomed: (value: unknown) => void = () => {};
+  private readonly inbox: LispMessage[] = [];
+  private readonly waiting: (() => void)[] = [];
+  private lastNonce = 0n;
+
+  private constructor(overlay: TestOverlay, keys: AgentKeys, certificate: string, ca: string) {
+    this.overlay = overlay;
+    this.keys = keys;
+    this.certificate = certificate;
+    this.ca = ca;
+    this.welcome = new Promise((resolve) => {
+      this.welcomed = resolve;
+    });
+  }
+
+  static async enrol(overlay: TestOverlay, token: string, keys = generateKeys()): Promise<TestAgent> {
+    parseToken(token);
+    const ca = await overlay.ca();
+    const answer = await overlay.enrol(enrolment(token, keys), ca);
+    return new TestAgent(overlay, keys, answer.certificate, ca);
+  }
+
+  get xtrId() {
+    return xtrIdOf(this.keys.tunnelKey);
+  }
+
+  get address(): IpAddress {
+    return agentAddressOf(this.keys.tunnelKey);
+  }
+
+  async connect(tls: object = {}): Promise<void> {
+    this.closed = undefined;
+    const webSocket = new WebSocket(`wss://127.0.0.1:${this.overlay.port}/lisp`, 'lisp.stayput', {
+      ca: this.ca,
+      cert: this.certificate,
+      key: this.keys.tlsPrivateKey,
+      perMessageDeflate: false,
+      headers: { 'stayput-capability': String(CAPABILITY) },
+      ...tls,
+    });
+    this.webSocket = webSocket;
+    webSocket.on('message', (data: Buffer, isBinary) => {
+      if (!isBinary) return this.welcomed(JSON.parse(data.toString()));
+      const message = decodeLispMessage(data);
+      // What arrives for requests is answered by the test; publications are acknowledged.
+      if (message.type === 'map-notify' && message.nonce >= 1n << 63n) this.send(mapNotifyAck(message.nonce));
+      this.inbox.push(message);
+      for (const wake of this.waiting.splice(0)) wake();
+    });
+    webSocket.on('close', (code, reason) => {
+      this.closed = { code, reason: reason.toString() };
+      for (const wake of this.waiting.splice(0)) wake();
+    });
+    await new Promise<void>((resolve, reject) => {
+      webSocket.once('open', resolve);
+      webSocket.once('error', reject);
+      webSocket.once('unexpected-response', (_request, response) => {
+        let text = '';
+        response.on('data', (chunk) => {
+          text += chunk;
+        });
+        response.on('end', () => reject(new Error(`${response.statusCode}: ${text.trim()}`)));
+      });
+    });
+  }
+
+  send(message: LispMessage): void {
+    this.webSocket?.send(encodeLispMessage(message));
+  }
+
+  /** The next message that fits, from those not taken yet. */
+  async next(fits: (message: LispMessage) => boolean = () => true): Promise<LispMessage> {
+    for (;;) {
+      const index = this.inbox.findIndex(fits);
+      if (index >= 0) return this.inbox.splice(index, 1)[0]!;
+      if (this.closed !== undefined) throw new Error(`closed: ${this.closed.code} ${this.closed.reason}`);
+      await this.woken();
+    }
+  }
+
+  async untilClosed(): Promise<{ code: number; reason: string }> {
+    while (this.closed === undefined) await this.woken();
+    return this.closed;
+  }
+
+  /** Registers and returns the records of the Map-Notify. */
+  async register(...mappings: Mapping[]): Promise<Mapping[]> {
+    const used = nonce(++this.lastNonce);
+    this.send(mapRegister({ nonce: used, xtrId: this.xtrId, mappings }));
+    return mappingsOf(await this.next((message) => 'nonce' in message && message.nonce === used));
+  }
+
+  async subscribe(text: string): Promise<LispMessage> {
+    const used = nonce(++this.lastNonce);
+    const { xtrId, address } = this;
+    this.send(subscribeRequest({ nonce: used, xtrId, eid: parseEid(text), itr: address, subscribe: true }));
+    return this.next((message) => 'nonce' in message && message.nonce === used);
+  }
+
+  /** The next publication. */
+  async push(): Promise<Mapping[]> {
+    return mappingsOf(await this.next((message) => message.type === 'map-notify' && message.nonce >= 1n << 63n));
+  }
+
+  mapping(text: string, fields: Partial<Mapping> = {}): Mapping {
+    const eid: Eid = text === 'agent' ? prefixEid(DEFAULT_INSTANCE, hostPrefix(this.address)) : parseEid(text);
+    return {
+      eid,
+      ttl: minutes(3),
+      action: 'no-action',
+      generation: 0 as Generation,
+      owner: this.xtrId,
+      tunnelKey: this.keys.tunnelKey,
+      locators:
+        eid.kind === 'name' ? [] : [{ address: parseIpAddress('192.0.2.1'), port: 4341, priority: 1, weight: 100 }],
+      names: [],
+      targets: eid.kind === 'name' ? [parseIpAddress('10.77.0.5')] : [],
+      ...fields,
+    };
+  }
+
+  close(): void {
+    this.webSocket?.terminate();
+  }
+
+  private woken(): Promise<void> {
+    return new Promise((resolve) => this.waiting.push(resolve));
+  }
+}
+
+export function enrolment(token: string, keys: AgentKeys, more: object = {}): object {
+  return {
+    token,
+    csr: certificateRequest(keys.tlsPrivateKey, xtrIdOf(keys.tunnelKey)),
+    tunnelKey: keys.tunnelKey,
+    eids: [],
+    names: [],
+    software: 'test',
+    ...more,
+  };
+}
