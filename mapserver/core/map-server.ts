@@ -23,6 +23,7 @@ import {
 } from '../../proto/lisp/native.ts';
 import type { Mapping, XtrId } from '../../proto/mapping.ts';
 import { type Instant, type Millis, minutes, type WallClock } from '../../proto/time.ts';
+import { bounded, chunked, fitsFrame } from './framing.ts';
 import type { Overlay } from './grants.ts';
 import { MappingDatabase } from './mapping-database.ts';
 import { evaluateOperation, type Operation, OperationError } from './operations.ts';
@@ -77,7 +78,7 @@ export type Action =
 /** What the log and the metrics tell. */
 export type ServerEvent =
   | { readonly kind: 'registration'; readonly result: RegistrationResult; readonly xtrId: XtrId; readonly eid: EidKey }
-  | { readonly kind: 'request'; readonly result: 'subscribed' | 'answered' | 'negative' | 'denied' | 'unsubscribed' }
+  | { readonly kind: 'request'; readonly result: RequestResult }
   | { readonly kind: 'notify'; readonly why: 'registration' | 'resolution' | 'publication' }
   | {
       readonly kind: 'moved';
@@ -95,6 +96,7 @@ export type ServerEvent =
     }
   | { readonly kind: 'rejected'; readonly reason: RejectionReason; readonly xtrId: XtrId };
 
+export type RequestResult = 'subscribed' | 'answered' | 'negative' | 'denied' | 'unsubscribed';
 export type RegistrationResult = 'taken' | 'refreshed' | 'released' | 'stale' | DenialReason;
 export type RejectionReason = 'foreign-xtr-id' | 'nonce' | 'message-type' | 'malformed' | 'overload';
 
@@ -311,13 +313,19 @@ export class MapServer {
   }
 
   private handleRegister(session: Session, message: MapRegister, now: Instant): void {
-    if (message.xtrId !== session.xtrId) return this.rejectIdentity(session, now);
-    if (message.nonce <= session.registerNonce) return this.reject(session, 'nonce');
+    if (message.xtrId !== session.xtrId) {
+      this.rejectIdentity(session, now);
+      return;
+    }
+    if (message.nonce <= session.registerNonce) {
+      this.reject(session, 'nonce');
+      return;
+    }
     session.registerNonce = message.nonce;
     const mappings = this.readMappings(session, message);
-    if (mappings === undefined) return undefined;
+    if (mappings === undefined) return;
     let registrations: Registration[] = [];
-    return this.transactions.add(
+    this.transactions.add(
       {
         evaluate: (transaction) => {
           registrations = this.evaluateAll(transaction, session.xtrId, mappings);
@@ -382,43 +390,46 @@ export class MapServer {
       ({ eid }) => !answers.some((answer) => eidKey(answer.eid) === eidKey(eid)),
     );
     // The answer must stay one message, since its nonce ends the request; what does not fit goes ahead of it.
-    const fits = sizeOf([...answers, ...extra]) <= MAX_SIZE && answers.length + extra.length <= MAX_RECORDS;
+    const fits = fitsFrame([...answers, ...extra]);
     if (!fits) this.publish(session, extra);
     this.notify(session, nonceOfRequest, fits ? [...answers, ...extra] : answers, 'registration');
   }
 
   private handleRequest(session: Session, message: MapRequest, now: Instant): void {
-    if (message.xtrId !== undefined && message.xtrId !== session.xtrId) return this.rejectIdentity(session, now);
+    if (message.xtrId !== undefined && message.xtrId !== session.xtrId) {
+      this.rejectIdentity(session, now);
+      return;
+    }
     const query = this.readQuery(session, message);
-    if (query === undefined) return undefined;
-    const { eid, intent } = query;
+    if (query !== undefined) this.event({ kind: 'request', result: this.answer(session, message.nonce, query, now) });
+  }
+
+  private answer(session: Session, withNonce: Nonce, { eid, intent }: MappingQuery, now: Instant): RequestResult {
     if (intent === 'unsubscribe') {
       this.subscriptions.delete(session.xtrId, eid);
-      return this.event({ kind: 'request', result: 'unsubscribed' });
+      return 'unsubscribed';
     }
     if (eid.iid !== this.config.overlay.instance) {
-      this.send(session, negativeReply({ nonce: message.nonce, eid, action: 'policy-denied', ttl: NEGATIVE_TTL }));
-      return this.event({ kind: 'request', result: 'denied' });
+      this.send(session, negativeReply({ nonce: withNonce, eid, action: 'policy-denied', ttl: NEGATIVE_TTL }));
+      return 'denied';
     }
     const record = this.database.match(eid);
     if (record === undefined) {
       if (intent === 'subscribe') this.subscriptions.add(session.xtrId, eid, true, now);
-      this.send(session, negativeReply({ nonce: message.nonce, eid, action: 'drop', ttl: NEGATIVE_TTL }));
-      return this.event({ kind: 'request', result: 'negative' });
+      this.send(session, negativeReply({ nonce: withNonce, eid, action: 'drop', ttl: NEGATIVE_TTL }));
+      return 'negative';
     }
-    const subscribed =
-      intent === 'subscribe' && this.subscriptions.add(session.xtrId, parseEidKey(record.eid), false, now);
     const answer = this.withCompanions([record, ...this.database.inside(record, MAX_INSIDE)]);
-    if (subscribed) {
+    if (intent === 'subscribe' && this.subscriptions.add(session.xtrId, parseEidKey(record.eid), false, now)) {
       const [first = [], ...later] = chunked(answer);
       for (const mappings of later) this.publish(session, mappings);
-      this.notify(session, message.nonce, first, 'resolution');
-      return this.event({ kind: 'request', result: 'subscribed' });
+      this.notify(session, withNonce, first, 'resolution');
+      return 'subscribed';
     }
     // A subscription that there is no room for: the answer must not live long in the map-cache.
-    const short = intent === 'subscribe' ? answer.map((mapping) => ({ ...mapping, ttl: NEGATIVE_TTL })) : answer;
-    this.send(session, mapReply({ nonce: message.nonce, mappings: chunked(short)[0] ?? [] }));
-    return this.event({ kind: 'request', result: 'answered' });
+    const mappings = intent === 'subscribe' ? answer.map((mapping) => ({ ...mapping, ttl: NEGATIVE_TTL })) : answer;
+    this.send(session, mapReply({ nonce: withNonce, mappings: chunked(mappings)[0] ?? [] }));
+    return 'answered';
   }
 
   private readQuery(session: Session, message: MapRequest): MappingQuery | undefined {
@@ -593,41 +604,6 @@ function subjectOf(record: TokenRecord | AgentRecord): string {
   return record.kind === 'token' ? record.id : record.xtrId;
 }
 
-/** Parts that fit into a frame each. */
-function chunked(mappings: readonly Mapping[]): Mapping[][] {
-  const parts: Mapping[][] = [];
-  let size = MAX_SIZE;
-  for (const mapping of mappings) {
-    const part = parts.at(-1);
-    size += sizeOf([mapping]);
-    if (part !== undefined && size <= MAX_SIZE && part.length < MAX_RECORDS) {
-      part.push(mapping);
-      continue;
-    }
-    parts.push([mapping]);
-    size = sizeOf([mapping]);
-  }
-  return parts;
-}
-
-/** Answers to one registration, without the names of others if they would not fit into a frame. */
-function bounded(answers: readonly Mapping[]): readonly Mapping[] {
-  return sizeOf(answers) <= MAX_SIZE ? answers : answers.map((mapping) => ({ ...mapping, names: [] }));
-}
-
-/** Octets on the wire, at most. */
-function sizeOf(mappings: readonly Mapping[]): number {
-  let size = 64;
-  for (const { eid, locators, names, targets } of mappings) {
-    size += 120 + (eid.kind === 'name' ? eid.name.length : 0) + locators.length * 110 + targets.length * 26;
-    for (const name of names) size += 12 + name.length;
-  }
-  return size;
-}
-
-/** A frame has at most 64 KiB, and a message at most 255 records. */
-const MAX_SIZE = 60_000;
-const MAX_RECORDS = 255;
 /** More specific mappings that are told together with a prefix. */
 const MAX_INSIDE = 64;
 const NEGATIVE_TTL = minutes(1);

@@ -104,9 +104,12 @@ export class Transactions {
 
   /** Fails at once when too many wait. */
   add(work: Work, now: Instant): void {
-    if (this.queue.length >= this.limit) return work.fail(now);
+    if (this.queue.length >= this.limit) {
+      work.fail(now);
+      return;
+    }
     this.queue.push(work);
-    return this.run(now);
+    this.run(now);
   }
 
   handleOutcome(id: number, outcome: CommitOutcome, now: Instant): void {

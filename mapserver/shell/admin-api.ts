@@ -68,7 +68,7 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
     {
       method: 'DELETE',
       path: '/v1/tokens/:id',
-      handle: async ({ params }) => token(await operate({ kind: 'revoke-token', id: params['id'] ?? '' })),
+      handle: async ({ params }) => token(await operate({ kind: 'revoke-token', id: params.id ?? '' })),
     },
     {
       method: 'GET',
@@ -79,7 +79,7 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
       method: 'DELETE',
       path: '/v1/agents/:xtrId',
       handle: async ({ params }) => {
-        const xtrId = resolveAgent(records('agent'), params['xtrId'] ?? '');
+        const xtrId = resolveAgent(records('agent'), params.xtrId ?? '');
         return token(await operate({ kind: 'revoke-agent', xtrId }));
       },
     },

@@ -268,7 +268,10 @@ class AgentLink {
 
   send(message: LispMessage): void {
     if (this.webSocket.readyState !== this.webSocket.OPEN) return;
-    if (this.webSocket.bufferedAmount > this.options.limits.bufferedOctets) return this.fail('slow-peer');
+    if (this.webSocket.bufferedAmount > this.options.limits.bufferedOctets) {
+      this.fail('slow-peer');
+      return;
+    }
     try {
       this.webSocket.send(encodeLispMessage(message));
     } catch (error) {
@@ -289,9 +292,9 @@ class AgentLink {
 
   beat(now: number, late: boolean): void {
     const silent = now - this.heardAt;
-    if (silent > SILENT_BEATS * this.options.heartbeatMs && !late) return this.fail('silent-peer');
+    if (silent > SILENT_BEATS * this.options.heartbeatMs && !late) this.fail('silent-peer');
     // A peer that pings is heard, and hears our pongs.
-    if (silent > this.options.heartbeatMs / 2 && this.webSocket.readyState === this.webSocket.OPEN)
+    else if (silent > this.options.heartbeatMs / 2 && this.webSocket.readyState === this.webSocket.OPEN)
       this.webSocket.ping();
   }
 
@@ -299,18 +302,19 @@ class AgentLink {
     if (this.session === undefined) return;
     const now = performance.now();
     this.heardAt = now;
-    if (!isBinary) return this.refuse('text-frame', 1003, 'only binary frames');
+    if (!isBinary) {
+      this.refuse('text-frame', 1003, 'only binary frames');
+      return;
+    }
     const early = this.rate.take(now);
     if (early > 0 && this.resume === undefined) this.slowDown(early);
-    let message: LispMessage;
     try {
-      message = decodeLispMessage(data);
+      this.options.driver.receive(this.session, decodeLispMessage(data));
     } catch (error) {
       if (!(error instanceof DecodeError)) throw error;
       this.options.log.warn({ xtrId: this.xtrId, problem: error.message }, 'frame is not a LISP message');
-      return this.refuse('message', 1007, 'not a LISP message');
+      this.refuse('message', 1007, 'not a LISP message');
     }
-    return this.options.driver.receive(this.session, message);
   }
 
   private slowDown(ms: Millis): void {

@@ -60,22 +60,22 @@ export class TestOverlay {
     return (await fetch(`http://127.0.0.1:${this.running?.metricsPort}/metrics`)).text();
   }
 
-  admin(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<any> {
-    return callApi({ socketPath: adminSocketPath(this.dataDir) }, method, path, body === undefined ? {} : { body });
+  async admin<T>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<T> {
+    const target = { socketPath: adminSocketPath(this.dataDir) };
+    return (await callApi(target, method, path, body === undefined ? {} : { body })) as T;
   }
 
   async token(grant: { eids?: string[]; names?: string[]; uses?: number; expiresInMs?: number }): Promise<string> {
-    return (await this.admin('POST', '/v1/tokens', grant)).token;
+    return (await this.admin<{ token: string }>('POST', '/v1/tokens', grant)).token;
   }
 
   async ca(): Promise<string> {
     return ((await callApi({ host: '127.0.0.1', port: this.port }, 'GET', '/v1/ca')) as { ca: string }).ca;
   }
 
-  enrol(body: object, ca?: string): Promise<any> {
-    return callApi({ host: '127.0.0.1', port: this.port, ...(ca === undefined ? {} : { ca }) }, 'POST', '/v1/enrol', {
-      body,
-    });
+  async enrol(body: object, ca?: string): Promise<Enrolled> {
+    const target = { host: '127.0.0.1', port: this.port, ...(ca === undefined ? {} : { ca }) };
+    return (await callApi(target, 'POST', '/v1/enrol', { body })) as Enrolled;
   }
 
   /** An agent with a certificate, and a session. */
@@ -102,11 +102,11 @@ export class TestAgent {
   readonly keys: AgentKeys;
   readonly certificate: string;
   readonly ca: string;
-  readonly welcome: Promise<any>;
+  readonly welcome: Promise<Welcome>;
   webSocket: WebSocket | undefined;
   closed: { code: number; reason: string } | undefined;
   private readonly overlay: TestOverlay;
-  private welcomed: (value: unknown) => void = () => {};
+  private welcomed: (value: Welcome) => void = () => {};
   private readonly inbox: LispMessage[] = [];
   private readonly waiting: (() => void)[] = [];
   private lastNonce = 0n;
@@ -234,6 +234,21 @@ export class TestAgent {
   private woken(): Promise<void> {
     return new Promise((resolve) => this.waiting.push(resolve));
   }
+}
+
+export interface Enrolled {
+  readonly certificate: string;
+  readonly ca: string;
+  readonly xtrId: string;
+  readonly presharedKey: string;
+  readonly eids: string[];
+  readonly names: string[];
+}
+
+interface Welcome {
+  readonly type: string;
+  readonly overlay: string[];
+  readonly observed: { readonly address: string; readonly port: number };
 }
 
 export function enrolment(token: string, keys: AgentKeys, more: object = {}): object {
