@@ -3,9 +3,16 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { Command } from 'commander';
 import { z } from 'zod';
 import { AGENT_CONFIG } from '../agent/config.ts';
+import { AgentMetrics } from '../agent/shell/metrics.ts';
+import { registerAgentCommands } from '../cli/commands/agent.ts';
+import { registerDemoCommand } from '../cli/commands/demo.ts';
+import { registerMapserverCommands } from '../cli/commands/mapserver.ts';
 import { CONFIG as MAP_SERVER_CONFIG } from '../mapserver/config.ts';
+import type { MapServer } from '../mapserver/core/map-server.ts';
+import { MapServerMetrics } from '../mapserver/shell/metrics.ts';
 import { PROJECT_ROOT } from '../runtime/project-root.ts';
 
 test('configuration.md lists every key with its default, and no other', () => {
@@ -26,6 +33,79 @@ test('configuration examples are valid', () => {
   for (const [, text] of examples) AGENT_CONFIG.parse(JSON.parse(text ?? ''));
 });
 
+test('cli.md has every command with each of its options, and no other', () => {
+  const program = new Command('stayput');
+  registerMapserverCommands(program);
+  registerAgentCommands(program);
+  registerDemoCommand(program);
+  const sections = new Map(
+    read('docs/cli.md')
+      .split(/^### `/m)
+      .slice(1)
+      .map((text) => [text.slice(0, text.indexOf('`')), text.split(/^## /m, 1)[0] ?? ''] as const),
+  );
+  const commands = leaves(program);
+  assert.deepEqual([...sections.keys()].sort(), commands.map(usage).sort());
+  for (const command of commands) {
+    const documented: readonly string[] = (sections.get(usage(command)) ?? '').match(/--[a-z][a-z-]+/g) ?? [];
+    const known = command.options.map((option) => option.long ?? '');
+    assert.deepEqual(
+      known.filter((option) => !documented.includes(option)),
+      [],
+      `undocumented in ${usage(command)}`,
+    );
+    assert.deepEqual(
+      documented.filter((option) => !known.includes(option)),
+      [],
+      `unknown in ${usage(command)}`,
+    );
+  }
+});
+
+test('metrics.md lists every metric with its labels, and no other', () => {
+  const agent = new AgentMetrics(
+    () => assert.fail(),
+    () => assert.fail(),
+  ).registry;
+  const server = new MapServerMetrics();
+  server.observe({} as MapServer);
+  const named = [...agent.getMetricsAsArray(), ...server.registry.getMetricsAsArray()]
+    .map((metric) => metric as unknown as { name: string; labelNames: string[] })
+    .filter(({ name }) => name.startsWith('stayput_'))
+    .map(({ name, labelNames }) => `${name} ${labelNames.join(',')}`.trim());
+  const counters = [...read('dataplane/src/stats.rs').matchAll(/^ {4}\w+ => "([\w.]+)",$/gm)].map(
+    (match) => match[1] ?? '',
+  );
+  const plain = counters
+    .filter((name) => !name.includes('.'))
+    .map((name) => `stayput_dataplane_${name.replace(/_total$/, '')}_total`);
+  const listed = [...read('docs/metrics.md').matchAll(/^\| `(stayput_\w+)(?:\{([\w,]*)\})?` \|/gm)].map((row) =>
+    `${row[1]} ${row[2] ?? ''}`.trim(),
+  );
+  const wanted = [...named, ...plain, ...ELSEWHERE];
+  assert.deepEqual(listed.sort(), wanted.sort());
+  const reasons = [...read('docs/metrics.md').matchAll(/^\| `(drop|fallback)` \| `(\w+)` \|/gm)].map(
+    (row) => `${row[1]}.${row[2]}`,
+  );
+  assert.deepEqual(reasons.sort(), counters.filter((name) => name.includes('.')).sort());
+});
+
+test('logging.md lists every field that is logged', () => {
+  const fields = new Set<string>();
+  for (const folder of ['agent', 'mapserver', 'runtime']) {
+    for (const path of readdirSync(join(PROJECT_ROOT, folder), { recursive: true, encoding: 'utf8' })) {
+      if (!path.endsWith('.ts')) continue;
+      const calls = read(`${folder}/${path}`).matchAll(/log\.(?:debug|info|warn|error|fatal)\(\s*\{([^{}]*)\}/g);
+      for (const [, body] of calls) {
+        for (const [, field] of (body ?? '').matchAll(/(?:^|,)\s*(\w+)/g)) if (field !== undefined) fields.add(field);
+      }
+    }
+  }
+  const listed = [...read('docs/logging.md').matchAll(/^\| `(\w+)` \|/gm)].map((row) => row[1] ?? '');
+  assert.ok(fields.size > 10);
+  assert.deepEqual([...fields].filter((field) => !listed.includes(field)).sort(), []);
+});
+
 test('every link between pages leads to a file', () => {
   const pages = [
     ...readdirSync(PROJECT_ROOT),
@@ -40,6 +120,18 @@ test('every link between pages leads to a file', () => {
     );
   assert.deepEqual(wrong, []);
 });
+
+function leaves(command: Command): Command[] {
+  return command.commands.length === 0 ? [command] : command.commands.flatMap((each) => leaves(each));
+}
+
+/** `stayput eid attach <eid>` */
+function usage(command: Command): string {
+  const parents: string[] = [];
+  for (let at: Command | null = command; at !== null; at = at.parent) parents.unshift(at.name());
+  const taken = command.registeredArguments.map((arg) => (arg.required ? `<${arg.name()}>` : `[${arg.name()}]`));
+  return [...parents, ...taken].join(' ');
+}
 
 /** `key = default as JSON` for each leaf of the schema; parts of array items are not keys of their own. */
 function defaults(schema: z.ZodObject, values: unknown, prefix = ''): string[] {
@@ -61,3 +153,19 @@ function sectionOf(schema: unknown): z.ZodObject | undefined {
 function read(path: string): string {
   return readFileSync(join(PROJECT_ROOT, path), 'utf8');
 }
+
+/** Registered when their sockets open, or read from the data plane at a scrape. */
+const ELSEWHERE = [
+  'stayput_agent_dns_cache_entries',
+  'stayput_agent_dns_queries_total zone,rcode',
+  'stayput_agent_dns_query_seconds zone',
+  'stayput_dataplane_drops_total reason',
+  'stayput_dataplane_fallbacks_total reason',
+  'stayput_dataplane_held_bytes',
+  'stayput_dataplane_held_packets',
+  'stayput_dataplane_local_eids',
+  'stayput_dataplane_mappings',
+  'stayput_dataplane_peers',
+  'stayput_dataplane_rss_bytes',
+  'stayput_dataplane_sessions',
+];
