@@ -1,0 +1,437 @@
+/** Agents, their data planes and a map server as values: virtual time, messages delivered at once and in order. */
+import { strict as assert } from 'node:assert';
+import { Agent, type SavedDataplane } from '../../agent/core/agent.ts';
+import type { SavedEntry } from '../../agent/core/map-cache.ts';
+import type { Ticket } from '../../agent/core/map-requests.ts';
+import type { Answer, Note } from '../../agent/core/output.ts';
+import type { SavedEid } from '../../agent/core/registrar.ts';
+import { hostPrefix, type IpPrefix, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
+import type { DataplaneCommand, DataplaneEvent, HelloReply } from '../../proto/dataplane/messages.ts';
+import { DEFAULT_INSTANCE, type EidKey, eidKey, parseEid } from '../../proto/eid.ts';
+import { agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
+import { nonce } from '../../proto/lisp/header.ts';
+import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
+import { mapNotify, mappingsOf, negativeReply, queriesOf } from '../../proto/lisp/native.ts';
+import type { Generation, Mapping, TunnelKey, XtrId } from '../../proto/mapping.ts';
+import { minutes } from '../../proto/time.ts';
+
+export const OVERLAY = [parseIpPrefix('10.77.0.0/16')];
+
+export class World {
+  now = 1000;
+  readonly server = new FakeMapServer(this);
+  readonly hosts: Host[] = [];
+
+  host(name: string, options: HostOptions = {}): Host {
+    const host = new Host(this, name, options);
+    this.hosts.push(host);
+    for (const text of options.eids ?? []) {
+      const [prefix = '', ...names] = text.split(' ');
+      host.attach(prefix, { names });
+    }
+    if (options.address !== undefined) host.plug(options.address);
+    return host;
+  }
+
+  /** Delivers everything that waits. */
+  pump(): void {
+    while (this.hosts.some((host) => host.drain()));
+  }
+
+  /** Lets time pass, waking each agent exactly when it asked to be woken. */
+  advance(ms: number): void {
+    const end = this.now + ms;
+    this.pump();
+    for (let steps = 0; ; steps++) {
+      assert(steps < 100_000, 'the agents do not come to rest');
+      const next = Math.min(...this.hosts.map((host) => host.agent.pollTimeout()));
+      if (next > end) break;
+      this.now = Math.max(this.now, next);
+      for (const host of this.hosts) if (host.agent.pollTimeout() <= this.now) host.agent.handleTimeout(this.now);
+      this.pump();
+    }
+    this.now = end;
+  }
+}
+
+interface HostOptions {
+  /** `10.77.0.5` or `10.77.0.5 db web`: attached to the host itself. */
+  readonly eids?: readonly string[];
+  readonly address?: string;
+  readonly from?: Host;
+  readonly cacheLimit?: number;
+}
+
+export class Host {
+  readonly name: string;
+  readonly key: TunnelKey;
+  readonly xtrId: XtrId;
+  readonly notes: Note[] = [];
+  readonly answers = new Map<Ticket, Answer>();
+  readonly saved: { eids: readonly SavedEid[]; cache: readonly SavedEntry[]; dataplane: SavedDataplane };
+  agent: Agent;
+  dataplane: FakeDataplaneState | null = null;
+  connected = false;
+  /** Messages that the map server got. */
+  readonly sent: LispMessage[] = [];
+  private readonly world: World;
+  private lastTicket = 0;
+
+  constructor(world: World, name: string, options: HostOptions) {
+    this.world = world;
+    this.name = name;
+    this.key = options.from?.key ?? (Buffer.alloc(32, name).toString('base64') as TunnelKey);
+    this.xtrId = xtrIdOf(this.key);
+    this.saved = options.from?.saved ?? { eids: [], cache: [], dataplane: { process: null, epoch: 0 } };
+    this.agent = this.start(options.cacheLimit);
+  }
+
+  /** A data plane process appears (or, with the state of the former, is attached to again). */
+  attachDataplane(state = new FakeDataplaneState()): FakeDataplaneState {
+    this.dataplane = state;
+    this.agent.handleDataplaneHello(
+      { ...HELLO, process: state.process, configured: state.configured },
+      1000,
+      this.world.now,
+    );
+    this.world.pump();
+    return state;
+  }
+
+  loseDataplane(): void {
+    this.dataplane = null;
+    this.agent.handleDataplaneLost();
+    this.world.pump();
+  }
+
+  event(event: DataplaneEvent): void {
+    this.agent.handleDataplaneEvent(event, this.world.now);
+    this.world.pump();
+  }
+
+  /** This host's only address from now on. */
+  plug(address: string): void {
+    if (this.dataplane === null) this.attachDataplane();
+    const addresses = [{ address: parseIpAddress(address), interface: 'eth0', defaultRoute: true }];
+    this.event({ type: 'locators', addresses });
+  }
+
+  miss(eid: string): void {
+    this.event({ type: 'miss', eid: parseIpAddress(eid), reason: 'destination' });
+  }
+
+  connect(observed: string | null = null): void {
+    this.connected = true;
+    const address = observed === null ? null : parseIpAddress(observed);
+    this.agent.handleSession({ overlay: OVERLAY, observed: address }, this.world.now);
+    this.world.pump();
+  }
+
+  disconnect(): void {
+    this.connected = false;
+    this.agent.handleSessionLost();
+    this.world.pump();
+  }
+
+  attach(eid: string, options: { names?: readonly string[]; interface?: string } = {}): Ticket {
+    const request = { prefix: parseIpPrefix(eid), names: options.names ?? null, interface: options.interface ?? null };
+    const ticket = this.ticket();
+    assert(this.agent.attach(request, ticket, this.world.now));
+    this.world.pump();
+    return ticket;
+  }
+
+  detach(eid: string): void {
+    assert(this.agent.detach(parseIpPrefix(eid), this.world.now));
+    this.world.pump();
+  }
+
+  resolve(text: string): Ticket {
+    const ticket = this.ticket();
+    this.agent.resolve(parseEid(text), ticket, this.world.now);
+    this.world.pump();
+    return ticket;
+  }
+
+  probe(key: TunnelKey): Ticket {
+    const ticket = this.ticket();
+    this.agent.probe(key, ticket, this.world.now);
+    this.world.pump();
+    return ticket;
+  }
+
+  /** A new process of the same agent, from what is on disk. */
+  restart(): void {
+    Object.assign(this.saved, this.agent.save(this.world.now));
+    this.connected = false;
+    this.agent = this.start();
+  }
+
+  /** `state@generation` of an own EID or name. */
+  stateOf(text: string): string {
+    const key = eidKey(parseEid(text));
+    const own = this.agent.ownEids().find((each) => each.key === key);
+    return own === undefined ? 'none' : `${own.state}@${own.generation}`;
+  }
+
+  deliver(message: LispMessage): void {
+    this.agent.handleMessage(decodeLispMessage(encodeLispMessage(message)), this.world.now);
+  }
+
+  /** True if there was anything to do. */
+  drain(): boolean {
+    let any = false;
+    for (let output = this.agent.pollOutput(); output !== undefined; output = this.agent.pollOutput()) {
+      any = true;
+      switch (output.to) {
+        case 'dataplane':
+          this.dataplane?.apply(output.command);
+          break;
+        case 'map-server': {
+          const message = decodeLispMessage(encodeLispMessage(output.message));
+          this.sent.push(message);
+          if (this.connected) this.world.server.handle(this, message);
+          break;
+        }
+        case 'caller':
+          this.answers.set(output.ticket, output.answer);
+          break;
+        case 'operator':
+          this.notes.push(output.note);
+          break;
+        case 'disk':
+          Object.assign(this.saved, this.agent.save(this.world.now));
+          break;
+        case 'link':
+          break;
+        default:
+          output satisfies never;
+      }
+    }
+    return any;
+  }
+
+  private start(cacheLimit?: number): Agent {
+    return new Agent(
+      {
+        identity: {
+          xtrId: this.xtrId,
+          tunnelKey: this.key,
+          agentAddress: agentAddressOf(this.key),
+          instance: DEFAULT_INSTANCE,
+        },
+        privateKey: 'private',
+        presharedKey: 'psk',
+        overlay: OVERLAY,
+        listenPort: 4341,
+        mtu: 1420,
+        locators: [],
+        saved: structuredClone(this.saved),
+        ...(cacheLimit === undefined ? {} : { cacheLimit }),
+      },
+      this.world.now,
+    );
+  }
+
+  private ticket(): Ticket {
+    return ++this.lastTicket as Ticket;
+  }
+}
+
+/** The table that the commands make, with the data plane's rules: older generations are ignored, sync removes the rest. */
+export class FakeDataplaneState {
+  readonly process: string;
+  configured = false;
+  epoch = 0;
+  readonly log: DataplaneCommand[] = [];
+  readonly peers = new Map<TunnelKey, readonly string[]>();
+  readonly mappings = new Map<IpPrefix, { generation: Generation; to: TunnelKey | 'drop' }>();
+  readonly locals = new Map<
+    IpPrefix,
+    { generation: Generation; interface: string | null; redirectFrom: TunnelKey | null }
+  >();
+  readonly redirects = new Map<IpPrefix, TunnelKey | null>();
+  readonly watches = new Set<string>();
+  private unmentioned: Set<string> | null = null;
+
+  constructor(process = 'one') {
+    this.process = process;
+  }
+
+  /** Where packets for the address go. */
+  route(eid: string): TunnelKey | 'drop' | 'here' | 'miss' {
+    const prefix = hostPrefix(parseIpAddress(eid));
+    if (this.locals.has(prefix)) return 'here';
+    return this.mappings.get(prefix)?.to ?? 'miss';
+  }
+
+  types(): readonly string[] {
+    return this.log.map(({ type }) => type);
+  }
+
+  apply(command: DataplaneCommand): void {
+    this.log.push(command);
+    switch (command.type) {
+      case 'configure':
+        assert(command.epoch >= this.epoch);
+        this.epoch = command.epoch;
+        this.configured = true;
+        return;
+      case 'sync-begin':
+        this.unmentioned = new Set([...this.peers.keys(), ...this.mappings.keys(), ...this.locals.keys()]);
+        return;
+      case 'sync-end':
+        for (const key of this.unmentioned ?? []) {
+          this.peers.delete(key as TunnelKey);
+          this.mappings.delete(key as IpPrefix);
+          this.locals.delete(key as IpPrefix);
+        }
+        this.unmentioned = null;
+        return;
+      case 'peer-set':
+        this.unmentioned?.delete(command.publicKey);
+        this.peers.set(
+          command.publicKey,
+          command.locators.map(({ address, port }) => `${address}:${port}`),
+        );
+        return;
+      case 'peer-remove':
+        this.peers.delete(command.publicKey);
+        return;
+      case 'mapping-set':
+        this.unmentioned?.delete(command.prefix);
+        if ((this.mappings.get(command.prefix)?.generation ?? 0) > command.generation) return;
+        if (command.publicKey !== undefined) assert(this.peers.has(command.publicKey), 'a mapping to an unknown peer');
+        this.mappings.set(command.prefix, { generation: command.generation, to: command.publicKey ?? 'drop' });
+        return;
+      case 'mapping-remove':
+        this.mappings.delete(command.prefix);
+        return;
+      case 'local-eid-set': {
+        const { generation, interface: via, redirectFrom } = command;
+        this.unmentioned?.delete(command.prefix);
+        this.locals.set(command.prefix, { generation, interface: via, redirectFrom });
+        this.redirects.delete(command.prefix);
+        return;
+      }
+      case 'local-eid-remove':
+        this.locals.delete(command.prefix);
+        this.redirects.set(command.prefix, command.redirectTo);
+        return;
+      case 'interface-watch':
+        this.watches.add(command.name);
+        return;
+      case 'interface-unwatch':
+        this.watches.delete(command.name);
+        return;
+      case 'hello':
+      case 'probe':
+      case 'stats':
+      case 'peers':
+        return;
+      default:
+        command satisfies never;
+    }
+  }
+}
+
+/** The map server's side of docs/control-protocol.md, without grants and grace. */
+export class FakeMapServer {
+  readonly mappings = new Map<EidKey, Mapping>();
+  readonly denied = new Set<EidKey>();
+  /** Requests and registrations are not answered. */
+  silent = false;
+  private readonly world: World;
+  private readonly subscribers = new Map<EidKey, Set<XtrId>>();
+  private readonly history = new Map<EidKey, Generation>();
+  private lastPush = 1n << 63n;
+
+  constructor(world: World) {
+    this.world = world;
+  }
+
+  handle(from: Host, message: LispMessage): void {
+    if (this.silent) return;
+    if (message.type === 'map-register') this.register(from, mappingsOf(message), message.nonce);
+    if (message.type !== 'map-request') return;
+    for (const { eid } of queriesOf(message)) {
+      const key = eidKey(eid);
+      this.subscribers.set(key, (this.subscribers.get(key) ?? new Set()).add(from.xtrId));
+      const mapping = this.mappings.get(key);
+      if (mapping === undefined) {
+        from.deliver(negativeReply({ nonce: message.nonce, eid, action: 'drop', ttl: minutes(1) }));
+      } else {
+        from.deliver(mapNotify({ nonce: message.nonce, mappings: [mapping, ...this.agentOf(mapping)] }));
+      }
+    }
+  }
+
+  /** Tells everybody who asked. */
+  push(mappings: readonly Mapping[], to: Iterable<XtrId>): void {
+    for (const host of this.world.hosts) {
+      if (!host.connected || ![...to].includes(host.xtrId)) continue;
+      this.lastPush += 1n;
+      host.deliver(mapNotify({ nonce: nonce(this.lastPush), mappings }));
+    }
+  }
+
+  subscribersOf(eid: string): number {
+    return this.subscribers.get(eidKey(parseEid(eid)))?.size ?? 0;
+  }
+
+  /** A map server without memory of the sessions: subscriptions are gone, mappings are not. */
+  restart(): void {
+    this.subscribers.clear();
+  }
+
+  private register(
+    from: Host,
+    mappings: readonly Mapping[],
+    requestNonce: Parameters<typeof mapNotify>[0]['nonce'],
+  ): void {
+    const answers: Mapping[] = [];
+    const pushes: (() => void)[] = [];
+    for (const mapping of mappings) {
+      const key = eidKey(mapping.eid);
+      const stored = this.mappings.get(key);
+      const mine = stored?.owner === from.xtrId;
+      if (this.denied.has(key)) {
+        answers.push({ ...mapping, action: 'policy-denied', locators: [], generation: 0 as Generation });
+        continue;
+      }
+      if (mapping.generation !== 0 && stored !== undefined && (!mine || stored.generation !== mapping.generation)) {
+        answers.push(stored);
+        continue;
+      }
+      const generation = mine ? stored.generation : (((this.history.get(key) ?? 0) + 1) as Generation);
+      const accepted: Mapping = { ...mapping, generation, owner: from.xtrId };
+      this.history.set(key, generation);
+      if (mapping.ttl === 0) this.mappings.delete(key);
+      else this.mappings.set(key, accepted);
+      answers.push(accepted);
+      const previous = stored !== undefined && !mine ? stored : undefined;
+      if (previous !== undefined) answers.push(...this.agentOf(previous));
+      const audience = new Set(this.subscribers.get(key));
+      if (previous?.owner !== undefined) audience.add(previous.owner);
+      audience.delete(from.xtrId);
+      pushes.push(() => this.push([accepted, ...this.agentOf(accepted)], audience));
+    }
+    from.deliver(mapNotify({ nonce: requestNonce, mappings: answers }));
+    for (const push of pushes) push();
+  }
+
+  private agentOf({ tunnelKey }: Mapping): readonly Mapping[] {
+    if (tunnelKey === undefined) return [];
+    const mapping = this.mappings.get(`[0]${hostPrefix(agentAddressOf(tunnelKey))}` as EidKey);
+    return mapping === undefined ? [] : [mapping];
+  }
+}
+
+const HELLO: HelloReply = {
+  capability: 1,
+  software: 'fake',
+  process: 'one',
+  configured: false,
+  cipher: 'aes-256-gcm',
+  offloads: [],
+};
