@@ -22,7 +22,9 @@ test('configuration.md lists every key with its default, and no other', () => {
     ['Map server', MAP_SERVER_CONFIG],
   ] as const) {
     const section = sections.find((text) => text.startsWith(title)) ?? '';
-    const rows = [...section.matchAll(/^\| `([\w.]+)` \| `(.*?)` \|/gm)].map((row) => `${row[1]} = ${row[2]}`);
+    const rows = [...section.matchAll(/^\| `([\w.]+)` \| (?:`(.*?)` )?/gm)].map(
+      (row) => `${row[1]} = ${row[2] ?? 'none'}`,
+    );
     assert.deepEqual(rows.sort(), defaults(schema, schema.parse({})).sort());
   }
 });
@@ -133,13 +135,13 @@ function usage(command: Command): string {
   return [...parents, ...taken].join(' ');
 }
 
-/** `key = default as JSON` for each leaf of the schema; parts of array items are not keys of their own. */
+/** `key = default as JSON`, or `key = none`, for each leaf of the schema; parts of array items are not keys of their own. */
 function defaults(schema: z.ZodObject, values: unknown, prefix = ''): string[] {
   return Object.entries(schema.shape).flatMap(([key, inner]) => {
     const value = (values as Record<string, unknown>)[key];
     const section = sectionOf(inner);
     return section === undefined
-      ? [`${prefix}${key} = ${JSON.stringify(value)}`]
+      ? [`${prefix}${key} = ${value === undefined ? 'none' : JSON.stringify(value)}`]
       : defaults(section, value, `${prefix}${key}.`);
   });
 }
