@@ -35,6 +35,13 @@ export function missingForBuild(): string[] {
   return [...missingNode(), ...missingStore(), ...missingToolchain('crate')];
 }
 
+/** Besides building: formatting and lints. */
+export function missingForCheck(): string[] {
+  const missing = ['rustfmt', 'cargo-clippy'].filter((name) => findProgram(name) === undefined);
+  const rust = missing.length === 0 ? [] : [`${missing.join(', ')} not found: rustup component add rustfmt clippy`];
+  return [...missingForBuild(), ...rust];
+}
+
 /** The Debian packages that hold everything the tests start. */
 export function debianPackages(): string[] {
   return [...new Set([...Object.values(TEST_PROGRAMS), 'build-essential'])].sort();

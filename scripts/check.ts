@@ -3,14 +3,14 @@
  * architecture rules are a part. Every step is one line; what a failed step printed follows it.
  */
 import { runCargo } from '../runtime/dataplane-build.ts';
-import { missingForBuild } from '../runtime/preflight.ts';
+import { missingForCheck } from '../runtime/preflight.ts';
 import { removeStaleOutputs } from './remove-stale.ts';
 import { demand, runScript } from './steps.ts';
 import { runTests, testFiles } from './test-runner.ts';
 
 await runScript(async () => {
   removeStaleOutputs();
-  demand(missingForBuild());
+  demand(missingForCheck());
   await step('cargo fmt --check', ['fmt', '--check']);
   await step('cargo clippy', ['clippy', '--locked', '--all-targets', '--', '-D', 'warnings']);
   await step('cargo test', ['test', '--locked', '--quiet']);

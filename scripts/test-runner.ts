@@ -2,6 +2,7 @@
  * Runs compiled test files with node:test: files that need nothing but Node side by side, those that build
  * networks (test/e2e, test/lab) one after the other, and closes with the sums over both in the runner's own words.
  */
+import { setMaxListeners } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -43,11 +44,13 @@ export async function runTests(
 
 /** Resolves to false when a test failed, a file could not be run, or the group took too long. */
 function runGroup(suite: Suite, files: readonly string[], sums: Map<string, number>): Promise<boolean> {
+  const signal = AbortSignal.timeout(GROUP_LIMIT_MS[suite]);
+  setMaxListeners(0, signal);
   const stream = run({
     files: [...files],
     concurrency: suite === 'e2e' ? 1 : Math.min(4, availableParallelism()),
     timeout: FILE_LIMIT_MS[suite],
-    signal: AbortSignal.timeout(GROUP_LIMIT_MS[suite]),
+    signal,
   });
   let good = true;
   stream.on('test:diagnostic', ({ message, nesting }) => {
