@@ -23,8 +23,8 @@ export const CONFIG = z.strictObject({
   dataDir: z.string().min(1).default('/var/lib/stayput/mapserver').describe('made by "stayput mapserver init"'),
   listen: z
     .union([z.string(), z.array(z.string()).min(1).max(8)])
-    .default(['0.0.0.0:4342', '[::]:4342'])
-    .describe('HOST:PORT, one or several, for agents and enrolment'),
+    .optional()
+    .describe('HOST:PORT, one or several, for agents and enrolment; all addresses, with the port given to init'),
   metricsListen: z.string().default('127.0.0.1:9342').describe('HOST:PORT of the metrics; empty for none'),
   heartbeatMs: z.int().min(100).max(60_000).default(1_000).describe('a ping each; silent for three, a peer is dead'),
   graceSeconds: z.number().min(0).max(86_400).default(180).describe('how long mappings of an absent agent stay'),

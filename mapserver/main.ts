@@ -99,7 +99,7 @@ async function start(
   });
   const server = control;
   shutdown.add('control server', () => server.close());
-  await listenAll(server, settings.listen, log);
+  await listenAll(server, settings.listen ?? [`0.0.0.0:${overlay.port}`, `[::]:${overlay.port}`], log);
   if (settings.metricsListen !== '') {
     const metricsServer = await startMetricsServer(settings.metricsListen, metrics.registry, () => true);
     metricsPort = metricsServer.port;
