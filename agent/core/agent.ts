@@ -1,36 +1,37 @@
 /**
- * The agent: an xTR's control plane as one state machine. It composes the registrar (what we own), the map-cache and
- * the map-requests (what others own), the locators (where we are) and the data plane's table (what is forwarded).
+ * The agent: an xTR's control plane as one state machine. It composes the registrar (what we own), the remote mappings
+ * (what others own), the map-requests, the locators (where we are) and the data plane's table (what is forwarded).
  *
  * Rules that hold it together:
  * - Forwarding never waits for the map server. What the disk says is in the data plane before a session exists, and
  *   losing the session changes nothing.
- * - A change is acted on when it is seen: a new locator is registered, a push is forwarded to the data plane, a target
+ * - A change is acted on when it is seen: a new locator is registered, a push is passed to the data plane, a target
  *   whose interface came up is claimed, all in the call that reports it. Timers only repeat and expire.
  * - The newest generation wins. Ownership ends only by a newer generation of somebody else, by the operator, or by
  *   policy; never by silence.
- * - A peer exists for the data plane only if the map server vouches for its key, by a mapping whose owner is derived
- *   from that key.
+ * - A peer exists for the data plane only if the map server vouches for its key.
  * - Nothing is registered before this host's locators are known: a mapping without locators would cut off everybody
  *   who talks to us.
  *
  * Driven by `handle…(…, now)`, `pollOutput()` and `pollTimeout()`.
  */
-import { hostPrefix, type IpAddress, type IpPrefix, prefixAddress, prefixContains } from '../../proto/address.ts';
+import { hostPrefix, type IpAddress, type IpPrefix, prefixAddress } from '../../proto/address.ts';
 import type { DataplaneEvent, HelloReply } from '../../proto/dataplane/messages.ts';
-import { type Eid, type EidKey, eidKey, parseEidKey, prefixEid } from '../../proto/eid.ts';
-import { AGENT_PREFIX, agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
+import { type Eid, type EidKey, parseEidKey, prefixEid } from '../../proto/eid.ts';
+import { agentAddressOf } from '../../proto/identity.ts';
 import { type Nonce, nonce } from '../../proto/lisp/header.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotifyAck, mappingsOf, mapRegister, subscribeRequest } from '../../proto/lisp/native.ts';
-import type { Locator, Mapping, TunnelKey } from '../../proto/mapping.ts';
+import type { Mapping, TunnelKey } from '../../proto/mapping.ts';
 import { type Instant, minutes, seconds } from '../../proto/time.ts';
+import { Callers } from './callers.ts';
 import { DataplaneTable, DRAIN } from './dataplane-table.ts';
 import { type ConfiguredLocator, Locators } from './locators.ts';
-import { type CacheEntry, MapCache, type SavedEntry } from './map-cache.ts';
+import type { CacheEntry, SavedEntry } from './map-cache.ts';
 import { MapRequests, type Ticket } from './map-requests.ts';
 import type { AgentOutput, Answer, Note, Persistent, Resolution } from './output.ts';
 import { type AgentIdentity, type OwnedEid, Registrar, type SavedEid } from './registrar.ts';
+import { isAgentPrefix, RemoteMappings } from './remote-mappings.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 export interface AgentOptions {
@@ -42,12 +43,15 @@ export interface AgentOptions {
   readonly listenPort: number;
   readonly mtu: number;
   readonly locators: readonly ConfiguredLocator[];
-  readonly saved: {
-    readonly eids: readonly SavedEid[];
-    readonly cache: readonly SavedEntry[];
-    readonly dataplane: SavedDataplane;
-  };
+  readonly saved: SavedState;
   readonly cacheLimit?: number;
+}
+
+/** What must outlive the process. */
+export interface SavedState {
+  readonly eids: readonly SavedEid[];
+  readonly cache: readonly SavedEntry[];
+  readonly dataplane: SavedDataplane;
 }
 
 /** The epoch that the data plane process `process` was configured with. */
@@ -56,16 +60,25 @@ export interface SavedDataplane {
   readonly epoch: number;
 }
 
+/** What the map server's welcome says. */
 export interface Session {
   readonly overlay: readonly IpPrefix[];
   readonly observed: IpAddress | null;
+}
+
+export interface AttachRequest {
+  readonly prefix: IpPrefix;
+  /** Null keeps the names that it has. */
+  readonly names: readonly string[] | null;
+  /** Where the workload is; null: this host itself. */
+  readonly interface: string | null;
 }
 
 export class Agent {
   private readonly options: AgentOptions;
   private readonly identity: AgentIdentity;
   private readonly registrar: Registrar;
-  private readonly cache: MapCache;
+  private readonly remote: RemoteMappings;
   private readonly requests: MapRequests;
   private readonly locators: Locators;
   private readonly table: DataplaneTable;
@@ -73,8 +86,8 @@ export class Agent {
   private readonly queuedForDisk = new Set<Persistent>();
   private readonly registers = new Map<bigint, Instant>();
   private readonly withdrawals: Mapping[] = [];
-  private readonly attachWaiters = new Map<EidKey, { readonly ticket: Ticket; readonly deadline: Instant }[]>();
-  private readonly probes = new Map<number, { readonly ticket: Ticket; readonly deadline: Instant }>();
+  private readonly attaching = new Callers<EidKey>(MAX_ATTACHING);
+  private readonly probing = new Callers<number>(MAX_PROBES);
   private readonly interfaces = new Map<string, boolean>();
   private readonly resolutionRate: TokenBucket;
   private readonly strangerRate: TokenBucket;
@@ -89,23 +102,25 @@ export class Agent {
   private nextSweep: Instant;
 
   constructor(options: AgentOptions, now: Instant) {
+    const { identity, saved } = options;
     this.options = options;
-    this.identity = options.identity;
+    this.identity = identity;
     this.overlay = options.overlay;
-    this.dataplane = options.saved.dataplane;
-    this.registrar = new Registrar(options.identity, options.saved.eids, now);
-    this.cache = new MapCache(options.cacheLimit ?? CACHE_LIMIT);
+    this.dataplane = saved.dataplane;
+    this.table = new DataplaneTable((command) => this.outputs.push({ to: 'dataplane', command }));
+    this.registrar = new Registrar(identity, saved.eids, now);
+    this.remote = new RemoteMappings(identity, this.table, options.cacheLimit ?? CACHE_LIMIT, (note) =>
+      this.note(note),
+    );
     this.requests = new MapRequests(() => this.nonce());
     this.locators = new Locators(options.listenPort, options.locators);
-    this.table = new DataplaneTable((command) => this.outputs.push({ to: 'dataplane', command }));
     this.resolutionRate = new TokenBucket(1000, 500, now);
     this.strangerRate = new TokenBucket(64, 32, now);
     this.nextRegister = now;
     this.nextSweep = now + SWEEP;
-    this.cache.restore(options.saved.cache, now);
-    for (const owned of this.registrar.values()) this.cache.remove(owned.state === 'live' ? owned.key : NO_KEY);
-    for (const entry of this.cache.values()) this.forwardEntry(entry, now);
-    for (const owned of this.registrar.addresses()) if (this.registrar.isHere(owned)) this.setLocal(owned);
+    const here = this.registrar.addresses().filter((owned) => this.registrar.isHere(owned));
+    this.remote.restore(saved.cache, (key) => here.some((owned) => owned.key === key), now);
+    for (const owned of here) this.setLocal(owned);
     this.updateWatches();
   }
 
@@ -126,20 +141,21 @@ export class Agent {
   handleDataplaneEvent(event: DataplaneEvent, now: Instant): void {
     switch (event.type) {
       case 'locators': {
-        const changed = this.locators.handleLocal(event.addresses, this.overlay);
-        this.outputs.push({ to: 'link', addresses: this.locators.localAddresses() });
+        const { moved, changed } = this.locators.handleLocal(event.addresses, this.overlay);
+        if (moved) this.outputs.push({ to: 'link', addresses: this.locators.localAddresses() });
         if (!changed) return;
         this.note({ type: 'locators', count: this.locators.list().length });
         this.register(now);
         return;
       }
       case 'interface':
-        this.interfaces.set(event.name, event.up);
-        if (event.up) for (const owned of this.registrar.waitingFor(event.name)) this.claim(owned, now);
+        this.handleInterface(event.name, event.up, now);
         return;
-      case 'miss':
-        this.handleMiss(event.eid, now);
+      case 'miss': {
+        const eid = this.addressEid(event.eid);
+        if (!this.remote.repeat(eid, now)) this.askForDataplane(eid, now);
         return;
+      }
       case 'conflict':
         this.askForDataplane(this.addressEid(event.eid), now);
         return;
@@ -149,12 +165,9 @@ export class Agent {
       case 'handover':
         this.note({ type: 'handover', publicKey: event.publicKey, micros: event.micros });
         return;
-      case 'probe-result': {
-        const probe = this.probes.get(event.token);
-        this.probes.delete(event.token);
-        if (probe !== undefined) this.answer(probe.ticket, { kind: 'probe', rttUs: event.rttUs });
+      case 'probe-result':
+        for (const ticket of this.probing.take(event.token)) this.answer(ticket, { kind: 'probe', rttUs: event.rttUs });
         return;
-      }
       case 'superseded':
         this.note({ type: 'dataplane-superseded' });
         return;
@@ -168,8 +181,7 @@ export class Agent {
   handleDataplaneLost(): void {
     this.hello = null;
     this.table.detach();
-    for (const { ticket } of this.probes.values()) this.answer(ticket, { kind: 'probe', rttUs: null });
-    this.probes.clear();
+    for (const { ticket } of this.probing.expire(Number.POSITIVE_INFINITY)) this.answer(ticket, NO_ANSWER);
   }
 
   // ── map server ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -185,7 +197,7 @@ export class Agent {
     }
     this.register(now);
     this.requests.restart(now);
-    this.resubscribe = [...this.cache.subscriptions()];
+    this.resubscribe = [...this.remote.cache.subscriptions()];
     this.sendRequests(now);
   }
 
@@ -194,67 +206,52 @@ export class Agent {
     this.registers.clear();
   }
 
+  /** @throws DecodeError when a record is not understood; nothing of the message is applied then */
   handleMessage(message: LispMessage, now: Instant): void {
-    switch (message.type) {
-      case 'map-notify': {
-        const mappings = mappingsOf(message);
-        if (this.registers.delete(message.nonce)) {
-          this.applyRecords(mappings, true, null, now);
-          return;
-        }
-        const asked = this.requests.finish(message.nonce);
-        if (asked !== null) {
-          this.applyAnswer(asked, mappings, now);
-          return;
-        }
-        this.send(mapNotifyAck(message.nonce));
-        this.note({ type: 'push', records: mappings.length });
-        this.applyRecords(mappings, false, null, now);
-        return;
-      }
-      case 'map-reply': {
-        const asked = this.requests.finish(message.nonce);
-        if (asked !== null) this.applyAnswer(asked, mappingsOf(message), now);
-        return;
-      }
-      default:
-        return;
+    if (message.type !== 'map-notify' && message.type !== 'map-reply') return;
+    const mappings = mappingsOf(message);
+    const registered = message.type === 'map-notify' && this.registers.delete(message.nonce);
+    const asked = registered ? null : this.requests.finish(message.nonce);
+    if (message.type === 'map-reply' && asked === null) return;
+    if (!registered && asked === null) {
+      this.send(mapNotifyAck(message.nonce));
+      this.note({ type: 'push', records: mappings.length });
     }
+    this.applyRecords(mappings, registered, asked?.eid ?? null, now);
+    if (asked === null) return;
+    const resolution = this.known(asked.eid, now) ?? { kind: 'absent', action: 'no-action' };
+    this.note({ type: 'resolution', result: resolution.kind });
+    for (const ticket of asked.waiters) this.answer(ticket, { kind: 'resolution', resolution });
+    this.sendRequests(now);
   }
 
   // ── operator, DNS ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Answered with `attachment` when the map server has decided, or after a while without it. False: too many EIDs. */
-  attach(
-    request: { readonly prefix: IpPrefix; readonly names: readonly string[] | null; readonly interface: string | null },
-    ticket: Ticket | null,
-    now: Instant,
-  ): boolean {
+  /** Answered with `attachment` when it is decided, or after a while without the map server. False: too many EIDs. */
+  attach(request: AttachRequest, ticket: Ticket, now: Instant): boolean {
     const known = this.registrar.find(this.prefixEid(request.prefix));
     if (known === undefined && this.registrar.addresses().length >= MAX_OWN_EIDS) return false;
     const up = request.interface === null || this.interfaces.get(request.interface) === true;
+    const watched = request.interface !== null && this.interfaces.has(request.interface);
     const owned = this.registrar.attach(request.prefix, request.names, request.interface, up, now);
-    if (ticket !== null && owned.state !== 'target') {
-      const waiters = this.attachWaiters.get(owned.key) ?? [];
-      waiters.push({ ticket, deadline: now + ATTACH_PATIENCE });
-      this.attachWaiters.set(owned.key, waiters.slice(-8));
-    }
     this.updateWatches();
     this.noteState(owned);
-    if (owned.state === 'target') {
-      this.requests.ask(owned.eid, null, now);
-      if (ticket !== null) this.answerAttachment(ticket, owned);
-      this.sendRequests(now);
-    } else {
-      this.takeIn(owned, now);
-      owned.confirmedAt = null;
-      this.sendRegister(this.registrar.claimGroup(owned, this.locators.list()), now);
-    }
     this.persist('eids');
+    const waits = owned.state !== 'target' || (this.table.isAttached && !watched);
+    if (!waits || !this.attaching.add(owned.key, ticket, now + ATTACH_PATIENCE)) this.answerAttachment(ticket, owned);
+    if (owned.state === 'target') {
+      // Whoever has it now should be a known peer by the time it comes here.
+      this.requests.ask(owned.eid, null, now);
+      this.sendRequests(now);
+      return true;
+    }
+    owned.confirmedAt = null;
+    this.takeIn(owned, now);
+    this.sendRegister(this.registrar.claimGroup(owned, this.locators.list()), now);
     return true;
   }
 
-  /** False if it is not known here. */
+  /** False if it is not attached here. */
   detach(prefix: IpPrefix, now: Instant): boolean {
     const result = this.registrar.detach(prefix, now);
     if (result === null) return false;
@@ -263,39 +260,33 @@ export class Agent {
     this.withdrawals.push(...withdrawals);
     this.withdrawals.splice(0, this.withdrawals.length - MAX_WITHDRAWALS);
     this.flushWithdrawals(now);
-    for (const { ticket } of this.attachWaiters.get(owned.key) ?? []) this.answerAttachment(ticket, owned);
-    this.attachWaiters.delete(owned.key);
+    for (const ticket of this.attaching.take(owned.key)) this.answerAttachment(ticket, owned);
     this.updateWatches();
     this.persist('eids');
     return true;
   }
 
-  /** Answered with `resolution`, from what is known at once, else within `patience`. */
+  /** Answered with `resolution`, from what is known at once, else within `RESOLVE_PATIENCE`. */
   resolve(eid: Eid, ticket: Ticket, now: Instant): void {
     const known = this.known(eid, now);
     if (known !== null) {
       this.answer(ticket, { kind: 'resolution', resolution: known });
-      return;
-    }
-    if (!this.requests.ask(eid, ticket, now, RESOLVE_PATIENCE)) {
+    } else if (this.requests.ask(eid, ticket, now, RESOLVE_PATIENCE)) {
+      this.sendRequests(now);
+    } else {
       this.note({ type: 'limit', what: 'map-requests' });
       this.answer(ticket, UNAVAILABLE);
-      return;
     }
-    this.sendRequests(now);
-    return;
   }
 
   /** Answered with `probe`. */
   probe(publicKey: TunnelKey, ticket: Ticket, now: Instant): void {
-    if (!this.table.isAttached || this.probes.size >= MAX_PROBES) {
-      this.answer(ticket, { kind: 'probe', rttUs: null });
+    const token = ++this.lastToken;
+    if (!this.table.isAttached || !this.probing.add(token, ticket, now + PROBE_PATIENCE)) {
+      this.answer(ticket, NO_ANSWER);
       return;
     }
-    const token = ++this.lastToken;
-    this.probes.set(token, { ticket, deadline: now + PROBE_PATIENCE });
     this.outputs.push({ to: 'dataplane', command: { type: 'probe', publicKey, token } });
-    return;
   }
 
   // ── time ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -304,8 +295,7 @@ export class Agent {
     const { tickets, ended } = this.requests.expire(now);
     for (const ticket of tickets) this.answer(ticket, UNAVAILABLE);
     for (const eid of ended) {
-      const entry = this.cache.find(eid);
-      if (entry !== undefined) entry.refreshing = false;
+      this.remote.cache.refreshFailed(eid);
       this.note({ type: 'resolution', result: 'unavailable' });
     }
     if (now >= this.nextRegister) this.register(now);
@@ -329,12 +319,16 @@ export class Agent {
 
   // ── views ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  save(now: Instant): { eids: readonly SavedEid[]; cache: readonly SavedEntry[]; dataplane: SavedDataplane } {
-    return { eids: this.registrar.save(), cache: this.cache.save(now), dataplane: this.dataplane };
+  save(now: Instant): SavedState {
+    return { eids: this.registrar.save(), cache: this.remote.cache.save(now), dataplane: this.dataplane };
   }
 
   ownEids(): readonly OwnedEid[] {
     return [...this.registrar.values()];
+  }
+
+  cached(): readonly CacheEntry[] {
+    return [...this.remote.cache.values()];
   }
 
   interfaceUp(name: string): boolean {
@@ -347,103 +341,57 @@ export class Agent {
       locators: this.locators.list(),
       sessionMs: this.sessionSince === null ? null : now - this.sessionSince,
       dataplane: this.hello,
-      epoch: this.dataplane.epoch,
-      cache: this.cache.counts(now),
+      cache: this.remote.cache.counts(now),
       peers: this.table.peerCount,
-      pendingRequests: this.requests.size,
     };
-  }
-
-  cached(): readonly CacheEntry[] {
-    return [...this.cache.values()];
   }
 
   // ── resolution ────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private known(eid: Eid, now: Instant): Resolution | null {
     const own = eid.kind === 'name' ? this.registrar.find(eid) : this.registrar.covering(prefixAddress(eid.prefix));
-    if (own !== undefined && this.registrar.isHere(own)) {
-      const mapping = this.registrar.mapping(own, this.locators.list());
-      return { kind: 'found', mapping, own: true, stale: false, ageMs: 0 };
-    }
-    const entry = this.cache.find(eid);
-    if (entry === undefined) return null;
-    entry.touchedAt = now;
-    if (entry.negative) return { kind: 'absent', action: entry.mapping.action };
-    const ageMs = now - entry.receivedAt;
-    const stale = this.sessionSince === null || ageMs > entry.mapping.ttl;
-    return { kind: 'found', mapping: entry.mapping, own: false, stale, ageMs };
-  }
-
-  private handleMiss(address: IpAddress, now: Instant): void {
-    const eid = this.addressEid(address);
-    const entry = this.cache.find(eid);
-    if (entry === undefined) {
-      this.askForDataplane(eid, now);
-      return;
-    }
-    entry.touchedAt = now;
-    const { mapping } = entry;
-    this.forwardEntry(entry, now);
-    if (mapping.tunnelKey !== undefined) this.table.repeatPeer(mapping.tunnelKey);
-    if (mapping.eid.kind === 'prefix') this.table.repeatMapping(mapping.eid.prefix);
-    return;
+    if (own === undefined || !this.registrar.isHere(own)) return this.remote.find(eid, this.sessionSince !== null, now);
+    const mapping = this.registrar.mapping(own, this.locators.list());
+    return { kind: 'found', mapping, own: true, stale: false, ageMs: 0 };
   }
 
   /** A peer that we know nothing of is authorised by its agent address mapping, or not at all. */
   private handleUnknownPeer(publicKey: TunnelKey, now: Instant): void {
     const eid = this.addressEid(agentAddressOf(publicKey));
-    const entry = this.cache.find(eid);
-    if (this.table.peerLocators(publicKey) !== undefined) {
-      this.table.repeatPeer(publicKey);
-      return;
-    }
-    if (entry?.negative === true) {
-      this.note({ type: 'peer-refused', publicKey });
-      return;
-    }
-    if (!this.strangerRate.take(now)) {
-      this.note({ type: 'limit', what: 'unknown-peers' });
-      return;
-    }
-    this.askForDataplane(eid, now);
-    return;
+    if (this.table.peerLocators(publicKey) !== undefined) this.table.repeatPeer(publicKey);
+    else if (this.remote.cache.find(eid)?.negative === true) this.note({ type: 'peer-refused', publicKey });
+    else if (!this.strangerRate.take(now)) this.note({ type: 'limit', what: 'unknown-peers' });
+    else this.askForDataplane(eid, now);
   }
 
   private askForDataplane(eid: Eid, now: Instant): void {
-    if (!this.resolutionRate.take(now) || !this.requests.ask(eid, null, now)) {
-      this.note({ type: 'limit', what: 'map-requests' });
-      return;
-    }
-    this.sendRequests(now);
-    return;
+    if (this.resolutionRate.take(now) && this.requests.ask(eid, null, now)) this.sendRequests(now);
+    else this.note({ type: 'limit', what: 'map-requests' });
   }
 
-  private applyAnswer(
-    asked: { readonly eid: Eid; readonly waiters: readonly Ticket[] },
-    mappings: readonly Mapping[],
-    now: Instant,
-  ): void {
-    this.applyRecords(mappings, false, asked.eid, now);
-    const resolution = this.known(asked.eid, now) ?? { kind: 'absent', action: 'no-action' };
-    this.note({ type: 'resolution', result: resolution.kind });
-    for (const ticket of asked.waiters) this.answer(ticket, { kind: 'resolution', resolution });
-    this.sendRequests(now);
+  private sendRequests(now: Instant): void {
+    if (this.sessionSince === null) return;
+    while (this.resubscribe.length > 0 && this.requests.size < RESUBSCRIBE_WINDOW) {
+      const eid = this.resubscribe.pop();
+      if (eid !== undefined) this.requests.ask(eid, null, now);
+    }
+    const { xtrId, agentAddress: itr } = this.identity;
+    for (const { nonce, eid } of this.requests.due(now)) {
+      this.send(subscribeRequest({ nonce, xtrId, eid, itr, subscribe: true }));
+    }
   }
 
   // ── records ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Agent addresses first, so that the peers are known when the mappings that need them come. */
   private applyRecords(mappings: readonly Mapping[], registered: boolean, asked: Eid | null, now: Instant): void {
-    const isAgent = ({ eid }: Mapping): boolean => eid.kind === 'prefix' && prefixContains(AGENT_PREFIX, eid.prefix);
+    const isAgent = ({ eid }: Mapping): boolean => eid.kind === 'prefix' && isAgentPrefix(eid.prefix);
     const agents = mappings.filter(isAgent);
-    const previousOwners = agents.flatMap(({ tunnelKey }) =>
-      tunnelKey === undefined || tunnelKey === this.identity.tunnelKey ? [] : [tunnelKey],
-    );
+    const others = agents.flatMap(({ tunnelKey }) => tunnelKey ?? []).filter((key) => key !== this.identity.tunnelKey);
     for (const mapping of [...agents, ...mappings.filter((each) => !isAgent(each))]) {
-      this.applyRecord(mapping, registered, asked, previousOwners, now);
+      this.applyRecord(mapping, registered, asked, others[0], now);
     }
-    for (const entry of this.cache.evict()) this.unforward(entry, now);
+    this.remote.evict(now);
     this.persist('map-cache');
   }
 
@@ -451,28 +399,31 @@ export class Agent {
     mapping: Mapping,
     registered: boolean,
     asked: Eid | null,
-    previousOwners: readonly TunnelKey[],
+    previousOwner: TunnelKey | undefined,
     now: Instant,
   ): void {
     const outcome = this.registrar.handleRecord(mapping, registered, now);
     switch (outcome.kind) {
       case 'not-ours':
-        this.applyRemote(mapping, asked !== null && answers(mapping, asked) ? asked : null, now);
+        this.remote.apply(mapping, asked, now);
         return;
       case 'unchanged':
         return;
-      case 'accepted':
-        this.handleAccepted(outcome.owned, outcome.took, previousOwners, now);
+      case 'accepted': {
+        const { owned, took, entered } = outcome;
+        if (owned.kind === 'address') this.takeIn(owned, now, took ? previousOwner : undefined);
+        this.settle(owned, 'accepted', took || entered);
         return;
+      }
       case 'lost':
         this.handleLostOwnership(outcome.owned, outcome.to, now);
         return;
-      case 'denied':
-        if (outcome.owned.eid.kind === 'prefix') {
-          this.table.removeLocal(outcome.owned.eid.prefix, outcome.owned.generation, null, now);
-        }
-        this.settle(outcome.owned, 'denied');
+      case 'denied': {
+        const { owned } = outcome;
+        if (owned.eid.kind === 'prefix') this.table.removeLocal(owned.eid.prefix, owned.generation, null, now);
+        this.settle(owned, 'denied', true);
         return;
+      }
       case 'forgotten':
         this.nextRegister = Math.min(this.nextRegister, now + FORGOTTEN_RETRY);
         this.note({ type: 'registration', result: 'forgotten', eid: outcome.owned.key });
@@ -482,108 +433,70 @@ export class Agent {
     }
   }
 
-  private handleAccepted(owned: OwnedEid, took: boolean, previousOwners: readonly TunnelKey[], now: Instant): void {
-    if (owned.kind === 'address') {
-      const previous = previousOwners[0];
-      if (took && previous !== undefined) {
-        owned.redirectFrom = previous;
-        this.table.pinPeer(previous, now);
-      }
-      this.takeIn(owned, now);
-    }
-    this.settle(owned, 'accepted');
-  }
-
   private handleLostOwnership(owned: OwnedEid, to: Mapping, now: Instant): void {
     if (owned.eid.kind === 'prefix') {
-      this.applyRemote(to, null, now);
-      const key = this.vouched(to) ? (to.tunnelKey ?? null) : null;
+      this.remote.apply(to, null, now);
+      const key = this.remote.isVouched(to) ? (to.tunnelKey ?? null) : null;
       if (key !== null) this.table.pinPeer(key, now);
       this.table.removeLocal(owned.eid.prefix, to.generation, key, now);
     }
-    // The mapping came because we were the owner; from now on we want to follow it as anybody else.
-    this.requests.ask(owned.eid, null, now);
     this.updateWatches();
-    this.settle(owned, 'lost');
+    this.settle(owned, 'lost', true);
+    // The mapping came because we were the owner; from now on we follow it as anybody else does.
+    this.requests.ask(owned.eid, null, now);
     this.sendRequests(now);
   }
 
-  private settle(owned: OwnedEid, result: 'accepted' | 'lost' | 'denied'): void {
+  private settle(owned: OwnedEid, result: 'accepted' | 'lost' | 'denied', changed: boolean): void {
+    for (const ticket of this.attaching.take(owned.key)) this.answerAttachment(ticket, owned);
+    if (!changed) return;
     this.note({ type: 'registration', result, eid: owned.key });
     this.noteState(owned);
-    for (const { ticket } of this.attachWaiters.get(owned.key) ?? []) this.answerAttachment(ticket, owned);
-    this.attachWaiters.delete(owned.key);
     this.persist('eids');
   }
 
-  private applyRemote(mapping: Mapping, asked: Eid | null, now: Instant): void {
-    if (mapping.owner === this.identity.xtrId) return;
-    if (mapping.eid.iid !== this.identity.instance) return;
-    if (mapping.owner !== undefined && !this.vouched(mapping)) {
-      this.note({ type: 'mapping-refused', reason: 'the owner is not derived from the tunnel key' });
-      return;
-    }
-    if (this.cache.insert(mapping, asked, now) === 'older') return;
-    const entry = this.cache.exact(eidKey(mapping.eid));
-    if (entry !== undefined) this.forwardEntry(entry, now);
-  }
+  // ── what we own ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** The owner's xTR-ID, and the agent address if it is one, follow from the key. */
-  private vouched({ eid, owner, tunnelKey }: Mapping): boolean {
-    if (tunnelKey === undefined) return eid.kind === 'name';
-    if (owner === undefined || xtrIdOf(tunnelKey) !== owner) return false;
-    if (eid.kind !== 'prefix' || !prefixContains(AGENT_PREFIX, eid.prefix)) return true;
-    return eid.prefix === hostPrefix(agentAddressOf(tunnelKey));
-  }
-
-  private forwardEntry({ mapping, negative }: CacheEntry, now: Instant): void {
-    if (mapping.eid.kind === 'name') return;
-    const { prefix } = mapping.eid;
-    if (negative || mapping.tunnelKey === undefined) {
-      if (prefixContains(AGENT_PREFIX, prefix)) {
-        this.table.removeMapping(prefix, now);
-        return;
+  private handleInterface(name: string, up: boolean, now: Instant): void {
+    this.interfaces.set(name, up);
+    for (const owned of this.registrar.waitingFor(name)) {
+      if (!up) {
+        for (const ticket of this.attaching.take(owned.key)) this.answerAttachment(ticket, owned);
+        continue;
       }
-      this.table.drop(prefix, mapping.generation);
-      return;
+      this.registrar.claim(owned, now);
+      this.takeIn(owned, now);
+      this.sendRegister(this.registrar.claimGroup(owned, this.locators.list()), now);
+      this.noteState(owned);
+      this.persist('eids');
     }
-    this.table.setPeer(mapping.tunnelKey, this.reachable(mapping.locators));
-    this.table.forward(prefix, mapping.generation, mapping.tunnelKey);
-    return;
-  }
-
-  private unforward({ mapping }: CacheEntry, now: Instant): void {
-    if (mapping.eid.kind === 'prefix') this.table.removeMapping(mapping.eid.prefix, now);
-  }
-
-  private reachable(locators: readonly Locator[]): readonly Locator[] {
-    return locators.filter(({ priority }) => priority < 255).slice(0, 8);
-  }
-
-  // ── registration ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-  private claim(owned: OwnedEid, now: Instant): void {
-    this.registrar.claim(owned, now);
-    this.takeIn(owned, now);
-    this.sendRegister(this.registrar.claimGroup(owned, this.locators.list()), now);
-    this.noteState(owned);
-    this.persist('eids');
   }
 
   /** From now on packets for it are for this host. */
-  private takeIn(owned: OwnedEid, now: Instant): void {
+  private takeIn(owned: OwnedEid, now: Instant, previousOwner?: TunnelKey): void {
     if (owned.eid.kind !== 'prefix') return;
-    const previous = this.cache.remove(owned.key)?.mapping.tunnelKey;
+    const previous = previousOwner ?? this.remote.release(owned.key);
     if (previous !== undefined) {
       owned.redirectFrom = previous;
       this.table.pinPeer(previous, now);
     }
+    this.remote.release(owned.key);
     this.setLocal(owned);
     this.table.removeMapping(owned.eid.prefix, now);
   }
 
   private setLocal({ eid, generation, interface: via, redirectFrom }: OwnedEid): void {
     if (eid.kind === 'prefix') this.table.setLocal({ prefix: eid.prefix, generation, interface: via, redirectFrom });
+  }
+
+  private updateWatches(): void {
+    const wanted = this.registrar.interfaces();
+    for (const name of wanted) this.table.watch(name);
+    for (const name of this.table.watched) {
+      if (wanted.has(name)) continue;
+      this.table.unwatch(name);
+      this.interfaces.delete(name);
+    }
   }
 
   private register(now: Instant): void {
@@ -602,27 +515,14 @@ export class Agent {
     const nonce = this.nonce();
     this.registers.set(nonce, now);
     this.send(mapRegister({ nonce, xtrId: this.identity.xtrId, mappings }));
-    return;
   }
 
+  /** What was detached, unless it was attached again meanwhile. */
   private flushWithdrawals(now: Instant): void {
     if (this.sessionSince === null) return;
-    while (this.withdrawals.length > 0) {
-      const batch = this.withdrawals.splice(0, 16);
-      const wanted = batch.filter(({ eid }) => this.registrar.find(eid) === undefined);
-      const nonce = this.nonce();
-      this.registers.set(nonce, now);
-      if (wanted.length > 0) this.send(mapRegister({ nonce, xtrId: this.identity.xtrId, mappings: wanted }));
-    }
-  }
-
-  private updateWatches(): void {
-    const wanted = this.registrar.interfaces();
-    for (const name of wanted) this.table.watch(name);
-    for (const name of this.table.watched) {
-      if (wanted.has(name)) continue;
-      this.table.unwatch(name);
-      this.interfaces.delete(name);
+    const wanted = this.withdrawals.splice(0).filter(({ eid }) => this.registrar.find(eid) === undefined);
+    for (let i = 0; i < wanted.length; i += WITHDRAWALS_PER_MESSAGE) {
+      this.sendRegister(wanted.slice(i, i + WITHDRAWALS_PER_MESSAGE), now);
     }
   }
 
@@ -635,75 +535,51 @@ export class Agent {
 
   private configure(): void {
     const { privateKey, presharedKey, listenPort, mtu } = this.options;
-    if (this.hello === null) return;
     const { instance, agentAddress } = this.identity;
-    this.outputs.push({
-      to: 'dataplane',
-      command: {
-        type: 'configure',
-        privateKey,
-        presharedKey,
-        epoch: this.dataplane.epoch,
-        instance,
-        agentAddress,
-        listenPort,
-        mtu,
-        overlay: this.overlay,
-      },
-    });
+    const { epoch } = this.dataplane;
+    const keys = { privateKey, presharedKey, epoch };
+    const command = {
+      type: 'configure',
+      ...keys,
+      instance,
+      agentAddress,
+      listenPort,
+      mtu,
+      overlay: this.overlay,
+    } as const;
+    this.outputs.push({ to: 'dataplane', command });
   }
 
   // ── small things ──────────────────────────────────────────────────────────────────────────────────────────────────
 
   private sweep(now: Instant): void {
     this.nextSweep = now + SWEEP;
-    for (const owned of this.registrar.addresses()) {
-      if (owned.state === 'drain' && now - owned.since >= DRAIN) {
-        this.registrar.forget(owned, now);
-        this.noteState(owned);
-        this.persist('eids');
-      }
-      if (owned.redirectFrom !== null && owned.state === 'live' && now - owned.since >= REDIRECT_LIFE) {
-        owned.redirectFrom = null;
-        this.setLocal(owned);
-      }
+    for (const owned of this.registrar.addresses()) this.sweepOwned(owned, now);
+    for (const { key, ticket } of this.attaching.expire(now)) {
+      const owned = this.registrar.find(parseEidKey(key));
+      if (owned !== undefined) this.answerAttachment(ticket, owned);
     }
-    for (const [key, waiters] of this.attachWaiters) this.expireAttach(key, waiters, now);
-    for (const [token, { ticket, deadline }] of this.probes) {
-      if (deadline > now) continue;
-      this.probes.delete(token);
-      this.answer(ticket, { kind: 'probe', rttUs: null });
-    }
-    const lost = [...this.registers].filter(([, sentAt]) => now - sentAt >= REGISTER_PATIENCE);
-    for (const [nonce] of lost) this.registers.delete(nonce);
-    if (lost.length > 0) this.nextRegister = now;
+    for (const { ticket } of this.probing.expire(now)) this.answer(ticket, NO_ANSWER);
+    const unanswered = [...this.registers].filter(([, sentAt]) => now - sentAt >= REGISTER_PATIENCE);
+    for (const [nonce] of unanswered) this.registers.delete(nonce);
+    if (unanswered.length > 0) this.nextRegister = now;
     this.table.sweep(now);
     if (this.sessionSince === null) return;
-    const { ended, refresh } = this.cache.sweep(now);
-    for (const entry of ended) this.unforward(entry, now);
-    if (ended.length > 0) this.persist('map-cache');
+    const { changed, refresh } = this.remote.sweep(now);
+    if (changed) this.persist('map-cache');
     for (const eid of refresh) this.requests.ask(eid, null, now);
   }
 
-  private expireAttach(key: EidKey, waiters: readonly { ticket: Ticket; deadline: Instant }[], now: Instant): void {
-    const owned = this.registrar.find(parseEidKey(key));
-    const left = waiters.filter(({ deadline }) => deadline > now);
-    if (owned !== undefined) {
-      for (const { ticket, deadline } of waiters) if (deadline <= now) this.answerAttachment(ticket, owned);
+  private sweepOwned(owned: OwnedEid, now: Instant): void {
+    const age = now - owned.since;
+    if (owned.state === 'drain' && age >= DRAIN) {
+      this.registrar.forget(owned, now);
+      this.noteState(owned);
+      this.persist('eids');
     }
-    if (left.length > 0) this.attachWaiters.set(key, left);
-    else this.attachWaiters.delete(key);
-  }
-
-  private sendRequests(now: Instant): void {
-    if (this.sessionSince === null) return;
-    while (this.resubscribe.length > 0 && this.requests.size < RESUBSCRIBE_WINDOW) {
-      const eid = this.resubscribe.pop();
-      if (eid !== undefined) this.requests.ask(eid, null, now);
-    }
-    const { xtrId, agentAddress: itr } = this.identity;
-    for (const { nonce, eid } of this.requests.due(now)) {
-      this.send(subscribeRequest({ nonce, xtrId, eid, itr, subscribe: true }));
+    if (owned.redirectFrom !== null && owned.state === 'live' && age >= REDIRECT_LIFE) {
+      owned.redirectFrom = null;
+      this.setLocal(owned);
     }
   }
 
@@ -747,18 +623,14 @@ export class Agent {
   }
 }
 
-/** True when `mapping` is the answer to a request for `asked`: the EID itself or a prefix that contains it. */
-function answers(mapping: Mapping, asked: Eid): boolean {
-  if (asked.kind === 'name' || mapping.eid.kind === 'name') return eidKey(mapping.eid) === eidKey(asked);
-  return prefixContains(mapping.eid.prefix, asked.prefix);
-}
-
-const NO_KEY = '' as EidKey;
 const UNAVAILABLE: Answer = { kind: 'resolution', resolution: { kind: 'unavailable' } };
+const NO_ANSWER: Answer = { kind: 'probe', rttUs: null };
 const CACHE_LIMIT = 4096;
 const MAX_OWN_EIDS = 1024;
 const MAX_WITHDRAWALS = 256;
+const WITHDRAWALS_PER_MESSAGE = 16;
 const MAX_REGISTERS = 2048;
+const MAX_ATTACHING = 1024;
 const MAX_PROBES = 64;
 const RESUBSCRIBE_WINDOW = 128;
 const SWEEP = seconds(1);

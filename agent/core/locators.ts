@@ -38,13 +38,16 @@ export class Locators {
     return this.local.map(({ address }) => address);
   }
 
-  /** True when the locators changed. */
-  handleLocal(addresses: readonly LocalAddress[], overlay: readonly IpPrefix[]): boolean {
+  /** `moved`: other addresses than before; `changed`: other locators. */
+  handleLocal(
+    addresses: readonly LocalAddress[],
+    overlay: readonly IpPrefix[],
+  ): { readonly moved: boolean; readonly changed: boolean } {
     const before = new Set(this.localAddresses());
     const moved = addresses.length !== before.size || addresses.some(({ address }) => !before.has(address));
     this.local = addresses;
     if (moved) this.observed = null;
-    return this.update(overlay);
+    return { moved, changed: this.update(overlay) };
   }
 
   /** True when the locators changed. */

@@ -86,6 +86,12 @@ export class MapCache {
     return sameForwarding(previous, entry) ? 'same' : 'changed';
   }
 
+  /** A request to refresh it was not answered: it may be asked for again. */
+  refreshFailed(eid: Eid): void {
+    const entry = this.find(eid);
+    if (entry !== undefined) entry.refreshing = false;
+  }
+
   remove(key: EidKey): CacheEntry | undefined {
     const entry = this.entries.get(key);
     if (entry === undefined) return undefined;

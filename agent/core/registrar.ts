@@ -15,7 +15,15 @@
  * never claims with 0 what it was not told to claim. Every claim goes in a message of its own: then the agent address
  * mapping that comes with the answer belongs to the previous owner of that claim.
  */
-import { hostPrefix, type IpAddress, type IpPrefix, isHostPrefix, prefixAddress } from '../../proto/address.ts';
+import {
+  hostPrefix,
+  type IpAddress,
+  type IpPrefix,
+  isHostPrefix,
+  prefixAddress,
+  prefixContains,
+  prefixLength,
+} from '../../proto/address.ts';
 import { type Eid, type EidKey, eidKey, type InstanceId, nameEid, parseEidKey, prefixEid } from '../../proto/eid.ts';
 import {
   type Generation,
@@ -68,7 +76,7 @@ export interface SavedEid {
 export type RecordOutcome =
   | { readonly kind: 'not-ours' }
   | { readonly kind: 'unchanged' }
-  | { readonly kind: 'accepted'; readonly owned: OwnedEid; readonly took: boolean }
+  | { readonly kind: 'accepted'; readonly owned: OwnedEid; readonly took: boolean; readonly entered: boolean }
   | { readonly kind: 'lost'; readonly owned: OwnedEid; readonly to: Mapping }
   | { readonly kind: 'denied'; readonly owned: OwnedEid }
   /** The map server does not have it: register again, a little later. */
@@ -106,9 +114,14 @@ export class Registrar {
     return owned.state === 'live' || (owned.state === 'base' && owned.problem === null);
   }
 
-  /** Ours by a longest match: the address EID that contains this address. */
+  /** The most specific EID of ours that contains this address. */
   covering(address: IpAddress): OwnedEid | undefined {
-    return this.owned.get(eidKey(prefixEid(this.identity.instance, hostPrefix(address))));
+    const exact = this.owned.get(eidKey(prefixEid(this.identity.instance, hostPrefix(address))));
+    if (exact !== undefined && this.isHere(exact)) return exact;
+    const length = ({ eid }: OwnedEid): number => (eid.kind === 'prefix' ? prefixLength(eid.prefix) : 0);
+    return this.addresses()
+      .filter((owned) => this.isHere(owned) && owned.eid.kind === 'prefix' && prefixContains(owned.eid.prefix, address))
+      .sort((a, b) => length(b) - length(a))[0];
   }
 
   attach(prefix: IpPrefix, names: readonly string[] | null, via: string | null, up: boolean, now: Instant): OwnedEid {
@@ -167,16 +180,14 @@ export class Registrar {
     return new Set(names.filter((name) => name !== null));
   }
 
-  /** A new session: nothing is confirmed, and what was denied may be granted now. */
+  /** A new session: nothing is confirmed. */
   handleSession(): void {
-    for (const owned of this.owned.values()) {
-      owned.confirmedAt = null;
-    }
+    for (const owned of this.owned.values()) owned.confirmedAt = null;
   }
 
   /**
-   * Everything to register, in groups that each fit one Map-Register: claims alone (an address EID with its names),
-   * the rest together.
+   * Everything to register, in groups that each fit one Map-Register: what is ours first, and in it the agent address,
+   * which others need to make use of the claims; then the claims, an address EID with its names each.
    */
   registrations(locators: readonly Locator[]): readonly (readonly Mapping[])[] {
     const groups: Mapping[][] = [];
@@ -192,8 +203,7 @@ export class Registrar {
       const mapping = this.mapping(owned, locators);
       if (mapping.targets.length > 0) kept.push(mapping);
     }
-    for (let i = 0; i < kept.length; i += RECORDS_PER_MESSAGE) groups.push(kept.slice(i, i + RECORDS_PER_MESSAGE));
-    return groups.sort((a, b) => Number(isClaim(b)) - Number(isClaim(a)));
+    return [...inMessages(kept), ...groups];
   }
 
   /** The claim of one address EID with its names, or its refresh. */
@@ -246,12 +256,13 @@ export class Registrar {
   private handleConfirmed(owned: OwnedEid, mapping: Mapping, now: Instant): RecordOutcome {
     if (mapping.generation < owned.generation) return { kind: 'unchanged' };
     const took = mapping.generation !== owned.generation;
-    const news = took || owned.state !== 'live' || owned.confirmedAt === null;
+    const entered = owned.state !== 'live';
+    const news = took || entered || owned.confirmedAt === null;
     owned.generation = mapping.generation;
     owned.confirmedAt = now;
     owned.problem = null;
-    if (owned.state !== 'live') this.enter(owned, 'live', now);
-    return news ? { kind: 'accepted', owned, took } : { kind: 'unchanged' };
+    if (entered) this.enter(owned, 'live', now);
+    return news ? { kind: 'accepted', owned, took, entered } : { kind: 'unchanged' };
   }
 
   private isRegistered(owned: OwnedEid): boolean {
@@ -274,9 +285,10 @@ export class Registrar {
     };
   }
 
+  /** An EID that another agent took over still is what the name means, until the name is taken over too. */
   private targets(name: string): readonly IpAddress[] {
     return this.addresses()
-      .filter((owned) => this.isRegistered(owned) && owned.names.includes(name) && owned.eid.kind === 'prefix')
+      .filter((owned) => owned.state !== 'target' && owned.problem === null && owned.names.includes(name))
       .flatMap(({ eid }) => (eid.kind === 'prefix' && isHostPrefix(eid.prefix) ? [prefixAddress(eid.prefix)] : []));
   }
 
@@ -321,11 +333,25 @@ export class Registrar {
   }
 }
 
-function isClaim(group: readonly Mapping[]): boolean {
-  return group[0]?.generation === 0;
+/** Groups that stay well below the largest message (64 KiB) and record count (255). */
+function inMessages(mappings: readonly Mapping[]): readonly (readonly Mapping[])[] {
+  const groups: Mapping[][] = [];
+  let room = 0;
+  for (const mapping of mappings) {
+    const { locators, names, targets } = mapping;
+    const size = names.reduce((sum, name) => sum + name.length + 20, 128 + locators.length * 100 + targets.length * 32);
+    if (room < size) {
+      groups.push([]);
+      room = MESSAGE_SIZE;
+    }
+    groups.at(-1)?.push(mapping);
+    room -= Math.max(size, MESSAGE_SIZE / MESSAGE_RECORDS);
+  }
+  return groups;
 }
 
 const REGISTERED: ReadonlySet<EidState> = new Set(['base', 'live']);
 const FRESH = { confirmedAt: null, problem: null, redirectFrom: null } as const;
 const REGISTRATION_TTL: Millis = minutes(10);
-const RECORDS_PER_MESSAGE = 16;
+const MESSAGE_SIZE = 32 * 1024;
+const MESSAGE_RECORDS = 64;

@@ -94,7 +94,12 @@ function problems(
   if (dataplane.wasSuperseded) {
     lines.push('another agent controls the data plane: stop one of the two');
   } else if (!dataplane.connected) {
-    lines.push('the data plane is not reachable: is stayput-dataplane running, and may this user open its socket?');
+    const why = dataplane.lastProblem ?? 'connecting';
+    lines.push(
+      `the data plane is not attached (${why}): is stayput-dataplane running, and may this user open its socket?`,
+    );
+  } else if (dataplane.lastProblem !== null) {
+    lines.push(`the data plane is not configured (${dataplane.lastProblem})`);
   } else if (locators === 0) {
     lines.push('no locator: this host has no usable underlay address');
   }
@@ -107,7 +112,8 @@ function problems(
   }
   for (const { eid, state, problem, interface: via } of own) {
     if (problem !== null) lines.push(`${textOf(eid)}: ${problem}`);
-    if (state === 'drain' || state === 'lost') {
+    // A workload's EID is meant to go; that of the host itself only when somebody else is given the same one.
+    if (via === null && eid.kind === 'prefix' && (state === 'drain' || state === 'lost')) {
       lines.push(`${textOf(eid)}: another agent took it over; detach it here, or attach it again to take it back`);
     }
     if (state === 'live' && via !== null && !driver.agent.interfaceUp(via)) {

@@ -52,6 +52,7 @@ export class DataplaneLink {
   private closed = false;
   private complained = false;
   private superseded = false;
+  private problem: string | null = null;
 
   constructor(path: string, software: string, listener: DataplaneListener, log: Log) {
     this.path = path;
@@ -62,6 +63,11 @@ export class DataplaneLink {
 
   get connected(): boolean {
     return this.ready;
+  }
+
+  /** Why it is of no use now, in a line. */
+  get lastProblem(): string | null {
+    return this.problem;
   }
 
   /** True after another agent took the data plane over. */
@@ -83,6 +89,7 @@ export class DataplaneLink {
       }
     });
     socket.on('error', (err) => {
+      this.problem = `${this.path}: ${err.message}`;
       if (!this.complained) this.log.warn({ err, path: this.path }, 'data plane cannot be reached, trying on');
       this.complained = true;
     });
@@ -92,9 +99,16 @@ export class DataplaneLink {
   /** Sends a command whose failure only needs to be logged. Dropped while there is no connection. */
   send(command: DataplaneCommand): void {
     if (!this.ready) return;
-    this.request(command).catch((err: unknown) => {
-      if (this.ready) this.log.warn({ err, command: command.type }, 'data plane refused a command');
-    });
+    this.request(command).then(
+      () => {
+        if (command.type === 'configure') this.problem = null;
+      },
+      (err: unknown) => {
+        if (!this.ready) return;
+        if (command.type === 'configure') this.problem = (err as Error).message;
+        this.log.warn({ err, command: command.type }, 'data plane refused a command');
+      },
+    );
   }
 
   async stats(): Promise<StatsReply> {
@@ -139,11 +153,14 @@ export class DataplaneLink {
       this.ready = true;
       this.complained = false;
       this.superseded = false;
+      this.problem = null;
       this.backoff.reset();
       this.log.info({ software: hello.software, cipher: hello.cipher, process: hello.process }, 'data plane connected');
       this.listener.onHello(hello);
     } catch (err) {
-      if (!this.closed) this.log.error({ err }, 'data plane does not accept this agent');
+      this.problem = (err as Error).message;
+      if (!this.closed && !this.complained) this.log.error({ err }, 'data plane does not accept this agent');
+      this.complained = true;
       socket.destroy();
     }
   }

@@ -7,7 +7,7 @@ import { StayputError } from '../../proto/errors.ts';
 import type { TunnelKey } from '../../proto/mapping.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { AgentConfig } from '../config.ts';
-import { Agent } from '../core/agent.ts';
+import { Agent, type AttachRequest } from '../core/agent.ts';
 import type { Ticket } from '../core/map-requests.ts';
 import type { AgentOutput, Answer, Note, Persistent, Resolution } from '../core/output.ts';
 import { DataplaneLink } from './dataplane-link.ts';
@@ -16,7 +16,6 @@ import { MapServerLink } from './map-server-link.ts';
 import type { AgentMetrics } from './metrics.ts';
 
 type AnswerOf<K extends Answer['kind']> = Extract<Answer, { readonly kind: K }>;
-type AttachRequest = Parameters<Agent['attach']>[0];
 
 export class LimitError extends StayputError {}
 

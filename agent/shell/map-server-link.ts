@@ -152,7 +152,8 @@ export class MapServerLink {
     if (wasSession) this.session = null;
     if (this.closed) return;
     const { host, port } = this.target;
-    if (reason.text !== this.problem || wasSession) {
+    const replacing = wasSession && this.candidate !== null;
+    if (!replacing && (reason.text !== this.problem || wasSession)) {
       this.log.warn(
         { host, port, reason: reason.text },
         wasSession ? 'map server lost' : 'map server cannot be reached',

@@ -195,6 +195,7 @@ describe('a move to another agent', () => {
     c.connect();
     const ticket = c.attach(A, { interface: 'veth0', names: ['db'] });
     assert.equal(c.stateOf(A), 'target@0');
+    c.event({ type: 'interface', name: 'veth0', up: false });
     assert.deepEqual(c.answers.get(ticket), { kind: 'attachment', state: 'target', generation: 0, problem: null });
     assert.deepEqual([...(c.dataplane?.watches ?? [])], ['veth0']);
     assert.equal(a.stateOf(A), 'live@1', 'nothing changes for the owner yet');
@@ -220,6 +221,26 @@ describe('a move to another agent', () => {
     assert.equal(a.stateOf(A), 'lost@1');
     world.advance(90_000);
     assert.equal(c.dataplane?.locals.get(P(A))?.redirectFrom, null);
+  });
+
+  test('an attach to an interface that is already up is answered when it is live', () => {
+    const world = new World();
+    const a = world.host('a', { address: '192.0.2.1' });
+    a.connect();
+    const ticket = a.attach(A, { interface: 'veth0' });
+    a.event({ type: 'interface', name: 'veth0', up: true });
+    assert.deepEqual(a.answers.get(ticket), { kind: 'attachment', state: 'live', generation: 1, problem: null });
+  });
+
+  test('a name stays with its EID when only the EID is taken over', () => {
+    const { world, a, b } = talking();
+    const c = world.host('c', { eids: [A], address: '192.0.2.3' });
+    c.connect();
+    assert.equal(a.stateOf('db'), 'live@1');
+    assert.deepEqual(found(a, a.resolve('db')).targets, [A]);
+    a.disconnect();
+    a.connect();
+    assert.deepEqual(found(b, b.resolve('db')).targets, [A]);
   });
 
   test('while the claim is on its way, news of the old owner do not undo it', () => {

@@ -1,0 +1,132 @@
+/**
+ * What others own, as far as this host needs it: the map-cache on one side, the data plane's table on the other.
+ *
+ * A mapping from the map server is believed if its owner follows from its tunnel key. Believed ones go into the cache,
+ * and what the cache holds is what is forwarded: a mapping with a tunnel key to that peer, a negative one as a drop.
+ */
+import { hostPrefix, type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
+import { type Eid, type EidKey, eidKey } from '../../proto/eid.ts';
+import { AGENT_PREFIX, agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
+import type { Locator, Mapping, TunnelKey } from '../../proto/mapping.ts';
+import type { Instant } from '../../proto/time.ts';
+import type { DataplaneTable } from './dataplane-table.ts';
+import { type CacheEntry, MapCache, type SavedEntry } from './map-cache.ts';
+import type { Note, Resolution } from './output.ts';
+import type { AgentIdentity } from './registrar.ts';
+
+export class RemoteMappings {
+  readonly cache: MapCache;
+  private readonly identity: AgentIdentity;
+  private readonly table: DataplaneTable;
+  private readonly note: (note: Note) => void;
+
+  constructor(identity: AgentIdentity, table: DataplaneTable, cacheLimit: number, note: (note: Note) => void) {
+    this.identity = identity;
+    this.table = table;
+    this.cache = new MapCache(cacheLimit);
+    this.note = note;
+  }
+
+  /** From disk; `isOwn` are the EIDs that this agent has itself. */
+  restore(saved: readonly SavedEntry[], isOwn: (key: EidKey) => boolean, now: Instant): void {
+    this.cache.restore(
+      saved.filter(({ mapping }) => !isOwn(eidKey(mapping.eid)) && this.isVouched(mapping)),
+      now,
+    );
+    for (const entry of this.cache.values()) this.forward(entry, now);
+  }
+
+  /** A record of a Map-Notify or Map-Reply about an EID that is not ours. `asked`: it answers this question. */
+  apply(mapping: Mapping, asked: Eid | null, now: Instant): void {
+    if (mapping.owner === this.identity.xtrId || mapping.eid.iid !== this.identity.instance) return;
+    if (mapping.owner !== undefined && !this.isVouched(mapping)) {
+      this.note({ type: 'mapping-refused', reason: 'the owner does not follow from the tunnel key' });
+      return;
+    }
+    const answered = asked !== null && answers(mapping, asked) ? asked : null;
+    if (this.cache.insert(mapping, answered, now) === 'older') return;
+    const entry = this.cache.exact(eidKey(mapping.eid));
+    if (entry !== undefined) this.forward(entry, now);
+  }
+
+  /** Makes room after insertions. */
+  evict(now: Instant): void {
+    for (const entry of this.cache.evict()) this.unforward(entry, now);
+  }
+
+  find(eid: Eid, connected: boolean, now: Instant): Resolution | null {
+    const entry = this.cache.find(eid);
+    if (entry === undefined) return null;
+    entry.touchedAt = now;
+    if (entry.negative) return { kind: 'absent', action: entry.mapping.action };
+    const ageMs = now - entry.receivedAt;
+    const stale = !connected || ageMs > entry.mapping.ttl;
+    return { kind: 'found', mapping: entry.mapping, own: false, stale, ageMs };
+  }
+
+  /** Tells the data plane again what it asks for. False if the cache does not know. */
+  repeat(eid: Eid, now: Instant): boolean {
+    const entry = this.cache.find(eid);
+    if (entry === undefined) return false;
+    entry.touchedAt = now;
+    this.forward(entry, now);
+    const { mapping } = entry;
+    if (mapping.tunnelKey !== undefined) this.table.repeatPeer(mapping.tunnelKey);
+    if (mapping.eid.kind === 'prefix') this.table.repeatMapping(mapping.eid.prefix);
+    return true;
+  }
+
+  /** The EID is ours from now on. Returns who had it. */
+  release(key: EidKey): TunnelKey | undefined {
+    return this.cache.remove(key)?.mapping.tunnelKey;
+  }
+
+  /** Removes what ended, names what should be asked for again. True as first value if anything was removed. */
+  sweep(now: Instant): { readonly changed: boolean; readonly refresh: readonly Eid[] } {
+    const { ended, refresh } = this.cache.sweep(now);
+    for (const entry of ended) this.unforward(entry, now);
+    return { changed: ended.length > 0, refresh };
+  }
+
+  /** The owner's xTR-ID, and the agent address if it is one, follow from the key. */
+  isVouched({ eid, owner, tunnelKey }: Mapping): boolean {
+    if (tunnelKey === undefined) return eid.kind === 'name';
+    if (owner === undefined || xtrIdOf(tunnelKey) !== owner) return false;
+    return eid.kind === 'name' || !isAgentPrefix(eid.prefix) || eid.prefix === hostPrefix(agentAddressOf(tunnelKey));
+  }
+
+  private forward({ mapping, negative }: CacheEntry, now: Instant): void {
+    const { eid, generation, tunnelKey, locators } = mapping;
+    if (eid.kind === 'name') return;
+    if (!negative && tunnelKey !== undefined) {
+      this.table.setPeer(tunnelKey, usable(locators));
+      this.table.forward(eid.prefix, generation, tunnelKey);
+    } else if (isAgentPrefix(eid.prefix)) {
+      this.table.removeMapping(eid.prefix, now);
+    } else {
+      this.table.drop(eid.prefix, generation);
+    }
+  }
+
+  private unforward({ mapping }: CacheEntry, now: Instant): void {
+    if (mapping.eid.kind === 'prefix') this.table.removeMapping(mapping.eid.prefix, now);
+  }
+}
+
+export function isAgentPrefix(prefix: IpPrefix | IpAddress): boolean {
+  return prefixContains(AGENT_PREFIX, prefix);
+}
+
+/** True when `mapping` is the answer to a request for `asked`: the EID itself or a prefix that contains it. */
+function answers({ eid }: Mapping, asked: Eid): boolean {
+  if (asked.kind === 'name' || eid.kind === 'name') return eidKey(eid) === eidKey(asked);
+  return prefixContains(eid.prefix, asked.prefix);
+}
+
+function usable(locators: readonly Locator[]): readonly Locator[] {
+  return locators.filter(({ priority }) => priority < NEVER).slice(0, MAX_LOCATORS);
+}
+
+/** RFC 9301 section 5.4: a locator that must not be used. */
+const NEVER = 255;
+const MAX_LOCATORS = 8;
