@@ -48,6 +48,7 @@ async function start(
   shutdown: Shutdown,
 ): Promise<RunningMapServer> {
   const { dataDir, limits, heartbeatMs } = settings;
+  process.umask(0o077);
   const startedAt = Date.now();
   const overlay = openOverlay(dataDir, startedAt);
   const metrics = new MapServerMetrics();

@@ -42,9 +42,10 @@ export interface Route {
 export function apiListener(
   routes: readonly Route[],
   onError: (error: unknown) => void,
+  maxBody = MAX_BODY,
 ): (request: IncomingMessage, response: ServerResponse) => void {
   return (request, response) => {
-    answer(routes, request).then(
+    answer(routes, request, maxBody).then(
       (result) => send(response, 200, result ?? {}),
       (error: unknown) => {
         if (error instanceof ApiError) return send(response, error.status, errorBody(error.code, error.message));
@@ -149,7 +150,7 @@ export function callApi(
 
 const ERROR_BODY = z.object({ error: z.object({ code: z.string(), message: z.string() }) });
 
-async function answer(routes: readonly Route[], request: IncomingMessage): Promise<unknown> {
+async function answer(routes: readonly Route[], request: IncomingMessage, maxBody: number): Promise<unknown> {
   const url = parseUrl(request.url ?? '/');
   const candidates = routes
     .map((route) => ({ route, params: matchPath(route.path, url.pathname) }))
@@ -158,7 +159,7 @@ async function answer(routes: readonly Route[], request: IncomingMessage): Promi
     throw new ApiError(404, 'STAYPUT_NOT_FOUND', `there is no ${url.pathname.slice(0, 100)}`);
   const match = candidates.find((candidate) => candidate.route.method === request.method);
   if (match?.params === undefined) throw new ApiError(405, 'STAYPUT_METHOD', `${request.method} is not possible here`);
-  const text = await readAll(request, MAX_BODY);
+  const text = await readAll(request, maxBody);
   let body: unknown;
   try {
     body = text === '' ? undefined : JSON.parse(text);

@@ -341,6 +341,7 @@ async function admin(
   try {
     return await callApi({ socketPath: join(dataDir, 'admin.sock') }, method, path, body === undefined ? {} : { body });
   } catch (error) {
+    if (error instanceof ApiError && error.status === 400) throw new UsageError(error.message, { cause: error });
     if (!(error instanceof ApiError) || error.code !== 'STAYPUT_UNREACHABLE') throw error;
     const code = (error.cause as NodeJS.ErrnoException | undefined)?.code;
     const why = code === 'EACCES' ? 'you may not open its admin socket' : 'it is not running';

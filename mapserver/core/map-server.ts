@@ -108,6 +108,8 @@ interface Session {
   readonly openedAt: WallClock;
   registerNonce: bigint;
   pushNonce: bigint;
+  /** Closed from here; the shell has not said yet that it is gone. */
+  ended: boolean;
 }
 
 export class MapServer {
@@ -153,13 +155,17 @@ export class MapServer {
       return;
     }
     const older = this.presence.session(xtrId);
-    if (older !== undefined) this.end(older, CLOSE.superseded, 'superseded');
+    if (older !== undefined) {
+      this.end(older, CLOSE.superseded, 'superseded');
+      this.subscriptions.deleteAll(xtrId);
+    }
     this.sessions.set(id, {
       id,
       xtrId,
       openedAt: this.config.wallClock(),
       registerNonce: -1n,
       pushNonce: FIRST_PUSH_NONCE,
+      ended: false,
     });
     this.presence.opened(xtrId, id, now);
   }
@@ -175,7 +181,7 @@ export class MapServer {
 
   handleMessage(id: SessionId, message: LispMessage, now: Instant): void {
     const session = this.sessions.get(id);
-    if (session === undefined) return;
+    if (session === undefined || session.ended) return;
     switch (message.type) {
       case 'map-register':
         this.handleRegister(session, message, now);
@@ -314,7 +320,7 @@ export class MapServer {
 
   private handleRegister(session: Session, message: MapRegister, now: Instant): void {
     if (message.xtrId !== session.xtrId) {
-      this.rejectIdentity(session, now);
+      this.rejectIdentity(session);
       return;
     }
     if (message.nonce <= session.registerNonce) {
@@ -397,7 +403,7 @@ export class MapServer {
 
   private handleRequest(session: Session, message: MapRequest, now: Instant): void {
     if (message.xtrId !== undefined && message.xtrId !== session.xtrId) {
-      this.rejectIdentity(session, now);
+      this.rejectIdentity(session);
       return;
     }
     const query = this.readQuery(session, message);
@@ -490,10 +496,9 @@ export class MapServer {
 
   private end(id: SessionId, code: number, reason: string): void {
     const session = this.sessions.get(id);
-    if (session === undefined) return;
+    if (session === undefined || session.ended) return;
+    session.ended = true;
     this.act({ kind: 'close', session: id, code, reason });
-    this.sessions.delete(id);
-    this.subscriptions.deleteAll(session.xtrId);
   }
 
   private follow(before: StoreRecord | undefined, after: StoreRecord | undefined): void {
@@ -573,13 +578,12 @@ export class MapServer {
   }
 
   private send(session: Session, message: LispMessage): void {
-    if (this.sessions.has(session.id)) this.act({ kind: 'send', session: session.id, message });
+    if (!session.ended) this.act({ kind: 'send', session: session.id, message });
   }
 
-  private rejectIdentity(session: Session, now: Instant): void {
+  private rejectIdentity(session: Session): void {
     this.reject(session, 'foreign-xtr-id');
     this.end(session.id, CLOSE.foreignXtrId, 'a message carried another xTR-ID than the certificate');
-    this.presence.closed(session.xtrId, session.id, now);
   }
 
   private reject(session: Session, reason: RejectionReason): void {

@@ -44,6 +44,7 @@ export class ControlServer {
   private readonly webSockets: WebSocketServer;
   private readonly links = new Set<AgentLink>();
   private readonly perAddress = new Map<string, number>();
+  private readonly sockets = new Set<Socket>();
   private readonly heartbeat: NodeJS.Timeout;
   private lastBeat = performance.now();
 
@@ -99,7 +100,7 @@ export class ControlServer {
     const ends = this.servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())));
     setTimeout(() => {
       for (const link of this.links) link.terminate();
-      for (const server of this.servers) server.closeAllConnections();
+      for (const socket of this.sockets) socket.destroy();
     }, CLOSING_TIME).unref();
     await Promise.all(ends);
   }
@@ -117,7 +118,7 @@ export class ControlServer {
         requestTimeout: 15_000,
         keepAliveTimeout: 5_000,
       },
-      apiListener(routes, (error) => log.error({ err: error }, 'request failed')),
+      apiListener(routes, (error) => log.error({ err: error }, 'request failed'), MAX_BODY),
     );
     server.maxConnections = limits.connections;
     server.on('connection', (socket) => this.admit(socket as Socket));
@@ -148,7 +149,9 @@ export class ControlServer {
     }
     this.perAddress.set(address, count);
     socket.setNoDelay(true);
+    this.sockets.add(socket);
     socket.once('close', () => {
+      this.sockets.delete(socket);
       const left = (this.perAddress.get(address) ?? 1) - 1;
       if (left > 0) this.perAddress.set(address, left);
       else this.perAddress.delete(address);
@@ -311,9 +314,14 @@ class AgentLink {
     try {
       this.options.driver.receive(this.session, decodeLispMessage(data));
     } catch (error) {
-      if (!(error instanceof DecodeError)) throw error;
-      this.options.log.warn({ xtrId: this.xtrId, problem: error.message }, 'frame is not a LISP message');
-      this.refuse('message', 1007, 'not a LISP message');
+      if (error instanceof DecodeError) {
+        this.options.log.info({ xtrId: this.xtrId, problem: error.message }, 'frame is not a LISP message');
+        this.refuse('message', 1007, 'not a LISP message');
+        return;
+      }
+      // A mistake of ours in one agent's message must not end the sessions of the others.
+      this.options.log.error({ err: error, xtrId: this.xtrId }, 'message failed');
+      this.refuse('internal', 1011, 'internal error');
     }
   }
 
@@ -380,5 +388,6 @@ function refuse(socket: Duplex, status: string, sentence: string): void {
 const SUBPROTOCOL = 'lisp.stayput';
 const CAPABILITY_HEADER = 'stayput-capability';
 const MAX_FRAME = 65_536;
+const MAX_BODY = 65_536;
 const SILENT_BEATS = 3;
 const CLOSING_TIME: Millis = 1_000;

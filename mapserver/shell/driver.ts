@@ -9,6 +9,7 @@ import type { Commit, CommitOutcome, LearnedRecord } from '../core/transactions.
 import { CompactedError, type Store, type StoreChange, type Watch } from '../store/store.ts';
 import type { MapServerMetrics } from './metrics.ts';
 import { decodeRecord, encodeRecord, isRecordKey } from './record-codec.ts';
+import { TokenBucket } from './token-bucket.ts';
 
 /** The other end of a session, as the core's actions reach it. */
 export interface Peer {
@@ -30,6 +31,8 @@ export class Driver {
   private readonly log: Log;
   private readonly peers = new Map<SessionId, Peer>();
   private readonly operations = new Map<OperationId, (result: OperationResult) => void>();
+  /** What others can cause at will is logged at a bounded rate; the metrics count it all. */
+  private readonly complaints = new TokenBucket(COMPLAINTS_PER_SECOND, performance.now());
   private timer: NodeJS.Timeout | undefined;
   private watch: Watch | undefined;
   private lastSession = 0;
@@ -85,11 +88,14 @@ export class Driver {
     // What an action brings about (a peer that is gone) is fed at once, and acted on after the actions before it.
     if (this.acting) return;
     this.acting = true;
-    for (let actions = this.core.pollActions(); actions.length > 0; actions = this.core.pollActions()) {
-      for (const action of actions) this.perform(action);
+    try {
+      for (let actions = this.core.pollActions(); actions.length > 0; actions = this.core.pollActions()) {
+        for (const action of actions) this.perform(action);
+      }
+    } finally {
+      this.acting = false;
+      this.schedule();
     }
-    this.acting = false;
-    this.schedule();
   }
 
   private schedule(): void {
@@ -163,10 +169,12 @@ export class Driver {
         this.log.info({ xtrId: event.xtrId, count: event.count }, 'grace period over, mappings withdrawn');
         break;
       case 'operation':
+        if (event.result !== 'ok' && !this.complaints.tryTake(performance.now())) break;
         this.log.info({ operation: event.operation, result: event.result, subject: event.subject }, 'operation');
         break;
       case 'rejected':
-        this.log.warn({ xtrId: event.xtrId, reason: event.reason }, 'message rejected');
+        if (this.complaints.take(performance.now()) === 0)
+          this.log.warn({ xtrId: event.xtrId, reason: event.reason }, 'message rejected');
         break;
       case 'registration':
         this.log.debug({ xtrId: event.xtrId, eid: event.eid, result: event.result }, 'registration');
@@ -197,5 +205,6 @@ function missing(commit: Commit, current: readonly { readonly key: string }[]): 
     .map(({ key }) => ({ key, record: undefined, revision: Number.MAX_SAFE_INTEGER }));
 }
 
+const COMPLAINTS_PER_SECOND = 10;
 /** setTimeout takes 31 bits. */
 const LONGEST_TIMER = 2_000_000_000;

@@ -30,7 +30,7 @@ export function enrolmentRoutes({ driver, overlay, metrics, perSecond }: Enrolme
       method: 'POST',
       path: '/v1/enrol',
       handle: async ({ body }) => {
-        if (rate.take(performance.now()) > 0) {
+        if (!rate.tryTake(performance.now())) {
           metrics.enrolled('rate');
           throw new ApiError(429, 'STAYPUT_RATE', 'too many agents join at once; try again in a few seconds');
         }

@@ -14,7 +14,8 @@ export type ShellRejection =
   | 'frame'
   | 'message'
   | 'slow-peer'
-  | 'silent-peer';
+  | 'silent-peer'
+  | 'internal';
 
 export class MapServerMetrics {
   readonly registry = new Registry();

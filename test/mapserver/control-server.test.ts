@@ -6,6 +6,8 @@ import { after, before, beforeEach, describe, test } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import { generateKeys } from '../../agent/shell/identity.ts';
 import { certifyAgent, createAuthority, readSigningRequest } from '../../mapserver/shell/certificate-authority.ts';
+import { openOverlay } from '../../mapserver/shell/overlay-files.ts';
+import { parseXtrId } from '../../proto/identity.ts';
 import type { Generation } from '../../proto/mapping.ts';
 import { ApiError } from '../../runtime/http-api.ts';
 import { enrolment, TestAgent, TestOverlay } from './overlay.ts';
@@ -151,14 +153,19 @@ describe('strangers', () => {
     assert.equal(mapping?.generation, 1);
   }
 
-  test('no certificate, one of another CA, and one of an agent that is not known are refused', async () => {
+  test('no certificate, an expired one, one of another CA and one of an agent that is not known are refused', async () => {
     const agent = await TestAgent.enrol(overlay, await overlay.token({ names: ['y'] }));
     await assert.rejects(agent.connect({ cert: undefined, key: undefined }), /401: .*certificate/);
     const other = createAuthority('other', Date.now());
     const keys = generateKeys();
     const { csr } = enrolment('', keys) as { csr: string };
     const foreign = certifyAgent(other, readSigningRequest(csr), agent.xtrId, Date.now());
-    await assert.rejects(agent.connect({ cert: foreign, key: keys.tlsPrivateKey }), /401|alert|ECONNRESET|EPIPE/);
+    await assert.rejects(agent.connect({ cert: foreign, key: keys.tlsPrivateKey }), /401: .*certificate/);
+    const { authority } = openOverlay(overlay.dataDir, Date.now());
+    const nobody = certifyAgent(authority, readSigningRequest(csr), parseXtrId('ab'.repeat(16)), Date.now());
+    await assert.rejects(agent.connect({ cert: nobody, key: keys.tlsPrivateKey }), /403: .*not enrolled/);
+    const expired = certifyAgent(authority, readSigningRequest(csr), agent.xtrId, Date.now() - 40 * 86_400_000);
+    await assert.rejects(agent.connect({ cert: expired, key: keys.tlsPrivateKey }), /401: .*CERT_HAS_EXPIRED/);
     await undisturbed();
   });
 

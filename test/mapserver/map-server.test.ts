@@ -435,6 +435,7 @@ describe('revoking', () => {
       ],
     );
     assert.equal(world.core.admits(agent.xtrId), 'revoked');
+    assert.equal(world.core.statistics().sessions, 2);
     agent.connect();
     assert.equal(agent.closed, CLOSE.revoked);
     assert.equal(heir.claim(EID)[0]?.generation, 2);

@@ -1,0 +1,162 @@
+/** What people type, with the program itself. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { TestOverlay } from './overlay.ts';
+
+const PROGRAM = fileURLToPath(import.meta.url.replace(/test\/mapserver\/commands\.test\.(ts|js)$/, 'cli/main.$1'));
+
+interface Ended {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+describe('stayput mapserver init', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'stayput-init-'));
+  const dataDir = join(folder, 'data');
+  after(() => rmSync(folder, { recursive: true, force: true }));
+  const init = (...more: string[]) => stayput('mapserver', 'init', '--data-dir', dataDir, ...more);
+  const usual = ['--host', 'ms.example', '192.0.2.1', '--overlay', '10.77.0.0/16', 'fd00:77::/48'];
+
+  test('refuses overlays that cannot be, and says why in one line', async () => {
+    for (const prefix of [
+      '0.0.0.0/0',
+      '::/0',
+      '127.0.0.0/8',
+      '169.254.0.0/16',
+      'fe80::/10',
+      '224.0.0.0/8',
+      '10.77.0.1/16',
+      'x',
+    ]) {
+      const ended = await init('--host', 'ms.example', '--overlay', prefix);
+      assert.equal(ended.code, 2, prefix);
+      assert.equal(ended.stderr.trim().split('\n').length, 1, ended.stderr);
+    }
+    assert.throws(() => statSync(dataDir));
+  });
+
+  test('makes the files, for their owner alone', async () => {
+    const ended = await init(...usual, '--json');
+    assert.equal(ended.code, 0, ended.stderr);
+    const made = JSON.parse(ended.stdout);
+    assert.equal(made.created, true);
+    assert.equal(made.url, 'https://ms.example:4342');
+    assert.match(made.fingerprint, /^[0-9a-f]{64}$/);
+    assert.equal(statSync(dataDir).mode & 0o777, 0o700);
+    for (const file of ['overlay.json', 'server-certificate.json']) {
+      assert.equal(statSync(join(dataDir, file)).mode & 0o777, 0o600);
+    }
+  });
+
+  test('changes nothing the second time and says so', async () => {
+    const before = readFileSync(join(dataDir, 'overlay.json'), 'utf8');
+    const ended = await init(...usual);
+    assert.equal(ended.code, 0);
+    assert.match(ended.stdout, /initialised already; nothing was changed/);
+    assert.equal(readFileSync(join(dataDir, 'overlay.json'), 'utf8'), before);
+  });
+
+  test('refuses other values for the same folder, naming the difference', async () => {
+    const ended = await init('--host', 'ms.example', '192.0.2.1', '--overlay', '10.78.0.0/16');
+    assert.equal(ended.code, 2);
+    assert.match(ended.stderr, /initialised already, with overlay 10\.77\.0\.0\/16/);
+  });
+});
+
+describe('the commands for a running map server', () => {
+  const overlay = new TestOverlay();
+  before(() => overlay.start());
+  after(() => overlay.remove());
+  const administer = (...words: string[]) => stayput(...words, '--data-dir', overlay.dataDir);
+
+  test('a token alone goes to stdout, and its join command to stderr', async () => {
+    const ended = await administer('token', 'create', '--eid', '10.77.0.5', '--name', 'db');
+    assert.equal(ended.code, 0, ended.stderr);
+    assert.match(ended.stdout, /^stp1\.[A-Za-z0-9_-]+\n$/);
+    assert.match(
+      ended.stderr,
+      /stayput agent join https:\/\/127\.0\.0\.1:4342 --token-file FILE --eid 10\.77\.0\.5 --name db/,
+    );
+  });
+
+  test('tokens are listed and revoked', async () => {
+    const made = JSON.parse((await administer('token', 'create', '--name', '*.web', '--uses', '3', '--json')).stdout);
+    assert.equal((await administer('token', 'revoke', made.id)).code, 0);
+    const tokens: { id: string; state: string }[] = JSON.parse((await administer('token', 'list', '--json')).stdout);
+    assert.equal(tokens.find(({ id }) => id === made.id)?.state, 'revoked');
+    const unknown = await administer('token', 'revoke', 'nonsense');
+    assert.equal(unknown.code, 1);
+    assert.match(unknown.stderr, /^stayput: there is no token nonsense\n$/);
+  });
+
+  test('a token for nothing, for what is outside of the overlay or with nonsense in it is refused', async () => {
+    for (const words of [
+      [],
+      ['--eid', '192.0.2.1'],
+      ['--eid', '10.77.0.5/24'],
+      ['--name', 'a.*.b'],
+      ['--name', 'db', '--uses', '0'],
+      ['--name', 'db', '--expires', 'soon'],
+    ]) {
+      const ended = await administer('token', 'create', ...words);
+      assert.equal(ended.code, 2, `${words.join(' ')}: ${ended.stderr}`);
+      assert.equal(ended.stderr.trim().split('\n').length, 1);
+      assert.equal(ended.stdout, '');
+    }
+  });
+
+  test('agents, EIDs and names are listed, and an agent is revoked', async () => {
+    const agent = await overlay.agent({ eids: ['10.77.0.5/32'], names: ['db'] });
+    await agent.register(agent.mapping('10.77.0.5', { names: ['db'] }), agent.mapping('db'));
+    const eids = await administer('mapserver', 'eids');
+    assert.match(eids.stdout, /10\.77\.0\.5\/32 +live +1 +[0-9a-f]{12} +192\.0\.2\.1:4341 +db/);
+    assert.match((await administer('mapserver', 'names')).stdout, /db +live +1 +[0-9a-f]{12} +10\.77\.0\.5/);
+    const status = JSON.parse((await administer('mapserver', 'status', '--json')).stdout);
+    assert.equal(status.sessions, 1);
+    assert.equal(status.mappings, 1);
+    const revoked = await administer('agents', 'revoke', agent.xtrId.slice(0, 8));
+    assert.equal(revoked.code, 0, revoked.stderr);
+    const agents: { state: string }[] = JSON.parse((await administer('agents', 'list', '--json')).stdout);
+    assert.equal(agents[0]?.state, 'revoked');
+  });
+
+  test('a second map server on the same folder is refused', async () => {
+    const ended = await administer('mapserver', 'run');
+    assert.equal(ended.code, 2);
+    assert.match(ended.stderr, /another daemon is already running/);
+  });
+});
+
+test('without a map server there is one clear line', async () => {
+  const ended = await stayput('agents', 'list', '--data-dir', '/nonexistent/stayput');
+  assert.equal(ended.code, 1);
+  assert.match(
+    ended.stderr,
+    /^stayput: no answer from the map server of \/nonexistent\/stayput: it is not running.*\n$/,
+  );
+});
+
+test('a folder without an overlay is not run, and the line says what to do', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'stayput-empty-'));
+  try {
+    const ended = await stayput('mapserver', 'run', '--data-dir', folder);
+    assert.equal(ended.code, 2);
+    assert.match(ended.stderr, /run "stayput mapserver init/);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+function stayput(...words: string[]): Promise<Ended> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [PROGRAM, ...words], (error, stdout, stderr) => {
+      resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr });
+    });
+  });
+}
