@@ -197,8 +197,8 @@ export class DataplaneLink {
       reject(new DataplaneError('STAYPUT_DATAPLANE_AWAY', 'the data plane went away'));
     }
     this.waiting.clear();
-    if (wasReady) this.listener.onLost();
     if (this.closed) return;
+    if (wasReady) this.listener.onLost();
     if (wasReady) this.log.warn({ path: this.path }, 'data plane connection lost');
     // Two agents on one data plane must not take it from each other in a fast loop.
     this.retry = setTimeout(() => this.start(), this.superseded ? SUPERSEDED_RETRY_MS : this.backoff.next());
