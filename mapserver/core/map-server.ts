@@ -23,6 +23,15 @@ import {
 } from '../../proto/lisp/native.ts';
 import type { Mapping, XtrId } from '../../proto/mapping.ts';
 import { type Instant, type Millis, minutes, type WallClock } from '../../proto/time.ts';
+import {
+  type Action,
+  CLOSE,
+  type OperationId,
+  type OperationResult,
+  type RejectionReason,
+  type RequestResult,
+  type ServerEvent,
+} from './actions.ts';
 import { bounded, chunked, fitsFrame } from './framing.ts';
 import type { Overlay } from './grants.ts';
 import { MappingDatabase } from './mapping-database.ts';
@@ -38,10 +47,10 @@ import {
   type StoreRecord,
   type TokenRecord,
 } from './records.ts';
-import { answerTo, type DenialReason, evaluateRegistration, type Registration } from './registration.ts';
+import { answerTo, evaluateRegistration, type Registration } from './registration.ts';
 import { Replica } from './replica.ts';
 import { Subscriptions } from './subscriptions.ts';
-import { type Commit, type CommitOutcome, type LearnedRecord, type Transaction, Transactions } from './transactions.ts';
+import { type CommitOutcome, type LearnedRecord, type Transaction, Transactions } from './transactions.ts';
 
 export interface MapServerConfig {
   readonly overlay: Overlay;
@@ -61,46 +70,6 @@ export interface MapServerLimits {
   /** Works that wait for the store. */
   readonly pending: number;
 }
-
-export type OperationId = number & { readonly __brand: 'OperationId' };
-
-export type OperationResult =
-  | { readonly ok: true; readonly record: TokenRecord | AgentRecord }
-  | { readonly ok: false; readonly error: OperationError };
-
-export type Action =
-  | { readonly kind: 'send'; readonly session: SessionId; readonly message: LispMessage }
-  | { readonly kind: 'close'; readonly session: SessionId; readonly code: number; readonly reason: string }
-  | { readonly kind: 'commit'; readonly commit: Commit }
-  | { readonly kind: 'outcome'; readonly id: OperationId; readonly result: OperationResult }
-  | { readonly kind: 'event'; readonly event: ServerEvent };
-
-/** What the log and the metrics tell. */
-export type ServerEvent =
-  | { readonly kind: 'registration'; readonly result: RegistrationResult; readonly xtrId: XtrId; readonly eid: EidKey }
-  | { readonly kind: 'request'; readonly result: RequestResult }
-  | { readonly kind: 'notify'; readonly why: 'registration' | 'resolution' | 'publication' }
-  | {
-      readonly kind: 'moved';
-      readonly eid: EidKey;
-      readonly from: XtrId;
-      readonly to: XtrId;
-      readonly generation: number;
-    }
-  | { readonly kind: 'withdrawn'; readonly xtrId: XtrId; readonly count: number }
-  | {
-      readonly kind: 'operation';
-      readonly operation: Operation['kind'];
-      readonly result: string;
-      readonly subject?: string;
-    }
-  | { readonly kind: 'rejected'; readonly reason: RejectionReason; readonly xtrId: XtrId };
-
-export type RequestResult = 'subscribed' | 'answered' | 'negative' | 'denied' | 'unsubscribed';
-export type RegistrationResult = 'taken' | 'refreshed' | 'released' | 'stale' | DenialReason;
-export type RejectionReason = 'foreign-xtr-id' | 'nonce' | 'message-type' | 'malformed' | 'overload';
-
-export const CLOSE = { superseded: 4001, foreignXtrId: 4002, revoked: 4003, overload: 1013 } as const;
 
 interface Session {
   readonly id: SessionId;

@@ -2,7 +2,8 @@
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import type { Log } from '../../runtime/log.ts';
-import type { Action, MapServer, OperationId, OperationResult } from '../core/map-server.ts';
+import type { Action, OperationId, OperationResult } from '../core/actions.ts';
+import type { MapServer } from '../core/map-server.ts';
 import type { Operation } from '../core/operations.ts';
 import type { SessionId } from '../core/presence.ts';
 import type { Commit, CommitOutcome, LearnedRecord } from '../core/transactions.ts';

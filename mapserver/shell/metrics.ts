@@ -1,6 +1,7 @@
 /** `stayput_mapserver_*`. No label has a value per agent, EID or name. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { MapServer, ServerEvent } from '../core/map-server.ts';
+import type { ServerEvent } from '../core/actions.ts';
+import type { MapServer } from '../core/map-server.ts';
 
 /** Why the shell closed a connection or refused something. */
 export type ShellRejection =

@@ -1,7 +1,8 @@
 /** A map server core in virtual time, over a store that commits when the test lets it, with scripted agents. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { type Action, MapServer, type OperationResult, type ServerEvent } from '../../mapserver/core/map-server.ts';
+import type { Action, OperationResult, ServerEvent } from '../../mapserver/core/actions.ts';
+import { MapServer } from '../../mapserver/core/map-server.ts';
 import type { Operation } from '../../mapserver/core/operations.ts';
 import type { SessionId } from '../../mapserver/core/presence.ts';
 import type { RecordKey, StoreRecord } from '../../mapserver/core/records.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { CLOSE } from '../../mapserver/core/map-server.ts';
+import { CLOSE } from '../../mapserver/core/actions.ts';
 import { ownershipKey } from '../../mapserver/core/records.ts';
 import { parseIpAddress } from '../../proto/address.ts';
 import { eidKey, instanceId, parseEid, prefixEid } from '../../proto/eid.ts';

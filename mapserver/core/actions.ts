@@ -1,0 +1,50 @@
+/** What the map server's core wants done and told, in the order in which it is to happen. */
+import type { EidKey } from '../../proto/eid.ts';
+import type { LispMessage } from '../../proto/lisp/message.ts';
+import type { XtrId } from '../../proto/mapping.ts';
+import type { Operation, OperationError } from './operations.ts';
+import type { SessionId } from './presence.ts';
+import type { AgentRecord, TokenRecord } from './records.ts';
+import type { DenialReason } from './registration.ts';
+import type { Commit } from './transactions.ts';
+
+export type OperationId = number & { readonly __brand: 'OperationId' };
+
+export type OperationResult =
+  | { readonly ok: true; readonly record: TokenRecord | AgentRecord }
+  | { readonly ok: false; readonly error: OperationError };
+
+export type Action =
+  | { readonly kind: 'send'; readonly session: SessionId; readonly message: LispMessage }
+  | { readonly kind: 'close'; readonly session: SessionId; readonly code: number; readonly reason: string }
+  | { readonly kind: 'commit'; readonly commit: Commit }
+  | { readonly kind: 'outcome'; readonly id: OperationId; readonly result: OperationResult }
+  | { readonly kind: 'event'; readonly event: ServerEvent };
+
+/** What the log and the metrics tell. */
+export type ServerEvent =
+  | { readonly kind: 'registration'; readonly result: RegistrationResult; readonly xtrId: XtrId; readonly eid: EidKey }
+  | { readonly kind: 'request'; readonly result: RequestResult }
+  | { readonly kind: 'notify'; readonly why: 'registration' | 'resolution' | 'publication' }
+  | {
+      readonly kind: 'moved';
+      readonly eid: EidKey;
+      readonly from: XtrId;
+      readonly to: XtrId;
+      readonly generation: number;
+    }
+  | { readonly kind: 'withdrawn'; readonly xtrId: XtrId; readonly count: number }
+  | {
+      readonly kind: 'operation';
+      readonly operation: Operation['kind'];
+      readonly result: string;
+      readonly subject?: string;
+    }
+  | { readonly kind: 'rejected'; readonly reason: RejectionReason; readonly xtrId: XtrId };
+
+export type RequestResult = 'subscribed' | 'answered' | 'negative' | 'denied' | 'unsubscribed';
+export type RegistrationResult = 'taken' | 'refreshed' | 'released' | 'stale' | DenialReason;
+export type RejectionReason = 'foreign-xtr-id' | 'nonce' | 'message-type' | 'malformed' | 'overload';
+
+/** WebSocket close codes; 4000 and up are ours. */
+export const CLOSE = { superseded: 4001, foreignXtrId: 4002, revoked: 4003, overload: 1013 } as const;
