@@ -153,7 +153,11 @@ class ScrapedRegistry extends Registry {
     for (const [name, value] of Object.entries(stats.counters)) {
       const [, family = '', reason] = /^([a-z][a-z0-9_]{0,40})(?:\.([a-z0-9_-]{1,40}))?$/.exec(name) ?? [];
       if (family === '') continue;
-      const metric = this.metric(`stayput_dataplane_${DOTTED[family] ?? family}_total`, Counter, reason !== undefined);
+      const metric = this.metric(
+        `stayput_dataplane_${(DOTTED[family] ?? family).replace(/_total$/, '')}_total`,
+        Counter,
+        reason !== undefined,
+      );
       if (reason === undefined) metric?.inc(value);
       else metric?.inc({ reason }, value);
     }

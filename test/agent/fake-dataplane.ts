@@ -6,6 +6,7 @@ import type { DataplaneCommand, DataplaneEvent, HelloReply } from '../../proto/d
 export class FakeDataplane {
   readonly commands: DataplaneCommand[] = [];
   connections = 0;
+  onCommand: (command: DataplaneCommand) => void = () => undefined;
   hello: HelloReply = {
     capability: 1,
     software: 'fake',
@@ -69,6 +70,7 @@ export class FakeDataplane {
     this.commands.push(command as DataplaneCommand);
     const result = command.type === 'hello' ? this.hello : (this.results[command.type] ?? {});
     socket.write(encodeFrame({ type: 'reply', id, ok: true, result }));
+    this.onCommand(command as DataplaneCommand);
     for (const waiting of this.waiting.filter(({ test }) => test())) {
       this.waiting.splice(this.waiting.indexOf(waiting), 1);
       waiting.resolve();

@@ -1,0 +1,315 @@
+/** The shell for real: sockets, files and TLS, with a map server in this process and a data plane that forwards nothing. */
+import { strict as assert } from 'node:assert';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join as joinPath } from 'node:path';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { pino } from 'pino';
+import { AGENT_CONFIG } from '../../agent/config.ts';
+import { startAdminSocket } from '../../agent/shell/admin-socket.ts';
+import { CachedNameResolver } from '../../agent/shell/cached-name-resolver.ts';
+import { AgentDriver } from '../../agent/shell/driver.ts';
+import { join } from '../../agent/shell/enrolment.ts';
+import { StateFolder } from '../../agent/shell/identity.ts';
+import { AgentMetrics } from '../../agent/shell/metrics.ts';
+import { parseIpAddress } from '../../proto/address.ts';
+import { DEFAULT_INSTANCE } from '../../proto/eid.ts';
+import { callApi } from '../../runtime/http-api.ts';
+import { TestOverlay } from '../mapserver/overlay.ts';
+import { FakeDataplane } from './fake-dataplane.ts';
+
+const log = pino({ level: 'silent' });
+
+describe('an agent process', () => {
+  const overlay = new TestOverlay();
+  const folder = mkdtempSync(joinPath(tmpdir(), 'stayput-agent-'));
+  const agents: TestAgent[] = [];
+  const closers: (() => unknown)[] = [];
+  let token: string;
+
+  before(async () => {
+    await overlay.start();
+    token = await overlay.token({ eids: ['10.77.0.0/24'], names: ['*'], uses: 50 });
+  });
+
+  afterEach(async () => {
+    for (const agent of agents.splice(0)) await agent.close();
+    for (const close of closers.splice(0)) await close();
+  });
+
+  after(async () => {
+    await overlay.remove();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  const agent = async (name: string, eids: readonly string[], address: string, port = overlay.port) => {
+    const created = await TestAgent.join(joinPath(folder, name), { token, port, eids, address });
+    agents.push(created);
+    await created.start();
+    return created;
+  };
+
+  test('registers, resolves and answers the command line', async () => {
+    const a = await agent('a1', ['10.77.0.5'], '192.0.2.1');
+    const b = await agent('b1', ['10.77.0.6'], '192.0.2.2');
+    await a.until('registered');
+    await b.until('registered');
+    const status = (await a.call('GET', '/v1/status')) as { registered: boolean; problems: string[]; eids: object[] };
+    assert.equal(status.registered, true);
+    assert.deepEqual(status.problems, []);
+    const found = (await b.call('GET', '/v1/resolve?q=vm-a1')) as { result: string; targets: string[] };
+    assert.deepEqual([found.result, found.targets], ['found', ['10.77.0.5']]);
+    await b.call('GET', '/v1/resolve?q=10.77.0.5');
+    await b.dataplane.until(() => b.dataplane.commands.some((command) => command.type === 'peer-set'));
+    const resolver = new CachedNameResolver(b.driver, DEFAULT_INSTANCE);
+    assert.deepEqual(await resolver.resolvePointer(parseIpAddress('10.77.0.5')), {
+      kind: 'found',
+      names: ['vm-a1'],
+      stale: false,
+    });
+    assert.deepEqual(await resolver.resolveName('nobody'), { kind: 'absent' });
+    assert.deepEqual(await resolver.resolveName('not a name'), { kind: 'absent' });
+    await assert.rejects(b.call('POST', '/v1/eids', { eid: '10.78.0.1' }), { code: 'STAYPUT_NOT_GRANTED' });
+    await assert.rejects(b.call('POST', '/v1/eids', { eid: '10.77.0.7/24' }), /bits set/);
+    await assert.rejects(b.call('POST', '/v1/eids', { eid: '10.77.0.7', interface: '../x' }), /interface/);
+    await assert.rejects(b.call('DELETE', '/v1/eids/10.77.0.77'), { code: 'STAYPUT_NOT_ATTACHED' });
+  });
+
+  test('shows metrics of its own and of the data plane', async () => {
+    const a = await agent('a2', ['10.77.0.8'], '192.0.2.1');
+    await a.until('registered');
+    const text = await a.metrics.registry.metrics();
+    assert.match(text, /^stayput_agent_eids\{state="live"\} 1$/m);
+    assert.match(text, /^stayput_agent_map_server_connected 1$/m);
+    assert.match(text, /^stayput_dataplane_tun_rx_packets_total 7$/m);
+    assert.match(text, /^stayput_dataplane_drops_total\{reason="replay"\} 2$/m);
+    assert.match(text, /^stayput_dataplane_sessions 1$/m);
+  });
+
+  test('a move is over in one exchange: target, claim, redirect', async () => {
+    const a = await agent('a3', ['10.77.0.10'], '192.0.2.1');
+    const b = await agent('b3', [], '192.0.2.2');
+    await a.until('registered');
+    await b.until('registered');
+    b.dataplane.onCommand = (command) => {
+      if (command.type === 'interface-watch') b.dataplane.emit({ type: 'interface', name: command.name, up: false });
+    };
+    assert.deepEqual(await b.call('POST', '/v1/eids', { eid: '10.77.0.10', interface: 'veth0' }), {
+      eid: '10.77.0.10/32',
+      state: 'target',
+      generation: 0,
+    });
+    b.dataplane.emit({ type: 'interface', name: 'veth0', up: true });
+    await a.dataplane.until(() => a.dataplane.commands.some((command) => command.type === 'local-eid-remove'));
+    const removal = a.dataplane.commands.find((command) => command.type === 'local-eid-remove');
+    assert.equal(removal?.redirectTo, b.identity.tunnelKey);
+    await b.dataplane.until(() =>
+      b.dataplane.commands.some((each) => each.type === 'local-eid-set' && each.redirectFrom === a.identity.tunnelKey),
+    );
+  });
+
+  test('finds a restarted map server and comes back with its generation', async () => {
+    const relay = new Relay(overlay.port);
+    const port = await relay.listen();
+    closers.push(() => relay.close());
+    const a = await agent('a4', ['10.77.0.12'], '192.0.2.1', port);
+    await a.until('registered');
+    await overlay.stop();
+    await a.until('lost');
+    assert.match(await problems(a), /no session with the map server/);
+    await overlay.start();
+    relay.target = overlay.port;
+    await a.until('registered');
+    assert.deepEqual(
+      a.driver.agent.ownEids().map(({ generation }) => generation),
+      [1, 1, 1],
+    );
+  });
+
+  test('a connection that a roam killed is replaced in parallel, long before it times out', async () => {
+    const relay = new Relay(overlay.port);
+    const port = await relay.listen();
+    closers.push(() => relay.close());
+    const a = await agent('a5', ['10.77.0.13'], '192.0.2.1', port);
+    await a.until('registered');
+    const session = a.driver.agent.snapshot(a.driver.now()).sessionMs ?? 0;
+    relay.swallow();
+    const { connections } = relay;
+    const before = performance.now();
+    a.dataplane.emit({
+      type: 'locators',
+      addresses: [{ address: parseIpAddress('198.51.100.1'), interface: 'eth0', defaultRoute: true }],
+    });
+    await a.until('new session', () => (a.driver.agent.snapshot(a.driver.now()).sessionMs ?? 1e9) < session + 1);
+    await a.until('registered');
+    assert.ok(performance.now() - before < 2000);
+    assert.equal(relay.connections, connections + 1);
+  });
+
+  test('a clone is told what it is', async () => {
+    const a = await agent('a6', ['10.77.0.14'], '192.0.2.1');
+    await a.until('registered');
+    const clone = new TestAgent(a.folder, `${a.path}-clone`, '192.0.2.9');
+    agents.push(clone);
+    await clone.start();
+    await clone.until('registered');
+    await a.until('lost');
+    assert.match(await problems(a), /clone/);
+  });
+
+  test('a restarted agent brings its state back, and two on one socket are refused', async () => {
+    const a = await agent('a7', ['10.77.0.15'], '192.0.2.1');
+    const b = await agent('b7', ['10.77.0.16'], '192.0.2.2');
+    await a.until('registered');
+    await b.until('registered');
+    await a.call('GET', '/v1/resolve?q=10.77.0.16');
+    await assert.rejects(startAdminSocket(a.socket, a.driver, a.identity, log), /already running/);
+    await a.close();
+    await b.close();
+    await overlay.stop();
+    const again = new TestAgent(a.folder, a.path, '192.0.2.1');
+    agents.push(again);
+    await again.start();
+    await again.dataplane.until(() => again.dataplane.commands.some(({ type }) => type === 'sync-end'));
+    const mapping = again.dataplane.commands.find(
+      (command) => command.type === 'mapping-set' && command.prefix === '10.77.0.16/32',
+    );
+    assert.ok(mapping, 'the map-cache is forwarded before there is a map server');
+    const found = (await again.call('GET', '/v1/resolve?q=10.77.0.16')) as { result: string; stale: boolean };
+    assert.deepEqual([found.result, found.stale], ['found', true]);
+    await overlay.start();
+  });
+});
+
+async function problems(agent: TestAgent): Promise<string> {
+  return ((await agent.call('GET', '/v1/status')) as { problems: string[] }).problems.join('\n');
+}
+
+class TestAgent {
+  readonly folder: StateFolder;
+  readonly path: string;
+  readonly socket: string;
+  readonly dataplane = new FakeDataplane();
+  readonly driver: AgentDriver;
+  readonly identity;
+  readonly metrics: AgentMetrics;
+  private readonly address: string;
+  private admin: { close(): Promise<void> } | undefined;
+  private closed = false;
+
+  constructor(folder: StateFolder, path: string, address: string) {
+    this.folder = folder;
+    this.path = path;
+    this.address = address;
+    this.socket = `${path}.sock`;
+    this.identity = folder.requireIdentity();
+    const config = AGENT_CONFIG.parse({ stateDir: folder.path, dataplaneSocket: `${path}-dataplane.sock` });
+    this.driver = new AgentDriver(config, this.identity, folder, 'test', log);
+    this.metrics = new AgentMetrics(
+      () => ({
+        mapServerConnected: this.driver.mapServer.connected,
+        dataplaneConnected: this.driver.dataplane.connected,
+        cache: this.driver.agent.snapshot(this.driver.now()).cache,
+        eids: { base: 0, target: 0, live: 1, drain: 0, lost: 0 },
+        peers: 0,
+      }),
+      () => this.driver.dataplane.stats(),
+    );
+  }
+
+  static async join(
+    path: string,
+    options: { token: string; port: number; eids: readonly string[]; address: string },
+  ): Promise<TestAgent> {
+    const folder = new StateFolder(path);
+    const { token, port, eids, address } = options;
+    const names = eids.length > 0 ? [`vm-${path.split('/').at(-1)}`] : [];
+    await join(folder, { url: `https://127.0.0.1:${port}`, token, eids, names, force: false, software: 'test' });
+    return new TestAgent(folder, path, address);
+  }
+
+  async start(): Promise<void> {
+    await this.dataplane.listen(`${this.path}-dataplane.sock`);
+    this.admin = await startAdminSocket(this.socket, this.driver, this.identity, log);
+    this.driver.start(this.metrics);
+    await this.dataplane.until(() => this.dataplane.commands.some(({ type }) => type === 'sync-end'));
+    const address = parseIpAddress(this.address);
+    this.dataplane.emit({ type: 'locators', addresses: [{ address, interface: 'eth0', defaultRoute: true }] });
+  }
+
+  call(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<unknown> {
+    return callApi({ socketPath: this.socket }, method, path, body === undefined ? {} : { body });
+  }
+
+  /** Polls a real condition. */
+  async until(what: string, test = CONDITIONS[what as keyof typeof CONDITIONS]): Promise<void> {
+    const end = performance.now() + 15_000;
+    while (!test?.(this.driver)) {
+      if (performance.now() > end) assert.fail(`not ${what} in time: ${await problems(this)}`);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    this.driver.close();
+    await this.admin?.close();
+    await this.dataplane.close();
+  }
+}
+
+const CONDITIONS: Record<string, (driver: AgentDriver) => boolean> = {
+  registered: (driver) => driver.mapServer.connected && driver.agent.ownEids().every((own) => own.confirmedAt !== null),
+  lost: (driver) => !driver.mapServer.connected,
+};
+
+/** A TCP relay with a fixed port, whose connections can go silent, as those of an address that is gone. */
+class Relay {
+  connections = 0;
+  target: number;
+  private readonly server: Server;
+  private readonly sockets = new Set<Socket>();
+  private silent = new Set<Socket>();
+
+  constructor(target: number) {
+    this.target = target;
+    this.server = createServer((socket) => {
+      this.connections++;
+      const upstream = connect(this.target, '127.0.0.1');
+      for (const [from, to] of [
+        [socket, upstream],
+        [upstream, socket],
+      ] as const) {
+        this.sockets.add(from);
+        from.on('data', (chunk) => {
+          if (!this.silent.has(from)) to.write(chunk);
+        });
+        from.on('close', () => {
+          if (!this.silent.has(from)) to.destroy();
+        });
+        from.on('error', () => undefined);
+      }
+    });
+  }
+
+  listen(): Promise<number> {
+    return new Promise((resolve) => {
+      this.server.listen(0, '127.0.0.1', () => {
+        const address = this.server.address();
+        resolve(typeof address === 'object' && address !== null ? address.port : 0);
+      });
+    });
+  }
+
+  /** Everything that is open passes nothing any more. */
+  swallow(): void {
+    this.silent = new Set(this.sockets);
+  }
+
+  close(): Promise<void> {
+    for (const socket of this.sockets) socket.destroy();
+    return new Promise((resolve) => this.server.close(() => resolve()));
+  }
+}
