@@ -20,7 +20,7 @@ export interface ConfiguredLocator {
 export class Locators {
   private readonly port: number;
   private readonly configured: readonly ConfiguredLocator[];
-  private local: readonly LocalAddress[] = [];
+  private local: readonly LocalAddress[] | null = null;
   private observed: IpAddress | null = null;
   private current: readonly Locator[];
 
@@ -35,16 +35,17 @@ export class Locators {
   }
 
   localAddresses(): readonly IpAddress[] {
-    return this.local.map(({ address }) => address);
+    return (this.local ?? []).map(({ address }) => address);
   }
 
-  /** `moved`: other addresses than before; `changed`: other locators. */
+  /** `moved`: other addresses than at the last call; `changed`: other locators. */
   handleLocal(
     addresses: readonly LocalAddress[],
     overlay: readonly IpPrefix[],
   ): { readonly moved: boolean; readonly changed: boolean } {
     const before = new Set(this.localAddresses());
-    const moved = addresses.length !== before.size || addresses.some(({ address }) => !before.has(address));
+    const differs = addresses.length !== before.size || addresses.some(({ address }) => !before.has(address));
+    const moved = this.local !== null && differs;
     this.local = addresses;
     if (moved) this.observed = null;
     return { moved, changed: this.update(overlay) };
@@ -70,7 +71,7 @@ export class Locators {
       priority: priority ?? PRIORITY_DEFAULT_ROUTE,
       weight: 100,
     }));
-    const usable = this.local.filter(({ address }) => isPlausibleLocator(address, overlay));
+    const usable = (this.local ?? []).filter(({ address }) => isPlausibleLocator(address, overlay));
     for (const { address, defaultRoute } of usable) {
       const priority = defaultRoute ? PRIORITY_DEFAULT_ROUTE : PRIORITY_OTHER;
       all.push({ address, port: this.port, priority, weight: 100 });
