@@ -1,0 +1,86 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use crate::log::{Level, parse_level};
+
+pub struct Args {
+    pub socket: PathBuf,
+    pub tun: String,
+    pub group: Option<String>,
+    pub level: Level,
+    pub ephemeral: bool,
+}
+
+pub enum Parsed {
+    Run(Args),
+    Help,
+    Version,
+}
+
+pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Parsed, String> {
+    let mut socket = None;
+    let mut args =
+        Args { socket: PathBuf::new(), tun: "stayput0".to_string(), group: None, level: Level::Info, ephemeral: false };
+    while let Some(word) = words.next() {
+        let (name, attached) = match word.split_once('=') {
+            Some((name, value)) if word.starts_with("--") => (name.to_string(), Some(value.to_string())),
+            _ => (word, None),
+        };
+        let mut value =
+            || attached.clone().or_else(|| words.next()).ok_or_else(|| format!("{name} needs a value; see --help"));
+        match name.as_str() {
+            "--help" | "-h" => return Ok(Parsed::Help),
+            "--version" | "-V" => return Ok(Parsed::Version),
+            "--ephemeral-tun" => args.ephemeral = true,
+            "--socket" => socket = Some(PathBuf::from(value()?)),
+            "--tun" => args.tun = value()?,
+            "--group" => args.group = Some(value()?),
+            "--log" => {
+                let text = value()?;
+                args.level = parse_level(&text)
+                    .ok_or_else(|| format!("--log {text}: must be trace, debug, info, warn or error"))?;
+            }
+            _ => return Err(format!("unknown argument \"{name}\"; see --help")),
+        }
+    }
+    args.socket = socket.ok_or("--socket PATH is missing; see --help")?;
+    Ok(Parsed::Run(args))
+}
+
+pub const HELP: &str = "\
+stayput-dataplane - the per-packet part of Stayput; controlled by stayput agent over a Unix socket
+
+usage: stayput-dataplane --socket PATH [options]
+
+  --socket PATH     socket to listen on for the agent
+  --tun NAME        name of the TUN interface (stayput0)
+  --group NAME      group that may use the socket
+  --log LEVEL       trace, debug, info, warn or error (info)
+  --ephemeral-tun   let the interface, its addresses and routes go with the process
+  --version         print the version
+  --help            print this
+
+Needs CAP_NET_ADMIN. Exit code: 0 after SIGTERM, 1 when something is missing, 2 for a wrong argument.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(words: &[&str]) -> Result<Parsed, String> {
+        parse(words.iter().map(|w| w.to_string()))
+    }
+
+    #[test]
+    fn arguments() {
+        let Ok(Parsed::Run(args)) = of(&["--socket=/x", "--tun", "t", "--ephemeral-tun", "--log", "debug"]) else {
+            panic!("refused")
+        };
+        assert_eq!((args.socket, args.tun.as_str(), args.ephemeral), (PathBuf::from("/x"), "t", true));
+        assert!(matches!(of(&["--help"]), Ok(Parsed::Help)));
+        for bad in [&[][..], &["--socket"], &["--socket", "/x", "--frob"], &["--socket", "/x", "--log", "loud"]] {
+            assert!(of(bad).is_err());
+        }
+    }
+}

@@ -1,0 +1,542 @@
+//! The whole data plane: the state machines, the sockets they drive, and the loop that joins them.
+//!
+//! Egress is in `egress.rs`, ingress in `ingress.rs`, the agent's commands in `commands.rs`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use crate::batch::SendBatch;
+use crate::channel::{Channel, Ended};
+use crate::coalesce::Coalescer;
+use crate::fast_hash::FastMap;
+use crate::forwarding::{AGENT_PREFIX, Forwarding};
+use crate::handshake::{Suite, random_u64};
+use crate::hold::{EXPIRY_STEP, HoldQueue, Holds, INTERFACE_LIFETIME, SESSION_LIFETIME, Why};
+use crate::host::{Changes, HostNetwork, Item, LocalAddress, set_sysctl};
+use crate::icmp::{ErrorBudget, Problem};
+use crate::log;
+use crate::messages::{Event, key_text};
+use crate::peer::{Path, PeerId};
+use crate::prefix::Prefix;
+use crate::stats::{Counter, Stats};
+use crate::sys::{self, Poller};
+use crate::time::Time;
+use crate::tun::Tun;
+use crate::tunnel::{Output, Tunnel};
+use crate::udp::{self, Received, Receiver, UdpSocket};
+use crate::vnet::VNET_HEADER;
+
+pub struct Engine {
+    pub(crate) tunnel: Tunnel,
+    pub(crate) table: Forwarding,
+    pub(crate) holds: Holds,
+    /// Frames that wait for a session.
+    pub(crate) waiting: FastMap<PeerId, HoldQueue>,
+    /// Sealed datagrams that had no route.
+    pub(crate) unsent: FastMap<PeerId, Unsent>,
+    pub(crate) tun: Tun,
+    pub(crate) udp4: Option<UdpSocket>,
+    pub(crate) udp6: Option<UdpSocket>,
+    pub(crate) host: HostNetwork,
+    pub(crate) channel: Channel,
+    pub(crate) batch: SendBatch,
+    pub(crate) receiver: Receiver,
+    pub(crate) received: Vec<Received>,
+    pub(crate) coalescer: Coalescer,
+    pub(crate) frame: Vec<u8>,
+    pub(crate) icmp: ErrorBudget,
+    pub(crate) now: Time,
+    pub(crate) suite: Suite,
+    /// UDP_SEGMENT and UDP_GRO are in the kernel.
+    pub(crate) udp_offloads: (bool, bool),
+    pub(crate) process: String,
+    pub(crate) config: Option<Settings>,
+    pub(crate) watched: BTreeMap<String, Watch>,
+    pub(crate) sync: u64,
+    pub(crate) syncing: bool,
+    /// The agent has said everything once.
+    pub(crate) complete: bool,
+    pub(crate) host_dirty: bool,
+    reported: Option<Vec<LocalAddress>>,
+    next_housekeeping: Time,
+    ready: Ready,
+    poller: Poller,
+    signals: OwnedFd,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub instance: u32,
+    pub listen_port: u16,
+    pub mtu: u32,
+}
+
+pub(crate) struct Watch {
+    pub sync: u64,
+    pub told: Option<bool>,
+}
+
+#[derive(Default)]
+pub(crate) struct Unsent {
+    pub batches: VecDeque<UnsentBatch>,
+    pub bytes: usize,
+}
+
+pub(crate) struct UnsentBatch {
+    pub since: Time,
+    pub bytes: Box<[u8]>,
+    pub segment: usize,
+}
+
+/// Descriptors that may have something to read; cleared when they say that they have not.
+#[derive(Default)]
+struct Ready {
+    tun: bool,
+    udp4: bool,
+    udp6: bool,
+}
+
+impl Engine {
+    pub fn new(tun: Tun, host: HostNetwork, channel: Channel) -> io::Result<Engine> {
+        let poller = Poller::new()?;
+        let signals = sys::termination_signals()?;
+        poller.add(&signals, SIGNALS)?;
+        poller.add(&host, NETLINK)?;
+        poller.add(&channel, LISTENER)?;
+        poller.add(&tun, TUN)?;
+        let suite = Suite::fastest();
+        // The agent asks for the offloads before there is a port to listen on.
+        let trial =
+            UdpSocket::open(0, false, &mut Stats::new()).or_else(|_| UdpSocket::open(0, true, &mut Stats::new()));
+        let udp_offloads = trial.map_or((false, false), |socket| (socket.gso, socket.gro));
+        let mut tunnel = Tunnel::new(suite);
+        if !tun.tso {
+            tunnel.stats.count(Counter::FallbackTso);
+        }
+        if !tun.uso {
+            tunnel.stats.count(Counter::FallbackUso);
+        }
+        Ok(Engine {
+            coalescer: Coalescer::new(tun.tso, tun.uso),
+            tunnel,
+            table: Forwarding::new(),
+            holds: Holds::default(),
+            waiting: FastMap::default(),
+            unsent: FastMap::default(),
+            tun,
+            udp4: None,
+            udp6: None,
+            host,
+            channel,
+            batch: SendBatch::new(),
+            receiver: Receiver::new(),
+            received: Vec::new(),
+            frame: vec![0; VNET_HEADER + MAX_FRAME],
+            icmp: ErrorBudget::new(),
+            now: sys::now(),
+            suite,
+            udp_offloads,
+            process: format!("{:016x}{:016x}", random_u64(), random_u64()),
+            config: None,
+            watched: BTreeMap::new(),
+            sync: 0,
+            syncing: false,
+            complete: false,
+            host_dirty: false,
+            reported: None,
+            next_housekeeping: Time::default(),
+            ready: Ready::default(),
+            poller,
+            signals,
+        })
+    }
+
+    /// Runs until a termination signal.
+    pub fn run(&mut self) -> io::Result<()> {
+        loop {
+            self.now = sys::now();
+            if self.ready.udp4 {
+                self.ready.udp4 = self.receive(false);
+            }
+            if self.ready.udp6 {
+                self.ready.udp6 = self.receive(true);
+            }
+            if self.ready.tun {
+                self.ready.tun = self.read_tun();
+            }
+            let busy = self.ready.tun || self.ready.udp4 || self.ready.udp6;
+            self.timeouts();
+            self.drain_outputs();
+            if !self.wait(busy)? {
+                return Ok(());
+            }
+        }
+    }
+
+    pub fn close(&mut self) {
+        self.channel.remove_socket();
+    }
+
+    /// Waits for something to do and does all but the two packet directions. False at a termination signal.
+    fn wait(&mut self, busy: bool) -> io::Result<bool> {
+        let timeout = if busy {
+            Some(Duration::ZERO)
+        } else {
+            let next = self.tunnel.next_timeout().min(self.next_housekeeping);
+            (next != Time::NEVER).then(|| next.since(sys::now()))
+        };
+        for token in self.poller.wait(timeout)? {
+            self.now = sys::now();
+            match token {
+                TUN => self.ready.tun = true,
+                UDP4 => self.ready.udp4 = true,
+                UDP6 => self.ready.udp6 = true,
+                NETLINK => {
+                    let changes = self.host.poll();
+                    self.host_changed(changes);
+                }
+                LISTENER => {
+                    if self.channel.accept() {
+                        self.syncing = false;
+                        if let Some(connection) = self.channel.connection() {
+                            self.poller.add(connection, CONNECTION)?;
+                        }
+                    }
+                }
+                CONNECTION => self.serve_agent(),
+                _ => {
+                    log::info("stopping on a signal", &[("fd", &self.signals.as_raw_fd())]);
+                    return Ok(false);
+                }
+            }
+        }
+        self.drain_outputs();
+        self.flush_channel();
+        Ok(true)
+    }
+
+    fn serve_agent(&mut self) {
+        let Some(connection) = self.channel.connection() else { return };
+        let mut ended = connection.fill().err();
+        loop {
+            let Some(connection) = self.channel.connection() else { break };
+            match connection.next_frame() {
+                Ok(Some(frame)) => self.handle_request(&frame),
+                Ok(None) => break,
+                Err(error) => {
+                    ended = Some(error);
+                    break;
+                }
+            }
+        }
+        // Everything asked for is in place when the replies go out.
+        self.reconcile_host();
+        self.drain_outputs();
+        if let Some(ended) = ended {
+            self.agent_gone(&ended);
+        }
+    }
+
+    fn agent_gone(&mut self, ended: &Ended) {
+        match ended {
+            Ended::Closed => log::info("the agent is gone; forwarding goes on", &[]),
+            Ended::Failed(why) => log::warn("the agent's connection failed; forwarding goes on", &[("error", why)]),
+        }
+        self.syncing = false;
+        self.channel.close();
+    }
+
+    fn flush_channel(&mut self) {
+        let Some(connection) = self.channel.connection() else { return };
+        if let Err(ended) = connection.flush() {
+            return self.agent_gone(&ended);
+        }
+        let wants = connection.has_outgoing();
+        if wants != connection.waits_to_write {
+            connection.waits_to_write = wants;
+            if let Err(error) = self.poller.set_writable_interest(connection, CONNECTION, wants) {
+                log::warn("epoll", &[("error", &error)]);
+            }
+        }
+    }
+
+    pub(crate) fn event(&mut self, event: &Event) {
+        self.channel.send_event(event, &mut self.tunnel.stats);
+    }
+
+    pub(crate) fn open_sockets(&mut self, port: u16) -> Result<(), String> {
+        // A port that both families share; the old sockets go first, as they may hold it.
+        (self.udp4, self.udp6) = (None, None);
+        let mut stats = Stats::new();
+        std::mem::swap(&mut stats, &mut self.tunnel.stats);
+        let v4 = UdpSocket::open(port, false, &mut stats);
+        let v6 = UdpSocket::open(port, true, &mut stats);
+        self.tunnel.stats = stats;
+        let (v4, v6) = match (v4, v6) {
+            (Ok(v4), v6) => (Some(v4), v6.ok()),
+            (Err(_), Ok(v6)) => (None, Some(v6)),
+            (Err(error), Err(_)) => return Err(format!("UDP port {port}: {error}")),
+        };
+        for (socket, token) in [(&v4, UDP4), (&v6, UDP6)] {
+            if let Some(socket) = socket {
+                self.poller.add(socket, token).map_err(|e| e.to_string())?;
+            }
+        }
+        (self.udp4, self.udp6) = (v4, v6);
+        Ok(())
+    }
+
+    pub(crate) fn prepare_tun(&mut self, mtu: u32) -> io::Result<()> {
+        // One superpacket fits one send: segments of `mtu` and what the tunnel adds to each.
+        let segments = (crate::batch::MAX_BYTES as u32 / (mtu + 32)).clamp(1, 64);
+        let gso_max_size = segments * (mtu - 52);
+        self.host.tun_up(mtu, gso_max_size.max(mtu))?;
+        let name = self.tun.name.clone();
+        self.forward_from(&name);
+        Ok(())
+    }
+
+    /// Lets the kernel forward between the TUN and an interface.
+    fn forward_from(&self, interface: &str) {
+        set_sysctl("ipv4/ip_forward", "1");
+        set_sysctl("ipv6/conf/all/forwarding", "1");
+        set_sysctl(&format!("ipv4/conf/{interface}/rp_filter"), "0");
+    }
+
+    /// Does what the tunnel asks for: packets to send, queues to release, events.
+    pub(crate) fn drain_outputs(&mut self) {
+        while let Some(output) = self.tunnel.poll() {
+            match output {
+                Output::Transmit { peer, path, bytes } => self.transmit(peer, path, &bytes),
+                Output::SessionUp(peer) => self.release_waiting(peer),
+                Output::EndpointChanged(peer) => {
+                    self.read_path_mtu(peer);
+                    self.send_unsent(peer);
+                }
+                Output::UnknownPeer(key) => self.event(&Event::UnknownPeer { key }),
+                Output::PeerMoved { key, remote } => {
+                    log::debug("peer moved", &[("peer", &key_text(&key)), ("to", &remote)]);
+                    self.event(&Event::PeerMoved { key, remote });
+                }
+                Output::Handover { key, took } => {
+                    let micros = took.as_micros() as u64;
+                    log::info("handover", &[("peer", &key_text(&key)), ("micros", &micros)]);
+                    self.event(&Event::Handover { key, micros });
+                }
+                Output::ProbeResult { token, rtt } => {
+                    self.event(&Event::ProbeResult { token, rtt_us: rtt.map(|r| r.as_micros() as u64) });
+                }
+            }
+        }
+    }
+
+    pub(crate) fn read_path_mtu(&mut self, peer: PeerId) {
+        let Some(known) = self.tunnel.peer_mut(peer) else { return };
+        let Some(path) = known.endpoint.or(known.locators.first().map(|l| Path::to(l.address))) else { return };
+        if let Some(mtu) = udp::path_mtu(path) {
+            known.path_mtu = mtu;
+        }
+    }
+
+    fn host_changed(&mut self, changes: Changes) {
+        if changes.underlay {
+            // First of all the peers hear of it.
+            self.tunnel.locators_changed(self.now);
+            self.drain_outputs();
+            self.send_all_unsent();
+            self.host.refresh_routes();
+        }
+        if changes.links {
+            self.host_dirty = true;
+        }
+        // An own route or address may have been removed by somebody.
+        self.host_dirty |= changes.underlay;
+        self.reconcile_host();
+        if changes.underlay || changes.links {
+            self.report_locators(false);
+        }
+        if changes.links {
+            self.report_interfaces();
+        }
+    }
+
+    pub(crate) fn report_locators(&mut self, always: bool) {
+        if self.config.is_none() {
+            return;
+        }
+        let table = &self.table;
+        let addresses =
+            self.host.local_addresses(|a| table.in_eid_space(a) || table.locals.get(&Prefix::host(a)).is_some());
+        if always || self.reported.as_ref() != Some(&addresses) {
+            self.reported = Some(addresses.clone());
+            self.event(&Event::Locators(addresses));
+        }
+    }
+
+    pub(crate) fn report_interfaces(&mut self) {
+        let mut events = Vec::new();
+        for (name, watch) in &mut self.watched {
+            let up = self.host.live_link(name).is_some();
+            if watch.told != Some(up) {
+                watch.told = Some(up);
+                events.push(Event::Interface { name: name.clone(), up });
+            }
+        }
+        for event in events {
+            self.event(&event);
+        }
+    }
+
+    /// Addresses, routes and local EIDs follow the commands and the interfaces.
+    pub(crate) fn reconcile_host(&mut self) {
+        if !std::mem::take(&mut self.host_dirty) || self.config.is_none() {
+            return;
+        }
+        let wanted = self.wanted_items();
+        self.host.reconcile(&wanted, self.complete && !self.syncing);
+        let mut came_up = Vec::new();
+        for (prefix, local) in self.locals_snapshot() {
+            let live = local.is_none_or(|name| self.host.live_link(&name).is_some());
+            if let Some(entry) = self.table.locals.get_mut(&prefix) {
+                if live && !entry.live {
+                    came_up.push(std::mem::take(&mut entry.held));
+                }
+                entry.live = live;
+            }
+        }
+        for queue in came_up {
+            self.release(queue);
+        }
+    }
+
+    fn locals_snapshot(&self) -> Vec<(Prefix, Option<String>)> {
+        self.table.locals.iter().map(|(prefix, local)| (prefix, local.interface.clone())).collect()
+    }
+
+    fn wanted_items(&self) -> BTreeSet<Item> {
+        let mut wanted = BTreeSet::new();
+        let Some(tun) = self.host.link_index(&self.tun.name) else { return wanted };
+        let on_tun: BTreeSet<IpAddr> = self
+            .table
+            .locals
+            .iter()
+            .filter(|(prefix, local)| prefix.is_host() && local.interface.is_none())
+            .map(|(prefix, _)| prefix.address)
+            .collect();
+        let addresses = on_tun.iter().chain(&self.table.agent);
+        wanted.extend(addresses.map(|address| Item::Address(Prefix::host(*address))));
+        for prefix in &self.table.overlay {
+            let source = on_tun.iter().find(|a| a.is_ipv6() == prefix.address.is_ipv6()).copied();
+            wanted.insert(Item::Route { prefix: *prefix, link: tun, source });
+        }
+        wanted.insert(Item::Route { prefix: AGENT_PREFIX, link: tun, source: self.table.agent });
+        let mut v6_links = BTreeSet::new();
+        for (prefix, local) in self.table.locals.iter() {
+            let Some(name) = &local.interface else { continue };
+            let Some(link) = self.host.live_link(name) else { continue };
+            self.forward_from(name);
+            if prefix.address.is_ipv6() {
+                set_sysctl(&format!("ipv6/conf/{name}/proxy_ndp"), "1");
+                v6_links.insert((link, name));
+            } else {
+                set_sysctl(&format!("ipv4/conf/{name}/proxy_arp"), "1");
+                // The default of 800 ms makes a workload wait for its first neighbour.
+                set_sysctl(&format!("ipv4/neigh/{name}/proxy_delay"), "0");
+            }
+            wanted.insert(Item::Route { prefix, link, source: None });
+        }
+        for (link, name) in v6_links {
+            set_sysctl(&format!("ipv6/neigh/{name}/proxy_delay"), "0");
+            // The kernel has no proxy for prefixes in IPv6: one entry for each EID that is elsewhere.
+            let elsewhere = self
+                .table
+                .mappings
+                .iter()
+                .map(|(p, _)| p)
+                .filter(|p| p.is_host() && p.address.is_ipv6() && !AGENT_PREFIX.contains(p.address));
+            wanted.extend(elsewhere.map(|p| Item::NeighbourProxy { link, address: p.address }));
+        }
+        wanted
+    }
+
+    fn timeouts(&mut self) {
+        if self.tunnel.next_timeout() <= self.now {
+            self.tunnel.handle_timeout(self.now);
+        }
+        if self.now < self.next_housekeeping {
+            // A queue may have been started meanwhile.
+            if self.next_housekeeping == Time::NEVER && self.has_waiting() {
+                self.next_housekeeping = self.now + EXPIRY_STEP;
+            }
+            return;
+        }
+        for (key, queue) in self.holds.expire(self.now) {
+            self.expired(key.why, queue);
+        }
+        let now = self.now;
+        let mut interface_away = 0;
+        for local in self.table.locals.values_mut() {
+            while local.held.pop_older(INTERFACE_LIFETIME, now).is_some() {
+                interface_away += 1;
+            }
+        }
+        for departed in self.table.departed.values_mut() {
+            while departed.held.pop_older(INTERFACE_LIFETIME, now).is_some() {
+                interface_away += 1;
+            }
+        }
+        self.tunnel.stats.add(Counter::DropInterfaceAway, interface_away);
+        let over: Vec<Prefix> = self.table.departed.iter().filter(|(_, d)| d.until <= now).map(|(p, _)| p).collect();
+        for prefix in over {
+            self.table.departed.remove(&prefix);
+        }
+        let mut no_session = 0;
+        let mut unreachable = Vec::new();
+        for queue in self.waiting.values_mut() {
+            while let Some(held) = queue.pop_older(SESSION_LIFETIME, now) {
+                no_session += 1;
+                unreachable.push(held);
+            }
+        }
+        self.waiting.retain(|_, queue| queue.len() > 0);
+        self.tunnel.stats.add(Counter::DropNoSession, no_session);
+        for held in unreachable {
+            self.explain(&held, Problem::HostUnreachable);
+        }
+        self.expire_unsent();
+        self.next_housekeeping = if self.has_waiting() { now + EXPIRY_STEP } else { Time::NEVER };
+    }
+
+    fn has_waiting(&self) -> bool {
+        !self.holds.is_empty()
+            || !self.waiting.is_empty()
+            || !self.unsent.is_empty()
+            || self.table.departed.len() > 0
+            || self.table.locals.iter().any(|(_, l)| l.held.len() > 0)
+    }
+
+    fn expired(&mut self, why: Why, mut queue: HoldQueue) {
+        let counter = match why {
+            Why::Destination => Counter::DropNoMapping,
+            Why::Source | Why::Conflict => Counter::DropSourceCheck,
+        };
+        self.tunnel.stats.add(counter, queue.len() as u64);
+        if why == Why::Destination {
+            while let Some(held) = queue.pop() {
+                self.explain(&held, Problem::HostUnreachable);
+            }
+        }
+    }
+}
+
+const MAX_FRAME: usize = 65_536;
+const TUN: u64 = 1;
+const UDP4: u64 = 2;
+const UDP6: u64 = 3;
+const NETLINK: u64 = 4;
+const LISTENER: u64 = 5;
+const CONNECTION: u64 = 6;
+const SIGNALS: u64 = 7;

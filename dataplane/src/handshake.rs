@@ -1,0 +1,487 @@
+//! Noise_IKpsk2 messages with the MACs around them, and the anti-flood cookie. No state but what is passed in.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::{agreement, constant_time, digest, hmac, rand};
+use snow::HandshakeState;
+use zeroize::Zeroizing;
+
+use crate::wire::{self, COOKIE_REPLY, Header, INITIATION, Kind, LISP_HEADER, MAC, NOISE_1, NOISE_2, RESPONSE};
+
+pub type PublicKey = [u8; 32];
+pub type Mac = [u8; MAC];
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Suite {
+    AesGcm = 1,
+    ChaChaPoly = 2,
+}
+
+impl Suite {
+    /// AES-256-GCM where the CPU has instructions for it.
+    pub fn fastest() -> Suite {
+        #[cfg(target_arch = "x86_64")]
+        let aes = std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
+        #[cfg(target_arch = "aarch64")]
+        let aes = std::arch::is_aarch64_feature_detected!("aes");
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let aes = false;
+        if aes { Suite::AesGcm } else { Suite::ChaChaPoly }
+    }
+
+    fn from_byte(byte: u8) -> Option<Suite> {
+        match byte {
+            1 => Some(Suite::AesGcm),
+            2 => Some(Suite::ChaChaPoly),
+            _ => None,
+        }
+    }
+
+    fn protocol(self) -> &'static str {
+        match self {
+            Suite::AesGcm => "Noise_IKpsk2_25519_AESGCM_SHA256",
+            Suite::ChaChaPoly => "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s",
+        }
+    }
+
+    fn aead(self, key: &[u8; 32]) -> Option<LessSafeKey> {
+        let algorithm = match self {
+            Suite::AesGcm => &AES_256_GCM,
+            Suite::ChaChaPoly => &CHACHA20_POLY1305,
+        };
+        Some(LessSafeKey::new(UnboundKey::new(algorithm, key).ok()?))
+    }
+}
+
+/// Why a handshake message was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// Bad MAC, bad Noise message, or a field out of range: no answer to strangers.
+    Invalid,
+    /// The random source or the crypto library failed.
+    Internal,
+}
+
+/// Who this host is in the overlay.
+pub struct Identity {
+    private: Zeroizing<[u8; 32]>,
+    preshared: Zeroizing<[u8; 32]>,
+    pub public: PublicKey,
+    pub instance: u32,
+    mac1_key: hmac::Key,
+    cookie_key: [u8; 32],
+}
+
+impl Identity {
+    pub fn new(private: [u8; 32], preshared: [u8; 32], instance: u32) -> Option<Identity> {
+        let private = Zeroizing::new(private);
+        let public = public_key(&private)?;
+        Some(Identity {
+            private,
+            preshared: Zeroizing::new(preshared),
+            public,
+            instance,
+            mac1_key: mac1_key(&public),
+            cookie_key: cookie_key(&public),
+        })
+    }
+
+    pub fn same_secrets(&self, other: &Identity) -> bool {
+        self.private == other.private && self.preshared == other.preshared && self.instance == other.instance
+    }
+
+    fn builder<'a>(&'a self, suite: Suite, prologue: &'a [u8]) -> Result<snow::Builder<'a>, Refusal> {
+        let params = suite.protocol().parse().map_err(|_| Refusal::Internal)?;
+        let start = || {
+            snow::Builder::new(params).local_private_key(&self.private[..])?.psk(2, &self.preshared)?.prologue(prologue)
+        };
+        start().map_err(|_: snow::Error| Refusal::Internal)
+    }
+
+    fn prologue(&self, suite: Suite) -> Vec<u8> {
+        let mut prologue = b"Stayput tunnel v1".to_vec();
+        prologue.push(suite as u8);
+        prologue.extend_from_slice(&self.instance.to_be_bytes()[1..]);
+        prologue
+    }
+
+    /// mac1 of a message to us; the first and cheapest check.
+    pub fn mac1_ok(&self, message: &[u8]) -> bool {
+        let Some((signed, macs)) = message.split_at_checked(message.len().wrapping_sub(2 * MAC)) else {
+            return false;
+        };
+        constant_time::verify_slices_are_equal(&mac(&self.mac1_key, &[signed]), &macs[..MAC]).is_ok()
+    }
+}
+
+/// Raw keys of an established session; the data path makes AEAD contexts of them.
+pub struct SessionKeys {
+    pub send: LessSafeKey,
+    pub receive: LessSafeKey,
+}
+
+/// An initiation of ours that waits for its response.
+pub struct Attempt {
+    state: Box<HandshakeState>,
+    suite: Suite,
+    pub index: u32,
+    mac1: Mac,
+    peer: PublicKey,
+}
+
+impl Attempt {
+    /// `order` is (epoch, sequence), which must grow with every initiation to a peer.
+    pub fn start(
+        identity: &Identity,
+        suite: Suite,
+        peer: &PublicKey,
+        index: u32,
+        order: (u64, u64),
+        cookie: Option<&Mac>,
+    ) -> Result<(Vec<u8>, Attempt), Refusal> {
+        let prologue = identity.prologue(suite);
+        let mut state = identity
+            .builder(suite, &prologue)?
+            .remote_public_key(peer)
+            .and_then(snow::Builder::build_initiator)
+            .map_err(|_| Refusal::Internal)?;
+        let header = Header { index: 0, instance: identity.instance, kind: Kind::Initiation };
+        let mut message = Vec::with_capacity(INITIATION);
+        message.extend_from_slice(&header.bytes());
+        message.extend_from_slice(&index.to_be_bytes());
+        message.extend_from_slice(&[suite as u8, 0, 0, 0]);
+        let mut payload = [0; 16];
+        payload[..8].copy_from_slice(&order.0.to_be_bytes());
+        payload[8..].copy_from_slice(&order.1.to_be_bytes());
+        let mut noise = [0; NOISE_1];
+        let length = state.write_message(&payload, &mut noise).map_err(|_| Refusal::Internal)?;
+        if length != NOISE_1 {
+            return Err(Refusal::Internal);
+        }
+        message.extend_from_slice(&noise);
+        let mac1 = append_macs(&mut message, peer, cookie);
+        Ok((message, Attempt { state: Box::new(state), suite, index, mac1, peer: *peer }))
+    }
+
+    /// Takes the response to this attempt. A refused response leaves the attempt usable.
+    pub fn finish(&mut self, response: &[u8]) -> Result<(SessionKeys, u32), Refusal> {
+        let sender = index_at(response, LISP_HEADER)?;
+        let noise = response.get(LISP_HEADER + 4..LISP_HEADER + 4 + NOISE_2).ok_or(Refusal::Invalid)?;
+        self.state.read_message(noise, &mut [0; NOISE_2]).map_err(|_| Refusal::Invalid)?;
+        Ok((split(&mut self.state, self.suite)?, sender))
+    }
+
+    /// The cookie in a cookie reply to this attempt.
+    pub fn open_cookie(&self, reply: &[u8]) -> Option<Mac> {
+        let nonce: [u8; 12] = reply.get(LISP_HEADER..LISP_HEADER + 12)?.try_into().ok()?;
+        let mut sealed: [u8; 16 + wire::TAG] = reply.get(LISP_HEADER + 12..)?.try_into().ok()?;
+        let key = self.suite.aead(&cookie_key(&self.peer))?;
+        let opened = key.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(&self.mac1), &mut sealed).ok()?;
+        (&*opened).try_into().ok()
+    }
+}
+
+/// An initiation that proved to come from `remote`.
+pub struct Received {
+    state: HandshakeState,
+    suite: Suite,
+    pub remote: PublicKey,
+    pub remote_index: u32,
+    pub order: (u64, u64),
+}
+
+impl Received {
+    /// `message` has passed `mac1_ok`.
+    pub fn read(identity: &Identity, message: &[u8]) -> Result<Received, Refusal> {
+        let remote_index = index_at(message, LISP_HEADER)?;
+        let suite = Suite::from_byte(message[LISP_HEADER + 4]).ok_or(Refusal::Invalid)?;
+        let prologue = identity.prologue(suite);
+        let mut state = identity.builder(suite, &prologue)?.build_responder().map_err(|_| Refusal::Internal)?;
+        let noise = message.get(LISP_HEADER + 8..LISP_HEADER + 8 + NOISE_1).ok_or(Refusal::Invalid)?;
+        let mut payload = [0; NOISE_1];
+        let length = state.read_message(noise, &mut payload).map_err(|_| Refusal::Invalid)?;
+        if length != 16 {
+            return Err(Refusal::Invalid);
+        }
+        let number = |at: usize| payload[at..at + 8].try_into().map(u64::from_be_bytes);
+        let (Ok(epoch), Ok(sequence)) = (number(0), number(8)) else { return Err(Refusal::Invalid) };
+        let remote = state.get_remote_static().and_then(|key| key.try_into().ok()).ok_or(Refusal::Invalid)?;
+        Ok(Received { state, suite, remote, remote_index, order: (epoch, sequence) })
+    }
+
+    pub fn respond(mut self, identity: &Identity, index: u32) -> Result<(Vec<u8>, SessionKeys), Refusal> {
+        let header = Header { index: self.remote_index, instance: identity.instance, kind: Kind::Response };
+        let mut message = Vec::with_capacity(RESPONSE);
+        message.extend_from_slice(&header.bytes());
+        message.extend_from_slice(&index.to_be_bytes());
+        let mut noise = [0; NOISE_2];
+        let length = self.state.write_message(&[], &mut noise).map_err(|_| Refusal::Internal)?;
+        if length != NOISE_2 {
+            return Err(Refusal::Internal);
+        }
+        message.extend_from_slice(&noise);
+        append_macs(&mut message, &self.remote, None);
+        let keys = split(&mut self.state, self.suite)?;
+        Ok((message, keys))
+    }
+}
+
+/// Stateless proof that the sender of an initiation receives at its address, demanded under load.
+pub struct CookieJar {
+    secrets: [hmac::Key; 2],
+}
+
+impl CookieJar {
+    pub fn new() -> CookieJar {
+        CookieJar { secrets: [random_key(), random_key()] }
+    }
+
+    /// To be called every two minutes.
+    pub fn rotate(&mut self) {
+        self.secrets.swap(0, 1);
+        self.secrets[0] = random_key();
+    }
+
+    pub fn mac2_ok(&self, message: &[u8], source: &[u8]) -> bool {
+        let Some((signed, mac2)) = message.split_at_checked(message.len().wrapping_sub(MAC)) else {
+            return false;
+        };
+        self.secrets.iter().any(|secret| {
+            let cookie = mac(secret, &[source]);
+            let expected = mac(&hmac::Key::new(hmac::HMAC_SHA256, &cookie), &[signed]);
+            constant_time::verify_slices_are_equal(&expected, mac2).is_ok()
+        })
+    }
+
+    pub fn reply(&self, identity: &Identity, initiation: &[u8], source: &[u8]) -> Option<Vec<u8>> {
+        let remote_index = index_at(initiation, LISP_HEADER).ok()?;
+        let suite = Suite::from_byte(*initiation.get(LISP_HEADER + 4)?)?;
+        let mac1 = initiation.get(INITIATION - 2 * MAC..INITIATION - MAC)?;
+        let header = Header { index: remote_index, instance: identity.instance, kind: Kind::CookieReply };
+        let mut nonce = [0; 12];
+        rand::fill(&mut nonce).ok()?;
+        let mut sealed = mac(&self.secrets[0], &[source]);
+        let tag = suite
+            .aead(&identity.cookie_key)?
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(mac1), &mut sealed)
+            .ok()?;
+        let mut message = Vec::with_capacity(COOKIE_REPLY);
+        message.extend_from_slice(&header.bytes());
+        message.extend_from_slice(&nonce);
+        message.extend_from_slice(&sealed);
+        message.extend_from_slice(tag.as_ref());
+        Some(message)
+    }
+}
+
+pub fn random_u64() -> u64 {
+    let mut bytes = [0; 8];
+    // Only an operating system without randomness fails here, and nothing safe can be done then.
+    rand::fill(&mut bytes).expect("the operating system gives no randomness");
+    u64::from_be_bytes(bytes)
+}
+
+fn public_key(private: &[u8; 32]) -> Option<PublicKey> {
+    let key = agreement::PrivateKey::from_private_key(&agreement::X25519, private).ok()?;
+    key.compute_public_key().ok()?.as_ref().try_into().ok()
+}
+
+fn split(state: &mut HandshakeState, suite: Suite) -> Result<SessionKeys, Refusal> {
+    let (from_initiator, from_responder) = state.dangerously_get_raw_split();
+    let (from_initiator, from_responder) = (Zeroizing::new(from_initiator), Zeroizing::new(from_responder));
+    let (send, receive) =
+        if state.is_initiator() { (from_initiator, from_responder) } else { (from_responder, from_initiator) };
+    Ok(SessionKeys {
+        send: suite.aead(&send).ok_or(Refusal::Internal)?,
+        receive: suite.aead(&receive).ok_or(Refusal::Internal)?,
+    })
+}
+
+fn index_at(message: &[u8], at: usize) -> Result<u32, Refusal> {
+    let bytes = message.get(at..at + 4).and_then(|b| b.try_into().ok()).ok_or(Refusal::Invalid)?;
+    let index = u32::from_be_bytes(bytes);
+    if index == 0 || index > wire::INDEX_MASK { Err(Refusal::Invalid) } else { Ok(index) }
+}
+
+fn append_macs(message: &mut Vec<u8>, receiver: &PublicKey, cookie: Option<&Mac>) -> Mac {
+    let mac1 = mac(&mac1_key(receiver), &[message]);
+    message.extend_from_slice(&mac1);
+    let mac2 = cookie.map_or([0; MAC], |cookie| mac(&hmac::Key::new(hmac::HMAC_SHA256, cookie), &[message]));
+    message.extend_from_slice(&mac2);
+    mac1
+}
+
+fn mac(key: &hmac::Key, parts: &[&[u8]]) -> Mac {
+    let mut context = hmac::Context::with_key(key);
+    for part in parts {
+        context.update(part);
+    }
+    let mut out = [0; MAC];
+    out.copy_from_slice(&context.sign().as_ref()[..MAC]);
+    out
+}
+
+fn mac1_key(receiver: &PublicKey) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, &labelled(b"stayput mac1", receiver))
+}
+
+fn cookie_key(responder: &PublicKey) -> [u8; 32] {
+    labelled(b"stayput cookie", responder)
+}
+
+fn labelled(label: &[u8], key: &PublicKey) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(label);
+    context.update(key);
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
+
+fn random_key() -> hmac::Key {
+    let mut secret = Zeroizing::new([0; 32]);
+    for chunk in secret.chunks_exact_mut(8) {
+        chunk.copy_from_slice(&random_u64().to_be_bytes());
+    }
+    hmac::Key::new(hmac::HMAC_SHA256, &secret[..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Identity, Identity) {
+        (Identity::new([1; 32], [9; 32], 7).unwrap(), Identity::new([2; 32], [9; 32], 7).unwrap())
+    }
+
+    #[test]
+    fn both_suites_agree_on_keys() {
+        let (a, b) = pair();
+        for suite in [Suite::AesGcm, Suite::ChaChaPoly] {
+            let (initiation, mut attempt) = Attempt::start(&a, suite, &b.public, 5, (3, 4), None).unwrap();
+            assert_eq!(initiation.len(), INITIATION);
+            assert!(b.mac1_ok(&initiation) && !a.mac1_ok(&initiation));
+            let received = Received::read(&b, &initiation).unwrap();
+            assert_eq!((received.remote, received.order, received.remote_index), (a.public, (3, 4), 5));
+            let (response, b_keys) = received.respond(&b, 6).unwrap();
+            assert_eq!(response.len(), RESPONSE);
+            assert!(a.mac1_ok(&response));
+            let mut forged = response.clone();
+            forged[20] ^= 1;
+            assert!(attempt.finish(&forged).is_err());
+            let (a_keys, index) = attempt.finish(&response).unwrap();
+            assert_eq!(index, 6);
+            let nonce = || Nonce::assume_unique_for_key([0; 12]);
+            let mut data = *b"hello";
+            let tag = a_keys.send.seal_in_place_separate_tag(nonce(), Aad::empty(), &mut data).unwrap();
+            let mut sealed = [&data, tag.as_ref()].concat();
+            assert_eq!(b_keys.receive.open_in_place(nonce(), Aad::empty(), &mut sealed).unwrap(), b"hello");
+        }
+    }
+
+    #[test]
+    fn another_psk_or_instance_fails() {
+        let (a, b) = pair();
+        let other_psk = Identity::new([1; 32], [8; 32], 7).unwrap();
+        let (initiation, mut attempt) = Attempt::start(&other_psk, Suite::AesGcm, &b.public, 5, (0, 0), None).unwrap();
+        let (response, _) = Received::read(&b, &initiation).unwrap().respond(&b, 6).unwrap();
+        assert_eq!(attempt.finish(&response).err(), Some(Refusal::Invalid));
+        let other_instance = Identity::new([1; 32], [9; 32], 8).unwrap();
+        let (initiation, _) = Attempt::start(&other_instance, Suite::AesGcm, &b.public, 5, (0, 0), None).unwrap();
+        assert_eq!(Received::read(&b, &initiation).err(), Some(Refusal::Invalid));
+        assert!(!a.same_secrets(&b) && !a.same_secrets(&other_psk));
+    }
+
+    #[test]
+    fn cookies_bind_to_the_source() {
+        let (a, b) = pair();
+        let mut jar = CookieJar::new();
+        let (initiation, attempt) = Attempt::start(&a, Suite::ChaChaPoly, &b.public, 5, (0, 0), None).unwrap();
+        assert!(!jar.mac2_ok(&initiation, b"source"));
+        let reply = jar.reply(&b, &initiation, b"source").unwrap();
+        assert_eq!(reply.len(), COOKIE_REPLY);
+        let cookie = attempt.open_cookie(&reply).unwrap();
+        let (again, _) = Attempt::start(&a, Suite::ChaChaPoly, &b.public, 5, (0, 1), Some(&cookie)).unwrap();
+        assert!(jar.mac2_ok(&again, b"source") && !jar.mac2_ok(&again, b"elsewhere"));
+        jar.rotate();
+        assert!(jar.mac2_ok(&again, b"source"));
+        jar.rotate();
+        assert!(!jar.mac2_ok(&again, b"source"));
+    }
+
+    #[test]
+    fn garbage_is_refused_without_panic() {
+        let (_, b) = pair();
+        for length in 0..200 {
+            let message = vec![length as u8; length];
+            assert!(!b.mac1_ok(&message));
+            assert!(Received::read(&b, &vec![1; INITIATION]).is_err());
+        }
+    }
+
+    /// From cacophony (Unlicense), vectors/cacophony.txt.
+    #[test]
+    fn public_vector_of_noise_ikpsk2() {
+        let hex = |text: &str| -> Vec<u8> {
+            (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+        };
+        let params = || Suite::ChaChaPoly.protocol().parse().unwrap();
+        let prologue = hex("4a6f686e2047616c74");
+        let psk: [u8; 32] = hex("54686973206973206d7920417573747269616e20706572737065637469766521").try_into().unwrap();
+        let mut initiator = snow::Builder::new(params())
+            .prologue(&prologue)
+            .and_then(|b| b.psk(2, &psk))
+            .and_then(|b| {
+                b.local_private_key(Box::leak(Box::new(hex(
+                    "e61ef9919cde45dd5f82166404bd08e38bceb5dfdfded0a34c8df7ed542214d1",
+                ))))
+            })
+            .and_then(|b| {
+                b.remote_public_key(Box::leak(Box::new(hex(
+                    "31e0303fd6418d2f8c0e78b91f22e8caed0fbe48656dcf4767e4834f701b8f62",
+                ))))
+            })
+            .unwrap()
+            .fixed_ephemeral_key_for_testing_only(&hex(
+                "893e28b9dc6ca8d611ab664754b8ceb7bac5117349a4439a6b0569da977c464a",
+            ))
+            .build_initiator()
+            .unwrap();
+        let mut responder = snow::Builder::new(params())
+            .prologue(&prologue)
+            .and_then(|b| b.psk(2, &psk))
+            .and_then(|b| {
+                b.local_private_key(Box::leak(Box::new(hex(
+                    "4a3acbfdb163dec651dfa3194dece676d437029c62a408b4c5ea9114246e4893",
+                ))))
+            })
+            .unwrap()
+            .fixed_ephemeral_key_for_testing_only(&hex(
+                "bbdb4cdbd309f1a1f2e1456967fe288cadd6f712d65dc7b7793d5e63da6b375b",
+            ))
+            .build_responder()
+            .unwrap();
+        let (mut wire, mut plain) = ([0; 256], [0; 256]);
+        let n = initiator.write_message(&hex("4c756477696720766f6e204d69736573"), &mut wire).unwrap();
+        let expected =
+            hex("ca35def5ae56cec33dc2036731ab14896bc4c75dbb07a61f879f8e3afa4c7944001e21de9f98ddd8e2ad57527207feb5\
+             6253c9c94a9e496782ecfcb2a75fbcaf1b52948cc48daefe660c62119ab5000980c84831215f2441eba616548e832985\
+             464cf17e51ee93109008399a21f7e13f");
+        assert_eq!(&wire[..n], &expected[..]);
+        responder.read_message(&wire[..n], &mut plain).unwrap();
+        let n = responder.write_message(&hex("4d757272617920526f746862617264"), &mut wire).unwrap();
+        let expected =
+            hex("95ebc60d2b1fa672c1f46a8aa265ef51bfe38e7ccb39ec5be34069f144808843cb765f2caef0751b8f007572dab03222\
+             17755c0632f365717edbf34d33e87a");
+        assert_eq!(&wire[..n], &expected[..]);
+        initiator.read_message(&wire[..n], &mut plain).unwrap();
+        let hash = hex("f5191b875290abcd41347ac3622d9679688a7e980229cb937ef748336cfde0e5");
+        assert_eq!(initiator.get_handshake_hash(), &hash[..]);
+
+        // The raw split keys, used the way the data path uses them (but with this cipher's counter order).
+        let keys = split(&mut initiator, Suite::ChaChaPoly).unwrap();
+        let mut message = hex("462e20412e20486179656b");
+        let nonce = Nonce::assume_unique_for_key([0; 12]);
+        keys.send.seal_in_place_append_tag(nonce, Aad::empty(), &mut message).unwrap();
+        assert_eq!(message, hex("8153ca9833bc3c1b91a7e66e5f4d4f5b59bf9e64c2f20d15f0bba7"));
+    }
+}

@@ -1,0 +1,241 @@
+//! Packets that wait for something: a mapping, a session, an interface. All bounded by count, bytes and age.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::fast_hash::FastMap;
+use crate::peer::PeerId;
+use crate::prefix::Prefix;
+use crate::time::{Time, millis, seconds};
+
+/// A frame in TUN format (vnet header and IP packet) and where it came from.
+pub struct Held {
+    pub frame: Box<[u8]>,
+    pub since: Time,
+    /// The sending peer; `None` for packets read from the TUN.
+    pub from: Option<PeerId>,
+}
+
+#[derive(Default)]
+pub struct HoldQueue {
+    held: VecDeque<Held>,
+    bytes: usize,
+}
+
+impl HoldQueue {
+    /// False, and nothing kept, when the limits are reached.
+    pub fn push(&mut self, held: Held, limit: Limit) -> bool {
+        if self.held.len() >= limit.packets || self.bytes + held.frame.len() > limit.bytes {
+            return false;
+        }
+        self.bytes += held.frame.len();
+        self.held.push_back(held);
+        true
+    }
+
+    pub fn pop(&mut self) -> Option<Held> {
+        let held = self.held.pop_front()?;
+        self.bytes -= held.frame.len();
+        Some(held)
+    }
+
+    pub fn pop_older(&mut self, age: Duration, now: Time) -> Option<Held> {
+        if now.since(self.held.front()?.since) < age {
+            return None;
+        }
+        self.pop()
+    }
+
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn append(&mut self, mut other: HoldQueue) {
+        self.bytes += other.bytes;
+        self.held.append(&mut other.held);
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct Limit {
+    pub packets: usize,
+    pub bytes: usize,
+}
+
+/// What an EID's packets wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Why {
+    /// No mapping of the destination.
+    Destination,
+    /// No mapping of the source.
+    Source,
+    /// The source's mapping names another peer; perhaps it is old.
+    Conflict,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct HoldKey {
+    pub eid: IpAddr,
+    pub why: Why,
+}
+
+/// Held packets by EID.
+#[derive(Default)]
+pub struct Holds {
+    queues: FastMap<HoldKey, Waiting>,
+    bytes: usize,
+}
+
+struct Waiting {
+    queue: HoldQueue,
+    started: Time,
+    told: Time,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HoldResult {
+    pub kept: bool,
+    /// The agent is to be told (again).
+    pub tell: bool,
+}
+
+impl Holds {
+    pub fn hold(&mut self, key: HoldKey, held: Held, now: Time) -> HoldResult {
+        if self.bytes + held.frame.len() > TOTAL_BYTES
+            || (self.queues.len() >= MAX_EIDS && !self.queues.contains_key(&key))
+        {
+            return HoldResult { kept: false, tell: false };
+        }
+        let mut tell = false;
+        let waiting = self.queues.entry(key).or_insert_with(|| {
+            tell = true;
+            Waiting { queue: HoldQueue::default(), started: now, told: now }
+        });
+        if now.since(waiting.told) >= seconds(1) {
+            (tell, waiting.told) = (true, now);
+        }
+        let size = held.frame.len();
+        let kept = waiting.queue.push(held, EID_LIMIT);
+        if kept {
+            self.bytes += size;
+        }
+        HoldResult { kept, tell }
+    }
+
+    /// Takes out everything whose EID is in `prefix`.
+    pub fn release(&mut self, prefix: &Prefix) -> Vec<HoldQueue> {
+        let keys: Vec<HoldKey> = if prefix.is_host() {
+            [Why::Destination, Why::Source, Why::Conflict]
+                .map(|why| HoldKey { eid: prefix.address, why })
+                .into_iter()
+                .filter(|key| self.queues.contains_key(key))
+                .collect()
+        } else {
+            self.queues.keys().filter(|key| prefix.contains(key.eid)).copied().collect()
+        };
+        keys.iter().filter_map(|key| self.take(key)).collect()
+    }
+
+    pub fn expire(&mut self, now: Time) -> Vec<(HoldKey, HoldQueue)> {
+        let due: Vec<HoldKey> =
+            self.queues.iter().filter(|(key, w)| now.since(w.started) >= lifetime(key.why)).map(|(k, _)| *k).collect();
+        due.into_iter().filter_map(|key| Some((key, self.take(&key)?))).collect()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
+    pub fn packets(&self) -> usize {
+        self.queues.values().map(|w| w.queue.len()).sum()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn take(&mut self, key: &HoldKey) -> Option<HoldQueue> {
+        let waiting = self.queues.remove(key)?;
+        self.bytes -= waiting.queue.bytes();
+        Some(waiting.queue)
+    }
+}
+
+fn lifetime(why: Why) -> Duration {
+    match why {
+        Why::Destination | Why::Source => seconds(3),
+        Why::Conflict => seconds(1),
+    }
+}
+
+/// How often the queues are looked through.
+pub const EXPIRY_STEP: Duration = millis(100);
+pub const SESSION_LIMIT: Limit = Limit { packets: 256, bytes: 1 << 20 };
+pub const SESSION_LIFETIME: Duration = seconds(3);
+pub const INTERFACE_LIMIT: Limit = Limit { packets: 8192, bytes: 4 << 20 };
+pub const INTERFACE_LIFETIME: Duration = seconds(5);
+const EID_LIMIT: Limit = Limit { packets: 64, bytes: 256 << 10 };
+const TOTAL_BYTES: usize = 16 << 20;
+const MAX_EIDS: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(size: usize, now: Time) -> Held {
+        Held { frame: vec![0; size].into(), since: now, from: None }
+    }
+
+    fn key(n: u32, why: Why) -> HoldKey {
+        HoldKey { eid: IpAddr::from(n.to_be_bytes()), why }
+    }
+
+    #[test]
+    fn bounded_per_eid_and_in_all() {
+        let (mut holds, now) = (Holds::default(), Time::from_millis(1));
+        for i in 0..70 {
+            let result = holds.hold(key(1, Why::Destination), held(100, now), now);
+            assert_eq!(result, HoldResult { kept: i < 64, tell: i == 0 });
+        }
+        assert!(!holds.hold(key(2, Why::Source), held(300 << 10, now), now).kept);
+        for n in 0..10_000 {
+            holds.hold(key(n + 10, Why::Destination), held(10, now), now);
+        }
+        assert!(holds.packets() <= 64 + MAX_EIDS);
+        let mut holds = Holds::default();
+        for n in 0..200 {
+            holds.hold(key(n, Why::Destination), held(200 << 10, now), now);
+        }
+        assert!(holds.bytes() <= TOTAL_BYTES && holds.bytes() > TOTAL_BYTES - (256 << 10));
+    }
+
+    #[test]
+    fn told_once_a_second_and_released() {
+        let mut holds = Holds::default();
+        let at = Time::from_millis;
+        assert!(holds.hold(key(1, Why::Source), held(10, at(0)), at(0)).tell);
+        assert!(!holds.hold(key(1, Why::Source), held(10, at(999)), at(999)).tell);
+        assert!(holds.hold(key(1, Why::Source), held(10, at(1000)), at(1000)).tell);
+        assert!(holds.hold(key(1, Why::Conflict), held(10, at(1000)), at(1000)).tell);
+        let prefix = Prefix { address: IpAddr::from([0, 0, 0, 0]), length: 8 };
+        assert_eq!(holds.release(&prefix).iter().map(HoldQueue::len).sum::<usize>(), 4);
+        assert_eq!((holds.bytes(), holds.packets()), (0, 0));
+    }
+
+    #[test]
+    fn expires() {
+        let mut holds = Holds::default();
+        let at = Time::from_millis;
+        holds.hold(key(1, Why::Destination), held(10, at(0)), at(0));
+        holds.hold(key(1, Why::Conflict), held(10, at(0)), at(0));
+        assert!(holds.expire(at(900)).is_empty());
+        assert_eq!(holds.expire(at(1000))[0].0.why, Why::Conflict);
+        assert_eq!(holds.expire(at(3000)).len(), 1);
+        assert!(holds.is_empty());
+    }
+}

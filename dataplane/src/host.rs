@@ -1,0 +1,328 @@
+//! This host's network as the kernel has it: links, addresses and routes followed through netlink, and what the
+//! overlay needs of them kept in place.
+//!
+//! What is wanted is compared with what is installed; the difference is applied. What a former process left on a
+//! persistent TUN counts as installed, and is removed only when the agent has said everything it wants.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, RawFd};
+
+use crate::log;
+use crate::netlink::{Address, Change, Link, Netlink, ROUTE_PROTOCOL, Request, Route};
+use crate::prefix::Prefix;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Item {
+    /// On the TUN.
+    Address(Prefix),
+    Route {
+        prefix: Prefix,
+        link: u32,
+        source: Option<IpAddr>,
+    },
+    NeighbourProxy {
+        link: u32,
+        address: IpAddr,
+    },
+}
+
+#[derive(Default, Clone, Copy)]
+pub struct Changes {
+    /// The way to peers may be another one.
+    pub underlay: bool,
+    /// An interface appeared, went, or changed its state.
+    pub links: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalAddress {
+    pub address: IpAddr,
+    pub interface: String,
+    pub default_route: bool,
+}
+
+pub struct HostNetwork {
+    requests: Netlink,
+    monitor: Netlink,
+    tun: u32,
+    links: HashMap<u32, Link>,
+    addresses: HashSet<Address>,
+    routes: HashSet<Route>,
+    installed: BTreeSet<Item>,
+    /// Installed by a former process and not wanted by this one so far.
+    inherited: BTreeSet<Item>,
+}
+
+impl HostNetwork {
+    pub fn open(tun_name: &str) -> io::Result<HostNetwork> {
+        // Listening starts before looking, so that nothing in between is missed.
+        let monitor = Netlink::monitor()?;
+        let mut host = HostNetwork {
+            requests: Netlink::open()?,
+            monitor,
+            tun: 0,
+            links: HashMap::new(),
+            addresses: HashSet::new(),
+            routes: HashSet::new(),
+            installed: BTreeSet::new(),
+            inherited: BTreeSet::new(),
+        };
+        host.look()?;
+        host.tun = host.link_index(tun_name).ok_or(io::ErrorKind::NotFound)?;
+        let addresses = host.addresses.iter().filter(|a| a.link == host.tun && !is_link_local(a.address));
+        let addresses = addresses.map(|a| Item::Address(Prefix { address: a.address, length: a.prefix_length }));
+        let routes = host.routes.iter().filter(|r| r.protocol == ROUTE_PROTOCOL);
+        let routes = routes.map(|r| Item::Route { prefix: r.destination, link: r.link, source: None });
+        host.installed = addresses.chain(routes).collect();
+        host.inherited = host.installed.clone();
+        Ok(host)
+    }
+
+    pub fn tun_up(&mut self, mtu: u32, gso_max_size: u32) -> io::Result<()> {
+        if self.requests.request(Request::set_link(self.tun, mtu, Some(gso_max_size))).is_err() {
+            self.requests.request(Request::set_link(self.tun, mtu, None))?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what has happened.
+    pub fn poll(&mut self) -> Changes {
+        let found = match self.monitor.changes() {
+            Ok(found) => found,
+            Err(error) => {
+                log::warn("netlink notifications were lost; looking again", &[("error", &error)]);
+                let _ = self.look();
+                return Changes { underlay: true, links: true };
+            }
+        };
+        let mut changes = Changes::default();
+        for change in found {
+            let links_before = changes.links;
+            changes.underlay |= self.apply(change, &mut changes.links);
+            changes.links |= links_before;
+        }
+        changes
+    }
+
+    /// IPv4 routes go with their interface or source address without a notification.
+    pub fn refresh_routes(&mut self) {
+        if let Ok(found) = self.requests.dump(libc::RTM_GETROUTE) {
+            self.routes.clear();
+            for change in found {
+                self.apply(change, &mut false);
+            }
+        }
+    }
+
+    pub fn link_index(&self, name: &str) -> Option<u32> {
+        self.links.values().find(|l| l.name == name).map(|l| l.index)
+    }
+
+    /// The index of an interface that can carry packets now.
+    pub fn live_link(&self, name: &str) -> Option<u32> {
+        self.links.values().find(|l| l.name == name && l.up).map(|l| l.index)
+    }
+
+    pub fn local_addresses(&self, is_eid: impl Fn(IpAddr) -> bool) -> Vec<LocalAddress> {
+        let mut found: Vec<LocalAddress> = self
+            .addresses
+            .iter()
+            .filter(|a| self.is_underlay_address(a) && a.usable && !is_eid(a.address))
+            .filter_map(|a| {
+                let link = self.links.get(&a.link).filter(|l| l.up)?;
+                Some(LocalAddress {
+                    address: a.address,
+                    interface: link.name.clone(),
+                    default_route: self.has_default_route(a.link, a.address.is_ipv6()),
+                })
+            })
+            .collect();
+        found.sort_by(|a, b| {
+            (!a.default_route, &a.interface, a.address).cmp(&(!b.default_route, &b.interface, b.address))
+        });
+        found
+    }
+
+    /// Brings the kernel to what is wanted. `complete`: what is not wanted now will not be, so what a former process
+    /// installed goes too.
+    pub fn reconcile(&mut self, wanted: &BTreeSet<Item>, complete: bool) {
+        let unwanted =
+            |item: &&Item| !wanted.iter().any(|w| w.same_object(item)) && (complete || !self.inherited.contains(item));
+        let extra: Vec<Item> = self.installed.iter().filter(unwanted).copied().collect();
+        for item in extra {
+            let result = self.requests.request(item.request(false, self.tun));
+            log::debug("removed", &[("what", &format!("{item:?}")), ("ok", &result.is_ok())]);
+            self.installed.remove(&item);
+        }
+        self.inherited.retain(|item| !complete && !wanted.contains(item));
+        // Addresses come first in the order, so that routes can name them as source.
+        for item in wanted {
+            if self.installed.contains(item) {
+                continue;
+            }
+            match self.requests.request(item.request(true, self.tun)) {
+                Ok(()) => {
+                    self.installed.retain(|i| !i.same_object(item));
+                    self.installed.insert(*item);
+                }
+                Err(error) => {
+                    log::warn("not accepted by the kernel", &[("what", &format!("{item:?}")), ("error", &error)]);
+                }
+            }
+        }
+    }
+
+    fn look(&mut self) -> io::Result<()> {
+        self.links.clear();
+        self.addresses.clear();
+        self.routes.clear();
+        for kind in [libc::RTM_GETLINK, libc::RTM_GETADDR, libc::RTM_GETROUTE] {
+            for change in self.requests.dump(kind)? {
+                self.apply(change, &mut false);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the underlay may have changed.
+    fn apply(&mut self, change: Change, links_changed: &mut bool) -> bool {
+        match change {
+            Change::Link(link) => {
+                if self.links.get(&link.index) == Some(&link) {
+                    return false;
+                }
+                *links_changed = true;
+                let index = link.index;
+                if !link.up {
+                    self.forget_installed_on(index, false);
+                    self.routes.retain(|r| r.link != index);
+                }
+                self.links.insert(index, link);
+                self.is_underlay_link(index)
+            }
+            Change::LinkGone(link) => {
+                *links_changed = true;
+                let relevant = self.is_underlay_link(link.index);
+                self.links.remove(&link.index);
+                self.addresses.retain(|a| a.link != link.index);
+                self.routes.retain(|r| r.link != link.index);
+                self.forget_installed_on(link.index, true);
+                relevant
+            }
+            Change::Address(address) => {
+                let known = self.addresses.contains(&address);
+                // The same address with other flags replaces the old entry.
+                self.addresses.retain(|a| a.address != address.address || a.link != address.link);
+                let relevant = !known && self.is_underlay_address(&address) && address.usable;
+                self.addresses.insert(address);
+                relevant
+            }
+            Change::AddressGone(address) => {
+                self.addresses.retain(|a| a.address != address.address || a.link != address.link);
+                if address.link == self.tun {
+                    let prefix = Prefix { address: address.address, length: address.prefix_length };
+                    self.installed.remove(&Item::Address(prefix));
+                }
+                self.is_underlay_address(&address)
+            }
+            Change::Route(route) => {
+                let relevant = self.is_underlay_route(&route);
+                self.routes.insert(route) && relevant
+            }
+            Change::RouteGone(route) => {
+                if route.protocol == ROUTE_PROTOCOL {
+                    let (prefix, link) = (route.destination, route.link);
+                    self.installed
+                        .retain(|i| !matches!(i, Item::Route { prefix: p, link: l, .. } if *p == prefix && *l == link));
+                }
+                self.routes.remove(&route);
+                self.is_underlay_route(&route)
+            }
+        }
+    }
+
+    fn forget_installed_on(&mut self, index: u32, gone: bool) {
+        self.installed.retain(|item| match item {
+            Item::Address(_) => !(gone && index == self.tun),
+            Item::Route { link, .. } => *link != index,
+            Item::NeighbourProxy { link, .. } => !(gone && *link == index),
+        });
+    }
+
+    fn is_underlay_link(&self, index: u32) -> bool {
+        index != self.tun && self.addresses.iter().any(|a| a.link == index && self.is_underlay_address(a))
+    }
+
+    fn is_underlay_address(&self, address: &Address) -> bool {
+        address.link != self.tun
+            && !self.links.get(&address.link).is_some_and(|l| l.loopback)
+            && !address.address.is_loopback()
+            && !is_link_local(address.address)
+    }
+
+    fn is_underlay_route(&self, route: &Route) -> bool {
+        route.unicast
+            && route.protocol != ROUTE_PROTOCOL
+            && route.link != self.tun
+            && route.table != u32::from(libc::RT_TABLE_LOCAL)
+            && !is_link_local(route.destination.address)
+            && !route.destination.address.is_multicast()
+            && !self.links.get(&route.link).is_some_and(|l| l.loopback)
+    }
+
+    fn has_default_route(&self, link: u32, v6: bool) -> bool {
+        self.routes
+            .iter()
+            .any(|r| r.link == link && r.destination.length == 0 && r.destination.address.is_ipv6() == v6 && r.unicast)
+    }
+}
+
+impl AsRawFd for HostNetwork {
+    fn as_raw_fd(&self) -> RawFd {
+        self.monitor.as_raw_fd()
+    }
+}
+
+impl Item {
+    fn request(self, add: bool, tun: u32) -> Request {
+        match self {
+            Item::Address(prefix) => Request::address(add, tun, prefix),
+            Item::Route { prefix, link, source } => {
+                let metric = if link == tun { OVERLAY_METRIC } else { HOST_METRIC };
+                Request::route(add, link, prefix, metric, source)
+            }
+            Item::NeighbourProxy { link, address } => Request::neighbour_proxy(add, link, address),
+        }
+    }
+
+    /// Adding one replaces the other.
+    fn same_object(&self, other: &Item) -> bool {
+        match (self, other) {
+            (Item::Route { prefix: a, link: b, .. }, Item::Route { prefix: c, link: d, .. }) => (a, b) == (c, d),
+            _ => self == other,
+        }
+    }
+}
+
+/// Writes a sysctl unless it has that value already.
+pub fn set_sysctl(path: &str, value: &str) {
+    let path = format!("/proc/sys/net/{path}");
+    if std::fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) {
+        return;
+    }
+    if let Err(error) = std::fs::write(&path, value) {
+        log::warn("sysctl not set", &[("path", &path), ("value", &value), ("error", &error)]);
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.segments()[0] & 0xffc0 == 0xfe80,
+    }
+}
+
+const OVERLAY_METRIC: u32 = 100;
+const HOST_METRIC: u32 = 50;

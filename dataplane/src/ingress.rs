@@ -1,0 +1,202 @@
+//! From peers to the TUN: open, check destination and source, coalesce, write.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use crate::coalesce::single_header;
+use crate::egress::parse_frame;
+use crate::engine::Engine;
+use crate::forwarding::{Route, Source};
+use crate::hold::{Held, HoldKey, Why};
+use crate::messages::Event;
+use crate::packet::{Inner, clamp_mss, mark_congestion};
+use crate::peer::{Path, PeerId};
+use crate::stats::Counter;
+use crate::time::{Time, seconds};
+use crate::tun::TunWriter;
+use crate::vnet::VNET_HEADER;
+use crate::wire::{DATA_HEADER, Header, HeaderError, Kind, TAG};
+
+/// The last flow found good, so that a burst is checked once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Checked {
+    peer: PeerId,
+    source: IpAddr,
+    destination: IpAddr,
+}
+
+impl Engine {
+    /// Receives on one socket, bounded. False when there is no more.
+    pub(crate) fn receive(&mut self, v6: bool) -> bool {
+        let mut receiver = std::mem::replace(&mut self.receiver, crate::udp::Receiver::empty());
+        let mut received = std::mem::take(&mut self.received);
+        let mut more = true;
+        for _ in 0..RECEIVES_AT_ONCE {
+            let socket = if v6 { self.udp6.as_ref() } else { self.udp4.as_ref() };
+            if socket.is_none_or(|socket| receiver.receive(socket, &mut received).is_err()) {
+                more = false;
+                break;
+            }
+            self.tunnel.stats.count(Counter::UdpReceiveCalls);
+            let mut checked = None;
+            for message in &received {
+                let end = message.start + message.length;
+                let mut start = message.start;
+                while start < end {
+                    let place = start..(start + message.segment).min(end);
+                    start = place.end;
+                    self.tunnel.stats.count(Counter::UdpRxDatagrams);
+                    self.handle_datagram(&mut receiver.arena, place, message.path, message.tos, &mut checked);
+                }
+            }
+            let mut writer = TunWriter { tun: &self.tun, stats: &mut self.tunnel.stats };
+            self.coalescer.flush(&mut receiver.arena, &mut writer);
+            self.drain_outputs();
+        }
+        self.receiver = receiver;
+        self.received = received;
+        self.flush_batch();
+        more
+    }
+
+    #[inline]
+    fn handle_datagram(
+        &mut self,
+        arena: &mut [u8],
+        place: Range<usize>,
+        path: Path,
+        tos: u8,
+        checked: &mut Option<Checked>,
+    ) {
+        let datagram = &mut arena[place.clone()];
+        let header = match Header::parse(datagram) {
+            Ok(header) => header,
+            Err(HeaderError::Malformed) => return self.tunnel.stats.count(Counter::DropMalformed),
+            Err(HeaderError::Plaintext) => return self.tunnel.stats.count(Counter::DropPlaintext),
+        };
+        let partial = match header.kind {
+            Kind::Initiation | Kind::Response | Kind::CookieReply => {
+                return self.tunnel.handle_handshake(path, header, datagram, self.now);
+            }
+            Kind::Data | Kind::Control => false,
+            Kind::DataPartial => true,
+        };
+        if self.config.as_ref().is_none_or(|c| c.instance != header.instance) {
+            return self.tunnel.stats.count(Counter::DropWrongInstance);
+        }
+        let peer = match self.tunnel.open(path, header, datagram, self.now) {
+            Ok(peer) => peer,
+            Err(reason) => return self.tunnel.stats.count(reason),
+        };
+        if header.kind != Kind::Control {
+            self.deliver(arena, place.start + DATA_HEADER..place.end - TAG, peer, partial, tos, checked);
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        arena: &mut [u8],
+        place: Range<usize>,
+        peer: PeerId,
+        partial: bool,
+        tos: u8,
+        checked: &mut Option<Checked>,
+    ) {
+        let packet = &mut arena[place.clone()];
+        let Some(inner) = Inner::parse(packet).filter(|i| !partial || i.checksum_offset().is_some()) else {
+            return self.tunnel.stats.count(Counter::DropMalformed);
+        };
+        let packet = &mut packet[..inner.total];
+        let place = place.start..place.start + inner.total;
+        let flow = Checked { peer, source: inner.source, destination: inner.destination };
+        let route = if *checked == Some(flow) {
+            Route::Local
+        } else {
+            let route = self.table.arrival(inner.destination);
+            if route == Route::Outside {
+                return self.tunnel.stats.count(Counter::DropNotLocal);
+            }
+            match self.table.check_source(inner.source, inner.destination, peer, self.now) {
+                Source::Ok => {}
+                Source::Denied => return self.tunnel.stats.count(Counter::DropPolicy),
+                Source::Outside => return self.tunnel.stats.count(Counter::DropSourceCheck),
+                verdict => return self.hold_for_source(verdict, &frame_of(packet, &inner, partial), &inner, peer),
+            }
+            if route == Route::Local {
+                *checked = Some(flow);
+            }
+            route
+        };
+        if tos & 3 == 3 {
+            mark_congestion(packet, &inner);
+        }
+        match route {
+            Route::Local => {
+                let limit = self.tunnel.peer(peer).map_or(usize::MAX, |p| p.inner_limit());
+                clamp_mss(packet, &inner, limit, partial);
+                let mut writer = TunWriter { tun: &self.tun, stats: &mut self.tunnel.stats };
+                self.coalescer.push(arena, place, &inner, partial, &mut writer);
+            }
+            route => {
+                let mut frame = frame_of(packet, &inner, partial);
+                self.deliver_elsewhere(route, &mut frame, peer, self.now);
+            }
+        }
+    }
+
+    /// A packet of a peer that was held, checked anew.
+    pub(crate) fn deliver_again(&mut self, peer: PeerId, held: &mut Held) {
+        let Some((_, inner)) = parse_frame(&held.frame) else { return };
+        let route = self.table.arrival(inner.destination);
+        if route == Route::Outside {
+            return self.tunnel.stats.count(Counter::DropNotLocal);
+        }
+        match self.table.check_source(inner.source, inner.destination, peer, self.now) {
+            Source::Ok => {}
+            Source::Denied => return self.tunnel.stats.count(Counter::DropPolicy),
+            verdict if verdict != Source::Outside && self.now.since(held.since) < HOLD_AGAIN => {
+                return self.hold_for_source(verdict, &held.frame, &inner, peer);
+            }
+            _ => return self.tunnel.stats.count(Counter::DropSourceCheck),
+        }
+        match route {
+            Route::Local => self.write_frame(&held.frame),
+            route => self.deliver_elsewhere(route, &mut held.frame, peer, held.since),
+        }
+    }
+
+    fn deliver_elsewhere(&mut self, route: Route, frame: &mut [u8], peer: PeerId, since: Time) {
+        match route {
+            Route::LocalAway(prefix) => self.hold_for_interface(prefix, frame, Some(peer), since),
+            Route::Departed(prefix) => self.hold_departed(prefix, frame, Some(peer), since),
+            // Never back to where it came from.
+            Route::Forward(next) if next != peer => {
+                if let Some((vnet, inner)) = parse_frame(frame) {
+                    self.send_frame(next, frame, &vnet, &inner, Some(peer), since);
+                }
+            }
+            Route::Forward(_) | Route::Local | Route::Drop | Route::Miss | Route::Outside => {
+                self.tunnel.stats.count(Counter::DropNotLocal);
+            }
+        }
+    }
+
+    fn hold_for_source(&mut self, verdict: Source, frame: &[u8], inner: &Inner, peer: PeerId) {
+        let eid = inner.source;
+        let (why, event) = match (verdict, self.tunnel.peer(peer)) {
+            (Source::Conflict, Some(sender)) => (Why::Conflict, Event::Conflict { eid, key: sender.key }),
+            _ => (Why::Source, Event::Miss { eid, source: true }),
+        };
+        self.hold(HoldKey { eid, why }, frame, Some(peer), self.now, &event);
+    }
+}
+
+fn frame_of(packet: &[u8], inner: &Inner, partial: bool) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(VNET_HEADER + packet.len());
+    frame.extend_from_slice(&single_header(inner, partial).bytes());
+    frame.extend_from_slice(packet);
+    frame
+}
+
+const RECEIVES_AT_ONCE: usize = 16;
+const HOLD_AGAIN: std::time::Duration = seconds(3);

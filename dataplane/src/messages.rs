@@ -1,0 +1,275 @@
+//! The agent's commands, parsed into what they mean, and the replies and events, as JSON.
+
+use std::net::{IpAddr, SocketAddr};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use crate::handshake::PublicKey;
+use crate::host::LocalAddress;
+use crate::peer::Locator;
+use crate::prefix::Prefix;
+
+#[derive(Debug, PartialEq)]
+pub enum Command {
+    Hello,
+    Configure(Box<Configure>),
+    SyncBegin,
+    SyncEnd,
+    PeerSet { key: PublicKey, locators: Vec<Locator> },
+    PeerRemove { key: PublicKey },
+    MappingSet { prefix: Prefix, generation: u64, forward: Option<PublicKey> },
+    MappingRemove { prefix: Prefix },
+    LocalEidSet { prefix: Prefix, generation: u64, interface: Option<String>, redirect_from: Option<PublicKey> },
+    LocalEidRemove { prefix: Prefix, generation: u64, redirect_to: Option<PublicKey> },
+    InterfaceWatch { name: String },
+    InterfaceUnwatch { name: String },
+    Probe { key: PublicKey, token: u64 },
+    Stats,
+    Peers,
+}
+
+#[derive(PartialEq)]
+pub struct Configure {
+    pub private_key: [u8; 32],
+    pub preshared_key: [u8; 32],
+    pub epoch: u64,
+    pub instance: u32,
+    pub agent_address: IpAddr,
+    pub listen_port: u16,
+    pub mtu: u32,
+    pub overlay: Vec<Prefix>,
+}
+
+impl std::fmt::Debug for Configure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Configure").field("instance", &self.instance).finish_non_exhaustive()
+    }
+}
+
+/// Why a request is not carried out, as told to the agent.
+#[derive(Debug, PartialEq)]
+pub struct Refused {
+    pub code: &'static str,
+    pub message: String,
+}
+
+impl Refused {
+    pub fn new(code: &'static str, message: impl Into<String>) -> Refused {
+        Refused { code, message: message.into() }
+    }
+}
+
+/// A request: its id, if it has one, and the command or why it is none.
+pub fn parse_request(frame: &[u8]) -> (Option<u64>, Result<Command, Refused>) {
+    let value: Value = match serde_json::from_slice(frame) {
+        Ok(value) => value,
+        Err(error) => return (None, Err(Refused::new("invalid", format!("not JSON: {error}")))),
+    };
+    let Some(object) = value.as_object() else {
+        return (None, Err(Refused::new("invalid", "a message is a JSON object")));
+    };
+    let id = object.get("id").and_then(Value::as_u64);
+    let result = match id {
+        Some(_) => parse_command(&Fields(object)),
+        None => Err(invalid("id", "must be a whole number")),
+    };
+    (id, result)
+}
+
+fn parse_command(fields: &Fields<'_>) -> Result<Command, Refused> {
+    Ok(match fields.text("type")? {
+        "hello" => {
+            fields.number("capability", u64::MAX)?;
+            Command::Hello
+        }
+        "configure" => Command::Configure(Box::new(Configure {
+            private_key: fields.key("privateKey")?,
+            preshared_key: fields.key("presharedKey")?,
+            epoch: fields.number("epoch", u64::MAX)?,
+            instance: fields.number("instance", 0xff_ffff)? as u32,
+            agent_address: fields.address("agentAddress")?,
+            listen_port: fields.number("listenPort", 0xffff)? as u16,
+            mtu: match fields.number("mtu", 65_535)? as u32 {
+                mtu if mtu >= 576 => mtu,
+                _ => return Err(invalid("mtu", "must be 576 or more")),
+            },
+            overlay: fields
+                .array("overlay")?
+                .iter()
+                .map(|v| v.as_str().and_then(|t| t.parse().ok()).ok_or_else(|| invalid("overlay", "must be prefixes")))
+                .collect::<Result<_, _>>()?,
+        })),
+        "sync-begin" => Command::SyncBegin,
+        "sync-end" => Command::SyncEnd,
+        "peer-set" => Command::PeerSet {
+            key: fields.key("publicKey")?,
+            locators: fields.array("locators")?.iter().map(parse_locator).collect::<Result<_, _>>()?,
+        },
+        "peer-remove" => Command::PeerRemove { key: fields.key("publicKey")? },
+        "mapping-set" => Command::MappingSet {
+            prefix: fields.prefix("prefix")?,
+            generation: fields.number("generation", u64::MAX)?,
+            forward: match fields.text("action")? {
+                "forward" => Some(fields.key("publicKey")?),
+                "drop" => None,
+                _ => return Err(invalid("action", "must be \"forward\" or \"drop\"")),
+            },
+        },
+        "mapping-remove" => Command::MappingRemove { prefix: fields.prefix("prefix")? },
+        "local-eid-set" => Command::LocalEidSet {
+            prefix: fields.prefix("prefix")?,
+            generation: fields.number("generation", u64::MAX)?,
+            interface: match fields.optional("interface") {
+                None => None,
+                Some(_) => Some(fields.interface("interface")?),
+            },
+            redirect_from: fields.optional_key("redirectFrom")?,
+        },
+        "local-eid-remove" => Command::LocalEidRemove {
+            prefix: fields.prefix("prefix")?,
+            generation: fields.number("generation", u64::MAX)?,
+            redirect_to: fields.optional_key("redirectTo")?,
+        },
+        "interface-watch" => Command::InterfaceWatch { name: fields.interface("name")? },
+        "interface-unwatch" => Command::InterfaceUnwatch { name: fields.interface("name")? },
+        "probe" => Command::Probe { key: fields.key("publicKey")?, token: fields.number("token", u64::MAX)? },
+        "stats" => Command::Stats,
+        "peers" => Command::Peers,
+        other => {
+            let message = format!("this data plane does not know the command \"{}\"", shortened(other));
+            return Err(Refused::new("unknown-command", message));
+        }
+    })
+}
+
+fn parse_locator(value: &Value) -> Result<Locator, Refused> {
+    let object = value.as_object().ok_or_else(|| invalid("locators", "must be objects"))?;
+    let fields = Fields(object);
+    Ok(Locator {
+        address: SocketAddr::new(fields.address("address")?, fields.number("port", 0xffff)? as u16),
+        priority: fields.number("priority", 255)? as u8,
+        weight: fields.number("weight", 100)? as u8,
+    })
+}
+
+struct Fields<'a>(&'a Map<String, Value>);
+
+impl<'a> Fields<'a> {
+    fn optional(&self, name: &str) -> Option<&'a Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    fn text(&self, name: &str) -> Result<&'a str, Refused> {
+        self.optional(name).and_then(Value::as_str).ok_or_else(|| invalid(name, "must be text"))
+    }
+
+    fn number(&self, name: &str, largest: u64) -> Result<u64, Refused> {
+        self.optional(name)
+            .and_then(Value::as_u64)
+            .filter(|n| *n <= largest)
+            .ok_or_else(|| invalid(name, &format!("must be a whole number from 0 to {largest}")))
+    }
+
+    fn array(&self, name: &str) -> Result<&'a Vec<Value>, Refused> {
+        self.optional(name).and_then(Value::as_array).ok_or_else(|| invalid(name, "must be a list"))
+    }
+
+    fn address(&self, name: &str) -> Result<IpAddr, Refused> {
+        self.text(name)?.parse().map_err(|_| invalid(name, "must be an IP address"))
+    }
+
+    fn prefix(&self, name: &str) -> Result<Prefix, Refused> {
+        let why = "must be an IP prefix without host bits";
+        self.text(name)?.parse().map_err(|()| invalid(name, why))
+    }
+
+    fn key(&self, name: &str) -> Result<[u8; 32], Refused> {
+        let decoded = STANDARD.decode(self.text(name)?).ok();
+        decoded.and_then(|key| key.try_into().ok()).ok_or_else(|| invalid(name, "must be 32 octets in base64"))
+    }
+
+    fn optional_key(&self, name: &str) -> Result<Option<[u8; 32]>, Refused> {
+        self.optional(name).map(|_| self.key(name)).transpose()
+    }
+
+    fn interface(&self, name: &str) -> Result<String, Refused> {
+        let text = self.text(name)?;
+        let good = !text.is_empty()
+            && text.len() < libc::IFNAMSIZ
+            && !text.starts_with('.')
+            && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+        if good { Ok(text.to_string()) } else { Err(invalid(name, "must be an interface name")) }
+    }
+}
+
+fn invalid(field: &str, why: &str) -> Refused {
+    Refused::new("invalid", format!("field \"{field}\" {why}"))
+}
+
+fn shortened(text: &str) -> &str {
+    text.char_indices().nth(40).map_or(text, |(at, _)| &text[..at])
+}
+
+pub fn key_text(key: &PublicKey) -> String {
+    STANDARD.encode(key)
+}
+
+pub fn reply(id: u64, result: Result<Option<Value>, Refused>) -> Value {
+    match result {
+        Ok(None) => json!({ "type": "reply", "id": id, "ok": true }),
+        Ok(Some(result)) => json!({ "type": "reply", "id": id, "ok": true, "result": result }),
+        Err(refused) => {
+            json!({ "type": "reply", "id": id, "ok": false, "code": refused.code, "message": refused.message })
+        }
+    }
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Event {
+    Locators(Vec<LocalAddress>),
+    Interface { name: String, up: bool },
+    Miss { eid: IpAddr, source: bool },
+    Conflict { eid: IpAddr, key: PublicKey },
+    UnknownPeer { key: PublicKey },
+    PeerMoved { key: PublicKey, remote: SocketAddr },
+    Handover { key: PublicKey, micros: u64 },
+    ProbeResult { token: u64, rtt_us: Option<u64> },
+    Superseded,
+}
+
+impl Event {
+    /// May be lost when the agent does not read; it comes again.
+    pub fn is_droppable(&self) -> bool {
+        matches!(self, Event::Miss { .. } | Event::Conflict { .. })
+    }
+
+    pub fn json(&self) -> Value {
+        match self {
+            Event::Locators(addresses) => {
+                let addresses: Vec<Value> = addresses
+                    .iter()
+                    .map(|a| json!({ "address": a.address, "interface": a.interface, "defaultRoute": a.default_route }))
+                    .collect();
+                json!({ "type": "locators", "addresses": addresses })
+            }
+            Event::Interface { name, up } => json!({ "type": "interface", "name": name, "up": up }),
+            Event::Miss { eid, source } => {
+                json!({ "type": "miss", "eid": eid, "reason": if *source { "source" } else { "destination" } })
+            }
+            Event::Conflict { eid, key } => json!({ "type": "conflict", "eid": eid, "publicKey": key_text(key) }),
+            Event::UnknownPeer { key } => json!({ "type": "unknown-peer", "publicKey": key_text(key) }),
+            Event::PeerMoved { key, remote } => {
+                json!({ "type": "peer-moved", "publicKey": key_text(key), "address": remote.ip(), "port": remote.port() })
+            }
+            Event::Handover { key, micros } => {
+                json!({ "type": "handover", "publicKey": key_text(key), "micros": micros })
+            }
+            Event::ProbeResult { token, rtt_us } => {
+                json!({ "type": "probe-result", "token": token, "rttUs": rtt_us })
+            }
+            Event::Superseded => json!({ "type": "superseded" }),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Monotonic counters, one array for the whole process.
+
+macro_rules! counters {
+    ($($variant:ident => $name:literal,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Counter { $($variant),* }
+        const NAMES: &[&str] = &[$($name),*];
+    };
+}
+
+counters! {
+    TunRxPackets => "tun_rx_packets",
+    TunRxBytes => "tun_rx_bytes",
+    TunTxPackets => "tun_tx_packets",
+    TunTxBytes => "tun_tx_bytes",
+    TunReadCalls => "tun_read_calls",
+    TunWriteCalls => "tun_write_calls",
+    UdpRxDatagrams => "udp_rx_datagrams",
+    UdpTxDatagrams => "udp_tx_datagrams",
+    UdpReceiveCalls => "udp_receive_calls",
+    UdpSendCalls => "udp_send_calls",
+    HandshakesInitiated => "handshakes_initiated",
+    HandshakesCompleted => "handshakes_completed",
+    HandshakesRejected => "handshakes_rejected",
+    HandshakesParked => "handshakes_parked",
+    CookiesSent => "cookies_sent",
+    Rekeys => "rekeys",
+    Roams => "roams",
+    ProbesSent => "probes_sent",
+    RedirectedPackets => "redirected_packets",
+    HeldPacketsTotal => "held_packets_total",
+    ResentDatagrams => "resent_datagrams",
+    FragmentedPackets => "fragmented_packets",
+    IcmpSent => "icmp_sent",
+    EventsDropped => "events_dropped",
+    DropReplay => "drop.replay",
+    DropAuth => "drop.auth",
+    DropSourceCheck => "drop.source_check",
+    DropNoMapping => "drop.no_mapping",
+    DropPolicy => "drop.policy",
+    DropNotLocal => "drop.not_local",
+    DropQueueFull => "drop.queue_full",
+    DropNoSession => "drop.no_session",
+    DropMalformed => "drop.malformed",
+    DropPlaintext => "drop.plaintext",
+    DropWrongInstance => "drop.wrong_instance",
+    DropUnknownIndex => "drop.unknown_index",
+    DropTooBig => "drop.too_big",
+    DropSendError => "drop.send_error",
+    DropTunWriteError => "drop.tun_write_error",
+    DropExpired => "drop.expired",
+    DropNotOverlay => "drop.not_overlay",
+    DropInterfaceAway => "drop.interface_away",
+    FallbackUdpGso => "fallback.udp_gso",
+    FallbackUdpGro => "fallback.udp_gro",
+    FallbackUso => "fallback.uso",
+    FallbackTso => "fallback.tso",
+    FallbackSocketBuffer => "fallback.socket_buffer",
+    FallbackOuterFragmented => "fallback.outer_fragmented",
+}
+
+pub struct Stats {
+    values: [u64; NAMES.len()],
+}
+
+impl Stats {
+    pub fn new() -> Stats {
+        Stats { values: [0; NAMES.len()] }
+    }
+
+    #[inline]
+    pub fn add(&mut self, counter: Counter, n: u64) {
+        self.values[counter as usize] += n;
+    }
+
+    #[inline]
+    pub fn count(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        NAMES.iter().copied().zip(self.values.iter().copied())
+    }
+
+    #[cfg(test)]
+    pub fn value(&self, counter: Counter) -> u64 {
+        self.values[counter as usize]
+    }
+}

@@ -1,0 +1,151 @@
+//! The TUN device: superpackets in and out through virtio_net headers.
+
+use std::ffi::{c_int, c_ulong};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use crate::coalesce::Sink;
+use crate::stats::{Counter, Stats};
+use crate::sys::{check, check_size};
+use crate::vnet::{VNET_HEADER, VnetHeader};
+
+pub struct Tun {
+    file: File,
+    pub name: String,
+    pub tso: bool,
+    pub uso: bool,
+}
+
+impl Tun {
+    /// Attaches to `name` or makes it. Errors are sentences for people.
+    pub fn open(name: &str, persistent: bool) -> Result<Tun, String> {
+        if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+            return Err(format!("\"{name}\" is not an interface name: 1 to {} letters", libc::IFNAMSIZ - 1));
+        }
+        let file =
+            OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun").map_err(
+                |error| match error.raw_os_error() {
+                    Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
+                        "no /dev/net/tun: load the module with `modprobe tun`, or give the container the device"
+                            .to_string()
+                    }
+                    Some(libc::EACCES | libc::EPERM) => "no permission for /dev/net/tun: run with CAP_NET_ADMIN \
+                     (AmbientCapabilities=CAP_NET_ADMIN in the systemd unit) or as root"
+                        .to_string(),
+                    _ => format!("/dev/net/tun: {error}"),
+                },
+            )?;
+        let mut request = InterfaceRequest { name: [0; libc::IFNAMSIZ], flags: 0, pad: [0; 22] };
+        request.name[..name.len()].copy_from_slice(name.as_bytes());
+        request.flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as i16;
+        // SAFETY: TUNSETIFF reads and writes an ifreq, which InterfaceRequest is laid out as.
+        check(unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut request) }).map_err(|error| {
+            match error.raw_os_error() {
+                Some(libc::EPERM) => format!(
+                    "not permitted to make the interface {name}: run with CAP_NET_ADMIN \
+                     (AmbientCapabilities=CAP_NET_ADMIN in the systemd unit) or as root"
+                ),
+                Some(libc::EBUSY) => format!("the interface {name} is in use by another program; choose another --tun"),
+                Some(libc::EINVAL) => {
+                    format!("the interface {name} exists and is not a TUN of this kind; choose another --tun")
+                }
+                _ => format!("making the interface {name}: {error}"),
+            }
+        })?;
+        let set = |request: c_ulong, value: c_int| -> io::Result<()> {
+            // SAFETY: these requests take an integer argument.
+            check(unsafe { libc::ioctl(file.as_raw_fd(), request, value as c_ulong) }).map(drop)
+        };
+        let set_pointer = |request: c_ulong, value: c_int| -> io::Result<()> {
+            // SAFETY: these requests read an int through the pointer.
+            check(unsafe { libc::ioctl(file.as_raw_fd(), request, &raw const value) }).map(drop)
+        };
+        let fail = |what: &str, error: io::Error| format!("{what} of the interface {name}: {error}");
+        set(TUNSETPERSIST, c_int::from(persistent)).map_err(|e| fail("persistence", e))?;
+        set_pointer(TUNSETVNETHDRSZ, VNET_HEADER as c_int).map_err(|e| fail("header size", e))?;
+        set_pointer(TUNSETVNETLE, 1).map_err(|e| fail("byte order", e))?;
+        let tso_flags = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
+        let (tso, uso) = if set(TUNSETOFFLOAD, tso_flags | TUN_F_USO4 | TUN_F_USO6).is_ok() {
+            (true, true)
+        } else if set(TUNSETOFFLOAD, tso_flags).is_ok() {
+            (true, false)
+        } else {
+            let _ = set(TUNSETOFFLOAD, 0);
+            (false, false)
+        };
+        Ok(Tun { file, name: name.to_string(), tso, uso })
+    }
+
+    /// One frame, or `WouldBlock`.
+    #[inline]
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        // SAFETY: buffer is valid for writes of its length.
+        check_size(unsafe { libc::read(self.file.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) })
+    }
+
+    #[inline]
+    pub fn write(&self, frame: &[u8]) -> io::Result<usize> {
+        // SAFETY: frame is valid for reads of its length.
+        check_size(unsafe { libc::write(self.file.as_raw_fd(), frame.as_ptr().cast(), frame.len()) })
+    }
+
+    fn write_parts(&self, header: &[u8], arena: &[u8], parts: &[Range<usize>]) -> io::Result<usize> {
+        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MAX_VECTORS];
+        let pieces = std::iter::once(header).chain(parts.iter().map(|part| &arena[part.clone()]));
+        let mut count = 0;
+        for (vector, piece) in vectors.iter_mut().zip(pieces) {
+            *vector = libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() };
+            count += 1;
+        }
+        // SAFETY: the first `count` vectors describe slices that live through the call; writev only reads them.
+        check_size(unsafe { libc::writev(self.file.as_raw_fd(), vectors.as_ptr(), count) })
+    }
+}
+
+impl AsRawFd for Tun {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+/// Writes frames to the TUN and counts.
+pub struct TunWriter<'a> {
+    pub tun: &'a Tun,
+    pub stats: &'a mut Stats,
+}
+
+impl Sink for TunWriter<'_> {
+    fn write(&mut self, vnet: &VnetHeader, arena: &[u8], parts: &[Range<usize>]) {
+        self.stats.count(Counter::TunWriteCalls);
+        match self.tun.write_parts(&vnet.bytes(), arena, parts) {
+            Ok(bytes) => {
+                self.stats.add(Counter::TunTxPackets, parts.len() as u64);
+                self.stats.add(Counter::TunTxBytes, (bytes - VNET_HEADER) as u64);
+            }
+            Err(_) => self.stats.add(Counter::DropTunWriteError, parts.len() as u64),
+        }
+    }
+}
+
+/// `struct ifreq` with the flags member of its union.
+#[repr(C)]
+struct InterfaceRequest {
+    name: [u8; libc::IFNAMSIZ],
+    flags: i16,
+    pad: [u8; 22],
+}
+
+const MAX_VECTORS: usize = 260;
+const TUNSETIFF: c_ulong = 0x4004_54ca;
+const TUNSETPERSIST: c_ulong = 0x4004_54cb;
+const TUNSETOFFLOAD: c_ulong = 0x4004_54d0;
+const TUNSETVNETHDRSZ: c_ulong = 0x4004_54d8;
+const TUNSETVNETLE: c_ulong = 0x4004_54dc;
+const TUN_F_CSUM: c_int = 0x01;
+const TUN_F_TSO4: c_int = 0x02;
+const TUN_F_TSO6: c_int = 0x04;
+const TUN_F_USO4: c_int = 0x20;
+const TUN_F_USO6: c_int = 0x40;

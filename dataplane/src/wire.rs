@@ -1,0 +1,183 @@
+//! The outer packet behind IP/UDP: a LISP header (RFC 9300 section 5) and what follows it.
+//!
+//! ```text
+//!  0               1               2               3
+//! +---------------+-----------------------------------------------+
+//! | 0x89 N,I,KK=01|      receiver's session index (24 bits)       |
+//! +---------------+-------------------------------+---------------+
+//! |           instance ID (24 bits)               |  packet kind  |
+//! +-----------------------------------------------+---------------+
+//! data, control:  counter u64 | ciphertext | tag 16
+//! initiation:     sender index u32 | suite u8 | 0 0 0 | noise 1 (112) | mac1 16 | mac2 16
+//! response:       sender index u32 | noise 2 (48) | mac1 16 | mac2 16
+//! cookie reply:   nonce 12 | sealed cookie 16 + 16
+//! ```
+//! `docs/wire-format.md` is the full description.
+
+pub const LISP_HEADER: usize = 8;
+/// LISP header and counter: the associated data of data and control packets.
+pub const DATA_HEADER: usize = 16;
+pub const TAG: usize = 16;
+pub const DATA_OVERHEAD: usize = DATA_HEADER + TAG;
+pub const NOISE_1: usize = 112;
+pub const NOISE_2: usize = 48;
+pub const MAC: usize = 16;
+pub const INITIATION: usize = LISP_HEADER + 8 + NOISE_1 + 2 * MAC;
+pub const RESPONSE: usize = LISP_HEADER + 4 + NOISE_2 + 2 * MAC;
+pub const COOKIE_REPLY: usize = LISP_HEADER + 12 + 16 + TAG;
+pub const INDEX_MASK: u32 = 0xff_ffff;
+
+const FLAGS: u8 = 0x89;
+const KK_MASK: u8 = 0x03;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    Data = 0x00,
+    /// The L4 checksum of the inner packet holds the pseudo-header sum only.
+    DataPartial = 0x01,
+    Initiation = 0x10,
+    Response = 0x11,
+    CookieReply = 0x12,
+    Control = 0x20,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    pub index: u32,
+    pub instance: u32,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeaderError {
+    Malformed,
+    /// KK = 0: RFC 9300 without encryption.
+    Plaintext,
+}
+
+impl Header {
+    #[inline]
+    pub fn parse(packet: &[u8]) -> Result<Header, HeaderError> {
+        let Some(head) = packet.first_chunk::<LISP_HEADER>() else {
+            return Err(HeaderError::Malformed);
+        };
+        if head[0] & KK_MASK == 0 {
+            return Err(HeaderError::Plaintext);
+        }
+        if head[0] != FLAGS {
+            return Err(HeaderError::Malformed);
+        }
+        let (kind, length_ok) = match head[7] {
+            0x00 => (Kind::Data, packet.len() >= DATA_OVERHEAD),
+            0x01 => (Kind::DataPartial, packet.len() >= DATA_OVERHEAD),
+            0x10 => (Kind::Initiation, packet.len() == INITIATION),
+            0x11 => (Kind::Response, packet.len() == RESPONSE),
+            0x12 => (Kind::CookieReply, packet.len() == COOKIE_REPLY),
+            0x20 => (Kind::Control, packet.len() == DATA_OVERHEAD + Control::LENGTH),
+            _ => return Err(HeaderError::Malformed),
+        };
+        if !length_ok {
+            return Err(HeaderError::Malformed);
+        }
+        Ok(Header {
+            index: u32::from_be_bytes([0, head[1], head[2], head[3]]),
+            instance: u32::from_be_bytes([0, head[4], head[5], head[6]]),
+            kind,
+        })
+    }
+
+    #[inline]
+    pub fn bytes(self) -> [u8; LISP_HEADER] {
+        let index = self.index.to_be_bytes();
+        let instance = self.instance.to_be_bytes();
+        [FLAGS, index[1], index[2], index[3], instance[1], instance[2], instance[3], self.kind as u8]
+    }
+
+    /// The associated data of a data or control packet.
+    #[inline]
+    pub fn with_counter(self, counter: u64) -> [u8; DATA_HEADER] {
+        let mut bytes = [0; DATA_HEADER];
+        bytes[..LISP_HEADER].copy_from_slice(&self.bytes());
+        bytes[LISP_HEADER..].copy_from_slice(&counter.to_be_bytes());
+        bytes
+    }
+}
+
+/// Session control, the plaintext of a packet of kind 0x20: type u8 | token u64.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Control {
+    ProbeRequest(u64),
+    ProbeReply(u64),
+    Keepalive,
+}
+
+impl Control {
+    pub const LENGTH: usize = 9;
+
+    pub fn parse(plaintext: &[u8]) -> Option<Control> {
+        let (&kind, token) = plaintext.split_first()?;
+        let token = u64::from_be_bytes(token.try_into().ok()?);
+        match kind {
+            1 => Some(Control::ProbeRequest(token)),
+            2 => Some(Control::ProbeReply(token)),
+            3 => Some(Control::Keepalive),
+            _ => None,
+        }
+    }
+
+    pub fn bytes(self) -> [u8; Control::LENGTH] {
+        let (kind, token) = match self {
+            Control::ProbeRequest(token) => (1, token),
+            Control::ProbeReply(token) => (2, token),
+            Control::Keepalive => (3, 0),
+        };
+        let mut bytes = [kind; Control::LENGTH];
+        bytes[1..].copy_from_slice(&token.to_be_bytes());
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_round_trip() {
+        for kind in [Kind::Data, Kind::DataPartial] {
+            let header = Header { index: 0xabcdef, instance: 0x010203, kind };
+            let mut packet = header.with_counter(7).to_vec();
+            packet.resize(64, 0);
+            assert_eq!(&packet[..8], &[0x89, 0xab, 0xcd, 0xef, 1, 2, 3, kind as u8]);
+            assert_eq!(Header::parse(&packet), Ok(header));
+        }
+    }
+
+    #[test]
+    fn garbage_is_refused_without_panic() {
+        let mut state = 1u64;
+        for length in 0..300 {
+            let packet: Vec<u8> = (0..length)
+                .map(|_| {
+                    state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+                    (state >> 33) as u8
+                })
+                .collect();
+            let _ = Header::parse(&packet);
+            let _ = Control::parse(&packet);
+        }
+        assert_eq!(Header::parse(&[0x88; 64]), Err(HeaderError::Plaintext));
+        assert_eq!(Header::parse(&[0x89; 7]), Err(HeaderError::Malformed));
+        let mut short = Header { index: 1, instance: 0, kind: Kind::Data }.with_counter(0).to_vec();
+        short.resize(DATA_OVERHEAD - 1, 0);
+        assert_eq!(Header::parse(&short), Err(HeaderError::Malformed));
+    }
+
+    #[test]
+    fn control_round_trip() {
+        for control in [Control::ProbeRequest(u64::MAX), Control::ProbeReply(1), Control::Keepalive] {
+            assert_eq!(Control::parse(&control.bytes()), Some(control));
+        }
+        assert_eq!(Control::parse(&[9; 9]), None);
+    }
+}
