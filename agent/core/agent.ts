@@ -22,7 +22,7 @@ import { agentAddressOf } from '../../proto/identity.ts';
 import { type Nonce, nonce } from '../../proto/lisp/header.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotifyAck, mappingsOf, mapRegister, subscribeRequest } from '../../proto/lisp/native.ts';
-import type { Mapping, TunnelKey } from '../../proto/mapping.ts';
+import { isWithdrawal, type Mapping, type TunnelKey } from '../../proto/mapping.ts';
 import { type Instant, minutes, seconds } from '../../proto/time.ts';
 import { Callers } from './callers.ts';
 import { DataplaneTable, DRAIN } from './dataplane-table.ts';
@@ -74,6 +74,12 @@ export interface AttachRequest {
   readonly interface: string | null;
 }
 
+interface PendingRegister {
+  readonly sentAt: Instant;
+  /** What it gives up: to be said again if it is not answered. */
+  readonly withdrawals: readonly Mapping[];
+}
+
 export class Agent {
   private readonly options: AgentOptions;
   private readonly identity: AgentIdentity;
@@ -84,7 +90,7 @@ export class Agent {
   private readonly table: DataplaneTable;
   private readonly outputs: AgentOutput[] = [];
   private readonly queuedForDisk = new Set<Persistent>();
-  private readonly registers = new Map<bigint, Instant>();
+  private readonly registers = new Map<bigint, PendingRegister>();
   private readonly withdrawals: Mapping[] = [];
   private readonly attaching = new Callers<EidKey>(MAX_ATTACHING);
   private readonly probing = new Callers<number>(MAX_PROBES);
@@ -189,7 +195,7 @@ export class Agent {
   /** A new session, also when it takes the place of one that was not lost. */
   handleSession(session: Session, now: Instant): void {
     this.sessionSince = now;
-    this.registers.clear();
+    this.forgetRegisters([...this.registers.keys()]);
     this.registrar.handleSession();
     if (JSON.stringify(session.overlay) !== JSON.stringify(this.overlay)) this.handleOverlay(session.overlay);
     if (session.observed !== null && !this.locators.localAddresses().includes(session.observed)) {
@@ -203,7 +209,7 @@ export class Agent {
 
   handleSessionLost(): void {
     this.sessionSince = null;
-    this.registers.clear();
+    this.forgetRegisters([...this.registers.keys()]);
   }
 
   /** @throws DecodeError when a record is not understood; nothing of the message is applied then */
@@ -240,6 +246,7 @@ export class Agent {
     const waits = owned.state !== 'target' || (this.table.isAttached && !watched);
     if (!waits || !this.attaching.add(owned.key, ticket, now + ATTACH_PATIENCE)) this.answerAttachment(ticket, owned);
     if (owned.state === 'target') {
+      this.table.removeLocal(request.prefix, owned.generation, null, now);
       // Whoever has it now should be a known peer by the time it comes here.
       this.requests.ask(owned.eid, null, now);
       this.sendRequests(now);
@@ -257,8 +264,7 @@ export class Agent {
     if (result === null) return false;
     const { owned, withdrawals } = result;
     this.table.removeLocal(prefix, owned.generation, null, now);
-    this.withdrawals.push(...withdrawals);
-    this.withdrawals.splice(0, this.withdrawals.length - MAX_WITHDRAWALS);
+    this.queueWithdrawals(withdrawals);
     this.flushWithdrawals(now);
     for (const ticket of this.attaching.take(owned.key)) this.answerAttachment(ticket, owned);
     this.updateWatches();
@@ -513,8 +519,20 @@ export class Agent {
       return;
     }
     const nonce = this.nonce();
-    this.registers.set(nonce, now);
+    this.registers.set(nonce, { sentAt: now, withdrawals: mappings.filter(isWithdrawal) });
     this.send(mapRegister({ nonce, xtrId: this.identity.xtrId, mappings }));
+  }
+
+  private forgetRegisters(nonces: readonly bigint[]): void {
+    for (const nonce of nonces) {
+      this.queueWithdrawals(this.registers.get(nonce)?.withdrawals ?? []);
+      this.registers.delete(nonce);
+    }
+  }
+
+  private queueWithdrawals(withdrawals: readonly Mapping[]): void {
+    this.withdrawals.push(...withdrawals);
+    this.withdrawals.splice(0, this.withdrawals.length - MAX_WITHDRAWALS);
   }
 
   /** What was detached, unless it was attached again meanwhile. */
@@ -560,8 +578,8 @@ export class Agent {
       if (owned !== undefined) this.answerAttachment(ticket, owned);
     }
     for (const { ticket } of this.probing.expire(now)) this.answer(ticket, NO_ANSWER);
-    const unanswered = [...this.registers].filter(([, sentAt]) => now - sentAt >= REGISTER_PATIENCE);
-    for (const [nonce] of unanswered) this.registers.delete(nonce);
+    const unanswered = [...this.registers].filter(([, { sentAt }]) => now - sentAt >= REGISTER_PATIENCE);
+    this.forgetRegisters(unanswered.map(([nonce]) => nonce));
     if (unanswered.length > 0) this.nextRegister = now;
     this.table.sweep(now);
     if (this.sessionSince === null) return;

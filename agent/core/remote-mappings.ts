@@ -124,9 +124,13 @@ function answers({ eid }: Mapping, asked: Eid): boolean {
 }
 
 function usable(locators: readonly Locator[]): readonly Locator[] {
-  return locators.filter(({ priority }) => priority < NEVER).slice(0, MAX_LOCATORS);
+  return locators
+    .filter(({ priority, port }) => priority < NEVER && port > 0)
+    .slice(0, MAX_LOCATORS)
+    .map((locator) => ({ ...locator, weight: Math.min(locator.weight, MAX_WEIGHT) }));
 }
 
 /** RFC 9301 section 5.4: a locator that must not be used. */
 const NEVER = 255;
 const MAX_LOCATORS = 8;
+const MAX_WEIGHT = 100;

@@ -237,7 +237,7 @@ const ATTACH = z.strictObject({
   names: z.array(z.string().max(253)).max(16).optional(),
   interface: z
     .string()
-    .regex(/^[^/\s]{1,15}$/, 'is not the name of a network interface')
+    .regex(/^(?!\.)[!-.0-~]{1,15}$/, 'is not the name of a network interface')
     .optional(),
 });
 const PING = z.strictObject({ target: z.string().min(1).max(300) });
