@@ -102,11 +102,11 @@ impl Engine {
         let identity = Identity::new(wanted.private_key, wanted.preshared_key, wanted.instance)
             .ok_or_else(|| Refused::new("invalid", "field \"privateKey\" is not an X25519 key"))?;
         let settings = Settings { instance: wanted.instance, listen_port: wanted.listen_port, mtu: wanted.mtu };
-        if self.config.as_ref().is_none_or(|c| c.listen_port != settings.listen_port) {
-            if let Err(message) = self.open_sockets(settings.listen_port) {
-                self.config = None;
-                return Err(Refused::new("port-unavailable", message));
-            }
+        if self.config.as_ref().is_none_or(|c| c.listen_port != settings.listen_port)
+            && let Err(message) = self.open_sockets(settings.listen_port)
+        {
+            self.config = None;
+            return Err(Refused::new("port-unavailable", message));
         }
         if self.config.as_ref().is_none_or(|c| c.mtu != settings.mtu) {
             self.prepare_tun(settings.mtu).map_err(|e| Refused::new("interface", format!("{}: {e}", self.tun.name)))?;

@@ -1,6 +1,7 @@
 //! From the TUN to peers: route, cut into segments, seal into the send batch, send.
 
 use std::io::{self, ErrorKind};
+use std::time::Duration;
 
 use crate::batch::Target;
 use crate::engine::{Engine, Unsent, UnsentBatch};
@@ -269,7 +270,7 @@ impl Engine {
 
     /// Sealed datagrams wait for a route: a roam loses nothing that was about to be sent.
     fn keep_unsent(&mut self, peer: PeerId, bytes: &[u8], segment: usize) {
-        let unsent = self.unsent.entry(peer).or_insert_with(Unsent::default);
+        let unsent = self.unsent.entry(peer).or_default();
         if unsent.bytes + bytes.len() > UNSENT_BYTES {
             let count = bytes.len().div_ceil(segment.max(1));
             return self.tunnel.stats.add(Counter::DropSendError, count as u64);
@@ -312,7 +313,9 @@ impl Engine {
         let now = self.now;
         let mut lost = 0;
         for unsent in self.unsent.values_mut() {
-            while let Some(batch) = unsent.batches.pop_front_if(|b| now.since(b.since) > seconds(2)) {
+            while unsent.batches.front().is_some_and(|b| now.since(b.since) > UNSENT_LIFETIME)
+                && let Some(batch) = unsent.batches.pop_front()
+            {
                 unsent.bytes -= batch.bytes.len();
                 lost += batch.bytes.len().div_ceil(batch.segment.max(1));
             }
@@ -427,3 +430,4 @@ fn is_no_route(error: &io::Error) -> bool {
 const READS_AT_ONCE: usize = 64;
 const IPV6_MINIMUM: usize = 1280;
 const UNSENT_BYTES: usize = 1 << 20;
+const UNSENT_LIFETIME: Duration = seconds(2);

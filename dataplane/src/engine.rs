@@ -221,8 +221,7 @@ impl Engine {
     fn serve_agent(&mut self) {
         let Some(connection) = self.channel.connection() else { return };
         let mut ended = connection.fill().err();
-        loop {
-            let Some(connection) = self.channel.connection() else { break };
+        while let Some(connection) = self.channel.connection() {
             match connection.next_frame() {
                 Ok(Some(frame)) => self.handle_request(&frame),
                 Ok(None) => break,

@@ -414,7 +414,7 @@ mod tests {
         for length in 0..200 {
             let message = vec![length as u8; length];
             assert!(!b.mac1_ok(&message));
-            assert!(Received::read(&b, &vec![1; INITIATION]).is_err());
+            assert!(Received::read(&b, &[1; INITIATION]).is_err());
         }
     }
 

@@ -273,3 +273,103 @@ impl Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const GOLDEN: &str = include_str!("../../test/vectors/dataplane-channel.jsonl");
+    const KEY: PublicKey = [4; 32];
+
+    fn golden(side: &str) -> Vec<Value> {
+        let lines = GOLDEN.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["side"] == side).map(|line| line["message"].clone()).collect()
+    }
+
+    #[test]
+    fn every_command_of_the_golden_lines_is_understood() {
+        let mut kinds = BTreeSet::new();
+        for message in golden("agent") {
+            let (id, command) = parse_request(message.to_string().as_bytes());
+            assert_eq!(id, message["id"].as_u64());
+            assert!(command.is_ok(), "{message}: {command:?}");
+            kinds.insert(message["type"].as_str().unwrap().to_string());
+        }
+        assert_eq!(kinds.len(), 15);
+        let (_, set) = parse_request(
+            golden("agent").iter().find(|m| m["redirectFrom"].is_string()).unwrap().to_string().as_bytes(),
+        );
+        let expected = Command::LocalEidSet {
+            prefix: "fd77::5/128".parse().unwrap(),
+            generation: 4,
+            interface: Some("vm-web0".to_string()),
+            redirect_from: Some(KEY),
+        };
+        assert_eq!(set, Ok(expected));
+    }
+
+    #[test]
+    fn events_and_replies_are_the_golden_lines() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let local = |address: &str, default_route| LocalAddress {
+            address: ip(address),
+            interface: "eth0".to_string(),
+            default_route,
+        };
+        let events = [
+            Event::Locators(vec![local("198.51.100.1", true), local("2001:db8::1", false)]),
+            Event::Interface { name: "vm-web0".to_string(), up: true },
+            Event::Miss { eid: ip("10.77.0.9"), source: false },
+            Event::Miss { eid: ip("fd77::9"), source: true },
+            Event::Conflict { eid: ip("10.77.0.9"), key: KEY },
+            Event::UnknownPeer { key: KEY },
+            Event::PeerMoved { key: KEY, remote: "203.0.113.5:4341".parse().unwrap() },
+            Event::Handover { key: KEY, micros: 1830 },
+            Event::ProbeResult { token: 77, rtt_us: Some(310) },
+            Event::ProbeResult { token: 78, rtt_us: None },
+            Event::Superseded,
+        ];
+        let lines = golden("dataplane");
+        let (replies, told): (Vec<_>, Vec<_>) = lines.into_iter().partition(|m| m["type"] == "reply");
+        assert_eq!(events.iter().map(Event::json).collect::<Vec<_>>(), told);
+        for golden in replies {
+            let id = golden["id"].as_u64().unwrap();
+            let result = if golden["ok"] == true {
+                Ok(golden.get("result").cloned())
+            } else {
+                let (_, refused) = parse_request(match id {
+                    19 => br#"{"id":19,"type":"frobnicate"}"#,
+                    20 => br#"{"id":20,"type":"mapping-remove","prefix":"10.77.0.9/8"}"#,
+                    _ => b"",
+                });
+                Err(match refused {
+                    Err(refused) if id != 21 => refused,
+                    _ => Refused::new("not-configured", "send \"configure\" first"),
+                })
+            };
+            assert_eq!(reply(id, result), golden);
+        }
+    }
+
+    #[test]
+    fn broken_requests_name_the_field() {
+        for (request, id, field) in [
+            (r#"{"type":"stats"}"#, None, "id"),
+            (r#"{"id":1}"#, Some(1), "type"),
+            (r#"{"id":1,"type":"peer-remove","publicKey":"AAAA"}"#, Some(1), "publicKey"),
+            (r#"{"id":1,"type":"interface-watch","name":"../x"}"#, Some(1), "name"),
+            (r#"{"id":1,"type":"mapping-set","prefix":"10.0.0.1/32","generation":-1}"#, Some(1), "generation"),
+            (r#"{"id":1,"type":"peer-set","publicKey":"","locators":3}"#, Some(1), "publicKey"),
+        ] {
+            let (got, result) = parse_request(request.as_bytes());
+            let refused = result.unwrap_err();
+            assert_eq!((got, refused.code), (id, "invalid"), "{request}");
+            assert!(refused.message.contains(&format!("\"{field}\"")), "{request}: {}", refused.message);
+        }
+        for garbage in [&b"\xff\xfe"[..], b"[]", b"", b"null", b"{\"id\":"] {
+            assert!(parse_request(garbage).1.is_err());
+        }
+    }
+}

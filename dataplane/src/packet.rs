@@ -178,8 +178,11 @@ pub fn clamp_mss(packet: &mut [u8], inner: &Inner, limit: usize, checksum_partia
                     put16(packet, at + 2, allowed);
                     if !checksum_partial {
                         // The option may start at an odd offset, where its octets count swapped.
-                        let (old, new) =
-                            if (at - l4) % 2 == 0 { (mss, allowed) } else { (mss.swap_bytes(), allowed.swap_bytes()) };
+                        let (old, new) = if (at - l4).is_multiple_of(2) {
+                            (mss, allowed)
+                        } else {
+                            (mss.swap_bytes(), allowed.swap_bytes())
+                        };
                         let checksum = update_checksum(be16(packet, l4 + 16), old, new);
                         put16(packet, l4 + 16, checksum);
                     }

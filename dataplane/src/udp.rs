@@ -230,7 +230,7 @@ fn read_control(header: &libc::msghdr, received: &mut Received) {
     while let Some(head) = unsafe { at.as_ref() } {
         // SAFETY: the data follows the header inside the buffer.
         let data = unsafe { libc::CMSG_DATA(at) };
-        let length = head.cmsg_len as usize - (data as usize - at as usize);
+        let length = head.cmsg_len - (data as usize - at as usize);
         // SAFETY: cmsg_len covers the data, which the kernel wrote.
         let data = unsafe { std::slice::from_raw_parts(data, length) };
         match (head.cmsg_level, head.cmsg_type) {
