@@ -60,7 +60,7 @@ export async function runAgent(config: AgentConfig): Promise<void> {
 function gauges(driver: AgentDriver) {
   const { cache, peers } = driver.agent.snapshot(driver.now());
   const eids: Record<EidState, number> = { base: 0, target: 0, live: 0, drain: 0, lost: 0 };
-  for (const { kind, state } of driver.agent.ownEids()) if (kind === 'address') eids[state]++;
+  for (const { kind, state } of driver.agent.ownEids()) if (kind !== 'agent') eids[state]++;
   const { mapServer, dataplane } = driver;
   return { mapServerConnected: mapServer.connected, dataplaneConnected: dataplane.connected, cache, eids, peers };
 }

@@ -56,7 +56,7 @@ export class AgentMetrics {
     });
     new Gauge({
       name: 'stayput_agent_eids',
-      help: 'EIDs attached here',
+      help: 'EIDs and names attached here',
       labelNames: ['state'],
       registers,
       collect() {
