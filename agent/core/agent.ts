@@ -219,11 +219,11 @@ export class Agent {
     const registered = message.type === 'map-notify' && this.registers.delete(message.nonce);
     const asked = registered ? null : this.requests.finish(message.nonce);
     if (message.type === 'map-reply' && asked === null) return;
+    this.applyRecords(mappings, registered, asked?.eid ?? null, now);
     if (!registered && asked === null) {
       this.send(mapNotifyAck(message.nonce));
       this.note({ type: 'push', records: mappings.length });
     }
-    this.applyRecords(mappings, registered, asked?.eid ?? null, now);
     if (asked === null) return;
     const resolution = this.known(asked.eid, now) ?? { kind: 'absent', action: 'no-action' };
     this.note({ type: 'resolution', result: resolution.kind });
