@@ -38,7 +38,7 @@ describe('a workload that moves to another host', () => {
     assert.equal(result.ok, true);
     const { here, there } = world.workload;
     await waitFor('owner and former owner agree', async () => {
-      const [owner, former] = await Promise.all([here.eidState(`${DB_EID}/32`), there.eidState(`${DB_EID}/32`)]);
+      const [owner, former] = await Promise.all([here.eidState(DB_EID), there.eidState(DB_EID)]);
       return owner === 'live' && former !== 'live';
     });
   });

@@ -230,7 +230,7 @@ export class Agent {
         return (
           metrics.get('stayput_agent_map_server_connected') === 1 &&
           metrics.get('stayput_agent_dataplane_connected') === 1 &&
-          (metrics.get('stayput_agent_eids{state="live"}') ?? 0) >= this.eids.length
+          (metrics.get('stayput_agent_eids{state="live"}') ?? 0) >= this.eids.length + this.names.length
         );
       },
       READY_MS,

@@ -103,7 +103,7 @@ export class World {
   async prepareMove(): Promise<() => Promise<void>> {
     const carriers = this.workload;
     const { here, there } = carriers;
-    await there.attach(`${DB_EID}/32`, 'target', { interface: WORKLOAD_PORT, name: 'db' });
+    await there.attach(DB_EID, 'target', { interface: WORKLOAD_PORT, name: 'db' });
     const out = here.host.ipConsole();
     const into = there.host.ipConsole();
     return async () => {
@@ -132,7 +132,7 @@ export class World {
       'route add 169.254.1.1 dev eth0 scope link',
       'route add default via 169.254.1.1 dev eth0 onlink',
     ]);
-    await here.attach(`${DB_EID}/32`, 'live', { interface: WORKLOAD_PORT, name: 'db' });
+    await here.attach(DB_EID, 'live', { interface: WORKLOAD_PORT, name: 'db' });
     this.carriers = { here, there, db };
   }
 }

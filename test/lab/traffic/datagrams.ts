@@ -10,6 +10,7 @@ const TICK_MS = 2;
 const BYTES = 64;
 const LAST_ECHOES_MS = 1_000;
 const MOST = 1_000_000;
+const LISTED = 50;
 
 export interface DatagramsReport {
   readonly type: 'datagrams';
@@ -20,6 +21,8 @@ export interface DatagramsReport {
   readonly refused: number;
   readonly final: boolean;
   readonly lost: number;
+  /** Numbers of the first lost ones. */
+  readonly firstLost: readonly number[];
 }
 
 const [address = '', port = '7', rate = '500'] = process.argv.slice(2);
@@ -64,6 +67,12 @@ socket.connect(Number(port), address, () => {
   });
 });
 
+function lostNumbers(): number[] {
+  const lost: number[] = [];
+  for (let number = 0; number < sent && lost.length < LISTED; number += 1) if (seen[number] === 0) lost.push(number);
+  return lost;
+}
+
 function report(final: boolean): void {
   const value: DatagramsReport = {
     type: 'datagrams',
@@ -73,6 +82,7 @@ function report(final: boolean): void {
     refused,
     final,
     lost: sent - received,
+    firstLost: final ? lostNumbers() : [],
   };
   process.stdout.write(`${JSON.stringify(value)}\n`);
 }
