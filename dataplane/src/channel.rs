@@ -1,6 +1,6 @@
 //! The Unix socket to the agent: each message is a 32-bit big-endian length and a JSON object.
 //!
-//! The newest connection wins. Nothing here ever blocks: an agent that does not read loses `miss` and `conflict`
+//! The newest connection that says hello wins. Nothing here ever blocks: an agent that does not read loses `miss` and `conflict`
 //! events first, then the connection.
 
 use std::collections::VecDeque;
@@ -19,10 +19,14 @@ pub struct Channel {
     listener: UnixListener,
     path: PathBuf,
     connection: Option<Connection>,
+    newcomers: Vec<Connection>,
+    next_token: u64,
 }
 
 pub struct Connection {
     stream: UnixStream,
+    /// Tells it from others in the event loop.
+    pub token: u64,
     incoming: Vec<u8>,
     /// Octets of `incoming` that have been handed out.
     consumed: usize,
@@ -74,21 +78,26 @@ impl Channel {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
         };
         prepare().map_err(|e| format!("socket {shown}: {e}"))?;
-        Ok(Channel { listener, path: path.to_path_buf(), connection: None })
+        Ok(Channel {
+            listener,
+            path: path.to_path_buf(),
+            connection: None,
+            newcomers: Vec::new(),
+            next_token: FIRST_TOKEN,
+        })
     }
 
-    /// Takes a waiting connection; the present one is told and closed. True when there is a new one.
-    pub fn accept(&mut self) -> bool {
-        let Ok((stream, _)) = self.listener.accept() else { return false };
-        if stream.set_nonblocking(true).is_err() {
-            return false;
+    /// Takes a waiting connection, which controls nothing until it says hello.
+    pub fn accept(&mut self) -> Option<&Connection> {
+        let (stream, _) = self.listener.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        if self.newcomers.len() == MAX_NEWCOMERS {
+            self.newcomers.remove(0);
         }
-        if let Some(mut old) = self.connection.take() {
-            old.queue(&Event::Superseded.json(), false);
-            let _ = old.flush();
-        }
-        self.connection = Some(Connection {
+        self.next_token += 1;
+        self.newcomers.push(Connection {
             stream,
+            token: self.next_token,
             incoming: Vec::new(),
             consumed: 0,
             outgoing: VecDeque::new(),
@@ -97,7 +106,29 @@ impl Channel {
             greeted: false,
             waits_to_write: false,
         });
-        true
+        self.newcomers.last()
+    }
+
+    /// Reads from a connection that has not said anything so far. With its first message, which must be a hello, it
+    /// takes the place of the present one: `Some` is that message.
+    pub fn hear_newcomer(&mut self, token: u64, is_hello: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+        let at = self.newcomers.iter().position(|c| c.token == token)?;
+        let newcomer = &mut self.newcomers[at];
+        match newcomer.fill().and_then(|()| newcomer.next_frame()) {
+            Ok(None) => None,
+            Ok(Some(frame)) if is_hello(&frame) => {
+                let newcomer = self.newcomers.remove(at);
+                if let Some(mut old) = self.connection.replace(newcomer) {
+                    old.queue(&Event::Superseded.json(), false);
+                    let _ = old.flush();
+                }
+                Some(frame)
+            }
+            Ok(Some(_)) | Err(_) => {
+                self.newcomers.remove(at);
+                None
+            }
+        }
     }
 
     pub fn connection(&mut self) -> Option<&mut Connection> {
@@ -209,6 +240,9 @@ impl Connection {
     }
 }
 
+/// Smaller ones are the event loop's own.
+pub const FIRST_TOKEN: u64 = 100;
+const MAX_NEWCOMERS: usize = 4;
 const MAX_FRAME: usize = 4 << 20;
 const READS_AT_ONCE: usize = 16;
 const SLOW_AGENT: usize = 1 << 20;

@@ -429,5 +429,6 @@ fn is_no_route(error: &io::Error) -> bool {
 
 const READS_AT_ONCE: usize = 64;
 const IPV6_MINIMUM: usize = 1280;
-const UNSENT_BYTES: usize = 1 << 20;
+/// The window of a fast TCP connection.
+const UNSENT_BYTES: usize = 4 << 20;
 const UNSENT_LIFETIME: Duration = seconds(2);

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use crate::batch::SendBatch;
-use crate::channel::{Channel, Ended};
+use crate::channel::{Channel, Ended, FIRST_TOKEN};
 use crate::coalesce::Coalescer;
 use crate::fast_hash::FastMap;
 use crate::forwarding::{AGENT_PREFIX, Forwarding};
@@ -18,7 +18,7 @@ use crate::hold::{EXPIRY_STEP, HoldQueue, Holds, INTERFACE_LIFETIME, SESSION_LIF
 use crate::host::{Changes, HostNetwork, Item, LocalAddress, set_sysctl};
 use crate::icmp::{ErrorBudget, Problem};
 use crate::log;
-use crate::messages::{Event, key_text};
+use crate::messages::{Command, Event, key_text, parse_request};
 use crate::peer::{Path, PeerId};
 use crate::prefix::Prefix;
 use crate::stats::{Counter, Stats};
@@ -199,14 +199,11 @@ impl Engine {
                     self.host_changed(changes);
                 }
                 LISTENER => {
-                    if self.channel.accept() {
-                        self.syncing = false;
-                        if let Some(connection) = self.channel.connection() {
-                            self.poller.add(connection, CONNECTION)?;
-                        }
+                    if let Some(newcomer) = self.channel.accept() {
+                        self.poller.add(newcomer, newcomer.token)?;
                     }
                 }
-                CONNECTION => self.serve_agent(),
+                token if token >= FIRST_TOKEN => self.serve_agent(token),
                 _ => {
                     log::info("stopping on a signal", &[("fd", &self.signals.as_raw_fd())]);
                     return Ok(false);
@@ -218,9 +215,16 @@ impl Engine {
         Ok(true)
     }
 
-    fn serve_agent(&mut self) {
-        let Some(connection) = self.channel.connection() else { return };
-        let mut ended = connection.fill().err();
+    fn serve_agent(&mut self, token: u64) {
+        let mut ended = None;
+        match self.channel.connection() {
+            Some(connection) if connection.token == token => ended = connection.fill().err(),
+            _ => {
+                let Some(hello) = self.channel.hear_newcomer(token, is_hello) else { return };
+                self.syncing = false;
+                self.handle_request(&hello);
+            }
+        }
         while let Some(connection) = self.channel.connection() {
             match connection.next_frame() {
                 Ok(Some(frame)) => self.handle_request(&frame),
@@ -256,7 +260,7 @@ impl Engine {
         let wants = connection.has_outgoing();
         if wants != connection.waits_to_write {
             connection.waits_to_write = wants;
-            if let Err(error) = self.poller.set_writable_interest(connection, CONNECTION, wants) {
+            if let Err(error) = self.poller.set_writable_interest(connection, connection.token, wants) {
                 log::warn("epoll", &[("error", &error)]);
             }
         }
@@ -531,11 +535,14 @@ impl Engine {
     }
 }
 
+fn is_hello(frame: &[u8]) -> bool {
+    matches!(parse_request(frame), (_, Ok(Command::Hello)))
+}
+
 const MAX_FRAME: usize = 65_536;
 const TUN: u64 = 1;
 const UDP4: u64 = 2;
 const UDP6: u64 = 3;
 const NETLINK: u64 = 4;
 const LISTENER: u64 = 5;
-const CONNECTION: u64 = 6;
-const SIGNALS: u64 = 7;
+const SIGNALS: u64 = 6;

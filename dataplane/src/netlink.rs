@@ -17,6 +17,7 @@ pub struct Link {
     /// Administratively up, with a carrier.
     pub up: bool,
     pub loopback: bool,
+    pub mtu: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -296,6 +297,10 @@ fn parse(message: &Message) -> Option<Change> {
                 name: String::from_utf8_lossy(name.strip_suffix(b"\0").unwrap_or(name)).into_owned(),
                 up: flags & up == up,
                 loopback: flags & libc::IFF_LOOPBACK as u32 != 0,
+                mtu: attributes(body, 16)
+                    .find(|(kind, _)| *kind == libc::IFLA_MTU)
+                    .and_then(|(_, value)| read_u32(value, 0))
+                    .unwrap_or(0),
             };
             // The bridge code sends RTM_NEWLINK of family AF_BRIDGE without the flags' meaning.
             if *body.first()? != 0 {
