@@ -1,0 +1,275 @@
+//! Handshakes of the tunnel: initiations sent and answered, sessions confirmed, strangers parked.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Output, Parked, Tunnel};
+use crate::handshake::{Attempt, PublicKey, Received, random_u64};
+use crate::load::Admission;
+use crate::peer::{Handshaking, Path, PeerId};
+use crate::session::Session;
+use crate::stats::Counter;
+use crate::time::{Time, millis, seconds};
+use crate::wire::{Control, Header, INDEX_MASK, Kind};
+
+impl Tunnel {
+    /// Makes sure that a handshake is under way.
+    pub fn want_session(&mut self, id: PeerId, now: Time) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        match peer.handshake.as_mut() {
+            Some(handshake) => handshake.wanted = now,
+            None => {
+                peer.handshake = Some(Handshaking { tries: 0, next: now, wanted: now, attempts: VecDeque::new() });
+                self.attempt_handshake(id, now);
+                self.reschedule(id);
+            }
+        }
+    }
+
+    /// An initiation, a response or a cookie reply.
+    pub fn handle_handshake(&mut self, path: Path, header: Header, message: &[u8], now: Time) {
+        let Some(identity) = self.identity.as_ref() else { return };
+        if header.instance != identity.instance {
+            return self.stats.count(Counter::DropWrongInstance);
+        }
+        match header.kind {
+            Kind::CookieReply => return self.handle_cookie(header, message, now),
+            Kind::Initiation | Kind::Response => {}
+            Kind::Data | Kind::DataPartial | Kind::Control => return,
+        }
+        if !identity.mac1_ok(message) {
+            return self.stats.count(Counter::DropAuth);
+        }
+        if header.kind == Kind::Response {
+            return self.handle_response(path, header, message, now);
+        }
+        let source = source_bytes(path.remote);
+        match self.load.admit(path.remote.ip(), now, || self.cookies.mac2_ok(message, &source)) {
+            Admission::Accept => self.handle_initiation(path, message, now),
+            Admission::Refuse => self.stats.count(Counter::HandshakesRejected),
+            Admission::DemandCookie => {
+                if let Some(bytes) = self.cookies.reply(identity, message, &source) {
+                    self.stats.count(Counter::CookiesSent);
+                    self.outputs.push_back(Output::Transmit { peer: None, path, bytes });
+                }
+            }
+        }
+    }
+
+    /// The initiator used a session that we answered. When both ends initiated at once (we answered before our own
+    /// was answered), the session of the lower key becomes the current one at both.
+    pub(super) fn confirm(&mut self, id: PeerId, at: usize, now: Time) {
+        let own_key = self.public_key();
+        let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        let confirmed = peer.pending.remove(at);
+        let keep_own = peer.current.as_ref().is_some_and(|current| {
+            current.initiator && confirmed.created <= current.created && own_key.is_some_and(|own| own < peer.key)
+        });
+        let retired = if keep_own {
+            peer.previous.replace(confirmed)
+        } else {
+            let current = peer.current.replace(confirmed);
+            match current {
+                Some(current) => peer.previous.replace(current),
+                None => None,
+            }
+        };
+        if let Some(retired) = retired {
+            self.by_index.remove(&retired.local_index);
+        }
+        self.stats.count(Counter::HandshakesCompleted);
+        self.end_handshake(id);
+        self.outputs.push_back(Output::SessionUp(id));
+        self.send_asked_probes_now(id, now);
+        self.reschedule(id);
+    }
+
+    pub(super) fn end_handshake(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        for attempt in peer.handshake.take().into_iter().flat_map(|h| h.attempts) {
+            self.by_index.remove(&attempt.index);
+        }
+    }
+
+    pub(super) fn attempt_handshake(&mut self, id: PeerId, now: Time) {
+        let index = self.new_index();
+        self.sequence += 1;
+        let order = (self.epoch, self.sequence);
+        let suite = self.suite;
+        let (Some(identity), Some(peer)) =
+            (self.identity.as_ref(), self.peers.get_mut(id.0 as usize).and_then(Option::as_mut))
+        else {
+            return;
+        };
+        let paths = peer.candidates();
+        let Some(handshake) = peer.handshake.as_mut() else { return };
+        if paths.is_empty() || !peer.configured {
+            handshake.next = Time::NEVER;
+            return;
+        }
+        let path = paths[handshake.tries as usize % paths.len()];
+        let wait = RETRIES.get(handshake.tries as usize).copied().unwrap_or(RETRY_CAP);
+        let jitter = wait.as_nanos() as u64 / 10;
+        handshake.next = now + wait + Duration::from_nanos(random_u64() % (jitter + 1));
+        handshake.tries += 1;
+        let cookie = peer.cookie.as_ref().filter(|(_, since)| now.since(*since) < COOKIE_LIFETIME).map(|(c, _)| c);
+        let Ok((bytes, attempt)) = Attempt::start(identity, suite, &peer.key, index, order, cookie) else {
+            return;
+        };
+        if handshake.attempts.len() == MAX_ATTEMPTS
+            && let Some(oldest) = handshake.attempts.pop_front()
+        {
+            self.by_index.remove(&oldest.index);
+        }
+        handshake.attempts.push_back(attempt);
+        self.by_index.insert(index, id);
+        self.stats.count(Counter::HandshakesInitiated);
+        self.outputs.push_back(Output::Transmit { peer: Some(id), path, bytes });
+    }
+
+    fn handle_initiation(&mut self, path: Path, message: &[u8], now: Time) {
+        let Some(identity) = self.identity.as_ref() else { return };
+        let Ok(received) = Received::read(identity, message) else {
+            return self.stats.count(Counter::DropAuth);
+        };
+        let key = received.remote;
+        let known = self.find(&key).filter(|id| self.peer(*id).is_some_and(|p| p.configured));
+        let Some(id) = known else {
+            if key != identity.public {
+                self.park(key, path, message, now);
+            }
+            return;
+        };
+        let index = self.new_index();
+        let (Some(identity), Some(peer)) =
+            (self.identity.as_ref(), self.peers.get_mut(id.0 as usize).and_then(Option::as_mut))
+        else {
+            return;
+        };
+        if peer.last_order.is_some_and(|last| received.order <= last) {
+            return self.stats.count(Counter::HandshakesRejected);
+        }
+        peer.last_order = Some(received.order);
+        let remote_index = received.remote_index;
+        let Ok((bytes, keys)) = received.respond(identity, index) else { return };
+        let session = Session::new(keys, index, remote_index, identity.instance, false, now);
+        if peer.pending.len() == MAX_PENDING {
+            let oldest = peer.pending.remove(0);
+            self.by_index.remove(&oldest.local_index);
+        }
+        peer.pending.push(session);
+        peer.last_received = Some(now);
+        self.by_index.insert(index, id);
+        self.outputs.push_back(Output::Transmit { peer: Some(id), path, bytes });
+        self.move_endpoint(id, path);
+        self.reschedule(id);
+    }
+
+    fn handle_response(&mut self, path: Path, header: Header, message: &[u8], now: Time) {
+        let instance = header.instance;
+        let Some(&id) = self.by_index.get(&header.index) else {
+            return self.stats.count(Counter::DropUnknownIndex);
+        };
+        let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        let Some(attempt) =
+            peer.handshake.as_mut().and_then(|h| h.attempts.iter_mut().find(|a| a.index == header.index))
+        else {
+            return self.stats.count(Counter::DropUnknownIndex);
+        };
+        let Ok((keys, remote_index)) = attempt.finish(message) else {
+            return self.stats.count(Counter::DropAuth);
+        };
+        let local_index = attempt.index;
+        let session = Session::new(keys, local_index, remote_index, instance, true, now);
+        peer.last_received = Some(now);
+        peer.silence = None;
+        if let Some(current) = peer.current.replace(session) {
+            self.stats.count(Counter::Rekeys);
+            if let Some(retired) = peer.previous.replace(current) {
+                self.by_index.remove(&retired.local_index);
+            }
+        }
+        self.end_handshake(id);
+        self.by_index.insert(local_index, id);
+        self.stats.count(Counter::HandshakesCompleted);
+        self.move_endpoint(id, path);
+        // Lets the responder use the session even when nothing waits to be sent.
+        self.send_control(id, path, Control::Keepalive, now);
+        self.outputs.push_back(Output::SessionUp(id));
+        self.send_asked_probes_now(id, now);
+        self.reschedule(id);
+    }
+
+    fn handle_cookie(&mut self, header: Header, message: &[u8], now: Time) {
+        let Some(&id) = self.by_index.get(&header.index) else { return };
+        let Some(peer) = self.peer_mut(id) else { return };
+        let attempt = peer.handshake.as_ref().and_then(|h| h.attempts.iter().find(|a| a.index == header.index));
+        if let Some(cookie) = attempt.and_then(|a| a.open_cookie(message)) {
+            peer.cookie = Some((cookie, now));
+        }
+    }
+
+    fn park(&mut self, key: PublicKey, path: Path, message: &[u8], now: Time) {
+        let parked = Parked { key, path, message: message.to_vec(), until: now + PARKED_LIFETIME };
+        if let Some(same) = self.parked.iter_mut().find(|p| p.key == key) {
+            *same = parked;
+        } else if self.parked.len() < MAX_PARKED {
+            self.parked.push(parked);
+            self.stats.count(Counter::HandshakesParked);
+            self.outputs.push_back(Output::UnknownPeer(key));
+        } else {
+            self.stats.count(Counter::HandshakesRejected);
+        }
+    }
+
+    pub(super) fn answer_parked(&mut self, key: &PublicKey, now: Time) {
+        if let Some(at) = self.parked.iter().position(|p| p.key == *key) {
+            let parked = self.parked.swap_remove(at);
+            self.handle_initiation(parked.path, &parked.message, now);
+        }
+    }
+
+    /// Somebody at a peer's locator uses a session that this process does not have: it was restarted. Speaking
+    /// first saves the peer from finding out by silence.
+    pub(super) fn heard_unknown_index(&mut self, path: Path, now: Time) {
+        if !self.load.admit_lookup(now) {
+            return;
+        }
+        let silent = self
+            .peers()
+            .find(|(_, p)| p.configured && p.locators.iter().any(|l| l.address == path.remote))
+            .filter(|(_, p)| p.current.is_none() && p.pending.is_empty() && p.handshake.is_none())
+            .map(|(id, _)| id);
+        if let Some(id) = silent {
+            self.want_session(id, now);
+        }
+    }
+
+    fn new_index(&self) -> u32 {
+        loop {
+            let index = random_u64() as u32 & INDEX_MASK;
+            if index != 0 && !self.by_index.contains_key(&index) {
+                return index;
+            }
+        }
+    }
+}
+
+fn source_bytes(source: SocketAddr) -> Vec<u8> {
+    let mut bytes = match source.ip() {
+        std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
+        std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    bytes.extend_from_slice(&source.port().to_be_bytes());
+    bytes
+}
+
+const MAX_ATTEMPTS: usize = 8;
+const MAX_PENDING: usize = 4;
+const MAX_PARKED: usize = 256;
+const PARKED_LIFETIME: Duration = seconds(5);
+const RETRIES: [Duration; 6] = [millis(100), millis(200), millis(400), millis(800), millis(1000), millis(2000)];
+const RETRY_CAP: Duration = seconds(5);
+pub(super) const GIVE_UP: Duration = seconds(90);
+const COOKIE_LIFETIME: Duration = seconds(120);

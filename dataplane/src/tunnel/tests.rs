@@ -1,0 +1,545 @@
+//! Scenarios of several tunnels on a virtual clock and network.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::*;
+use crate::handshake::Attempt;
+use crate::time::millis;
+use crate::wire::DATA_OVERHEAD;
+
+#[test]
+fn a_session_takes_one_round_trip_and_carries_data_both_ways() {
+    let mut world = World::pair();
+    assert!(!world.send(0, 1));
+    world.run(millis(20));
+    assert!(world.is_up(0) && world.is_up(1));
+    assert!(world.send(0, 1) && world.send(1, 0));
+    world.run(millis(20));
+    assert_eq!((world.nodes[0].data, world.nodes[1].data), (1, 1));
+    assert_eq!(world.count(0, Counter::HandshakesInitiated), 1);
+}
+
+#[test]
+fn lost_initiation_and_lost_response_are_made_up_for() {
+    for lost in [Kind::Initiation, Kind::Response] {
+        let mut world = World::pair();
+        world.loses_first(2, Some(lost));
+        world.send(0, 1);
+        world.run(millis(350));
+        assert!(world.is_up(0) && world.is_up(1), "{lost:?}");
+    }
+}
+
+#[test]
+fn retries_faster_than_the_round_trip_do_no_harm() {
+    let mut world = World::pair();
+    world.latency = millis(400);
+    world.send(0, 1);
+    world.run(millis(2500));
+    assert!(world.count(0, Counter::HandshakesInitiated) > 1);
+    for _ in 0..5 {
+        assert!(world.send(0, 1) && world.send(1, 0));
+    }
+    world.run(millis(500));
+    assert_eq!((world.nodes[0].data, world.nodes[1].data), (5, 5));
+}
+
+#[test]
+fn simultaneous_initiations_converge() {
+    let mut world = World::pair();
+    world.send(0, 1);
+    world.send(1, 0);
+    world.run(millis(100));
+    for _ in 0..3 {
+        assert!(world.send(0, 1) && world.send(1, 0));
+        world.run(millis(20));
+    }
+    assert_eq!((world.nodes[0].data, world.nodes[1].data), (3, 3));
+    let remote = |world: &World, node: usize| world.session(node).remote_index;
+    assert_eq!(remote(&world, 0), world.session(1).local_index);
+    assert_eq!(remote(&world, 1), world.session(0).local_index);
+    let initiated = world.count(0, Counter::HandshakesInitiated) + world.count(1, Counter::HandshakesInitiated);
+    assert_eq!(initiated, 2);
+}
+
+#[test]
+fn a_replayed_initiation_is_refused() {
+    let mut world = World::pair();
+    world.send(0, 1);
+    world.run(millis(20));
+    let initiation = world.log.iter().find(|p| kind(&p.bytes) == Some(Kind::Initiation)).unwrap().clone();
+    world.run(millis(500));
+    let replies = world.log.len();
+    world.deliver(&initiation);
+    world.run(millis(20));
+    assert_eq!(world.count(1, Counter::HandshakesRejected), 1);
+    assert_eq!(world.log.len(), replies);
+}
+
+#[test]
+fn the_responder_does_not_speak_before_it_heard_the_session_used() {
+    let mut world = World::pair();
+    world.loses(|kind| kind == Some(Kind::Control));
+    world.send(0, 1);
+    world.run(millis(20));
+    assert!(world.is_up(0) && !world.is_up(1));
+    assert!(world.send(0, 1));
+    world.run(millis(20));
+    assert!(world.is_up(1) && world.send(1, 0));
+}
+
+#[test]
+fn sessions_are_renewed_under_traffic_without_loss() {
+    let mut world = World::pair();
+    world.send(0, 1);
+    world.run(millis(20));
+    let mut sent = 0;
+    for _ in 0..4000 {
+        sent += u64::from(world.send(0, 1));
+        world.run(millis(100));
+        assert!(world.session(0).age(world.now) < seconds(125));
+    }
+    world.run(millis(100));
+    assert_eq!((sent, world.nodes[1].data), (4000, 4000));
+    assert_eq!(world.count(0, Counter::Rekeys), 3);
+}
+
+#[test]
+fn a_stranger_is_parked_until_it_is_known() {
+    let mut world = World::pair();
+    let (key, locators) = (world.nodes[0].key, world.locators(0));
+    let id = world.nodes[1].tunnel.find(&key).unwrap();
+    world.nodes[1].tunnel.remove_peer(id, false);
+    world.send(0, 1);
+    world.run(millis(40));
+    assert!(!world.is_up(0));
+    assert_eq!(world.nodes[1].strangers, [key]);
+    let now = world.now;
+    world.nodes[1].tunnel.set_peer(key, locators, 0, now);
+    world.run(millis(20));
+    assert!(world.is_up(0) && world.is_up(1));
+    assert_eq!(world.count(0, Counter::HandshakesInitiated), 1);
+}
+
+#[test]
+fn a_roam_is_known_to_the_peer_after_half_a_round_trip() {
+    let mut world = World::pair();
+    world.send(0, 1);
+    world.run(millis(30));
+    world.send(0, 1);
+    world.run(millis(30));
+    let late = world.log.iter().rfind(|p| kind(&p.bytes) == Some(Kind::Data)).unwrap().clone();
+    let new = "192.0.2.99:4341".parse().unwrap();
+    world.nodes[0].address = new;
+    world.nodes[0].tunnel.locators_changed(world.now);
+    world.run(millis(6));
+    assert_eq!(world.endpoint(1), new);
+    world.run(millis(6));
+    assert_eq!(world.nodes[0].handovers, [millis(10)]);
+    // A packet from before must not move the peer back, whether it is a replay or only late.
+    world.deliver(&late);
+    assert_eq!(world.endpoint(1), new);
+    assert_eq!(world.nodes[1].moves, [new]);
+}
+
+#[test]
+fn a_late_packet_does_not_move_the_peer_back() {
+    let mut world = World::pair();
+    world.send(0, 1);
+    world.run(millis(30));
+    world.latency = millis(50);
+    world.send(0, 1);
+    let (old, new) = (world.nodes[0].address, "192.0.2.99:4341".parse().unwrap());
+    world.run(Duration::ZERO);
+    world.latency = millis(5);
+    world.nodes[0].address = new;
+    world.nodes[0].tunnel.locators_changed(world.now);
+    world.run(millis(100));
+    assert_eq!(world.nodes[1].data, 1);
+    assert_ne!(old, new);
+    assert_eq!(world.endpoint(1), new);
+}
+
+#[test]
+fn a_lost_first_word_after_a_roam_is_repeated_soon() {
+    let mut world = World::pair();
+    world.send(0, 1);
+    world.run(millis(30));
+    world.loses_first(2, None);
+    world.nodes[0].address = "192.0.2.99:4341".parse().unwrap();
+    world.nodes[0].tunnel.locators_changed(world.now);
+    world.run(millis(100));
+    assert_eq!(world.nodes[0].handovers, [millis(60)]);
+}
+
+#[test]
+fn a_restarted_peer_speaks_first_when_it_hears_an_unknown_session() {
+    let mut world = World::pair();
+    world.send(0, 1);
+    world.run(millis(30));
+    world.restart(1, 2);
+    world.send(0, 1);
+    world.run(millis(30));
+    assert_eq!(world.count(1, Counter::HandshakesInitiated), 1);
+    assert!(world.send(0, 1));
+    world.run(millis(30));
+    assert_eq!(world.nodes[1].data, 1);
+}
+
+#[test]
+fn a_dead_locator_is_left_within_350_ms() {
+    let mut world = World::pair();
+    let second: SocketAddr = "198.51.100.2:4341".parse().unwrap();
+    world.nodes[1].aliases.push(second);
+    let mut locators = world.locators(1);
+    locators.push(Locator { address: second, priority: 2, weight: 1 });
+    let (key, now) = (world.nodes[1].key, world.now);
+    world.nodes[0].tunnel.set_peer(key, locators, 0, now);
+    world.send(0, 1);
+    world.run(millis(30));
+    world.send(0, 1);
+    world.run(millis(100));
+    world.dead.push(world.nodes[1].address);
+    for _ in 0..35 {
+        world.send(0, 1);
+        world.run(millis(10));
+    }
+    assert_eq!(world.endpoint(0), second);
+}
+
+#[test]
+fn data_without_an_answer_is_asked_after() {
+    let mut world = World::pair();
+    world.send(0, 1);
+    world.run(millis(30));
+    world.send(0, 1);
+    world.run(millis(1700));
+    assert_eq!(world.count(0, Counter::ProbesSent), 1);
+    world.dead.push(world.nodes[1].address);
+    world.send(0, 1);
+    world.run(seconds(6));
+    assert!(world.count(0, Counter::HandshakesInitiated) > 1);
+}
+
+#[test]
+fn received_data_without_an_answer_is_kept_alive() {
+    let mut world = World::pair();
+    world.send(0, 1);
+    world.run(millis(30));
+    world.send(0, 1);
+    world.run(seconds(9));
+    let before = world.log.len();
+    world.run(seconds(2));
+    let after: Vec<_> = world.log.iter().skip(before).map(|p| kind(&p.bytes)).collect();
+    assert_eq!(after, [Some(Kind::Control)]);
+}
+
+#[test]
+fn attempts_end_when_nobody_wants_them() {
+    let mut world = World::pair();
+    world.dead.push(world.nodes[1].address);
+    world.send(0, 1);
+    world.run(seconds(120));
+    let tries = world.count(0, Counter::HandshakesInitiated);
+    assert!((15..35).contains(&tries), "{tries}");
+    world.run(seconds(100));
+    assert_eq!(world.count(0, Counter::HandshakesInitiated), tries);
+    world.send(0, 1);
+    assert_eq!(world.count(0, Counter::HandshakesInitiated), tries + 1);
+}
+
+#[test]
+fn new_locators_restart_attempts() {
+    let mut world = World::pair();
+    let key = world.nodes[1].key;
+    let now = world.now;
+    world.nodes[0].tunnel.set_peer(key, Vec::new(), 0, now);
+    world.send(0, 1);
+    world.run(seconds(10));
+    let locators = world.locators(1);
+    let now = world.now;
+    world.nodes[0].tunnel.set_peer(key, locators, 0, now);
+    world.run(millis(20));
+    assert!(world.is_up(0));
+}
+
+#[test]
+fn a_flood_is_answered_with_cookies_and_real_peers_get_through() {
+    let mut world = World::pair();
+    let stranger = Identity::new([77; 32], [9; 32], 7).unwrap();
+    for n in 0..300 {
+        let order = (1, n);
+        let (bytes, _) = Attempt::start(&stranger, Suite::AesGcm, &world.nodes[1].key, 5, order, None).unwrap();
+        let from = SocketAddr::new([203, 0, 113, n as u8].into(), 4341);
+        world.deliver(&Packet { at: world.now, from, to: world.nodes[1].address, bytes });
+    }
+    assert!(world.count(1, Counter::CookiesSent) >= 100);
+    world.send(0, 1);
+    world.run(millis(300));
+    assert!(world.is_up(0) && world.is_up(1));
+    assert!(world.count(0, Counter::HandshakesInitiated) >= 2);
+}
+
+#[test]
+fn probes_answer_with_or_without_a_session() {
+    let mut world = World::pair();
+    let key = world.nodes[1].key;
+    world.nodes[0].tunnel.probe(&key, 1, world.now);
+    world.run(millis(100));
+    world.nodes[0].tunnel.probe(&key, 2, world.now);
+    world.run(millis(100));
+    world.dead.push(world.nodes[1].address);
+    world.nodes[0].tunnel.probe(&key, 3, world.now);
+    world.nodes[0].tunnel.probe(&[8; 32], 4, world.now);
+    world.run(seconds(3));
+    let rtt = Some(millis(10));
+    assert_eq!(world.nodes[0].probes, [(1, rtt), (2, rtt), (4, None), (3, None)]);
+}
+
+#[test]
+fn garbage_changes_nothing() {
+    let mut world = World::pair();
+    world.send(0, 1);
+    world.run(millis(30));
+    let mut state = 11u64;
+    let samples: Vec<Packet> = world.log.iter().cloned().collect();
+    for round in 0..5000usize {
+        let mut packet = samples[round % samples.len()].clone();
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let at = (state >> 33) as usize % packet.bytes.len();
+        packet.bytes[at] ^= 1 << (state % 8);
+        if state.is_multiple_of(3) {
+            packet.bytes.truncate(at);
+        }
+        packet.from = "203.0.113.1:1".parse().unwrap();
+        world.deliver(&packet);
+    }
+    assert_eq!(world.endpoint(1), world.nodes[0].address);
+    assert!(world.send(0, 1) && world.send(1, 0));
+    world.run(millis(20));
+    assert_eq!((world.nodes[0].data, world.nodes[1].data), (1, 1));
+}
+
+#[derive(Clone)]
+struct Packet {
+    at: Time,
+    from: SocketAddr,
+    to: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+struct Node {
+    tunnel: Tunnel,
+    key: PublicKey,
+    address: SocketAddr,
+    aliases: Vec<SocketAddr>,
+    data: u64,
+    strangers: Vec<PublicKey>,
+    moves: Vec<SocketAddr>,
+    handovers: Vec<Duration>,
+    probes: Vec<(u64, Option<Duration>)>,
+}
+
+type Loss = Box<dyn FnMut(Option<Kind>) -> bool>;
+
+struct World {
+    now: Time,
+    latency: Duration,
+    nodes: Vec<Node>,
+    wire: VecDeque<Packet>,
+    /// Everything that was sent and not lost.
+    log: VecDeque<Packet>,
+    loss: Loss,
+    /// Addresses that nothing reaches.
+    dead: Vec<SocketAddr>,
+}
+
+impl World {
+    fn pair() -> World {
+        let nodes = (0..2).map(|n| Node::new(n, 1)).collect();
+        let mut world = World {
+            now: Time::from_millis(1000),
+            latency: millis(5),
+            nodes,
+            wire: VecDeque::new(),
+            log: VecDeque::new(),
+            loss: Box::new(|_| false),
+            dead: Vec::new(),
+        };
+        world.introduce();
+        world
+    }
+
+    fn introduce(&mut self) {
+        for (a, b) in [(0, 1), (1, 0)] {
+            let (key, locators, now) = (self.nodes[b].key, self.locators(b), self.now);
+            self.nodes[a].tunnel.set_peer(key, locators, 0, now);
+        }
+    }
+
+    fn locators(&self, node: usize) -> Vec<Locator> {
+        vec![Locator { address: self.nodes[node].address, priority: 1, weight: 1 }]
+    }
+
+    fn loses(&mut self, loss: impl FnMut(Option<Kind>) -> bool + 'static) {
+        self.loss = Box::new(loss);
+    }
+
+    /// Loses the first packets, of one kind or of any.
+    fn loses_first(&mut self, count: u32, which: Option<Kind>) {
+        let mut left = count;
+        self.loses(move |kind| {
+            let hit = left > 0 && (which.is_none() || kind == which);
+            left -= u32::from(hit);
+            hit
+        });
+    }
+
+    fn restart(&mut self, node: usize, epoch: u64) {
+        let address = self.nodes[node].address;
+        self.nodes[node] = Node { address, ..Node::new(node, epoch) };
+        self.introduce();
+    }
+
+    /// One data packet; false when there is no session yet.
+    fn send(&mut self, from: usize, to: usize) -> bool {
+        let key = self.nodes[to].key;
+        let now = self.now;
+        let node = &mut self.nodes[from];
+        let id = node.tunnel.find(&key).unwrap();
+        let mut bytes = vec![0; 100 + DATA_OVERHEAD];
+        let Some((session, path)) = node.tunnel.session_for_sending(id, now) else {
+            self.collect();
+            return false;
+        };
+        session.seal(Kind::Data, &[1; 100], &mut bytes).unwrap();
+        node.tunnel.sent_data(id, bytes.len(), now);
+        let packet = Packet { at: now + self.latency, from: node.address, to: path.remote, bytes };
+        self.put(packet);
+        true
+    }
+
+    fn put(&mut self, packet: Packet) {
+        if !(self.loss)(kind(&packet.bytes)) && !self.dead.contains(&packet.to) {
+            self.log.push_back(packet.clone());
+            self.wire.push_back(packet);
+        }
+    }
+
+    fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        loop {
+            self.collect();
+            let arrival = self.wire.iter().map(|p| p.at).min().unwrap_or(Time::NEVER);
+            let timeout = self.nodes.iter().map(|n| n.tunnel.next_timeout()).min().unwrap_or(Time::NEVER);
+            let next = arrival.min(timeout);
+            if next > end {
+                self.now = end;
+                return;
+            }
+            self.now = self.now.max(next);
+            if arrival <= timeout {
+                let at = self.wire.iter().position(|p| p.at == arrival).unwrap();
+                let packet = self.wire.remove(at).unwrap();
+                self.deliver(&packet);
+            } else {
+                for node in &mut self.nodes {
+                    node.tunnel.handle_timeout(self.now);
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, packet: &Packet) {
+        let reaches = |n: &&mut Node| n.address == packet.to || n.aliases.contains(&packet.to);
+        let now = self.now;
+        if let Some(node) = self.nodes.iter_mut().find(reaches) {
+            node.receive(packet, now);
+        }
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        let mut packets = Vec::new();
+        for node in &mut self.nodes {
+            while let Some(output) = node.tunnel.poll() {
+                match output {
+                    Output::Transmit { path, bytes, .. } => {
+                        let from = path.local.map_or(node.address, |ip| SocketAddr::new(ip, 4341));
+                        packets.push(Packet { at: self.now + self.latency, from, to: path.remote, bytes });
+                    }
+                    Output::UnknownPeer(key) => node.strangers.push(key),
+                    Output::PeerMoved { remote, .. } => node.moves.push(remote),
+                    Output::Handover { took, .. } => node.handovers.push(took),
+                    Output::ProbeResult { token, rtt } => node.probes.push((token, rtt)),
+                    Output::SessionUp(_) | Output::EndpointChanged(_) => {}
+                }
+            }
+        }
+        for packet in packets {
+            self.put(packet);
+        }
+    }
+
+    fn peer(&self, node: usize) -> &Peer {
+        let key = self.nodes[1 - node].key;
+        let tunnel = &self.nodes[node].tunnel;
+        tunnel.peer(tunnel.find(&key).unwrap()).unwrap()
+    }
+
+    fn is_up(&self, node: usize) -> bool {
+        self.peer(node).is_up(self.now)
+    }
+
+    fn session(&self, node: usize) -> &Session {
+        self.peer(node).current.as_ref().unwrap()
+    }
+
+    fn endpoint(&self, node: usize) -> SocketAddr {
+        self.peer(node).endpoint.unwrap().remote
+    }
+
+    fn count(&self, node: usize, counter: Counter) -> u64 {
+        self.nodes[node].tunnel.stats.value(counter)
+    }
+}
+
+impl Node {
+    fn new(n: usize, epoch: u64) -> Node {
+        let identity = Identity::new([n as u8 + 1; 32], [9; 32], 7).unwrap();
+        let key = identity.public;
+        let mut tunnel = Tunnel::new(Suite::AesGcm);
+        tunnel.configure(identity, epoch);
+        Node {
+            tunnel,
+            key,
+            address: SocketAddr::new([192, 0, 2, n as u8 + 1].into(), 4341),
+            aliases: Vec::new(),
+            data: 0,
+            strangers: Vec::new(),
+            moves: Vec::new(),
+            handovers: Vec::new(),
+            probes: Vec::new(),
+        }
+    }
+
+    fn receive(&mut self, packet: &Packet, now: Time) {
+        let path = Path { remote: packet.from, local: Some(packet.to.ip()) };
+        let mut bytes = packet.bytes.clone();
+        let Ok(header) = Header::parse(&bytes) else { return };
+        match header.kind {
+            Kind::Data | Kind::DataPartial | Kind::Control => match self.tunnel.open(path, header, &mut bytes, now) {
+                Ok(_) if header.kind == Kind::Data => self.data += 1,
+                Ok(_) => {}
+                Err(reason) => self.tunnel.stats.count(reason),
+            },
+            _ => self.tunnel.handle_handshake(path, header, &bytes, now),
+        }
+    }
+}
+
+fn kind(bytes: &[u8]) -> Option<Kind> {
+    Header::parse(bytes).ok().map(|h| h.kind)
+}
