@@ -39,6 +39,11 @@ impl SendBatch {
             && (self.count == 0 || size <= self.segment)
     }
 
+    /// Whether so many datagrams of `size` would fit.
+    pub fn has_room(&self, count: usize, size: usize) -> bool {
+        self.count + count <= MAX_SEGMENTS && self.length + count * size <= MAX_BYTES
+    }
+
     /// Where the next datagram is to be written.
     #[inline]
     pub fn space(&mut self) -> &mut [u8] {

@@ -93,6 +93,11 @@ impl Engine {
         let target = Target { peer, path, tos: inner.tos & 3 };
         match Segments::new(vnet, *inner, packet, limit) {
             Ok(mut segments) => {
+                // A superpacket in one send arrives in one piece, to be written as one.
+                let (count, size) = segments.shape(packet);
+                if count > 1 && !self.batch.has_room(count, size + DATA_OVERHEAD) {
+                    self.flush_batch();
+                }
                 let mut bytes = 0;
                 while let Some((range, partial)) = segments.next(packet) {
                     bytes += self.seal(target, &packet[range], partial);

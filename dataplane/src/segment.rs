@@ -75,6 +75,14 @@ impl Segments {
         Ok(Segments::cut(inner, packet, l4, header, size.min(room), partial))
     }
 
+    /// How many segments follow, and the size of all but the last.
+    pub fn shape(&self, packet: &[u8]) -> (usize, usize) {
+        if self.size == 0 {
+            return (1, packet.len());
+        }
+        ((packet.len() - self.header).div_ceil(self.size).max(1), self.header + self.size)
+    }
+
     /// The next segment's place in `packet` and whether its L4 checksum is partial.
     #[inline]
     pub fn next(&mut self, packet: &mut [u8]) -> Option<(Range<usize>, bool)> {

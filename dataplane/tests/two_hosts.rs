@@ -1,0 +1,309 @@
+//! Two network namespaces, two data planes, real packets: a transfer keeps its checksum while one host changes its
+//! address and while the underlay's MTU falls to 1280. Needs root, `ip` and /dev/net/tun; says so when skipped.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+#[test]
+fn a_transfer_survives_a_roam_and_a_small_mtu() {
+    if let Some(reason) = why_not() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let mut lab = Lab::new();
+    lab.introduce();
+    lab.transfer("10.77.0.2", |_| {});
+    lab.transfer("fd77::2", |_| {});
+    lab.transfer("10.77.0.2", |lab| {
+        lab.ip(0, "addr del 192.0.2.1/24 dev eth0");
+        lab.ip(0, "addr add 192.0.2.11/24 dev eth0");
+    });
+    let handover = lab.hosts[0].agent.event("handover");
+    assert!(handover["micros"].as_u64().is_some_and(|micros| micros < 500_000), "{handover}");
+    assert_eq!(lab.hosts[1].agent.event("peer-moved")["address"], "192.0.2.11");
+    for host in 0..2 {
+        lab.ip(host, "link set eth0 mtu 1280");
+    }
+    lab.transfer("10.77.0.2", |_| {});
+    lab.transfer("fd77::2", |_| {});
+    lab.echo_datagrams("fd77::1", "fd77::2", 1280 - 48);
+    lab.restart(1);
+    lab.transfer("10.77.0.2", |_| {});
+    let counters = lab.hosts[1].agent.request(json!({ "type": "stats" }))["counters"].clone();
+    assert_eq!(counters["drop.auth"], 0, "{counters}");
+    for host in &mut lab.hosts {
+        host.terminate();
+    }
+}
+
+fn why_not() -> Option<&'static str> {
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        return Some("needs root");
+    }
+    if File::open("/dev/net/tun").is_err() {
+        return Some("needs /dev/net/tun");
+    }
+    let ip = Command::new("ip").arg("netns").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    (!ip.is_ok_and(|s| s.success())).then_some("needs ip netns (iproute2)")
+}
+
+struct Lab {
+    hosts: Vec<Host>,
+}
+
+struct Host {
+    namespace: String,
+    socket: PathBuf,
+    process: Child,
+    agent: Agent,
+    key: String,
+    epoch: u64,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let run = std::process::id();
+        let names = [format!("stayput-{run}-a"), format!("stayput-{run}-b")];
+        for name in &names {
+            ip(&format!("netns add {name}"));
+        }
+        ip(&format!("link add eth0 netns {} type veth peer name eth0 netns {}", names[0], names[1]));
+        for (n, name) in names.iter().enumerate() {
+            for command in ["link set lo up", "link set eth0 up", &format!("addr add 192.0.2.{}/24 dev eth0", n + 1)] {
+                ip(&format!("-n {name} {command}"));
+            }
+        }
+        let hosts = names.into_iter().enumerate().map(|(n, name)| Host::start(n, name, 1)).collect();
+        Lab { hosts }
+    }
+
+    fn ip(&self, host: usize, command: &str) {
+        ip(&format!("-n {} {command}", self.hosts[host].namespace));
+    }
+
+    fn introduce(&mut self) {
+        for (me, other) in [(0, 1), (1, 0)] {
+            let key = self.hosts[other].key.clone();
+            let agent = &mut self.hosts[me].agent;
+            agent.request(json!({ "type": "sync-begin" }));
+            let locator =
+                json!({ "address": format!("192.0.2.{}", other + 1), "port": 4341, "priority": 1, "weight": 100 });
+            agent.request(json!({ "type": "peer-set", "publicKey": key, "locators": [locator] }));
+            for family in ["10.77.0.N/32", "fd77::N/128", "fd53:7461:7970:7574::N/128"] {
+                let prefix = family.replace('N', &(other + 1).to_string());
+                agent.request(json!({
+                    "type": "mapping-set", "prefix": prefix, "generation": 1, "action": "forward", "publicKey": key,
+                }));
+            }
+            for family in ["10.77.0.N/32", "fd77::N/128"] {
+                let prefix = family.replace('N', &(me + 1).to_string());
+                agent.request(json!({
+                    "type": "local-eid-set", "prefix": prefix, "generation": 1, "interface": null, "redirectFrom": null,
+                }));
+            }
+            agent.request(json!({ "type": "sync-end" }));
+        }
+    }
+
+    fn restart(&mut self, host: usize) {
+        let old = &mut self.hosts[host];
+        old.process.kill().expect("kill");
+        old.process.wait().expect("wait");
+        let (namespace, epoch) = (std::mem::take(&mut old.namespace), old.epoch + 1);
+        self.hosts[host] = Host::start(host, namespace, epoch);
+        self.introduce();
+    }
+
+    /// Sends octets from the first host to the second, does something in the middle, and compares a checksum.
+    fn transfer(&mut self, to: &str, midway: impl FnOnce(&Lab)) {
+        let to = to.to_string();
+        let listener = in_namespace(&self.hosts[1].namespace, {
+            let to = to.clone();
+            move || TcpListener::bind((to.as_str(), 0)).expect("listen")
+        });
+        let port = listener.local_addr().expect("address").port();
+        let receiver = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accept");
+            stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+            let (mut buffer, mut sum, mut length) = (vec![0; 1 << 16], 0u64, 0);
+            loop {
+                match stream.read(&mut buffer).expect("the transfer stalled") {
+                    0 => return (sum, length),
+                    n => {
+                        length += n;
+                        sum = buffer[..n].iter().fold(sum, |sum, byte| mix(sum, *byte));
+                    }
+                }
+            }
+        });
+        let mut stream =
+            in_namespace(&self.hosts[0].namespace, move || TcpStream::connect((to.as_str(), port)).expect("connect"));
+        stream.set_write_timeout(Some(PATIENCE)).expect("timeout");
+        let mut sum = 0;
+        let mut midway = Some(midway);
+        for chunk in 0..CHUNKS {
+            let octets: Vec<u8> = (0..CHUNK).map(|i| (i * 7 + chunk * 13 + (i >> 8)) as u8).collect();
+            sum = octets.iter().fold(sum, |sum, byte| mix(sum, *byte));
+            stream.write_all(&octets).expect("the transfer stalled");
+            if chunk == CHUNKS / 2
+                && let Some(midway) = midway.take()
+            {
+                midway(self);
+            }
+        }
+        drop(stream);
+        assert_eq!(receiver.join().expect("receiver"), (sum, CHUNK * CHUNKS));
+    }
+
+    fn echo_datagrams(&mut self, from: &str, to: &str, size: usize) {
+        let open = |address: String| move || UdpSocket::bind((address.as_str(), 0)).expect("bind");
+        let far = in_namespace(&self.hosts[1].namespace, open(to.to_string()));
+        let near = in_namespace(&self.hosts[0].namespace, open(from.to_string()));
+        near.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        far.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        let mut buffer = vec![0; 2048];
+        near.send_to(&vec![7; size], far.local_addr().expect("address")).expect("send");
+        let (length, sender) = far.recv_from(&mut buffer).expect("no datagram arrived");
+        far.send_to(&buffer[..length], sender).expect("send");
+        assert_eq!(near.recv(&mut buffer).expect("no datagram came back"), size);
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for host in &mut self.hosts {
+            let _ = host.process.kill();
+            let _ = host.process.wait();
+            let _ = std::fs::remove_file(&host.socket);
+            let _ = Command::new("ip").args(["netns", "del", &host.namespace]).status();
+        }
+    }
+}
+
+impl Host {
+    fn start(n: usize, namespace: String, epoch: u64) -> Host {
+        let socket = std::env::temp_dir().join(format!("{namespace}.sock"));
+        let process = Command::new("ip")
+            .args(["netns", "exec", &namespace, env!("CARGO_BIN_EXE_stayput-dataplane"), "--log", "warn", "--socket"])
+            .arg(&socket)
+            .spawn()
+            .expect("start");
+        let mut agent = Agent::connect(&socket);
+        agent.request(json!({ "type": "hello", "capability": 1, "software": "test" }));
+        let reply = agent.request(json!({
+            "type": "configure",
+            "privateKey": STANDARD.encode([n as u8 + 1; 32]),
+            "presharedKey": STANDARD.encode([9; 32]),
+            "epoch": epoch,
+            "instance": 7,
+            "agentAddress": format!("fd53:7461:7970:7574::{}", n + 1),
+            "listenPort": 4341,
+            "mtu": 1420,
+            "overlay": ["10.77.0.0/16", "fd77::/48"],
+        }));
+        let key = reply["publicKey"].as_str().expect("key").to_string();
+        Host { namespace, socket, process, agent, key, epoch }
+    }
+
+    /// SIGTERM ends it with success and without its socket.
+    fn terminate(&mut self) {
+        // SAFETY: the process is our child and has not been waited for.
+        unsafe { libc::kill(self.process.id() as i32, libc::SIGTERM) };
+        assert!(self.process.wait().expect("wait").success());
+        assert!(!self.socket.exists());
+    }
+}
+
+struct Agent {
+    stream: UnixStream,
+    next: u64,
+    events: Vec<Value>,
+}
+
+impl Agent {
+    fn connect(socket: &PathBuf) -> Agent {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match UnixStream::connect(socket) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+                    return Agent { stream, next: 1, events: Vec::new() };
+                }
+                Err(error) => assert!(Instant::now() < end, "{error}"),
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn request(&mut self, mut message: Value) -> Value {
+        let id = self.next;
+        self.next += 1;
+        message["id"] = id.into();
+        let text = message.to_string();
+        self.stream.write_all(&(text.len() as u32).to_be_bytes()).expect("write");
+        self.stream.write_all(text.as_bytes()).expect("write");
+        loop {
+            let reply = self.read();
+            if reply["type"] != "reply" {
+                self.events.push(reply);
+                continue;
+            }
+            assert_eq!((&reply["id"], &reply["ok"]), (&id.into(), &true.into()), "{message}: {reply}");
+            return reply["result"].clone();
+        }
+    }
+
+    fn event(&mut self, kind: &str) -> Value {
+        loop {
+            if let Some(at) = self.events.iter().position(|e| e["type"] == kind) {
+                return self.events.remove(at);
+            }
+            let event = self.read();
+            self.events.push(event);
+        }
+    }
+
+    fn read(&mut self) -> Value {
+        let mut head = [0; 4];
+        self.stream.read_exact(&mut head).expect("read");
+        let mut body = vec![0; u32::from_be_bytes(head) as usize];
+        self.stream.read_exact(&mut body).expect("read");
+        serde_json::from_slice(&body).expect("JSON")
+    }
+}
+
+/// Runs a closure in a network namespace; sockets it makes stay there.
+fn in_namespace<T: Send + 'static>(namespace: &str, make: impl FnOnce() -> T + Send + 'static) -> T {
+    let file = File::open(format!("/run/netns/{namespace}")).expect("namespace");
+    let enter = move || {
+        // SAFETY: setns changes the calling thread only, which ends after this.
+        assert_eq!(unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
+        make()
+    };
+    thread::spawn(enter).join().expect("thread in the namespace")
+}
+
+fn ip(command: &str) {
+    let status = Command::new("ip").args(command.split(' ')).status().expect("ip");
+    assert!(status.success(), "ip {command}");
+}
+
+fn mix(sum: u64, byte: u8) -> u64 {
+    (sum.rotate_left(5) ^ u64::from(byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const CHUNK: usize = 1 << 16;
+const CHUNKS: usize = 400;
