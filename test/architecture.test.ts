@@ -172,6 +172,7 @@ test('every package that is imported is a dependency, of the right kind', () => 
 
 test('lock files and settings name no registry', () => {
   assert.doesNotMatch(read('package-lock.json'), /"resolved"|\.tgz"/);
+  assert.doesNotMatch(read('.ci/second-node/package-lock.json'), /"resolved"|\.tgz"/);
   assert.equal(read('.npmrc').trim(), 'omit-lockfile-registry-resolved=true');
   if (!existsSync(join(PROJECT_ROOT, 'dataplane/Cargo.lock'))) return;
   const origins = [...read('dataplane/Cargo.lock').matchAll(/^source = "(.*)"$/gm)].map((match) => match[1]);
@@ -186,6 +187,16 @@ test('the lock file holds every optional package, for all platforms: npm ci refu
     .flatMap(({ optionalDependencies }) => Object.keys(optionalDependencies ?? {}))
     .filter((name) => !(`node_modules/${name}` in packages));
   assert.deepEqual(wrong, []);
+});
+
+test('no package brings a program called node, which npm would run the scripts with', () => {
+  const { packages } = JSON.parse(read('package-lock.json')) as {
+    packages: Record<string, { bin?: Record<string, string> }>;
+  };
+  assert.deepEqual(
+    Object.keys(packages).filter((name) => packages[name]?.bin?.node !== undefined),
+    [],
+  );
 });
 
 test('the version is the same wherever it is written', () => {
