@@ -8,6 +8,7 @@ import { Command, CommanderError } from 'commander';
 import { StayputError, UsageError } from '../proto/errors.ts';
 import { VERSION } from '../runtime/project-root.ts';
 import { registerAgentCommands } from './commands/agent.ts';
+import { registerBenchCommand } from './commands/bench.ts';
 import { registerDemoCommand } from './commands/demo.ts';
 import { registerMapserverCommands } from './commands/mapserver.ts';
 
@@ -23,6 +24,7 @@ export function buildProgram(): Command {
   registerMapserverCommands(program);
   registerAgentCommands(program);
   registerDemoCommand(program);
+  registerBenchCommand(program);
   return program;
 }
 

@@ -59,8 +59,9 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
   {
     name: 'cli',
     match: /^cli\//,
-    may: ['cli', 'cli: agent', 'cli: mapserver', 'lab', 'proto', 'runtime', 'npm', 'node'],
+    may: ['cli', 'cli: agent', 'cli: mapserver', 'bench', 'lab', 'proto', 'runtime', 'npm', 'node'],
   },
+  { name: 'bench', match: /^bench\//, may: ['bench', 'lab', 'proto', 'runtime', 'npm', 'node'] },
   { name: 'scripts', match: /^scripts\//, may: ['scripts', 'proto', 'runtime', 'npm', 'node'] },
   { name: 'lab', match: /^test\/lab\/(?!.*\.test\.ts$)/, may: ['lab', 'proto', 'runtime', 'npm', 'node'] },
 ];

@@ -1,0 +1,81 @@
+/** 64-byte UDP datagrams as fast as they go, by the program in `blaster/`. */
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { runCargo } from '../runtime/dataplane-build.ts';
+import { PROJECT_ROOT } from '../runtime/project-root.ts';
+import type { Host } from '../test/lab/lab.ts';
+import { BenchError } from './bench-error.ts';
+
+export interface UdpResult {
+  readonly sentKpps: number;
+  readonly deliveredKpps: number;
+  readonly disordered: number;
+}
+
+const PORT = 5202;
+const BYTES = 64;
+const CRATE = join(PROJECT_ROOT, 'bench', 'blaster');
+const BINARY = join(CRATE, 'target', 'release', 'stayput-blaster');
+/** The receiver gives up this long after the sender must have ended. */
+const GRACE_SECONDS = 5;
+
+/** Builds the program if it is not there or older than its source, and returns its path. */
+export async function ensureBlasterBuilt(progress: (line: string) => void): Promise<string> {
+  const built = statSync(BINARY, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const sources = ['Cargo.toml', 'Cargo.lock', 'src/main.rs'].map((name) => join(CRATE, name));
+  if (sources.every((source) => statSync(source).mtimeMs <= built)) return BINARY;
+  progress('building the UDP blaster');
+  const where = ['--manifest-path', join(CRATE, 'Cargo.toml'), '--target-dir', join(CRATE, 'target')];
+  await runCargo(['build', '--release', '--locked', ...where], progress);
+  if (!existsSync(BINARY)) throw new BenchError(`cargo made no ${BINARY}`);
+  return BINARY;
+}
+
+export async function measureUdp(
+  blaster: string,
+  from: Host,
+  to: { readonly host: Host; readonly address: string },
+  seconds: number,
+): Promise<UdpResult> {
+  const target = `${to.address}:${PORT}`;
+  const run = String(process.pid);
+  const limit = String(seconds + GRACE_SECONDS);
+  const receiver = to.host.spawn('blaster', [blaster, 'receive', target, String(BYTES), limit, run]);
+  try {
+    await receiver.waitUntil('ready', () => receiver.lastReport('ready') !== undefined);
+    const { stdout } = await from.exec([blaster, 'send', target, String(BYTES), String(seconds), run], {
+      timeoutMs: seconds * 1000 + 10_000,
+    });
+    const received = await receiver.waitUntil(
+      'its count',
+      () => receiver.lastReport<ReceiverReport>('received'),
+      GRACE_SECONDS * 1000 + 2000,
+    );
+    return udpResult(JSON.parse(stdout) as SenderReport, received);
+  } finally {
+    await receiver.stop('SIGKILL');
+  }
+}
+
+export interface SenderReport {
+  readonly sent: number;
+  readonly seconds: number;
+}
+
+export interface ReceiverReport {
+  readonly received: number;
+  readonly disordered: number;
+  readonly seconds: number;
+}
+
+/** @throws BenchError when nothing arrived */
+export function udpResult(sender: SenderReport, receiver: ReceiverReport): UdpResult {
+  if (receiver.received < 2) throw new BenchError('no UDP datagrams arrived');
+  // A path that stops delivering half-way must not look fast: at least the time that was sent for counts.
+  const seconds = Math.max(receiver.seconds, sender.seconds);
+  return {
+    sentKpps: sender.sent / sender.seconds / 1000,
+    deliveredKpps: receiver.received / seconds / 1000,
+    disordered: receiver.disordered,
+  };
+}

@@ -1,0 +1,30 @@
+/** Stayput as it is installed: a map server (on host a), and an agent and a data plane on each host. */
+import { VERSION } from '../../runtime/project-root.ts';
+import { type Agent, Overlay } from '../../test/lab/overlay.ts';
+import { attachmentOf, INNER_MTU, type Link } from '../link.ts';
+import type { Running, System } from './system.ts';
+
+export function stayput(dataplane: string): System {
+  return {
+    name: 'stayput',
+    version: VERSION,
+    encrypted: true,
+    start: (link) => startStayput(link, dataplane),
+  };
+}
+
+async function startStayput(link: Link, dataplane: string): Promise<Running> {
+  const overlay = await Overlay.start(attachmentOf(link.a), { dataplane, prefixes: ['10.77.0.0/16'] });
+  const config = { mtu: INNER_MTU };
+  const a = await overlay.join(attachmentOf(link.a), { eids: [`${link.a.inner}/32`], config });
+  const b = await overlay.join(attachmentOf(link.b), { eids: [`${link.b.inner}/32`], config });
+  const processes = (agent: Agent) => [agent.dataplane.process, agent.daemon.process];
+  return {
+    addressA: link.a.inner,
+    addressB: link.b.inner,
+    interface: 'stayput0',
+    processesA: processes(a),
+    processesB: processes(b),
+    forwarders: [a.dataplane.process, b.dataplane.process],
+  };
+}

@@ -1,0 +1,109 @@
+/** `stayput bench`: what the data plane does on this machine, beside other systems. */
+import { writeFileSync } from 'node:fs';
+import { type Command, Option } from 'commander';
+import { UsageError } from '../../proto/errors.ts';
+import { ensureDataplaneBuilt } from '../../runtime/dataplane-build.ts';
+import { missingForDemo } from '../../runtime/preflight.ts';
+import { findProgram } from '../../runtime/programs.ts';
+
+interface BenchDataplaneOptions {
+  readonly json?: true;
+  readonly peers?: string;
+  readonly peer: readonly string[];
+  readonly rounds: string;
+  readonly seconds: string;
+  readonly svg?: string;
+  readonly congestion?: string;
+  readonly profile?: true;
+}
+
+export function registerBenchCommand(program: Command): void {
+  const bench = program.command('bench').description('Measure on this machine.');
+  bench
+    .command('dataplane')
+    .description('Measure the data plane beside other tunnels, between two hosts made of network namespaces.')
+    .option('--json', 'print exactly one JSON object on stdout')
+    .option(
+      '--peers <list>',
+      'of vxlan, wireguard-go, nebula, openvpn and tinc, those to measure; default: all that are found',
+    )
+    .addOption(
+      new Option('--peer <name=path>', 'where the program of a peer is; may be given several times')
+        .argParser((value: string, before: readonly string[]) => [...before, value])
+        .default([], 'the PATH'),
+    )
+    .addOption(new Option('--rounds <n>', 'how often every system is measured, 1 to 50').default('3'))
+    .addOption(new Option('--seconds <n>', 'for each throughput, 1 to 60').default('5'))
+    .option('--svg <file>', 'draw the medians')
+    .option('--congestion <name>', 'TCP congestion control; default: cubic where it is allowed')
+    .option('--profile', 'show where the time of the data plane goes, by perf')
+    .action(async (options: BenchDataplaneOptions) => {
+      process.exitCode = await benchmark(options);
+    });
+}
+
+async function benchmark(options: BenchDataplaneOptions): Promise<number> {
+  const { choosePeers } = await import('../../bench/peers.ts');
+  const { benchDataplane } = await import('../../bench/dataplane.ts');
+  const { ensureBlasterBuilt } = await import('../../bench/blaster.ts');
+  const { RAW } = await import('../../bench/systems/kernel.ts');
+  const { stayput } = await import('../../bench/systems/stayput.ts');
+  const { machineLines } = await import('../../bench/machine.ts');
+  const { formatTable } = await import('../../bench/table.ts');
+  const { formatProfile } = await import('../../bench/profile.ts');
+  const { drawSvg } = await import('../../bench/picture.ts');
+
+  const rounds = wholeNumber('--rounds', options.rounds, 1, 50);
+  const seconds = wholeNumber('--seconds', options.seconds, 1, 60);
+  const peers = choosePeers({ peers: options.peers, peer: options.peer }, say);
+  if (options.svg !== undefined) write(options.svg, '');
+  demandPrograms(options.profile === true);
+  const dataplane = await ensureDataplaneBuilt(say);
+  const blaster = await ensureBlasterBuilt(say);
+  const systems = [RAW, stayput(dataplane), ...peers];
+  say(`measuring ${systems.map(({ name }) => name).join(', ')}`);
+  const report = await benchDataplane(
+    systems,
+    { rounds, seconds, blaster, congestion: options.congestion, profile: options.profile === true },
+    say,
+  );
+
+  if (options.svg !== undefined) write(options.svg, drawSvg(report));
+  if (options.json === true) process.stdout.write(`${JSON.stringify(report)}\n`);
+  else {
+    process.stdout.write(`${formatTable(report.rows)}\n${machineLines(report.machine).join('\n')}\n`);
+    if (report.profile !== undefined) process.stdout.write(`\n${formatProfile(report.profile)}`);
+  }
+  return report.rows.every(({ error }) => error === undefined) ? 0 : 1;
+}
+
+function demandPrograms(perf: boolean): void {
+  if (process.getuid?.() !== 0) {
+    throw new UsageError('the bench makes network namespaces and enlarges socket buffers: run it as root');
+  }
+  const missing = missingForDemo();
+  if (findProgram('iperf3') === undefined) missing.push('iperf3 not found: apt-get install -y iperf3');
+  if (perf && findProgram('perf') === undefined) {
+    missing.push('--profile needs perf: apt-get install -y linux-perf (Debian) or linux-tools-generic (Ubuntu)');
+  }
+  if (missing.length > 0) throw new UsageError(missing.join('\nstayput: '));
+}
+
+function wholeNumber(option: string, text: string, least: number, most: number): number {
+  const value = /^\d{1,4}$/.test(text) ? Number(text) : Number.NaN;
+  if (value >= least && value <= most) return value;
+  throw new UsageError(`${option} ${text}: must be a whole number from ${least} to ${most}`);
+}
+
+/** Tried before the long run as well, so that its result is not lost. */
+function write(file: string, text: string): void {
+  try {
+    writeFileSync(file, text);
+  } catch (cause) {
+    throw new UsageError(`--svg ${file}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function say(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
