@@ -68,11 +68,11 @@ export function machineLines(machine: Machine): string[] {
   const other =
     machine.defaultCongestionControl === machine.congestionControl
       ? ''
-      : `, whose default is ${machine.defaultCongestionControl}`;
+      : ` (the machine’s default is ${machine.defaultCongestionControl})`;
   return [
     `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGB} GB, kernel ${machine.kernel}, load ${load.toFixed(2)} before the start`,
     `TCP congestion control ${machine.congestionControl}${other}; MTU ${machine.linkMtu} of the cable, ${machine.innerMtu} inside`,
-    `${machine.rounds} rounds, ${machine.seconds} s for each figure; ${machine.date}${hash === null ? '' : `, commit ${hash}`}`,
+    `${machine.rounds} ${machine.rounds === 1 ? 'round' : 'rounds'}, ${machine.seconds} s for each figure; ${machine.date}${hash === null ? '' : `, commit ${hash}`}`,
     versions.map(([name, version]) => `${name} ${version}`).join(', '),
   ];
 }

@@ -60,7 +60,8 @@ async function benchmark(options: BenchDataplaneOptions): Promise<number> {
   demandPrograms(options.profile === true);
   const dataplane = await ensureDataplaneBuilt(say);
   const blaster = await ensureBlasterBuilt(say);
-  const systems = [RAW, stayput(dataplane), ...peers];
+  const kernel = peers.filter(({ encrypted }) => !encrypted);
+  const systems = [RAW, ...kernel, stayput(dataplane), ...peers.filter(({ encrypted }) => encrypted)];
   say(`measuring ${systems.map(({ name }) => name).join(', ')}`);
   const report = await benchDataplane(
     systems,
