@@ -56,19 +56,19 @@ export async function mayUseCongestion(host: Host, name: string): Promise<boolea
 
 /** @throws BenchError with what iperf3 said */
 export function parseIperf(json: string): TcpResult {
-  let report: IperfReport;
+  let report: IperfReport | null;
   try {
-    report = JSON.parse(json) as IperfReport;
+    report = JSON.parse(json) as IperfReport | null;
   } catch (cause) {
     throw new BenchError(`iperf3 printed no JSON: ${json.slice(0, 200).trim() || 'nothing'}`, { cause });
   }
-  if (report.error !== undefined) throw new BenchError(`iperf3: ${report.error}`);
-  const received = report.end?.sum_received;
+  if (report?.error !== undefined) throw new BenchError(`iperf3: ${report.error}`);
+  const received = report?.end?.sum_received;
   const { bits_per_second: speed, bytes } = received ?? {};
   if (typeof speed !== 'number' || typeof bytes !== 'number' || bytes <= 0) {
     throw new BenchError('iperf3 reported no received bytes');
   }
-  return { gbps: speed / 1e9, bytes, retransmits: report.end?.sum_sent?.retransmits ?? 0 };
+  return { gbps: speed / 1e9, bytes, retransmits: report?.end?.sum_sent?.retransmits ?? 0 };
 }
 
 interface IperfReport {
