@@ -29,7 +29,7 @@ export class Capture {
   static async start(host: Host, networkInterface: string, filter = ''): Promise<Capture> {
     const file = join(host.dir, `capture-${Math.round(performance.now())}.pcap`);
     const tcpdump = host.spawn('tcpdump', [
-      ...['tcpdump', '-i', networkInterface, '-U', '-Z', 'root', '-s', '0', '-w', file],
+      ...['tcpdump', '-i', networkInterface, '-U', '--immediate-mode', '-Z', 'root', '-s', '0', '-w', file],
       ...(filter === '' ? [] : [filter]),
     ]);
     await tcpdump.waitUntil('listening', () => tcpdump.output().includes('listening on'));
