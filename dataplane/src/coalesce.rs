@@ -184,7 +184,7 @@ impl Run {
             || header != self.header
             || payload > self.segment
             || self.total + payload > MAX_TOTAL
-            || self.parts.len() == MAX_PARTS
+            || self.parts.len() == if inner.protocol == UDP { MAX_DATAGRAMS } else { MAX_PARTS }
             || inner.tos != self.inner.tos
             || inner.dont_fragment != self.inner.dont_fragment
         {
@@ -239,6 +239,8 @@ fn l4_header_end(packet: &[u8], inner: &Inner) -> Option<usize> {
 
 const MAX_RUNS: usize = 8;
 const MAX_PARTS: usize = 256;
+/// The kernel refuses a UDP superpacket of more (128 since 6.9).
+const MAX_DATAGRAMS: usize = 64;
 const MAX_TOTAL: usize = 65_535;
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
@@ -325,6 +327,9 @@ mod tests {
         let packets: Vec<_> = (0..5u8).map(|i| udp(true, &[i; 64])).collect();
         let kernel = run(&packets);
         assert_eq!((kernel.writes, kernel.packets), (1, packets));
+        let many: Vec<_> = (0..130u8).map(|i| udp(false, &[i; 10])).collect();
+        let kernel = run(&many);
+        assert_eq!((kernel.writes, kernel.packets.len()), (3, many.len()));
     }
 
     #[test]

@@ -237,10 +237,8 @@ impl Engine {
                 self.table.locals.insert(prefix, local);
             }
         }
-        // A mapping of the EID's last owner must not win over the EID itself; equal lengths do not.
         self.host_dirty = true;
-        self.reconcile_host();
-        // Live from the start: nothing came up, but packets may wait.
+        // One that was live before does not come up again, but packets may wait.
         if let Some(local) = self.table.locals.get_mut(&prefix)
             && local.live
         {
@@ -264,6 +262,13 @@ impl Engine {
         if let Some(known) = self.table.departed.remove(&prefix) {
             held.append(known.held);
         }
+        // The new owner may be known already.
+        let redirect = redirect.or_else(|| match self.table.mappings.get(&prefix) {
+            Some(Mapping { generation: newer, action: Action::Forward(peer), .. }) if *newer >= generation => {
+                Some(*peer)
+            }
+            _ => None,
+        });
         let departed = Departed { generation, redirect, until: self.now + DRAIN_TIME, held: HoldQueue::default() };
         self.table.departed.insert(prefix, departed);
         self.release(held);

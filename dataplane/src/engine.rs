@@ -15,7 +15,7 @@ use crate::fast_hash::FastMap;
 use crate::forwarding::{AGENT_PREFIX, Forwarding};
 use crate::handshake::{Suite, random_u64};
 use crate::hold::{EXPIRY_STEP, HoldQueue, Holds, INTERFACE_LIFETIME, SESSION_LIFETIME, Why};
-use crate::host::{Changes, HostNetwork, Item, LocalAddress, set_sysctl};
+use crate::host::{Changes, HostNetwork, Item, LocalAddress, gateway, keep_router_advertisements, set_sysctl};
 use crate::icmp::{ErrorBudget, Problem};
 use crate::log;
 use crate::messages::{Command, Event, key_text, parse_request};
@@ -61,6 +61,8 @@ pub struct Engine {
     pub(crate) complete: bool,
     pub(crate) host_dirty: bool,
     reported: Option<Vec<LocalAddress>>,
+    /// Interfaces (and IPv6 or not) whose sysctls are set.
+    prepared: BTreeSet<(u32, bool)>,
     next_housekeeping: Time,
     ready: Ready,
     poller: Poller,
@@ -147,6 +149,7 @@ impl Engine {
             complete: false,
             host_dirty: false,
             reported: None,
+            prepared: BTreeSet::new(),
             next_housekeeping: Time::default(),
             ready: Ready::default(),
             poller,
@@ -170,6 +173,8 @@ impl Engine {
             let busy = self.ready.tun || self.ready.udp4 || self.ready.udp6;
             self.timeouts();
             self.drain_outputs();
+            // What has happened must not wait for the next thing to happen.
+            self.flush_channel();
             if !self.wait(busy)? {
                 return Ok(());
             }
@@ -297,16 +302,43 @@ impl Engine {
         let segments = (crate::batch::MAX_BYTES as u32 / (mtu + 32)).clamp(1, 64);
         let gso_max_size = segments * (mtu - 52);
         self.host.tun_up(mtu, gso_max_size.max(mtu))?;
-        let name = self.tun.name.clone();
-        self.forward_from(&name);
+        set_sysctl(&format!("ipv4/conf/{}/rp_filter", self.tun.name), "0");
         Ok(())
     }
 
-    /// Lets the kernel forward between the TUN and an interface.
-    fn forward_from(&self, interface: &str) {
-        set_sysctl("ipv4/ip_forward", "1");
-        set_sysctl("ipv6/conf/all/forwarding", "1");
-        set_sysctl(&format!("ipv4/conf/{interface}/rp_filter"), "0");
+    /// Lets the kernel forward between the TUN and a workload's interface, and answer there for gateways and EIDs
+    /// that are elsewhere. Once for each interface: an index is not used again soon.
+    fn prepare_interface(&mut self, name: &str, link: u32, v6: bool) {
+        if !self.prepared.insert((link, v6)) {
+            return;
+        }
+        if v6 {
+            keep_router_advertisements();
+            set_sysctl("ipv6/conf/all/forwarding", "1");
+            set_sysctl(&format!("ipv6/conf/{name}/proxy_ndp"), "1");
+            set_sysctl(&format!("ipv6/neigh/{name}/proxy_delay"), "0");
+        } else {
+            set_sysctl("ipv4/ip_forward", "1");
+            set_sysctl(&format!("ipv4/conf/{name}/rp_filter"), "0");
+            set_sysctl(&format!("ipv4/conf/{name}/proxy_arp"), "1");
+            // The default of 800 ms makes a workload wait for its first neighbour.
+            set_sysctl(&format!("ipv4/neigh/{name}/proxy_delay"), "0");
+        }
+    }
+
+    fn prepare_interfaces(&mut self) {
+        let mut found = BTreeSet::new();
+        // Before the interface is up: a workload asks for its gateway at that moment, and again only a second later.
+        for name in self.watched.keys() {
+            found.extend(self.host.link_index(name).map(|link| (link, false, name.clone())));
+        }
+        for (prefix, local) in self.table.locals.iter() {
+            let Some(name) = &local.interface else { continue };
+            found.extend(self.host.link_index(name).map(|link| (link, prefix.address.is_ipv6(), name.clone())));
+        }
+        for (link, v6, name) in found {
+            self.prepare_interface(&name, link, v6);
+        }
     }
 
     /// Does what the tunnel asks for: packets to send, queues to release, events.
@@ -380,6 +412,7 @@ impl Engine {
     }
 
     pub(crate) fn report_interfaces(&mut self) {
+        self.prepare_interfaces();
         let mut events = Vec::new();
         for (name, watch) in &mut self.watched {
             let up = self.host.live_link(name).is_some();
@@ -398,6 +431,7 @@ impl Engine {
         if !std::mem::take(&mut self.host_dirty) || self.config.is_none() {
             return;
         }
+        self.prepare_interfaces();
         let wanted = self.wanted_items();
         self.host.reconcile(&wanted, self.complete && !self.syncing);
         let mut came_up = Vec::new();
@@ -440,19 +474,13 @@ impl Engine {
         for (prefix, local) in self.table.locals.iter() {
             let Some(name) = &local.interface else { continue };
             let Some(link) = self.host.live_link(name) else { continue };
-            self.forward_from(name);
             if prefix.address.is_ipv6() {
-                set_sysctl(&format!("ipv6/conf/{name}/proxy_ndp"), "1");
-                v6_links.insert((link, name));
-            } else {
-                set_sysctl(&format!("ipv4/conf/{name}/proxy_arp"), "1");
-                // The default of 800 ms makes a workload wait for its first neighbour.
-                set_sysctl(&format!("ipv4/neigh/{name}/proxy_delay"), "0");
+                v6_links.insert(link);
             }
+            wanted.insert(Item::Gateway { link, address: gateway(prefix.address.is_ipv6()) });
             wanted.insert(Item::Route { prefix, link, source: None });
         }
-        for (link, name) in v6_links {
-            set_sysctl(&format!("ipv6/neigh/{name}/proxy_delay"), "0");
+        for link in v6_links {
             // The kernel has no proxy for prefixes in IPv6: one entry for each EID that is elsewhere.
             let elsewhere = self
                 .table

@@ -157,7 +157,7 @@ impl Forwarding {
         }
         if let Action::Forward(peer) = mapping.action
             && let Some(departed) = self.departed.get_mut(&prefix)
-            && mapping.generation > departed.generation
+            && mapping.generation >= departed.generation
         {
             departed.redirect.get_or_insert(peer);
         }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, RawFd};
 
 use crate::log;
@@ -17,6 +17,12 @@ use crate::prefix::Prefix;
 pub enum Item {
     /// On the TUN.
     Address(Prefix),
+    /// What a workload has as its default gateway. The host's own question for the workload comes from this address,
+    /// so the answer to a question that was asked before the interface was ready comes with the first packet for it.
+    Gateway {
+        link: u32,
+        address: IpAddr,
+    },
     Route {
         prefix: Prefix,
         link: u32,
@@ -247,7 +253,7 @@ impl HostNetwork {
         self.installed.retain(|item| match item {
             Item::Address(_) => !(gone && index == self.tun),
             Item::Route { link, .. } => *link != index,
-            Item::NeighbourProxy { link, .. } => !(gone && *link == index),
+            Item::Gateway { link, .. } | Item::NeighbourProxy { link, .. } => !(gone && *link == index),
         });
     }
 
@@ -289,6 +295,7 @@ impl Item {
     fn request(self, add: bool, tun: u32) -> Request {
         match self {
             Item::Address(prefix) => Request::address(add, tun, prefix),
+            Item::Gateway { link, address } => Request::address(add, link, Prefix::host(address)),
             Item::Route { prefix, link, source } => {
                 let metric = if link == tun { OVERLAY_METRIC } else { HOST_METRIC };
                 Request::route(add, link, prefix, metric, source)
@@ -317,7 +324,23 @@ pub fn set_sysctl(path: &str, value: &str) {
     }
 }
 
-fn is_link_local(address: IpAddr) -> bool {
+/// The gateway of every workload behind an interface, the same on all hosts: it stays right through a move.
+pub fn gateway(v6: bool) -> IpAddr {
+    if v6 { IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)) } else { IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1)) }
+}
+
+/// Turning forwarding on would end the host's own IPv6 autoconfiguration on interfaces that use it.
+pub fn keep_router_advertisements() {
+    let Ok(interfaces) = std::fs::read_dir("/proc/sys/net/ipv6/conf") else { return };
+    for name in interfaces.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        let accept = std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"));
+        if accept.is_ok_and(|value| value.trim() == "1") {
+            set_sysctl(&format!("ipv6/conf/{name}/accept_ra"), "2");
+        }
+    }
+}
+
+pub fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.segments()[0] & 0xffc0 == 0xfe80,

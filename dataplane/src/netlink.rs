@@ -7,6 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use crate::host::is_link_local;
 use crate::prefix::Prefix;
 use crate::sys::{self, check, check_size};
 
@@ -227,7 +228,8 @@ impl Request {
         let kind = if add { libc::RTM_NEWADDR } else { libc::RTM_DELADDR };
         let mut request = Request::new(kind, if add { libc::NLM_F_CREATE | libc::NLM_F_REPLACE } else { 0 });
         let flags = if prefix.address.is_ipv6() { libc::IFA_F_NODAD as u8 } else { 0 };
-        request.bytes.extend_from_slice(&[family(prefix.address), prefix.length, flags, 0]);
+        let scope = if is_link_local(prefix.address) { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE };
+        request.bytes.extend_from_slice(&[family(prefix.address), prefix.length, flags, scope]);
         request.bytes.extend_from_slice(&link.to_ne_bytes());
         let octets = octets(prefix.address);
         request.attribute(libc::IFA_LOCAL, &octets);
