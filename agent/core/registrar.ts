@@ -218,6 +218,8 @@ export class Registrar {
   handleRecord(mapping: Mapping, solicited: boolean, now: Instant): RecordOutcome {
     const owned = this.owned.get(eidKey(mapping.eid));
     if (owned === undefined || !REGISTERED.has(owned.state)) return { kind: 'not-ours' };
+    // One that was denied is only asked for again; until then its owner is followed as by anybody else.
+    if (!solicited && !this.isHere(owned)) return { kind: 'not-ours' };
     if (mapping.action === 'policy-denied' && mapping.locators.length === 0 && solicited) {
       owned.problem = 'not granted to this agent by the map server';
       owned.confirmedAt = null;

@@ -74,6 +74,18 @@ describe('registration', () => {
     assert.equal(a.stateOf('10.77.9.9'), 'live@1', 'a later grant is found by the refresh');
   });
 
+  test('an EID of another agent stays reachable when taking it over is denied', () => {
+    const { world, a, b } = talking();
+    world.server.denied.add(eidKey(prefixEid(DEFAULT_INSTANCE, P(A))));
+    b.attach(A);
+    assert.equal(b.stateOf(A), 'base@0');
+    b.miss(A);
+    assert.equal(b.dataplane?.route(A), a.key);
+    world.server.denied.clear();
+    a.plug('198.51.100.7');
+    assert.deepEqual(b.dataplane?.peers.get(a.key), ['198.51.100.7:4341'], 'and is followed');
+  });
+
   test('detach withdraws the EID and the names that only it had', () => {
     const { world, a, b } = talking();
     a.detach(A);
