@@ -1,8 +1,5 @@
 /** 64-byte UDP datagrams as fast as they go, by the program in `blaster/`. */
-import { existsSync, statSync } from 'node:fs';
-import { join } from 'node:path';
-import { runCargo } from '../runtime/dataplane-build.ts';
-import { PROJECT_ROOT } from '../runtime/project-root.ts';
+import { ensureCrateBuilt } from '../runtime/crate-build.ts';
 import type { Host } from '../test/lab/lab.ts';
 import { BenchError } from './bench-error.ts';
 
@@ -14,21 +11,13 @@ export interface UdpResult {
 
 const PORT = 5202;
 const BYTES = 64;
-const CRATE = join(PROJECT_ROOT, 'bench', 'blaster');
-const BINARY = join(CRATE, 'target', 'release', 'stayput-blaster');
+const CRATE = { folder: 'bench/blaster', binary: 'stayput-blaster', what: 'the UDP blaster' };
 /** The receiver gives up this long after the sender must have ended. */
 const GRACE_SECONDS = 5;
 
 /** Builds the program if it is not there or older than its source, and returns its path. */
-export async function ensureBlasterBuilt(progress: (line: string) => void): Promise<string> {
-  const built = statSync(BINARY, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const sources = ['Cargo.toml', 'Cargo.lock', 'src/main.rs'].map((name) => join(CRATE, name));
-  if (sources.every((source) => statSync(source).mtimeMs <= built)) return BINARY;
-  progress('building the UDP blaster');
-  const where = ['--manifest-path', join(CRATE, 'Cargo.toml'), '--target-dir', join(CRATE, 'target')];
-  await runCargo(['build', '--release', '--locked', ...where], progress);
-  if (!existsSync(BINARY)) throw new BenchError(`cargo made no ${BINARY}`);
-  return BINARY;
+export function ensureBlasterBuilt(progress: (line: string) => void): Promise<string> {
+  return ensureCrateBuilt(CRATE, progress);
 }
 
 export async function measureUdp(

@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { createRequire, isBuiltin } from 'node:module';
 import { join } from 'node:path';
-import { dataplaneBinary } from './dataplane-build.ts';
+import { dataplaneBinary } from './crate-build.ts';
 import { findProgram } from './programs.ts';
 import { PROJECT_ROOT } from './project-root.ts';
 

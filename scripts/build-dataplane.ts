@@ -1,5 +1,5 @@
 /** `npm run build:dataplane`: builds the crate's release binary unless it is up to date. */
-import { dataplaneBinary, ensureDataplaneBuilt } from '../runtime/dataplane-build.ts';
+import { dataplaneBinary, ensureDataplaneBuilt } from '../runtime/crate-build.ts';
 import { missingForBuild } from '../runtime/preflight.ts';
 import { demand, runScript } from './steps.ts';
 

@@ -2,7 +2,7 @@
  * `npm run check`, after Biome and tsc: the crate's format, lints and tests, then the unit tests, of which the
  * architecture rules are a part. Every step is one line; what a failed step printed follows it.
  */
-import { runCargo } from '../runtime/dataplane-build.ts';
+import { runCargo } from '../runtime/crate-build.ts';
 import { missingForCheck } from '../runtime/preflight.ts';
 import { removeStaleOutputs } from './remove-stale.ts';
 import { demand, runScript } from './steps.ts';

@@ -2,7 +2,7 @@
  * `npm test [-- PATH-PART ...]`: the crate's tests, unit tests and end-to-end tests.
  * `npm run test:unit [-- PATH-PART ...]`: unit tests only; needs no rights and no tools.
  */
-import { ensureDataplaneBuilt, runCargo } from '../runtime/dataplane-build.ts';
+import { ensureDataplaneBuilt, runCargo } from '../runtime/crate-build.ts';
 import { missingForTests } from '../runtime/preflight.ts';
 import { removeStaleOutputs } from './remove-stale.ts';
 import { demand, runScript, StepFailed } from './steps.ts';

@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { AGENT_CONFIG } from '../agent/config.ts';
 import { AgentMetrics } from '../agent/shell/metrics.ts';
 import { registerAgentCommands } from '../cli/commands/agent.ts';
+import { registerBenchCommand } from '../cli/commands/bench.ts';
 import { registerDemoCommand } from '../cli/commands/demo.ts';
 import { registerMapserverCommands } from '../cli/commands/mapserver.ts';
 import { CONFIG as MAP_SERVER_CONFIG } from '../mapserver/config.ts';
@@ -40,6 +41,7 @@ test('cli.md has every command with each of its options, and no other', () => {
   registerMapserverCommands(program);
   registerAgentCommands(program);
   registerDemoCommand(program);
+  registerBenchCommand(program);
   const sections = new Map(
     read('docs/cli.md')
       .split(/^### `/m)

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
-import { ensureDataplaneBuilt } from '../../runtime/dataplane-build.ts';
+import { ensureDataplaneBuilt } from '../../runtime/crate-build.ts';
 import { missingForDemo } from '../../runtime/preflight.ts';
 import { findProgram } from '../../runtime/programs.ts';
 

@@ -14,7 +14,7 @@ describe('kill -9', () => {
   let world: World;
 
   before(async () => {
-    world = await World.build({ name: 'crash' });
+    world = await World.build({ name: 'crash', internet: { roundTripMs: 1 } });
   });
   after(() => world?.close());
 

@@ -13,7 +13,7 @@ describe('a workload that moves to another host', () => {
   let world: World;
 
   before(async () => {
-    world = await World.build({ name: 'move', workload: true });
+    world = await World.build({ name: 'move', internet: { roundTripMs: 1 }, workload: true });
   });
   after(() => world?.close());
 

@@ -15,7 +15,7 @@ describe('a VM that roams to another cloud', () => {
   let world: World;
 
   before(async () => {
-    world = await World.build({ name: 'roam' });
+    world = await World.build({ name: 'roam', internet: { roundTripMs: 1 } });
   });
   after(() => world?.close());
 

@@ -2,6 +2,7 @@
  * The underlay of all stories: a core router `internet`, and clouds around it, each a router and a switch with a
  * prefix of its own per family. A host in a cloud has one cable to its switch and its default route to its router.
  */
+import { delayedCable } from './delayed-cable.ts';
 import { type Host, Lab, type Plug, type Switch } from './lab.ts';
 
 export interface Cloud {
@@ -29,6 +30,8 @@ export interface InternetOptions {
   readonly families?: readonly (4 | 6)[];
   /** MTU of the cables between clouds and core. */
   readonly mtu?: number;
+  /** Round trip between two clouds, made by the cables to the core; 0: as fast as the machine. */
+  readonly roundTripMs?: number;
 }
 
 export class Internet {
@@ -46,7 +49,7 @@ export class Internet {
 
   static async build(lab: Lab, options: InternetOptions): Promise<Internet> {
     const internet = new Internet(lab, await lab.host('internet', { router: true }), options.families ?? [4, 6]);
-    for (const [i, name] of options.clouds.entries()) await internet.addCloud(name, i + 1, options.mtu ?? 1500);
+    for (const [i, name] of options.clouds.entries()) await internet.addCloud(name, i + 1, options);
     return internet;
   }
 
@@ -90,7 +93,8 @@ export class Internet {
     return Number(/= [\d.]+\/([\d.]+)\//.exec(stdout)?.[1] ?? Number.NaN);
   }
 
-  private async addCloud(name: string, index: number, mtu: number): Promise<void> {
+  private async addCloud(name: string, index: number, options: InternetOptions): Promise<void> {
+    const { mtu = 1500, roundTripMs = 0 } = options;
     const router = await this.lab.host(`cloud-${name}`, { router: true });
     const cloud: Cloud = {
       name,
@@ -101,7 +105,9 @@ export class Internet {
     };
     this.clouds.set(name, cloud);
     await this.lab.plug(router, 'lan0', cloud.switch);
-    await this.lab.cable(router, 'wan0', this.core, `to-${name}`);
+    if (roundTripMs === 0) await this.lab.cable(router, 'wan0', this.core, `to-${name}`);
+    // A round trip passes two cables, each of them twice.
+    else await delayedCable(router, 'wan0', this.core, `to-${name}`, { delayMs: roundTripMs / 4 });
     const [four, six] = [this.families.includes(4), this.families.includes(6)];
     await router.ip([
       `link set wan0 mtu ${mtu}`,

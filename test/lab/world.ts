@@ -5,7 +5,7 @@
  * `host-a` and `host-b` carry workloads; the workload `db` is a namespace of its own with one interface, behind
  * whichever host its cable ends in. A roam replugs the VM, a move carries the workload's cable to the other host.
  */
-import { ensureDataplaneBuilt } from '../../runtime/dataplane-build.ts';
+import { ensureDataplaneBuilt } from '../../runtime/crate-build.ts';
 import { type Attachment, Internet, type InternetOptions } from './internet.ts';
 import { type Host, Lab } from './lab.ts';
 import { type Agent, Overlay } from './overlay.ts';
