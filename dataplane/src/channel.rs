@@ -244,6 +244,7 @@ impl Connection {
 pub const FIRST_TOKEN: u64 = 100;
 const MAX_NEWCOMERS: usize = 4;
 const MAX_FRAME: usize = 4 << 20;
-const READS_AT_ONCE: usize = 16;
+/// Packets wait while commands are carried out.
+const READS_AT_ONCE: usize = 2;
 const SLOW_AGENT: usize = 1 << 20;
 const DEAD_AGENT: usize = 32 << 20;

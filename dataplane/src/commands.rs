@@ -271,6 +271,7 @@ impl Engine {
         });
         let departed = Departed { generation, redirect, until: self.now + DRAIN_TIME, held: HoldQueue::default() };
         self.table.departed.insert(prefix, departed);
+        self.holding = true;
         self.release(held);
     }
 

@@ -82,6 +82,7 @@ impl Engine {
         since: Time,
     ) {
         let Some((_, path)) = self.tunnel.session_for_sending(peer, self.now) else {
+            self.holding = true;
             let held = Held { frame: (&*frame).into(), since, from };
             let queue = self.waiting.entry(peer).or_default();
             let kept = queue.push(held, SESSION_LIMIT);
@@ -275,6 +276,7 @@ impl Engine {
 
     /// Sealed datagrams wait for a route: a roam loses nothing that was about to be sent.
     fn keep_unsent(&mut self, peer: PeerId, bytes: &[u8], segment: usize) {
+        self.holding = true;
         let unsent = self.unsent.entry(peer).or_default();
         if unsent.bytes + bytes.len() > UNSENT_BYTES {
             let count = bytes.len().div_ceil(segment.max(1));
@@ -380,6 +382,7 @@ impl Engine {
 
     pub(crate) fn hold(&mut self, key: HoldKey, frame: &[u8], from: Option<PeerId>, since: Time, event: &Event) {
         let held = Held { frame: frame.into(), since, from };
+        self.holding = true;
         let result = self.holds.hold(key, held, self.now);
         self.tunnel.stats.count(if result.kept { Counter::HeldPacketsTotal } else { Counter::DropQueueFull });
         if result.tell {
@@ -388,12 +391,14 @@ impl Engine {
     }
 
     pub(crate) fn hold_for_interface(&mut self, prefix: Prefix, frame: &[u8], from: Option<PeerId>, since: Time) {
+        self.holding = true;
         let Some(local) = self.table.locals.get_mut(&prefix) else { return };
         let kept = local.held.push(Held { frame: frame.into(), since, from }, INTERFACE_LIMIT);
         self.tunnel.stats.count(if kept { Counter::HeldPacketsTotal } else { Counter::DropQueueFull });
     }
 
     pub(crate) fn hold_departed(&mut self, prefix: Prefix, frame: &[u8], from: Option<PeerId>, since: Time) {
+        self.holding = true;
         let Some(departed) = self.table.departed.get_mut(&prefix) else { return };
         let kept = departed.held.push(Held { frame: frame.into(), since, from }, INTERFACE_LIMIT);
         self.tunnel.stats.count(if kept { Counter::HeldPacketsTotal } else { Counter::DropQueueFull });

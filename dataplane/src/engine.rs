@@ -19,7 +19,7 @@ use crate::host::{Changes, HostNetwork, Item, LocalAddress, gateway, keep_router
 use crate::icmp::{ErrorBudget, Problem};
 use crate::log;
 use crate::messages::{Command, Event, key_text, parse_request};
-use crate::peer::{Path, PeerId};
+use crate::peer::PeerId;
 use crate::prefix::Prefix;
 use crate::stats::{Counter, Stats};
 use crate::sys::{self, Poller};
@@ -60,6 +60,8 @@ pub struct Engine {
     /// The agent has said everything once.
     pub(crate) complete: bool,
     pub(crate) host_dirty: bool,
+    /// Something may wait in a queue that has to be looked through.
+    pub(crate) holding: bool,
     reported: Option<Vec<LocalAddress>>,
     /// Interfaces (and IPv6 or not) whose sysctls are set.
     prepared: BTreeSet<(u32, bool)>,
@@ -148,6 +150,7 @@ impl Engine {
             syncing: false,
             complete: false,
             host_dirty: false,
+            holding: false,
             reported: None,
             prepared: BTreeSet::new(),
             next_housekeeping: Time::default(),
@@ -307,7 +310,7 @@ impl Engine {
     }
 
     /// Lets the kernel forward between the TUN and a workload's interface, and answer there for gateways and EIDs
-    /// that are elsewhere. Once for each interface: an index is not used again soon.
+    /// that are elsewhere. Once for each interface while it is here.
     fn prepare_interface(&mut self, name: &str, link: u32, v6: bool) {
         if !self.prepared.insert((link, v6)) {
             return;
@@ -336,6 +339,8 @@ impl Engine {
             let Some(name) = &local.interface else { continue };
             found.extend(self.host.link_index(name).map(|link| (link, prefix.address.is_ipv6(), name.clone())));
         }
+        // An interface that comes back from another namespace has its old index and new sysctls.
+        self.prepared.retain(|&(link, v6)| found.iter().any(|&(index, is_v6, _)| (index, is_v6) == (link, v6)));
         for (link, v6, name) in found {
             self.prepare_interface(&name, link, v6);
         }
@@ -370,7 +375,7 @@ impl Engine {
 
     pub(crate) fn read_path_mtu(&mut self, peer: PeerId) {
         let Some(known) = self.tunnel.peer_mut(peer) else { return };
-        let Some(path) = known.endpoint.or(known.locators.first().map(|l| Path::to(l.address))) else { return };
+        let Some(path) = known.endpoint else { return };
         if let Some(mtu) = udp::path_mtu(path) {
             known.path_mtu = mtu;
         }
@@ -499,7 +504,7 @@ impl Engine {
         }
         if self.now < self.next_housekeeping {
             // A queue may have been started meanwhile.
-            if self.next_housekeeping == Time::NEVER && self.has_waiting() {
+            if self.next_housekeeping == Time::NEVER && self.holding {
                 self.next_housekeeping = self.now + EXPIRY_STEP;
             }
             return;
@@ -538,7 +543,8 @@ impl Engine {
             self.explain(&held, Problem::HostUnreachable);
         }
         self.expire_unsent();
-        self.next_housekeeping = if self.has_waiting() { now + EXPIRY_STEP } else { Time::NEVER };
+        self.holding = self.has_waiting();
+        self.next_housekeeping = if self.holding { now + EXPIRY_STEP } else { Time::NEVER };
     }
 
     fn has_waiting(&self) -> bool {

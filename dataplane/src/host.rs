@@ -154,8 +154,11 @@ impl HostNetwork {
     /// Brings the kernel to what is wanted. `complete`: what is not wanted now will not be, so what a former process
     /// installed goes too.
     pub fn reconcile(&mut self, wanted: &BTreeSet<Item>, complete: bool) {
-        let unwanted =
-            |item: &&Item| !wanted.iter().any(|w| w.same_object(item)) && (complete || !self.inherited.contains(item));
+        let routes: HashSet<_> = wanted.iter().filter_map(Item::route_key).collect();
+        let unwanted = |item: &&Item| {
+            let stays = item.route_key().map_or_else(|| wanted.contains(item), |key| routes.contains(&key));
+            !stays && (complete || !self.inherited.contains(item))
+        };
         let extra: Vec<Item> = self.installed.iter().filter(unwanted).copied().collect();
         for item in extra {
             let result = self.requests.request(item.request(false, self.tun));
@@ -170,7 +173,9 @@ impl HostNetwork {
             }
             match self.requests.request(item.request(true, self.tun)) {
                 Ok(()) => {
-                    self.installed.retain(|i| !i.same_object(item));
+                    if let Some(key) = item.route_key() {
+                        self.installed.retain(|i| i.route_key() != Some(key));
+                    }
                     self.installed.insert(*item);
                 }
                 Err(error) => {
@@ -304,11 +309,11 @@ impl Item {
         }
     }
 
-    /// Adding one replaces the other.
-    fn same_object(&self, other: &Item) -> bool {
-        match (self, other) {
-            (Item::Route { prefix: a, link: b, .. }, Item::Route { prefix: c, link: d, .. }) => (a, b) == (c, d),
-            _ => self == other,
+    /// What a route is known by: one with another source address replaces it.
+    fn route_key(&self) -> Option<(Prefix, u32)> {
+        match self {
+            Item::Route { prefix, link, .. } => Some((*prefix, *link)),
+            Item::Address(_) | Item::Gateway { .. } | Item::NeighbourProxy { .. } => None,
         }
     }
 }

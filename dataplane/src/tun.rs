@@ -32,9 +32,11 @@ impl Tun {
                         "no /dev/net/tun: load the module with `modprobe tun`, or give the container the device"
                             .to_string()
                     }
-                    Some(libc::EACCES | libc::EPERM) => "no permission for /dev/net/tun: run with CAP_NET_ADMIN \
-                     (AmbientCapabilities=CAP_NET_ADMIN in the systemd unit) or as root"
-                        .to_string(),
+                    Some(libc::EACCES | libc::EPERM) => {
+                        "may not open /dev/net/tun: `chmod 666 /dev/net/tun` as root (making interfaces still takes \
+                     CAP_NET_ADMIN), or run as root"
+                            .to_string()
+                    }
                     _ => format!("/dev/net/tun: {error}"),
                 },
             )?;

@@ -52,6 +52,8 @@ pub struct Tunnel {
     epoch: u64,
     sequence: u64,
     peers: Vec<Option<Peer>>,
+    /// Empty slots of `peers`.
+    free: Vec<usize>,
     by_key: HashMap<PublicKey, PeerId>,
     by_index: FastMap<u32, PeerId>,
     timers: BinaryHeap<Reverse<(Time, PeerId)>>,
@@ -80,6 +82,7 @@ impl Tunnel {
             epoch: 0,
             sequence: 0,
             peers: Vec::new(),
+            free: Vec::new(),
             by_key: HashMap::new(),
             by_index: FastMap::default(),
             timers: BinaryHeap::new(),
@@ -133,7 +136,7 @@ impl Tunnel {
         if let Some(id) = self.find(&key) {
             return id;
         }
-        let slot = self.peers.iter().position(Option::is_none).unwrap_or_else(|| {
+        let slot = self.free.pop().unwrap_or_else(|| {
             self.peers.push(None);
             self.peers.len() - 1
         });
@@ -179,6 +182,8 @@ impl Tunnel {
             self.by_key.insert(peer.key, id);
             let last_order = peer.last_order;
             self.peers[id.0 as usize] = Some(Peer { last_order, ..Peer::new(peer.key) });
+        } else {
+            self.free.push(id.0 as usize);
         }
     }
 
