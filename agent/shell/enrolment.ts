@@ -56,12 +56,13 @@ export async function join(folder: StateFolder, request: JoinRequest): Promise<J
     );
   }
   const token = parseToken(request.token);
-  if (existing !== undefined) folder.clear();
   const keys = folder.joiningKeys();
   const ca = await fetchCa(mapServer, token.fingerprint);
   const answer = await enrol({ ...mapServer, ca }, keys, request, owned);
   const identity = identityFrom(answer, keys, mapServer, ca);
   const eids = firstEids(identity, owned);
+  // Not before: a refused token must not cost the identity that this host has.
+  if (existing !== undefined) folder.clear();
   folder.writeEids(eids);
   folder.writeIdentity(identity);
   return { kind: 'joined', identity, eids };

@@ -81,9 +81,9 @@ export class StateFolder {
     return keys;
   }
 
-  /** Everything of a former identity. */
+  /** Everything of a former identity; a join that has begun goes on. */
   clear(): void {
-    for (const name of FILES) rmSync(this.file(name), { force: true });
+    for (const name of FILES) if (name !== 'joining') rmSync(this.file(name), { force: true });
   }
 
   eids(): readonly SavedEid[] {

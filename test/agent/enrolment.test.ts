@@ -124,6 +124,14 @@ describe('joining an overlay', () => {
     assert.notEqual(asked[1]?.tunnelKey, asked[0]?.tunnelKey, 'a forced join is a new agent');
   });
 
+  test('a forced join that is refused leaves the identity that the host has', async () => {
+    const { identity } = await join(folder, request());
+    refuse = new ApiError(401, 'STAYPUT_TOKEN', 'the token is spent');
+    await assert.rejects(join(folder, request({ force: true })), { code: 'STAYPUT_TOKEN' });
+    assert.deepEqual(folder.identity(), identity);
+    assert.notDeepEqual(folder.eids(), []);
+  });
+
   test('a CA that the token does not name gets neither the token nor anything else', async () => {
     await assert.rejects(join(folder, request({ token: tokenFor('0'.repeat(64)) })), {
       code: 'STAYPUT_CA_FINGERPRINT',
