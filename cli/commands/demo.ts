@@ -209,7 +209,7 @@ async function lookAround(world: World, teller: Teller): Promise<void> {
 function picture(world: World): string {
   const address = (name: string): string => world.overlay.agents.get(name)?.at.address4 ?? '';
   const workload = world.overlay.agents.has('host-a');
-  const left = (text: string): string => text.padEnd(31);
+  const left = (text: string): string => text.padEnd(34);
   const lines = [
     `  ${left('cloud a')}cloud b`,
     `  ${left(`vm      10.77.0.10  ${address('vm')}`)}(vm after the roam)`,
@@ -219,10 +219,10 @@ function picture(world: World): string {
           `  ${left('  └ db  10.77.0.20')}  └ (db after the move)`,
         ]
       : []),
-    `       \\                              /`,
-    `        +-------- internet ----------+`,
-    `                     |`,
-    `                  cloud c`,
+    `       \\                                 /`,
+    `        +---------- internet -----------+`,
+    `                      |`,
+    `                   cloud c`,
     `  client  10.77.0.1   ${address('client')}`,
     `  map server          ${new URL(world.overlay.mapServer.url).host}`,
   ];
