@@ -25,7 +25,7 @@ describe('kill -9', () => {
     assert.equal(result.tcpAlive, true);
     assert.equal(result.tcpResets, 0);
     assert.equal(result.udpLost, 0);
-    assert.ok(result.tcpLongestGapMs <= 250, `TCP gap of ${result.tcpLongestGapMs} ms`);
+    assert.ok(result.tcpLongestGapMs <= 1_000, `TCP gap of ${result.tcpLongestGapMs} ms`);
     assert.ok(result.rssMb.agent <= 120 && result.rssMb.dataplane <= 30 && result.rssMb.mapServer <= 150);
   });
 

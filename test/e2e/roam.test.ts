@@ -25,7 +25,7 @@ describe('a VM that roams to another cloud', () => {
     assert.equal(result.sha256Match, true);
     assert.equal(result.tcpAlive, true);
     assert.equal(result.tcpResets, 0);
-    assert.ok(result.tcpLongestGapMs <= 1_000, `TCP gap of ${result.tcpLongestGapMs} ms`);
+    assert.equal(result.ok, true, 'a gap of more than 2 s');
     assert.equal(result.udpDuplicated, 0);
   });
 
