@@ -171,6 +171,7 @@ function summarise(results: readonly SceneResult[], ok: boolean): void {
     [
       ['name', 'SCENE'],
       ['gap', 'LONGEST TCP GAP'],
+      ['cable', 'CABLE AWAY'],
       ['tcpResets', 'RESETS'],
       ['udpSent', 'UDP SENT'],
       ['udpLost', 'LOST'],
@@ -183,6 +184,7 @@ function summarise(results: readonly SceneResult[], ok: boolean): void {
     results.map((result) => ({
       ...result,
       gap: `${result.tcpLongestGapMs.toFixed(1)} ms`,
+      cable: result.cableAwayMs === null ? null : `${result.cableAwayMs.toFixed(1)} ms`,
       sha: result.sha256Match ? 'right' : 'WRONG',
       agent: `${result.rssMb.agent} MB`,
       dataplane: `${result.rssMb.dataplane} MB`,

@@ -11,6 +11,8 @@ export interface SceneResult extends TrafficResult {
   readonly name: SceneName;
   readonly ok: boolean;
   readonly underlayRttMs: number;
+  /** How long the kernel took to replug the cable, which is part of the gap; null where none was. */
+  readonly cableAwayMs: number | null;
   readonly rssMb: { readonly agent: number; readonly dataplane: number; readonly mapServer: number };
 }
 
@@ -53,10 +55,11 @@ async function playRoam(world: World, narrator: Narrator): Promise<SceneResult> 
   const roam = world.prepareRoam();
   return await perform('roam', world, narrator, { agent: world.vm, eid: VM_EID, name: 'vm', seconds: 6 }, async () => {
     const { cloud, address4 } = world.vm.at;
-    await roam();
+    const cableAwayMs = await timed(roam);
     narrator.say(
       `vm unplugged from cloud ${cloud.name} (${address4}), plugged into cloud ${world.vm.at.cloud.name} (${world.vm.at.address4})`,
     );
+    return cableAwayMs;
   });
 }
 
@@ -65,8 +68,9 @@ async function playMove(world: World, narrator: Narrator): Promise<SceneResult> 
   const agent = world.workload.here;
   return await perform('move', world, narrator, { agent, eid: DB_EID, name: 'db', seconds: 6 }, async () => {
     const { here, there } = world.workload;
-    await move();
+    const cableAwayMs = await timed(move);
     narrator.say(`workload db taken off ${here.host.name} and attached to ${there.host.name}, its sockets open`);
+    return cableAwayMs;
   });
 }
 
@@ -90,6 +94,7 @@ async function playCrash(world: World, narrator: Narrator): Promise<SceneResult>
       mapServer.daemon.start();
       await mapServer.ready();
       narrator.say('the map server is back');
+      return null;
     },
   );
 }
@@ -107,7 +112,7 @@ async function perform(
   world: World,
   narrator: Narrator,
   cast: Cast,
-  event: () => Promise<void>,
+  event: () => Promise<number | null>,
 ): Promise<SceneResult> {
   const serving = cast.eid === DB_EID ? world.db : cast.agent.host;
   const underlayRttMs = await world.internet.underlayRttMs(world.client.host, cast.agent.at);
@@ -125,13 +130,19 @@ async function perform(
   const watching = setInterval(() => narrator.watch(traffic), 500);
   try {
     await traffic.waitForBytes(Math.min(downloadBytes / 3, 2 * RATE));
-    await event();
+    const cableAwayMs = await event();
     const result = await traffic.finish();
-    return { name, ok: isGood(result), underlayRttMs, rssMb: memory(world), ...result };
+    return { name, ok: isGood(result), underlayRttMs, cableAwayMs, rssMb: memory(world), ...result };
   } finally {
     clearInterval(watching);
     await server.stop();
   }
+}
+
+async function timed(action: () => Promise<void>): Promise<number> {
+  const started = performance.now();
+  await action();
+  return Math.round((performance.now() - started) * 10) / 10;
 }
 
 function isGood(result: TrafficResult): boolean {
