@@ -216,10 +216,14 @@ export class Agent {
   handleMessage(message: LispMessage, now: Instant): void {
     if (message.type !== 'map-notify' && message.type !== 'map-reply') return;
     const mappings = mappingsOf(message);
-    const registered = message.type === 'map-notify' && this.registers.delete(message.nonce);
+    const register = message.type === 'map-notify' ? this.registers.get(message.nonce) : undefined;
+    const registered = register !== undefined && this.registers.delete(message.nonce);
     const asked = registered ? null : this.requests.finish(message.nonce);
     if (message.type === 'map-reply' && asked === null) return;
-    this.applyRecords(mappings, registered, asked?.eid ?? null, now);
+    // A withdrawal is done with its answer, whatever that says: it may have been attached again meanwhile.
+    if (register === undefined || register.withdrawals.length === 0) {
+      this.applyRecords(mappings, registered, asked?.eid ?? null, now);
+    }
     if (!registered && asked === null) {
       this.send(mapNotifyAck(message.nonce));
       this.note({ type: 'push', records: mappings.length });
@@ -391,7 +395,6 @@ export class Agent {
 
   /** Agent addresses first, so that the peers are known when the mappings that need them come. */
   private applyRecords(mappings: readonly Mapping[], registered: boolean, asked: Eid | null, now: Instant): void {
-    const isAgent = ({ eid }: Mapping): boolean => eid.kind === 'prefix' && isAgentPrefix(eid.prefix);
     const agents = mappings.filter(isAgent);
     const others = agents.flatMap(({ tunnelKey }) => tunnelKey ?? []).filter((key) => key !== this.identity.tunnelKey);
     for (const mapping of [...agents, ...mappings.filter((each) => !isAgent(each))]) {
@@ -411,9 +414,18 @@ export class Agent {
     const outcome = this.registrar.handleRecord(mapping, registered, now);
     switch (outcome.kind) {
       case 'not-ours':
+        // What we asked to own and do not any more is not followed: nobody would tell us of its next owner.
+        if (registered && !isAgent(mapping)) return;
         this.remote.apply(mapping, asked, now);
+        // Told as the owner before, and detached meanwhile.
+        if (asked === null && !isAgent(mapping) && !this.remote.isFollowed(mapping.eid))
+          this.askForDataplane(mapping.eid, now);
         return;
       case 'unchanged':
+        return;
+      case 'unwanted':
+        this.queueWithdrawals([{ ...mapping, ttl: 0, locators: [], names: [], targets: [] }]);
+        this.flushWithdrawals(now);
         return;
       case 'accepted': {
         const { owned, took, entered } = outcome;
@@ -639,6 +651,10 @@ export class Agent {
     this.queuedForDisk.add(what);
     this.outputs.push({ to: 'disk', what });
   }
+}
+
+function isAgent({ eid }: Mapping): boolean {
+  return eid.kind === 'prefix' && isAgentPrefix(eid.prefix);
 }
 
 const UNAVAILABLE: Answer = { kind: 'resolution', resolution: { kind: 'unavailable' } };

@@ -60,6 +60,8 @@ export interface OwnedEid {
   problem: string | null;
   /** Previous owner while packets may still come from there. */
   redirectFrom: TunnelKey | null;
+  /** To be claimed although we believe to own it: attached again, and somebody may have taken it unheard. */
+  claiming: boolean;
 }
 
 /** What is written to disk. */
@@ -76,6 +78,8 @@ export interface SavedEid {
 export type RecordOutcome =
   | { readonly kind: 'not-ours' }
   | { readonly kind: 'unchanged' }
+  /** The map server has us as the owner of what is not attached here: the claim was on its way when it was detached. */
+  | { readonly kind: 'unwanted' }
   | { readonly kind: 'accepted'; readonly owned: OwnedEid; readonly took: boolean; readonly entered: boolean }
   | { readonly kind: 'lost'; readonly owned: OwnedEid; readonly to: Mapping }
   | { readonly kind: 'denied'; readonly owned: OwnedEid }
@@ -131,7 +135,9 @@ export class Registrar {
     owned.names = names ?? owned.names;
     owned.interface = via;
     owned.problem = null;
-    if (owned.state !== 'live') {
+    if (owned.state === 'live') {
+      owned.claiming = true;
+    } else {
       owned.generation = 0 as Generation;
       this.enter(owned, via === null || up ? 'base' : 'target', now);
     }
@@ -156,9 +162,9 @@ export class Registrar {
     if (owned === undefined || owned.kind !== 'address') return null;
     this.owned.delete(key);
     const withdrawals: Mapping[] = [];
-    if (owned.state === 'live') withdrawals.push({ ...this.mapping(owned, []), ttl: 0 });
+    if (owned.state === 'live') withdrawals.push(this.withdrawal(owned));
     for (const name of this.updateNames(owned.names, now)) {
-      if (name.state === 'live') withdrawals.push({ ...this.mapping(name, []), ttl: 0 });
+      if (name.state === 'live') withdrawals.push(this.withdrawal(name));
     }
     return { owned, withdrawals };
   }
@@ -194,7 +200,7 @@ export class Registrar {
     const kept: Mapping[] = [];
     for (const owned of this.owned.values()) {
       if (owned.kind === 'name' || !this.isRegistered(owned)) continue;
-      if (owned.generation === 0 && owned.kind === 'address') groups.push(this.claimGroup(owned, locators));
+      if (isClaim(owned) && owned.kind === 'address') groups.push(this.claimGroup(owned, locators));
       else kept.push(this.mapping(owned, locators));
     }
     const claimed = new Set(groups.flat().map(({ eid }) => eidKey(eid)));
@@ -217,7 +223,13 @@ export class Registrar {
   /** Applies one record of a Map-Notify. `solicited`: it answers our own Map-Register. */
   handleRecord(mapping: Mapping, solicited: boolean, now: Instant): RecordOutcome {
     const owned = this.owned.get(eidKey(mapping.eid));
-    if (owned === undefined || !REGISTERED.has(owned.state)) return { kind: 'not-ours' };
+    const said = mapping.owner === this.identity.xtrId && !isWithdrawal(mapping);
+    if (owned === undefined) return { kind: said ? 'unwanted' : 'not-ours' };
+    if (!REGISTERED.has(owned.state)) {
+      // A claim that was answered after the news of the owner whom it was made against.
+      const regained = said && solicited && owned.state !== 'target' && mapping.generation > owned.generation;
+      return regained ? this.handleConfirmed(owned, mapping, now) : { kind: 'not-ours' };
+    }
     // One that was denied is only asked for again; until then its owner is followed as by anybody else.
     if (!solicited && !this.isHere(owned)) return { kind: 'not-ours' };
     if (mapping.action === 'policy-denied' && mapping.locators.length === 0 && solicited) {
@@ -227,8 +239,7 @@ export class Registrar {
       this.enter(owned, 'base', now);
       return { kind: 'denied', owned };
     }
-    if (mapping.owner === this.identity.xtrId && !isWithdrawal(mapping))
-      return this.handleConfirmed(owned, mapping, now);
+    if (said) return this.handleConfirmed(owned, mapping, now);
     if (mapping.owner === undefined || mapping.owner === this.identity.xtrId || isWithdrawal(mapping)) {
       if (mapping.generation < owned.generation && !solicited) return { kind: 'unchanged' };
       if (solicited) owned.generation = 0 as Generation;
@@ -236,10 +247,10 @@ export class Registrar {
       return { kind: 'forgotten', owned };
     }
     // While a claim is on its way, pushes still tell of the old owner.
-    const claimed = owned.generation === 0;
-    if (claimed ? !solicited : mapping.generation <= owned.generation) return { kind: 'unchanged' };
+    if (isClaim(owned) ? !solicited : mapping.generation <= owned.generation) return { kind: 'unchanged' };
     owned.confirmedAt = null;
     owned.redirectFrom = null;
+    owned.claiming = false;
     this.enter(owned, owned.kind === 'address' ? 'drain' : 'lost', now);
     return { kind: 'lost', owned, to: mapping };
   }
@@ -263,6 +274,7 @@ export class Registrar {
     owned.generation = mapping.generation;
     owned.confirmedAt = now;
     owned.problem = null;
+    owned.claiming = false;
     if (entered) this.enter(owned, 'live', now);
     return news ? { kind: 'accepted', owned, took, entered } : { kind: 'unchanged' };
   }
@@ -278,13 +290,17 @@ export class Registrar {
       eid: owned.eid,
       ttl: REGISTRATION_TTL,
       action: 'no-action',
-      generation: owned.generation,
+      generation: isClaim(owned) ? CLAIM : owned.generation,
       owner: this.identity.xtrId,
       tunnelKey: this.identity.tunnelKey,
       locators: name === null ? locators : [],
       names: owned.names,
       targets: name === null ? [] : this.targets(name),
     };
+  }
+
+  private withdrawal(owned: OwnedEid): Mapping {
+    return { ...this.mapping(owned, []), generation: owned.generation, ttl: 0 };
   }
 
   /** An EID that another agent took over still is what the name means, until the name is taken over too. */
@@ -312,7 +328,10 @@ export class Registrar {
     for (const name of owned.names) {
       const eid = nameEid(this.identity.instance, name);
       const known = this.find(eid);
-      if (known?.state === 'live') continue;
+      if (known?.state === 'live') {
+        known.claiming ||= owned.claiming;
+        continue;
+      }
       const claim = known ?? this.add(eid, 'name', 'base', now);
       claim.generation = 0 as Generation;
       claim.problem = null;
@@ -335,6 +354,10 @@ export class Registrar {
   }
 }
 
+function isClaim({ generation, claiming }: OwnedEid): boolean {
+  return generation === CLAIM || claiming;
+}
+
 /** Groups that stay well below the largest message (64 KiB) and record count (255). */
 function inMessages(mappings: readonly Mapping[]): readonly (readonly Mapping[])[] {
   const groups: Mapping[][] = [];
@@ -353,7 +376,9 @@ function inMessages(mappings: readonly Mapping[]): readonly (readonly Mapping[])
 }
 
 const REGISTERED: ReadonlySet<EidState> = new Set(['base', 'live']);
-const FRESH = { confirmedAt: null, problem: null, redirectFrom: null } as const;
+const FRESH = { confirmedAt: null, problem: null, redirectFrom: null, claiming: false } as const;
+/** "I take it over". */
+const CLAIM = 0 as Generation;
 const REGISTRATION_TTL: Millis = minutes(10);
 const MESSAGE_SIZE = 32 * 1024;
 const MESSAGE_RECORDS = 64;

@@ -76,6 +76,11 @@ export class RemoteMappings {
     return true;
   }
 
+  /** Asked for, so that the map server tells of its changes. */
+  isFollowed(eid: Eid): boolean {
+    return (this.cache.find(eid)?.asked.size ?? 0) > 0;
+  }
+
   /** The EID is ours from now on. Returns who had it. */
   release(key: EidKey): TunnelKey | undefined {
     return this.cache.remove(key)?.mapping.tunnelKey;

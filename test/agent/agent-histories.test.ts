@@ -21,6 +21,7 @@ const step = fc.oneof(
   fc.record({ do: fc.constant('connect' as const), host }),
   fc.record({ do: fc.constant('restart' as const), host }),
   fc.record({ do: fc.constant('new data plane' as const), host }),
+  fc.record({ do: fc.constant('lag' as const), host, late: fc.boolean() }),
   fc.record({ do: fc.constant('silence' as const), silent: fc.boolean() }),
   fc.record({ do: fc.constant('pass' as const), ms: fc.integer({ min: 1, max: 200_000 }) }),
 );
@@ -72,6 +73,10 @@ function apply(world: World, hosts: readonly Host[], step: Step): void {
     case 'roam':
       host.plug(`198.51.100.${step.to}`);
       return;
+    case 'lag':
+      if (step.late) host.lag();
+      else host.catchUp();
+      return;
     case 'disconnect':
       host.disconnect();
       return;
@@ -97,6 +102,7 @@ function apply(world: World, hosts: readonly Host[], step: Step): void {
 /** Everybody is connected, plugged in and has had time for a refresh. */
 function settle(world: World, hosts: readonly Host[]): void {
   world.server.silent = false;
+  for (const host of hosts) host.catchUp();
   for (const [i, host] of hosts.entries()) {
     host.plug(`203.0.113.${i + 1}`);
     host.connect();

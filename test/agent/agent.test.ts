@@ -104,6 +104,61 @@ describe('registration', () => {
     assert.equal(world.server.mappings.has(eidKey(prefixEid(DEFAULT_INSTANCE, P(A)))), false);
   });
 
+  test('what is detached while its claim is on its way is given up when the claim is granted', () => {
+    const { world, a } = talking();
+    a.lag();
+    a.attach('10.77.0.9', { names: ['nine'] });
+    a.detach('10.77.0.9');
+    assert.ok(world.server.mappings.has(eidKey(prefixEid(DEFAULT_INSTANCE, P('10.77.0.9')))));
+    a.catchUp();
+    assert.equal(world.server.mappings.has(eidKey(prefixEid(DEFAULT_INSTANCE, P('10.77.0.9')))), false);
+    assert.equal(world.server.mappings.has(eidKey(nameEid(DEFAULT_INSTANCE, 'nine'))), false);
+  });
+
+  test('attaching takes an EID back that was lost a moment ago without being heard of', () => {
+    const { world, a, b } = talking();
+    a.lag();
+    b.attach(A, { names: ['db'] });
+    assert.equal(b.stateOf(A), 'live@2');
+    a.attach(A);
+    a.catchUp();
+    assert.equal(a.stateOf(A), 'live@3');
+    assert.equal(a.stateOf('db'), 'live@3');
+    assert.equal(b.stateOf(A), 'drain@2');
+    assert.equal(b.dataplane?.route(A), a.key);
+    assert.equal(a.dataplane?.route(A), 'here');
+    world.advance(60_000);
+    assert.equal(a.stateOf(A), 'live@3');
+  });
+
+  test('the answer to a detach says nothing of the EID that was attached again', () => {
+    const { a, b } = talking();
+    a.lag();
+    b.attach(A);
+    a.detach(A);
+    a.attach(A);
+    a.catchUp();
+    assert.equal(a.stateOf(A), 'live@3');
+    assert.equal(b.dataplane?.route(A), a.key);
+    assert.deepEqual(
+      a.notes.filter((note) => note.type === 'registration' && note.result !== 'accepted'),
+      [],
+    );
+  });
+
+  test('an EID that was taken over while it was detached is followed from then on', () => {
+    const { world, a, b } = talking();
+    a.lag();
+    b.attach(A);
+    a.detach(A);
+    a.catchUp();
+    assert.equal(a.dataplane?.route(A), b.key);
+    const c = world.host('c', { address: '192.0.2.3' });
+    c.connect();
+    c.attach(A);
+    assert.equal(a.dataplane?.route(A), c.key);
+  });
+
   test('a registration that is not answered is sent again', () => {
     const world = new World();
     const a = world.host('a', { eids: [A], address: '192.0.2.1' });

@@ -75,6 +75,7 @@ export class Host {
   /** Messages that the map server got. */
   readonly sent: LispMessage[] = [];
   private readonly world: World;
+  private late: LispMessage[] | null = null;
   private lastTicket = 0;
 
   constructor(world: World, name: string, options: HostOptions) {
@@ -120,7 +121,22 @@ export class Host {
     this.event({ type: 'miss', eid: parseIpAddress(eid), reason: 'destination' });
   }
 
+  /** From now on what the map server says arrives later. */
+  lag(): void {
+    this.late ??= [];
+  }
+
+  catchUp(): void {
+    const messages = this.late ?? [];
+    this.late = null;
+    for (const message of messages) {
+      this.deliver(message);
+      this.world.pump();
+    }
+  }
+
   connect(observed: string | null = null): void {
+    this.late = null;
     this.connected = true;
     const address = observed === null ? null : parseIpAddress(observed);
     this.agent.handleSession({ overlay: OVERLAY, observed: address }, this.world.now);
@@ -128,6 +144,7 @@ export class Host {
   }
 
   disconnect(): void {
+    this.late = null;
     this.connected = false;
     this.agent.handleSessionLost();
     this.world.pump();
@@ -162,6 +179,7 @@ export class Host {
 
   /** A new process of the same agent, from what is on disk. */
   restart(): void {
+    this.late = null;
     Object.assign(this.saved, this.agent.save(this.world.now));
     this.connected = false;
     this.agent = this.start();
@@ -175,6 +193,10 @@ export class Host {
   }
 
   deliver(message: LispMessage): void {
+    if (this.late !== null) {
+      this.late.push(message);
+      return;
+    }
     this.agent.handleMessage(decodeLispMessage(encodeLispMessage(message)), this.world.now);
   }
 
