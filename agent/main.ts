@@ -28,11 +28,8 @@ export async function runAgent(config: AgentConfig): Promise<void> {
     () => statsWithin(driver, STATS_MS),
   );
   try {
-    // First, because it refuses a second agent on the same host before anything is touched.
     const admin = await startAdminSocket(config.socket, driver, identity, log);
     shutdown.add('admin socket', () => admin.close());
-    shutdown.add('agent', () => driver.close());
-    driver.start(metrics);
     if (config.metricsListen !== null) {
       const server = await startMetricsServer(config.metricsListen, metrics.registry, () => driver.dataplane.connected);
       shutdown.add('metrics', () => server.close());
@@ -48,6 +45,9 @@ export async function runAgent(config: AgentConfig): Promise<void> {
       });
       shutdown.add('DNS', () => dns.close());
     }
+    // Last: a second agent on this host fails above, before it takes session, data plane or files from the first.
+    shutdown.add('agent', () => driver.close());
+    driver.start(metrics);
   } catch (error) {
     await shutdown.end(log);
     throw error;

@@ -1,6 +1,6 @@
 /** Calls to the running agent's socket. */
 import type { Command } from 'commander';
-import { StayputError } from '../proto/errors.ts';
+import { StayputError, UsageError } from '../proto/errors.ts';
 import { ApiError, callApi } from '../runtime/http-api.ts';
 
 const DEFAULT_SOCKET = '/run/stayput/agent.sock';
@@ -28,6 +28,7 @@ export async function callAgent(
   try {
     return await callApi({ socketPath }, method, path, body === undefined ? {} : { body });
   } catch (cause) {
+    if (cause instanceof ApiError && cause.status === 400) throw new UsageError(cause.message, { cause });
     if (!(cause instanceof ApiError) || cause.status !== 0) throw cause;
     const denied = /EACCES|EPERM/.test(cause.message);
     const hint = denied ? 'permission denied: run as root or join the group stayput' : 'is the agent running?';

@@ -29,11 +29,18 @@ export function buildProgram(): Command {
 }
 
 async function main(): Promise<void> {
+  process.stdout.on('error', ignoreBrokenPipe);
+  process.stderr.on('error', ignoreBrokenPipe);
   try {
     await buildProgram().parseAsync();
   } catch (error) {
     process.exitCode = report(error);
   }
+}
+
+/** Nobody reads any further (`stayput eid list | head`). What was begun is ended as usual: it may have to clean up. */
+function ignoreBrokenPipe(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') throw error;
 }
 
 function report(error: unknown): number {

@@ -106,7 +106,13 @@ async function start(
     metricsPort = metricsServer.port;
     shutdown.add('metrics', () => metricsServer.close());
   }
-  const renewal = setInterval(() => server.renew(openOverlay(dataDir, Date.now()).server), RENEWAL_CHECK);
+  const renewal = setInterval(() => {
+    try {
+      server.renew(openOverlay(dataDir, Date.now()).server);
+    } catch (error) {
+      log.error({ err: error, dataDir }, 'server certificate cannot be renewed');
+    }
+  }, RENEWAL_CHECK);
   shutdown.add('certificate renewal', () => clearInterval(renewal));
   log.info({ listen: server.addresses, metricsPort, dataDir }, 'map server is running');
   return {
