@@ -31,6 +31,9 @@ export interface Report {
   readonly profile?: Profile;
 }
 
+/** From here on what else runs on the machine is likely to be seen in the figures. */
+export const DISTURBED_CORES = 0.2;
+
 const PREFERRED_CONGESTION = 'cubic';
 
 export async function benchDataplane(
@@ -93,8 +96,10 @@ export function turned<T>(items: readonly T[], by: number): readonly T[] {
 function inShort(round: Round): string {
   const speeds = (['tcp1Gbps', 'tcp4Gbps', 'tcpReverseGbps'] as const).map((name) => formatFigure(name, round[name]));
   const cpu = round.cpuSecondsPerGB === null ? '' : `, ${formatFigure('cpuSecondsPerGB', round.cpuSecondsPerGB)} s/GB`;
+  const busy =
+    round.busyCoresBefore < DISTURBED_CORES ? '' : ` (others kept ${round.busyCoresBefore.toFixed(1)} cores busy)`;
   const ping = `${formatFigure('pingUsMedian', round.pingUsMedian)} µs`;
-  return `${speeds.join(' / ')} Gbit/s, ${formatFigure('udp64Kpps', round.udp64Kpps)} kpps, ping ${ping}${cpu}`;
+  return `${speeds.join(' / ')} Gbit/s, ${formatFigure('udp64Kpps', round.udp64Kpps)} kpps, ping ${ping}${cpu}${busy}`;
 }
 
 /** undefined: whatever is the default, since no other may be chosen. */

@@ -37,6 +37,8 @@ export const FIGURE_TEXTS: Readonly<Record<FigureName, FigureText>> = {
 /** The raw figures of one system in one round. */
 export interface Round extends Figures {
   readonly round: number;
+  /** Cores that other programs of the machine kept busy just before: above a little, distrust the round. */
+  readonly busyCoresBefore: number;
   readonly tcpRetransmits: number;
   readonly udpSentKpps: number;
   readonly udpDisordered: number;

@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os';
+import { setTimeout as pause } from 'node:timers/promises';
 import { PROJECT_ROOT } from '../runtime/project-root.ts';
 import { INNER_MTU, LINK_MTU } from './link.ts';
 import type { System } from './systems/system.ts';
@@ -59,6 +60,22 @@ export function defaultCongestion(): string {
 
 export function availableCongestion(): readonly string[] {
   return readSetting('tcp_available_congestion_control').split(' ');
+}
+
+/** How many cores are kept busy by others, watched for half a second while nothing of the bench runs. */
+export async function busyCores(): Promise<number> {
+  const before = parseBusyTicks(readFileSync('/proc/stat', 'utf8'));
+  await pause(500);
+  const after = parseBusyTicks(readFileSync('/proc/stat', 'utf8'));
+  const total = after.total - before.total;
+  return total <= 0 ? 0 : ((after.busy - before.busy) / total) * availableParallelism();
+}
+
+/** Waiting for a disk is idle time, and guests are part of the user time already. */
+export function parseBusyTicks(stat: string): { readonly busy: number; readonly total: number } {
+  const fields = (stat.split('\n', 1)[0] ?? '').split(/\s+/).slice(1, 9).map(Number);
+  const total = fields.reduce((sum, ticks) => sum + ticks, 0);
+  return { busy: total - (fields[3] ?? 0) - (fields[4] ?? 0), total };
 }
 
 /** Several lines for people. */

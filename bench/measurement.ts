@@ -4,6 +4,7 @@ import { measureUdp } from './blaster.ts';
 import { type Round, rounded } from './figures.ts';
 import { measureTcp, startIperfServer, type TcpOptions, warmUp } from './iperf.ts';
 import { cpuSeconds, Link, mtuOf } from './link.ts';
+import { busyCores } from './machine.ts';
 import { measurePing, waitForAnswers } from './ping.ts';
 import type { Running, System } from './systems/system.ts';
 
@@ -36,8 +37,9 @@ export async function withSystem<T>(system: System, use: (link: Link, running: R
   }
 }
 
-export function measure(system: System, round: number, conditions: Conditions): Promise<Measured> {
-  return withSystem(system, async (link, running) => {
+export async function measure(system: System, round: number, conditions: Conditions): Promise<Measured> {
+  const busyCoresBefore = rounded(await busyCores());
+  return await withSystem(system, async (link, running) => {
     const { seconds, congestion } = conditions;
     const server = await startIperfServer(link.b.host);
     const tcp = (options: Partial<TcpOptions>) =>
@@ -61,6 +63,7 @@ export function measure(system: System, round: number, conditions: Conditions): 
       mtu: await mtuOf(link.a, running.interface),
       round: {
         round,
+        busyCoresBefore,
         tcp1Gbps: rounded(one.gbps),
         tcp4Gbps: rounded(four.gbps),
         tcpReverseGbps: rounded(reverse.gbps),

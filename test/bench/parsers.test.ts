@@ -6,6 +6,7 @@ import { BenchError } from '../../bench/bench-error.ts';
 import { udpResult } from '../../bench/blaster.ts';
 import { parseIperf } from '../../bench/iperf.ts';
 import { parseCpuSeconds } from '../../bench/link.ts';
+import { parseBusyTicks } from '../../bench/machine.ts';
 import { parsePing } from '../../bench/ping.ts';
 import { parsePerfReport } from '../../bench/profile.ts';
 import { newKeyPair } from '../../bench/systems/wireguard.ts';
@@ -61,6 +62,13 @@ test('UDP is counted over at least the time of sending', () => {
 test('CPU time is user and system time, also of a program with parentheses in its name', () => {
   const rest = 'S 1 1 1 0 -1 4194560 100 0 0 0 250 150 0 0 20 0 8 0 12345 1000000 500';
   assert.equal(parseCpuSeconds(`4711 (a) b (c)) ${rest}\n`), 4);
+});
+
+test('idle time and waiting for disks are not busy time, and guests are not counted twice', () => {
+  assert.deepEqual(parseBusyTicks('cpu  10 1 20 100 50 2 3 4 7 0\ncpu0 0 0 0 0 0 0 0 0 0 0\n'), {
+    busy: 40,
+    total: 190,
+  });
 });
 
 test('perf: share, place and symbol, the kernel by name, comments left out', () => {

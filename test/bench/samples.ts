@@ -5,6 +5,7 @@ import { medians, type Round, type Row } from '../../bench/figures.ts';
 export function round(figures: Partial<Round> = {}): Round {
   return {
     round: 1,
+    busyCoresBefore: 0,
     tcp1Gbps: 8,
     tcp4Gbps: 7.5,
     tcpReverseGbps: 7.9,
