@@ -11,7 +11,8 @@ export async function startMetricsServer(
   healthy: () => boolean,
 ): Promise<{ readonly port: number; close(): Promise<void> }> {
   const { host, port } = parseHostPort(listen);
-  const server = createServer({ requestTimeout: 10_000, headersTimeout: 5_000 }, (request, response) => {
+  const limits = { requestTimeout: 10_000, headersTimeout: 5_000, connectionsCheckingInterval: 2_000 };
+  const server = createServer(limits, (request, response) => {
     const path = (request.url ?? '').split('?', 1)[0];
     if (request.method !== 'GET') return void response.writeHead(405).end();
     if (path === '/healthz') {

@@ -17,7 +17,7 @@
  */
 import { hostPrefix, type IpAddress, type IpPrefix, prefixAddress } from '../../proto/address.ts';
 import type { DataplaneEvent, HelloReply } from '../../proto/dataplane/messages.ts';
-import { type Eid, type EidKey, parseEidKey, prefixEid } from '../../proto/eid.ts';
+import { type Eid, type EidKey, eidKey, parseEidKey, prefixEid } from '../../proto/eid.ts';
 import { agentAddressOf } from '../../proto/identity.ts';
 import { type Nonce, nonce } from '../../proto/lisp/header.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
@@ -98,6 +98,8 @@ export class Agent {
   private readonly resolutionRate: TokenBucket;
   private readonly strangerRate: TokenBucket;
   private resubscribe: Eid[] = [];
+  /** Subscriptions whose entry left the map-cache. */
+  private unsubscribe: Eid[] = [];
   private overlay: readonly IpPrefix[];
   private dataplane: SavedDataplane;
   private hello: HelloReply | null = null;
@@ -204,6 +206,7 @@ export class Agent {
     this.register(now);
     this.requests.restart(now);
     this.resubscribe = [...this.remote.cache.subscriptions()];
+    this.unsubscribe = [];
     this.sendRequests(now);
   }
 
@@ -391,6 +394,24 @@ export class Agent {
     }
   }
 
+  private queueUnsubscriptions(entries: readonly CacheEntry[]): void {
+    if (this.sessionSince === null) return;
+    for (const { mapping, asked } of entries) {
+      if (asked.size > 0) this.unsubscribe.push(mapping.eid, ...asked.values());
+    }
+    this.unsubscribe.splice(0, this.unsubscribe.length - MAX_UNSUBSCRIPTIONS);
+  }
+
+  /** A few at a time: registrations must not wait behind them. */
+  private sendUnsubscriptions(): void {
+    const { xtrId, agentAddress: itr } = this.identity;
+    const eids = new Map(this.unsubscribe.splice(0, UNSUBSCRIPTIONS_PER_SWEEP).map((eid) => [eidKey(eid), eid]));
+    for (const [key, eid] of eids) {
+      if (this.requests.has(key) || this.remote.cache.exact(key) !== undefined) continue;
+      this.send(subscribeRequest({ nonce: this.nonce(), xtrId, eid, itr, subscribe: false }));
+    }
+  }
+
   // ── records ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Agent addresses first, so that the peers are known when the mappings that need them come. */
@@ -400,7 +421,7 @@ export class Agent {
     for (const mapping of [...agents, ...mappings.filter((each) => !isAgent(each))]) {
       this.applyRecord(mapping, registered, asked, others[0], now);
     }
-    this.remote.evict(now);
+    this.queueUnsubscriptions(this.remote.evict(now));
     this.persist('map-cache');
   }
 
@@ -595,9 +616,11 @@ export class Agent {
     if (unanswered.length > 0) this.nextRegister = now;
     this.table.sweep(now);
     if (this.sessionSince === null) return;
-    const { changed, refresh } = this.remote.sweep(now);
-    if (changed) this.persist('map-cache');
-    for (const eid of refresh) this.requests.ask(eid, null, now);
+    const { ended, refresh } = this.remote.sweep(now);
+    if (ended.length > 0) this.persist('map-cache');
+    for (const eid of refresh) if (!this.requests.ask(eid, null, now)) this.remote.cache.refreshFailed(eid);
+    this.queueUnsubscriptions(ended);
+    this.sendUnsubscriptions();
   }
 
   private sweepOwned(owned: OwnedEid, now: Instant): void {
@@ -667,6 +690,8 @@ const MAX_REGISTERS = 2048;
 const MAX_ATTACHING = 1024;
 const MAX_PROBES = 64;
 const RESUBSCRIBE_WINDOW = 128;
+const MAX_UNSUBSCRIPTIONS = 16_384;
+const UNSUBSCRIPTIONS_PER_SWEEP = 256;
 const SWEEP = seconds(1);
 const REGISTER_INTERVAL = minutes(1);
 const REGISTER_PATIENCE = seconds(5);

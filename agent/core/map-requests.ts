@@ -32,6 +32,10 @@ export class MapRequests {
     return this.pending.size;
   }
 
+  has(key: EidKey): boolean {
+    return this.pending.has(key);
+  }
+
   /** False when there is no room. */
   ask(eid: Eid, ticket: Ticket | null, now: Instant, patience = PATIENCE): boolean {
     const key = eidKey(eid);

@@ -49,9 +49,11 @@ export class RemoteMappings {
     if (entry !== undefined) this.forward(entry, now);
   }
 
-  /** Makes room after insertions. */
-  evict(now: Instant): void {
-    for (const entry of this.cache.evict()) this.unforward(entry, now);
+  /** Makes room after insertions. Returns what had to go. */
+  evict(now: Instant): readonly CacheEntry[] {
+    const evicted = this.cache.evict();
+    for (const entry of evicted) this.unforward(entry, now);
+    return evicted;
   }
 
   find(eid: Eid, connected: boolean, now: Instant): Resolution | null {
@@ -86,11 +88,11 @@ export class RemoteMappings {
     return this.cache.remove(key)?.mapping.tunnelKey;
   }
 
-  /** Removes what ended, names what should be asked for again. True as first value if anything was removed. */
-  sweep(now: Instant): { readonly changed: boolean; readonly refresh: readonly Eid[] } {
-    const { ended, refresh } = this.cache.sweep(now);
-    for (const entry of ended) this.unforward(entry, now);
-    return { changed: ended.length > 0, refresh };
+  /** Removes what ended, names what should be asked for again. */
+  sweep(now: Instant): { readonly ended: readonly CacheEntry[]; readonly refresh: readonly Eid[] } {
+    const swept = this.cache.sweep(now);
+    for (const entry of swept.ended) this.unforward(entry, now);
+    return swept;
   }
 
   /** The owner's xTR-ID, and the agent address if it is one, follow from the key. */

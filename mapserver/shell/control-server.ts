@@ -116,6 +116,8 @@ export class ControlServer {
         handshakeTimeout: 5_000,
         headersTimeout: 10_000,
         requestTimeout: 15_000,
+        // How late the two above may strike; Node's 30 s would be most of it.
+        connectionsCheckingInterval: 2_000,
         keepAliveTimeout: 5_000,
       },
       apiListener(routes, (error) => log.error({ err: error }, 'request failed'), MAX_BODY),

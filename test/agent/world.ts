@@ -376,8 +376,12 @@ export class FakeMapServer {
     if (this.silent) return;
     if (message.type === 'map-register') this.register(from, mappingsOf(message), message.nonce);
     if (message.type !== 'map-request') return;
-    for (const { eid } of queriesOf(message)) {
+    for (const { eid, intent } of queriesOf(message)) {
       const key = eidKey(eid);
+      if (intent === 'unsubscribe') {
+        this.subscribers.get(key)?.delete(from.xtrId);
+        continue;
+      }
       this.subscribers.set(key, (this.subscribers.get(key) ?? new Set()).add(from.xtrId));
       const mapping = this.mappings.get(key);
       if (mapping === undefined) {
@@ -399,6 +403,10 @@ export class FakeMapServer {
 
   subscribersOf(eid: string): number {
     return this.subscribers.get(eidKey(parseEid(eid)))?.size ?? 0;
+  }
+
+  subscriptionsOf(host: Host): number {
+    return [...this.subscribers.values()].filter((each) => each.has(host.xtrId)).length;
   }
 
   /** A map server without memory of the sessions: subscriptions are gone, mappings are not. */
