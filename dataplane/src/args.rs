@@ -1,8 +1,11 @@
 //! The command line.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use crate::log::{Level, parse_level};
+use crate::retransmit::Limits;
+use crate::time::millis;
 
 pub struct Args {
     pub socket: PathBuf,
@@ -10,6 +13,7 @@ pub struct Args {
     pub group: Option<String>,
     pub level: Level,
     pub ephemeral: bool,
+    pub retransmit: Limits,
 }
 
 pub enum Parsed {
@@ -20,8 +24,14 @@ pub enum Parsed {
 
 pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Parsed, String> {
     let mut socket = None;
-    let mut args =
-        Args { socket: PathBuf::new(), tun: "stayput0".to_string(), group: None, level: Level::Info, ephemeral: false };
+    let mut args = Args {
+        socket: PathBuf::new(),
+        tun: "stayput0".to_string(),
+        group: None,
+        level: Level::Info,
+        ephemeral: false,
+        retransmit: Limits::default(),
+    };
     while let Some(word) = words.next() {
         let (name, attached) = match word.split_once('=') {
             Some((name, value)) if word.starts_with("--") => (name.to_string(), Some(value.to_string())),
@@ -36,6 +46,11 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Parsed, String> 
             "--socket" => socket = Some(PathBuf::from(value()?)),
             "--tun" => args.tun = value()?,
             "--group" => args.group = Some(value()?),
+            "--no-retransmit" => args.retransmit.bytes = 0,
+            "--retransmit-bytes" => {
+                args.retransmit.bytes = number(&name, &value()?, 0..=MAX_RETRANSMIT_BYTES)? as usize
+            }
+            "--retransmit-age-ms" => args.retransmit.age = millis(number(&name, &value()?, 1..=60_000)?),
             "--log" => {
                 let text = value()?;
                 args.level = parse_level(&text)
@@ -48,6 +63,14 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Parsed, String> 
     Ok(Parsed::Run(args))
 }
 
+fn number(name: &str, text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
+    let wanted = || format!("{name} {text}: must be a number from {} to {}", range.start(), range.end());
+    text.parse().ok().filter(|n| range.contains(n)).ok_or_else(wanted)
+}
+
+/// What all peers together may have.
+const MAX_RETRANSMIT_BYTES: u64 = 64 << 20;
+
 pub const HELP: &str = "\
 stayput-dataplane - the per-packet part of Stayput; controlled by stayput agent over a Unix socket
 
@@ -58,6 +81,11 @@ usage: stayput-dataplane --socket PATH [options]
   --group NAME      group that may use the socket
   --log LEVEL       trace, debug, info, warn or error (info)
   --ephemeral-tun   let the interface, its addresses and routes go with the process
+  --retransmit-bytes N
+                    octets kept for each peer, to be sent again after a roam (8388608)
+  --retransmit-age-ms N
+                    how long they are kept (2000)
+  --no-retransmit   keep nothing
   --version         print the version
   --help            print this
 
@@ -78,8 +106,19 @@ mod tests {
             panic!("refused")
         };
         assert_eq!((args.socket, args.tun.as_str(), args.ephemeral), (PathBuf::from("/x"), "t", true));
+        let Ok(Parsed::Run(args)) = of(&["--socket=/x", "--retransmit-bytes", "9", "--retransmit-age-ms=500"]) else {
+            panic!("refused")
+        };
+        assert_eq!((args.retransmit.bytes, args.retransmit.age), (9, millis(500)));
+        assert!(matches!(of(&["--socket=/x", "--no-retransmit"]), Ok(Parsed::Run(a)) if a.retransmit.bytes == 0));
         assert!(matches!(of(&["--help"]), Ok(Parsed::Help)));
-        for bad in [&[][..], &["--socket"], &["--socket", "/x", "--frob"], &["--socket", "/x", "--log", "loud"]] {
+        for bad in [
+            &[][..],
+            &["--socket"],
+            &["--socket", "/x", "--frob"],
+            &["--socket", "/x", "--log", "loud"],
+            &["--socket=/x", "--retransmit-age-ms=0"],
+        ] {
             assert!(of(bad).is_err());
         }
     }

@@ -167,6 +167,7 @@ impl Engine {
             None => Err(io::ErrorKind::NotConnected.into()),
         };
         self.count_send(result.is_ok(), 1);
+        self.keep_sent(target, &sealed, sealed.len());
         self.tunnel.sent_data(target.peer, sealed.len(), self.now);
     }
 
@@ -180,7 +181,10 @@ impl Engine {
             None => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
         };
         match result {
-            Ok(()) => self.count_send(true, batch.count()),
+            Ok(()) => {
+                self.count_send(true, batch.count());
+                self.keep_sent(target, bytes, segment);
+            }
             Err(error) => self.send_slowly(target, bytes, segment, &error),
         }
         self.batch = batch;
@@ -238,8 +242,32 @@ impl Engine {
                 }
                 result => self.count_send(result.is_ok(), 1),
             }
+            self.keep_sent(target, datagram, segment);
             rest = after;
         }
+    }
+
+    /// What is sent may be lost to a roam.
+    #[inline]
+    fn keep_sent(&mut self, target: Target, bytes: &[u8], segment: usize) {
+        self.holding = true;
+        self.tunnel.keep(target.peer, target.path, bytes, segment, self.now);
+    }
+
+    /// A datagram that was sent before, perhaps to a path that took longer ones.
+    pub(crate) fn resend(&mut self, peer: PeerId, path: Path, datagram: &[u8]) {
+        let mut result = self.send_one(path, 0, datagram);
+        if result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EMSGSIZE))
+            && let Some(socket) = self.socket(path)
+        {
+            result = socket.send_fragmented(path, 0, datagram);
+            self.tunnel.stats.count(Counter::FallbackOuterFragmented);
+        }
+        if let Err(error) = &result {
+            log::debug("not sent again", &[("to", &path.remote), ("error", error)]);
+            self.tunnel.no_route(peer);
+        }
+        self.count_send(result.is_ok(), 1);
     }
 
     fn send_one(&mut self, path: Path, tos: u8, bytes: &[u8]) -> io::Result<()> {
@@ -310,6 +338,7 @@ impl Engine {
                     }
                     result => self.count_send(result.is_ok(), 1),
                 }
+                self.tunnel.keep(peer, path, datagram, datagram.len(), self.now);
                 self.tunnel.stats.count(Counter::ResentDatagrams);
                 sent += datagram.len();
             }

@@ -21,6 +21,7 @@ use crate::log;
 use crate::messages::{Command, Event, key_text, parse_request};
 use crate::peer::PeerId;
 use crate::prefix::Prefix;
+use crate::retransmit::Limits;
 use crate::stats::{Counter, Stats};
 use crate::sys::{self, Poller};
 use crate::time::Time;
@@ -104,7 +105,7 @@ struct Ready {
 }
 
 impl Engine {
-    pub fn new(tun: Tun, host: HostNetwork, channel: Channel) -> io::Result<Engine> {
+    pub fn new(tun: Tun, host: HostNetwork, channel: Channel, retransmit: Limits) -> io::Result<Engine> {
         let poller = Poller::new()?;
         let signals = sys::termination_signals()?;
         poller.add(&signals, SIGNALS)?;
@@ -116,7 +117,7 @@ impl Engine {
         let trial =
             UdpSocket::open(0, false, &mut Stats::new()).or_else(|_| UdpSocket::open(0, true, &mut Stats::new()));
         let udp_offloads = trial.map_or((false, false), |socket| (socket.gso, socket.gro));
-        let mut tunnel = Tunnel::new(suite);
+        let mut tunnel = Tunnel::new(suite, retransmit);
         if !tun.tso {
             tunnel.stats.count(Counter::FallbackTso);
         }
@@ -351,6 +352,7 @@ impl Engine {
         while let Some(output) = self.tunnel.poll() {
             match output {
                 Output::Transmit { peer, path, bytes } => self.transmit(peer, path, &bytes),
+                Output::Resend { peer, path, bytes } => self.resend(peer, path, &bytes),
                 Output::SessionUp(peer) => self.release_waiting(peer),
                 Output::EndpointChanged(peer) => {
                     self.read_path_mtu(peer);
@@ -543,6 +545,9 @@ impl Engine {
             self.explain(&held, Problem::HostUnreachable);
         }
         self.expire_unsent();
+        if self.tunnel.expire_kept(now) {
+            sys::give_back_memory();
+        }
         self.holding = self.has_waiting();
         self.next_housekeeping = if self.holding { now + EXPIRY_STEP } else { Time::NEVER };
     }
@@ -551,6 +556,7 @@ impl Engine {
         !self.holds.is_empty()
             || !self.waiting.is_empty()
             || !self.unsent.is_empty()
+            || self.tunnel.keeps_memory()
             || self.table.departed.len() > 0
             || self.table.locals.iter().any(|(_, l)| l.held.len() > 0)
     }

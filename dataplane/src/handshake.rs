@@ -5,6 +5,7 @@ use aws_lc_rs::{agreement, constant_time, digest, hmac, rand};
 use snow::HandshakeState;
 use zeroize::Zeroizing;
 
+use crate::time::Time;
 use crate::wire::{self, COOKIE_REPLY, Header, INITIATION, Kind, LISP_HEADER, MAC, NOISE_1, NOISE_2, RESPONSE};
 
 pub type PublicKey = [u8; 32];
@@ -126,6 +127,8 @@ pub struct Attempt {
     pub index: u32,
     mac1: Mac,
     peer: PublicKey,
+    /// When its initiation went out; set by the sender.
+    pub sent: Time,
 }
 
 impl Attempt {
@@ -159,7 +162,7 @@ impl Attempt {
         }
         message.extend_from_slice(&noise);
         let mac1 = append_macs(&mut message, peer, cookie);
-        Ok((message, Attempt { state: Box::new(state), suite, index, mac1, peer: *peer }))
+        Ok((message, Attempt { state: Box::new(state), suite, index, mac1, peer: *peer, sent: Time::default() }))
     }
 
     /// Takes the response to this attempt. A refused response leaves the attempt usable.

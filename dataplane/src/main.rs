@@ -22,6 +22,7 @@ mod packet;
 mod peer;
 mod prefix;
 mod replay;
+mod retransmit;
 mod segment;
 mod session;
 mod stats;
@@ -77,7 +78,7 @@ fn run(args: &Args) -> Result<(), String> {
             return Err(message);
         }
     };
-    let mut engine = Engine::new(tun, host, channel).map_err(|e| e.to_string())?;
+    let mut engine = Engine::new(tun, host, channel, args.retransmit).map_err(|e| e.to_string())?;
     log::info("ready", &[("socket", &args.socket.display()), ("interface", &args.tun)]);
     sys::notify_ready();
     let result = engine.run().map_err(|e| format!("event loop: {e}"));

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::handshake::{Attempt, Mac, PublicKey};
 use crate::session::{REJECT_AFTER_TIME, Session};
 use crate::time::{Time, millis, seconds};
+use crate::tunnel::Recovery;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct PeerId(pub u32);
@@ -58,6 +59,9 @@ pub struct Peer {
     pub asked: Vec<AskedProbe>,
     pub roam: Option<Roam>,
     pub rtt: Option<Duration>,
+    /// That of a handshake, until a probe says better.
+    pub first_rtt: Option<Duration>,
+    pub recovery: Recovery,
     pub path_mtu: u16,
     pub tx_bytes: u64,
     pub rx_bytes: u64,
@@ -100,6 +104,10 @@ pub struct Roam {
     pub first_token: u64,
     /// There was no route to send by.
     pub failed: bool,
+    /// A probe was answered.
+    pub answered: bool,
+    /// The peer has said what it received.
+    pub reported: bool,
 }
 
 impl Peer {
@@ -123,6 +131,8 @@ impl Peer {
             asked: Vec::new(),
             roam: None,
             rtt: None,
+            first_rtt: None,
+            recovery: Recovery::default(),
             path_mtu: DEFAULT_PATH_MTU,
             tx_bytes: 0,
             rx_bytes: 0,
@@ -179,6 +189,7 @@ impl Peer {
             .chain(self.silence.as_ref().map(|s| s.next))
             .chain(self.keepalive_at)
             .chain(self.roam.as_ref().map(|r| r.next))
+            .chain(self.recovery.next_deadline())
             .min()
             .unwrap_or(Time::NEVER)
     }

@@ -25,6 +25,19 @@ impl Replay {
         self.next > 0
     }
 
+    /// The lowest counter that is missing and would still be taken, the one after the highest accepted, and a bit
+    /// for each between them: 1 is received.
+    pub fn state(&self) -> (u64, u64, Vec<u8>) {
+        let next = self.next;
+        let received = |counter: &u64| self.blocks[((counter >> 6) & BLOCK_MASK) as usize] >> (counter & 63) & 1 == 1;
+        let first = (next.saturating_sub(WINDOW)..next).find(|counter| !received(counter)).unwrap_or(next);
+        let mut bits = vec![0; (next - first).div_ceil(8) as usize];
+        for counter in (first..next).filter(received) {
+            bits[((counter - first) / 8) as usize] |= 1 << ((counter - first) % 8);
+        }
+        (first, next, bits)
+    }
+
     /// Records `counter`; false when it was seen before or is behind the window.
     #[inline]
     pub fn accept(&mut self, counter: u64) -> bool {
@@ -76,6 +89,21 @@ mod tests {
         assert!(!replay.accept(100_000 - WINDOW));
         assert!(replay.accept(u64::MAX - 1));
         assert!(!replay.accept(100_001));
+    }
+
+    #[test]
+    fn the_state_says_what_is_missing() {
+        let mut replay = Replay::new();
+        assert_eq!(replay.state(), (0, 0, vec![]));
+        for counter in [0, 1, 2, 4, 12] {
+            replay.accept(counter);
+        }
+        assert_eq!(replay.state(), (3, 13, vec![0b10, 0b10]));
+        replay.accept(20_000);
+        let (first, next, bits) = replay.state();
+        assert_eq!((first, next, bits.len() as u64), (20_001 - WINDOW, 20_001, WINDOW / 8));
+        assert!(replay.accept(first) && !replay.accept(first - 1));
+        assert_eq!(bits.iter().map(|b| b.count_ones()).sum::<u32>(), 1);
     }
 
     #[test]

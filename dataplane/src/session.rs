@@ -65,6 +65,11 @@ impl Session {
         self.age(now) < REJECT_AFTER_TIME && self.counter < REJECT_AFTER_MESSAGES
     }
 
+    /// The counter of the next packet sent.
+    pub fn next_counter(&self) -> u64 {
+        self.counter
+    }
+
     pub fn may_receive(&self, now: Time) -> bool {
         self.age(now) < REJECT_AFTER_TIME
     }

@@ -4,6 +4,9 @@
 
 mod handshaking;
 mod liveness;
+mod recovery;
+#[cfg(test)]
+mod recovery_tests;
 #[cfg(test)]
 mod tests;
 
@@ -16,14 +19,23 @@ use crate::fast_hash::FastMap;
 use crate::handshake::{CookieJar, Identity, PublicKey, Suite, random_u64};
 use crate::load::LoadMeter;
 use crate::peer::{Locator, Path, Peer, PeerId, Silence, Slot};
-use crate::session::Session;
+use crate::retransmit::{Limits, Pool};
+use crate::session::{OpenError, Session};
 use crate::stats::{Counter, Stats};
 use crate::time::{Time, seconds};
-use crate::wire::{Control, DATA_HEADER, Header, Kind, TAG};
+use crate::wire::{DATA_HEADER, Header, Kind, TAG};
+
+pub use recovery::Recovery;
 
 pub enum Output {
     Transmit {
         peer: Option<PeerId>,
+        path: Path,
+        bytes: Vec<u8>,
+    },
+    /// A datagram that a roam has lost.
+    Resend {
+        peer: PeerId,
         path: Path,
         bytes: Vec<u8>,
     },
@@ -63,6 +75,7 @@ pub struct Tunnel {
     cookies_rotate: Time,
     next_token: u64,
     outputs: VecDeque<Output>,
+    pool: Pool,
     pub stats: Stats,
 }
 
@@ -75,7 +88,7 @@ struct Parked {
 }
 
 impl Tunnel {
-    pub fn new(suite: Suite) -> Tunnel {
+    pub fn new(suite: Suite, retransmit: Limits) -> Tunnel {
         Tunnel {
             identity: None,
             suite,
@@ -92,6 +105,7 @@ impl Tunnel {
             cookies_rotate: Time::default(),
             next_token: random_u64() >> 16,
             outputs: VecDeque::new(),
+            pool: Pool::new(retransmit),
             stats: Stats::new(),
         }
     }
@@ -108,6 +122,7 @@ impl Tunnel {
         for peer in self.peers.iter_mut().flatten() {
             (peer.current, peer.previous, peer.handshake) = (None, None, None);
             peer.pending.clear();
+            peer.recovery.ring.clear(&mut self.pool);
         }
     }
 
@@ -172,7 +187,8 @@ impl Tunnel {
 
     /// Forgets sessions, locators and who it is; the slot goes when no mapping needs it.
     pub fn remove_peer(&mut self, id: PeerId, still_named: bool) {
-        let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        let Some(mut peer) = self.peers.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        peer.recovery.ring.clear(&mut self.pool);
         self.by_key.remove(&peer.key);
         self.by_index.retain(|_, owner| *owner != id);
         for asked in &peer.asked {
@@ -234,11 +250,13 @@ impl Tunnel {
         if !session.may_receive(now) {
             return Err(Counter::DropUnknownIndex);
         }
-        let opened = session.open(packet).map_err(|error| match error {
-            crate::session::OpenError::Auth => Counter::DropAuth,
-            crate::session::OpenError::Replay => Counter::DropReplay,
-        })?;
+        let opened = session.open(packet);
         let rekey = session.is_old_for_receiving(now);
+        let opened = opened.map_err(|error| match error {
+            OpenError::Auth => Counter::DropAuth,
+            OpenError::Replay if peer.recovery.explains_duplicates(now) => Counter::RetransmitDuplicates,
+            OpenError::Replay => Counter::DropReplay,
+        })?;
         peer.rx_bytes += packet.len() as u64;
         peer.last_received = Some(now);
         peer.silence = None;
@@ -258,8 +276,8 @@ impl Tunnel {
             self.want_session(id, now);
         }
         if header.kind == Kind::Control {
-            let control = Control::parse(&packet[DATA_HEADER..packet.len() - TAG]);
-            self.handle_control(id, path, control, now);
+            let newest = opened.newest && latest;
+            self.handle_control(id, path, &packet[DATA_HEADER..packet.len() - TAG], newest, now);
         } else if let Some(peer) = self.peer_mut(id)
             && peer.keepalive_at.is_none()
         {

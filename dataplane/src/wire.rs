@@ -14,6 +14,8 @@
 //! ```
 //! `docs/wire-format.md` is the full description.
 
+use std::borrow::Cow;
+
 pub const LISP_HEADER: usize = 8;
 /// LISP header and counter: the associated data of data and control packets.
 pub const DATA_HEADER: usize = 16;
@@ -74,7 +76,7 @@ impl Header {
             0x10 => (Kind::Initiation, packet.len() == INITIATION),
             0x11 => (Kind::Response, packet.len() == RESPONSE),
             0x12 => (Kind::CookieReply, packet.len() == COOKIE_REPLY),
-            0x20 => (Kind::Control, packet.len() == DATA_OVERHEAD + Control::LENGTH),
+            0x20 => (Kind::Control, packet.len() >= DATA_OVERHEAD + Control::LENGTH),
             _ => return Err(HeaderError::Malformed),
         };
         if !length_ok {
@@ -104,12 +106,16 @@ impl Header {
     }
 }
 
-/// Session control, the plaintext of a packet of kind 0x20: type u8 | token u64.
+/// Session control, the plaintext of a packet of kind 0x20: type u8 | token u64 | what the type adds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Control {
     ProbeRequest(u64),
     ProbeReply(u64),
     Keepalive,
+    /// A `Report`, which is parsed by itself.
+    Report,
+    /// Of a later version: ignored.
+    Unknown,
 }
 
 impl Control {
@@ -117,12 +123,13 @@ impl Control {
 
     pub fn parse(plaintext: &[u8]) -> Option<Control> {
         let (&kind, token) = plaintext.split_first()?;
-        let token = u64::from_be_bytes(token.try_into().ok()?);
+        let token = token.try_into().ok().map(u64::from_be_bytes);
         match kind {
-            1 => Some(Control::ProbeRequest(token)),
-            2 => Some(Control::ProbeReply(token)),
-            3 => Some(Control::Keepalive),
-            _ => None,
+            1 => token.map(Control::ProbeRequest),
+            2 => token.map(Control::ProbeReply),
+            3 => token.map(|_| Control::Keepalive),
+            REPORT | REPORT_REPLY => Some(Control::Report),
+            _ => Some(Control::Unknown),
         }
     }
 
@@ -130,13 +137,73 @@ impl Control {
         let (kind, token) = match self {
             Control::ProbeRequest(token) => (1, token),
             Control::ProbeReply(token) => (2, token),
-            Control::Keepalive => (3, 0),
+            Control::Keepalive | Control::Report | Control::Unknown => (3, 0),
         };
         let mut bytes = [kind; Control::LENGTH];
         bytes[1..].copy_from_slice(&token.to_be_bytes());
         bytes
     }
 }
+
+/// Session control that says what has been received of one session: type u8 | token u64 | roam u64 | index u32 |
+/// first u64 | next u64 | a bit for each counter from first to next - 1.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report<'a> {
+    /// In answer to a report with the same token and roam.
+    pub reply: bool,
+    pub token: u64,
+    pub roam: u64,
+    /// The session, by the index that its packets to the reporter carry.
+    pub index: u32,
+    /// Everything below was received, or would not be taken any more.
+    pub first: u64,
+    /// Nothing from here on was received.
+    pub next: u64,
+    /// The lowest bit of the first octet stands for `first`; 1 is received.
+    pub bits: Cow<'a, [u8]>,
+}
+
+impl Report<'_> {
+    const HEAD: usize = 37;
+
+    pub fn parse(plaintext: &[u8]) -> Option<Report<'_>> {
+        let (head, bits) = plaintext.split_first_chunk::<{ Report::HEAD }>()?;
+        let reply = match head[0] {
+            REPORT => false,
+            REPORT_REPLY => true,
+            _ => return None,
+        };
+        let u64_at = |at: usize| head[at..].first_chunk().map_or(0, |octets| u64::from_be_bytes(*octets));
+        let index = u32::from_be_bytes([head[17], head[18], head[19], head[20]]);
+        let (first, next) = (u64_at(21), u64_at(29));
+        let span = next.checked_sub(first)?;
+        if span > MAX_REPORTED || bits.len() as u64 != span.div_ceil(8) {
+            return None;
+        }
+        Some(Report { reply, token: u64_at(1), roam: u64_at(9), index, first, next, bits: bits.into() })
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![if self.reply { REPORT_REPLY } else { REPORT }];
+        bytes.extend_from_slice(&self.token.to_be_bytes());
+        bytes.extend_from_slice(&self.roam.to_be_bytes());
+        bytes.extend_from_slice(&self.index.to_be_bytes());
+        bytes.extend_from_slice(&self.first.to_be_bytes());
+        bytes.extend_from_slice(&self.next.to_be_bytes());
+        bytes.extend_from_slice(&self.bits);
+        bytes
+    }
+
+    /// Whether sending `counter` again would be of use.
+    pub fn is_missing(&self, counter: u64) -> bool {
+        let Some(at) = counter.checked_sub(self.first) else { return false };
+        counter >= self.next || self.bits.get((at / 8) as usize).is_none_or(|octet| octet & (1 << (at % 8)) == 0)
+    }
+}
+
+const REPORT: u8 = 4;
+const REPORT_REPLY: u8 = 5;
+const MAX_REPORTED: u64 = crate::replay::WINDOW;
 
 #[cfg(test)]
 mod tests {
@@ -178,6 +245,33 @@ mod tests {
         for control in [Control::ProbeRequest(u64::MAX), Control::ProbeReply(1), Control::Keepalive] {
             assert_eq!(Control::parse(&control.bytes()), Some(control));
         }
-        assert_eq!(Control::parse(&[9; 9]), None);
+        assert_eq!(Control::parse(&[9; 9]), Some(Control::Unknown));
+        assert_eq!(Control::parse(&[1; 10]), None);
+        assert_eq!(Control::parse(&[]), None);
+    }
+
+    #[test]
+    fn report_round_trip() {
+        let report = Report {
+            reply: true,
+            token: 1,
+            roam: 2,
+            index: 0xabcdef,
+            first: 100,
+            next: 110,
+            bits: vec![0b1010_0000, 0b10].into(),
+        };
+        let bytes = report.bytes();
+        assert_eq!(Control::parse(&bytes), Some(Control::Report));
+        assert_eq!(Report::parse(&bytes), Some(report.clone()));
+        let missing: Vec<u64> = (95..115).filter(|c| report.is_missing(*c)).collect();
+        assert_eq!(missing, [100, 101, 102, 103, 104, 106, 108, 110, 111, 112, 113, 114]);
+        for length in 0..bytes.len() {
+            assert_eq!(Report::parse(&bytes[..length]), None);
+        }
+        let backwards = Report { first: 111, ..report.clone() };
+        assert_eq!(Report::parse(&backwards.bytes()), None);
+        let huge = Report { first: 0, next: u64::MAX, ..report };
+        assert_eq!(Report::parse(&huge.bytes()), None);
     }
 }

@@ -63,6 +63,7 @@ impl Tunnel {
         let own_key = self.public_key();
         let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         let confirmed = peer.pending.remove(at);
+        peer.first_rtt = Some(confirmed.age(now));
         let keep_own = peer.current.as_ref().is_some_and(|current| {
             current.initiator && confirmed.created <= current.created && own_key.is_some_and(|own| own < peer.key)
         });
@@ -114,7 +115,7 @@ impl Tunnel {
         handshake.next = now + wait + Duration::from_nanos(random_u64() % (jitter + 1));
         handshake.tries += 1;
         let cookie = peer.cookie.as_ref().filter(|(_, since)| now.since(*since) < COOKIE_LIFETIME).map(|(c, _)| c);
-        let Ok((bytes, attempt)) = Attempt::start(identity, suite, &peer.key, index, order, cookie) else {
+        let Ok((bytes, mut attempt)) = Attempt::start(identity, suite, &peer.key, index, order, cookie) else {
             return;
         };
         if handshake.attempts.len() == MAX_ATTEMPTS
@@ -122,6 +123,7 @@ impl Tunnel {
         {
             self.by_index.remove(&oldest.index);
         }
+        attempt.sent = now;
         handshake.attempts.push_back(attempt);
         self.by_index.insert(index, id);
         self.stats.count(Counter::HandshakesInitiated);
@@ -181,6 +183,7 @@ impl Tunnel {
             return self.stats.count(Counter::DropAuth);
         };
         let local_index = attempt.index;
+        peer.first_rtt = Some(now.since(attempt.sent));
         let session = Session::new(keys, local_index, remote_index, instance, true, now);
         peer.last_received = Some(now);
         peer.silence = None;
@@ -195,7 +198,7 @@ impl Tunnel {
         self.stats.count(Counter::HandshakesCompleted);
         self.move_endpoint(id, path);
         // Lets the responder use the session even when nothing waits to be sent.
-        self.send_control(id, path, Control::Keepalive, now);
+        self.send_control(id, path, &Control::Keepalive.bytes(), now);
         self.outputs.push_back(Output::SessionUp(id));
         self.send_asked_probes_now(id, now);
         self.reschedule(id);

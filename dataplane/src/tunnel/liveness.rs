@@ -8,7 +8,7 @@ use crate::handshake::PublicKey;
 use crate::peer::{AskedProbe, PENDING_LIFETIME, Path, PeerId, Roam, SentProbe};
 use crate::stats::Counter;
 use crate::time::{Time, millis, seconds};
-use crate::wire::{Control, DATA_OVERHEAD, Kind};
+use crate::wire::{Control, DATA_OVERHEAD, Kind, Report};
 
 impl Tunnel {
     /// This host's addresses, links or routes changed: speak to every active peer at once.
@@ -23,16 +23,19 @@ impl Tunnel {
             }
             if peer.is_up(now) {
                 let started = match &peer.roam {
-                    Some(roam) if !roam.failed => roam.started,
+                    Some(roam) if !roam.failed && !roam.answered => roam.started,
                     _ => now,
                 };
                 let next = now + ROAM_STEPS[0];
                 let Some(path) = peer.endpoint else { continue };
                 let first_token = self.next_token;
                 if let Some(peer) = self.peer_mut(id) {
-                    peer.roam = Some(Roam { started, step: 1, next, first_token, failed: false });
+                    let roam =
+                        Roam { started, step: 1, next, first_token, failed: false, answered: false, reported: false };
+                    peer.roam = Some(roam);
+                    peer.recovery.forget_roam();
                 }
-                self.send_probe(id, path, now);
+                self.send_roam_probe(id, path, now);
                 self.outputs.push_back(Output::EndpointChanged(id));
             }
             self.reschedule(id);
@@ -81,11 +84,12 @@ impl Tunnel {
         if peer.keepalive_at.is_some_and(|at| now >= at) {
             peer.keepalive_at = None;
             if let Some(path) = peer.endpoint {
-                self.send_control(id, path, Control::Keepalive, now);
+                self.send_control(id, path, &Control::Keepalive.bytes(), now);
             }
         }
         self.handle_silence(id, now);
         self.handle_roam(id, now);
+        self.handle_resending(id, now);
         self.send_asked_probes(id, now);
     }
 
@@ -129,8 +133,12 @@ impl Tunnel {
     fn handle_roam(&mut self, id: PeerId, now: Time) {
         let Some(peer) = self.peer_mut(id) else { return };
         let Some(roam) = peer.roam.as_mut().filter(|r| now >= r.next) else { return };
-        let Some(step) = ROAM_STEPS.get(roam.step) else {
+        let answered = roam.answered;
+        let Some(step) = ROAM_STEPS.get(roam.step).filter(|_| !answered || roam.step < REPORT_STEPS) else {
             peer.roam = None;
+            if answered {
+                return;
+            }
             return self.want_session(id, now);
         };
         roam.step += 1;
@@ -139,8 +147,18 @@ impl Tunnel {
             peer.roam = None;
             return;
         }
-        for path in peer.candidates().into_iter().take(MAX_LOCATORS) {
-            self.send_probe(id, path, now);
+        let paths = if answered { peer.endpoint.into_iter().collect() } else { peer.candidates() };
+        for path in paths.into_iter().take(MAX_LOCATORS) {
+            self.send_roam_probe(id, path, now);
+        }
+    }
+
+    /// A probe, and what has been received so far.
+    fn send_roam_probe(&mut self, id: PeerId, path: Path, now: Time) {
+        let token = self.next_token;
+        self.send_probe(id, path, now);
+        if let Some(roam) = self.peer(id).and_then(|p| p.roam.as_ref()).map(|r| r.first_token) {
+            self.send_reports(id, path, false, token, roam, now);
         }
     }
 
@@ -180,25 +198,31 @@ impl Tunnel {
             }
         }
         self.stats.count(Counter::ProbesSent);
-        self.send_control(id, path, Control::ProbeRequest(token), now);
+        self.send_control(id, path, &Control::ProbeRequest(token).bytes(), now);
     }
 
-    pub(super) fn send_control(&mut self, id: PeerId, path: Path, control: Control, now: Time) {
+    pub(super) fn send_control(&mut self, id: PeerId, path: Path, plaintext: &[u8], now: Time) {
         let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         let Some(session) = peer.current.as_mut().filter(|s| s.may_send(now)) else { return };
-        let mut bytes = vec![0; Control::LENGTH + DATA_OVERHEAD];
-        if session.seal(Kind::Control, &control.bytes(), &mut bytes).is_some() {
+        let mut bytes = vec![0; plaintext.len() + DATA_OVERHEAD];
+        if session.seal(Kind::Control, plaintext, &mut bytes).is_some() {
             peer.tx_bytes += bytes.len() as u64;
             self.outputs.push_back(Output::Transmit { peer: Some(id), path, bytes });
         }
     }
 
-    pub(super) fn handle_control(&mut self, id: PeerId, path: Path, control: Option<Control>, now: Time) {
-        match control {
+    pub(super) fn handle_control(&mut self, id: PeerId, path: Path, plaintext: &[u8], newest: bool, now: Time) {
+        match Control::parse(plaintext) {
             None => self.stats.count(Counter::DropMalformed),
-            Some(Control::Keepalive) => {}
-            Some(Control::ProbeRequest(token)) => self.send_control(id, path, Control::ProbeReply(token), now),
+            Some(Control::Keepalive | Control::Unknown) => {}
+            Some(Control::ProbeRequest(token)) => {
+                self.send_control(id, path, &Control::ProbeReply(token).bytes(), now);
+            }
             Some(Control::ProbeReply(token)) => self.handle_probe_reply(id, token, now),
+            Some(Control::Report) => match Report::parse(plaintext) {
+                Some(report) => self.handle_report(id, path, &report, newest, now),
+                None => self.stats.count(Counter::DropMalformed),
+            },
         }
     }
 
@@ -211,9 +235,11 @@ impl Tunnel {
         for asked in peer.asked.drain(..) {
             self.outputs.push_back(Output::ProbeResult { token: asked.token, rtt: Some(rtt) });
         }
-        if let Some(roam) = peer.roam.take_if(|r| token >= r.first_token) {
+        if let Some(roam) = peer.roam.as_mut().filter(|r| token >= r.first_token && !r.answered) {
+            roam.answered = true;
             self.outputs.push_back(Output::Handover { key: peer.key, took: now.since(roam.started) });
         }
+        peer.roam.take_if(|roam| roam.answered && roam.reported);
     }
 
     pub(super) fn leave_unlisted_endpoint(&mut self, id: PeerId, now: Time) {
@@ -232,6 +258,7 @@ impl Tunnel {
         if before.map(|p| p.remote) == Some(path.remote) {
             return;
         }
+        peer.recovery.epoch = peer.recovery.epoch.wrapping_add(1);
         self.outputs.push_back(Output::EndpointChanged(id));
         if before.is_some() {
             self.stats.count(Counter::Roams);
@@ -253,6 +280,8 @@ const MAX_LOCATORS: usize = 8;
 const MAX_PROBES: usize = 32;
 const SILENCE_BEFORE_HANDSHAKE: Duration = seconds(5);
 const STALE_ENDPOINT: Duration = seconds(1);
+/// So many of the waits below are used for a report after a probe was answered.
+const REPORT_STEPS: usize = 6;
 const PROBE_DEADLINE: Duration = seconds(2);
 const PROBE_REPEAT: Duration = millis(300);
 /// Waits between the probes after a change of this host's locators.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::handshake::Attempt;
+use crate::retransmit::Limits;
 use crate::time::millis;
 use crate::wire::DATA_OVERHEAD;
 
@@ -167,7 +168,8 @@ fn a_lost_first_word_after_a_roam_is_repeated_soon() {
     let mut world = World::pair();
     world.send(0, 1);
     world.run(millis(30));
-    world.loses_first(2, None);
+    // Each word is a probe and a report.
+    world.loses_first(4, None);
     world.nodes[0].address = "192.0.2.99:4341".parse().unwrap();
     world.nodes[0].tunnel.locators_changed(world.now);
     world.run(millis(100));
@@ -323,41 +325,44 @@ fn garbage_changes_nothing() {
 }
 
 #[derive(Clone)]
-struct Packet {
-    at: Time,
-    from: SocketAddr,
-    to: SocketAddr,
-    bytes: Vec<u8>,
+pub struct Packet {
+    pub at: Time,
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    pub bytes: Vec<u8>,
 }
 
-struct Node {
-    tunnel: Tunnel,
-    key: PublicKey,
-    address: SocketAddr,
-    aliases: Vec<SocketAddr>,
-    data: u64,
+pub struct Node {
+    pub tunnel: Tunnel,
+    pub key: PublicKey,
+    pub address: SocketAddr,
+    pub aliases: Vec<SocketAddr>,
+    pub data: u64,
+    /// Data packets sent, and the numbers of those received.
+    pub sent: u64,
+    pub numbers: Vec<u64>,
     strangers: Vec<PublicKey>,
     moves: Vec<SocketAddr>,
-    handovers: Vec<Duration>,
+    pub handovers: Vec<Duration>,
     probes: Vec<(u64, Option<Duration>)>,
 }
 
-type Loss = Box<dyn FnMut(Option<Kind>) -> bool>;
+pub type Loss = Box<dyn FnMut(Option<Kind>) -> bool>;
 
-struct World {
-    now: Time,
-    latency: Duration,
-    nodes: Vec<Node>,
+pub struct World {
+    pub now: Time,
+    pub latency: Duration,
+    pub nodes: Vec<Node>,
     wire: VecDeque<Packet>,
     /// Everything that was sent and not lost.
-    log: VecDeque<Packet>,
+    pub log: VecDeque<Packet>,
     loss: Loss,
     /// Addresses that nothing reaches.
-    dead: Vec<SocketAddr>,
+    pub dead: Vec<SocketAddr>,
 }
 
 impl World {
-    fn pair() -> World {
+    pub fn pair() -> World {
         let nodes = (0..2).map(|n| Node::new(n, 1)).collect();
         let mut world = World {
             now: Time::from_millis(1000),
@@ -383,12 +388,12 @@ impl World {
         vec![Locator { address: self.nodes[node].address, priority: 1, weight: 1 }]
     }
 
-    fn loses(&mut self, loss: impl FnMut(Option<Kind>) -> bool + 'static) {
+    pub fn loses(&mut self, loss: impl FnMut(Option<Kind>) -> bool + 'static) {
         self.loss = Box::new(loss);
     }
 
     /// Loses the first packets, of one kind or of any.
-    fn loses_first(&mut self, count: u32, which: Option<Kind>) {
+    pub fn loses_first(&mut self, count: u32, which: Option<Kind>) {
         let mut left = count;
         self.loses(move |kind| {
             let hit = left > 0 && (which.is_none() || kind == which);
@@ -397,38 +402,42 @@ impl World {
         });
     }
 
-    fn restart(&mut self, node: usize, epoch: u64) {
+    pub fn restart(&mut self, node: usize, epoch: u64) {
         let address = self.nodes[node].address;
         self.nodes[node] = Node { address, ..Node::new(node, epoch) };
         self.introduce();
     }
 
     /// One data packet; false when there is no session yet.
-    fn send(&mut self, from: usize, to: usize) -> bool {
+    pub fn send(&mut self, from: usize, to: usize) -> bool {
         let key = self.nodes[to].key;
         let now = self.now;
         let node = &mut self.nodes[from];
         let id = node.tunnel.find(&key).unwrap();
         let mut bytes = vec![0; 100 + DATA_OVERHEAD];
+        let mut payload = [1; 100];
+        payload[..8].copy_from_slice(&node.sent.to_be_bytes());
         let Some((session, path)) = node.tunnel.session_for_sending(id, now) else {
             self.collect();
             return false;
         };
-        session.seal(Kind::Data, &[1; 100], &mut bytes).unwrap();
+        session.seal(Kind::Data, &payload, &mut bytes).unwrap();
+        node.sent += 1;
+        node.tunnel.keep(id, path, &bytes, bytes.len(), now);
         node.tunnel.sent_data(id, bytes.len(), now);
         let packet = Packet { at: now + self.latency, from: node.address, to: path.remote, bytes };
         self.put(packet);
         true
     }
 
-    fn put(&mut self, packet: Packet) {
+    pub fn put(&mut self, packet: Packet) {
         if !(self.loss)(kind(&packet.bytes)) && !self.dead.contains(&packet.to) {
             self.log.push_back(packet.clone());
             self.wire.push_back(packet);
         }
     }
 
-    fn run(&mut self, duration: Duration) {
+    pub fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
         loop {
             self.collect();
@@ -452,7 +461,7 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, packet: &Packet) {
+    pub fn deliver(&mut self, packet: &Packet) {
         let reaches = |n: &&mut Node| n.address == packet.to || n.aliases.contains(&packet.to);
         let now = self.now;
         if let Some(node) = self.nodes.iter_mut().find(reaches) {
@@ -466,7 +475,7 @@ impl World {
         for node in &mut self.nodes {
             while let Some(output) = node.tunnel.poll() {
                 match output {
-                    Output::Transmit { path, bytes, .. } => {
+                    Output::Transmit { path, bytes, .. } | Output::Resend { path, bytes, .. } => {
                         let from = path.local.map_or(node.address, |ip| SocketAddr::new(ip, 4341));
                         packets.push(Packet { at: self.now + self.latency, from, to: path.remote, bytes });
                     }
@@ -483,7 +492,7 @@ impl World {
         }
     }
 
-    fn peer(&self, node: usize) -> &Peer {
+    pub fn peer(&self, node: usize) -> &Peer {
         let key = self.nodes[1 - node].key;
         let tunnel = &self.nodes[node].tunnel;
         tunnel.peer(tunnel.find(&key).unwrap()).unwrap()
@@ -493,15 +502,15 @@ impl World {
         self.peer(node).is_up(self.now)
     }
 
-    fn session(&self, node: usize) -> &Session {
+    pub fn session(&self, node: usize) -> &Session {
         self.peer(node).current.as_ref().unwrap()
     }
 
-    fn endpoint(&self, node: usize) -> SocketAddr {
+    pub fn endpoint(&self, node: usize) -> SocketAddr {
         self.peer(node).endpoint.unwrap().remote
     }
 
-    fn count(&self, node: usize, counter: Counter) -> u64 {
+    pub fn count(&self, node: usize, counter: Counter) -> u64 {
         self.nodes[node].tunnel.stats.value(counter)
     }
 }
@@ -510,7 +519,7 @@ impl Node {
     fn new(n: usize, epoch: u64) -> Node {
         let identity = Identity::new([n as u8 + 1; 32], [9; 32], 7).unwrap();
         let key = identity.public;
-        let mut tunnel = Tunnel::new(Suite::AesGcm);
+        let mut tunnel = Tunnel::new(Suite::AesGcm, Limits::default());
         tunnel.configure(identity, epoch);
         Node {
             tunnel,
@@ -518,6 +527,8 @@ impl Node {
             address: SocketAddr::new([192, 0, 2, n as u8 + 1].into(), 4341),
             aliases: Vec::new(),
             data: 0,
+            sent: 0,
+            numbers: Vec::new(),
             strangers: Vec::new(),
             moves: Vec::new(),
             handovers: Vec::new(),
@@ -531,7 +542,11 @@ impl Node {
         let Ok(header) = Header::parse(&bytes) else { return };
         match header.kind {
             Kind::Data | Kind::DataPartial | Kind::Control => match self.tunnel.open(path, header, &mut bytes, now) {
-                Ok(_) if header.kind == Kind::Data => self.data += 1,
+                Ok(_) if header.kind == Kind::Data => {
+                    self.data += 1;
+                    let number = bytes[DATA_HEADER..].first_chunk().unwrap();
+                    self.numbers.push(u64::from_be_bytes(*number));
+                }
                 Ok(_) => {}
                 Err(reason) => self.tunnel.stats.count(reason),
             },
@@ -540,6 +555,6 @@ impl Node {
     }
 }
 
-fn kind(bytes: &[u8]) -> Option<Kind> {
+pub fn kind(bytes: &[u8]) -> Option<Kind> {
     Header::parse(bytes).ok().map(|h| h.kind)
 }
