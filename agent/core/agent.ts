@@ -117,8 +117,12 @@ export class Agent {
     this.dataplane = saved.dataplane;
     this.table = new DataplaneTable((command) => this.outputs.push({ to: 'dataplane', command }));
     this.registrar = new Registrar(identity, saved.eids, now);
-    this.remote = new RemoteMappings(identity, this.table, options.cacheLimit ?? CACHE_LIMIT, (note) =>
-      this.note(note),
+    this.remote = new RemoteMappings(
+      identity,
+      this.table,
+      options.cacheLimit ?? CACHE_LIMIT,
+      () => this.overlay,
+      (note) => this.note(note),
     );
     this.requests = new MapRequests(() => this.nonce());
     this.locators = new Locators(options.listenPort, options.locators);

@@ -6,10 +6,10 @@
  * server saw this agent, when it is none of ours, which means that a NAT is between. The observed one is forgotten as
  * soon as the host's addresses change: after a roam it names the network that was left.
  */
-import { type IpAddress, type IpPrefix, ipToBytes, prefixContains } from '../../proto/address.ts';
+import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import type { LocalAddress } from '../../proto/dataplane/messages.ts';
-import { AGENT_PREFIX } from '../../proto/identity.ts';
 import type { Locator } from '../../proto/mapping.ts';
+import { isPlausibleLocator } from '../../proto/overlay.ts';
 
 export interface ConfiguredLocator {
   readonly address: IpAddress;
@@ -88,18 +88,6 @@ export class Locators {
       .sort((a, b) => a.priority - b.priority)
       .slice(0, MAX_LOCATORS);
   }
-}
-
-/** Neither loopback, link-local, multicast nor unspecified, and not inside the overlay, where it would loop. */
-export function isPlausibleLocator(address: IpAddress, overlay: readonly IpPrefix[]): boolean {
-  if (prefixContains(AGENT_PREFIX, address)) return false;
-  if (overlay.some((prefix) => prefixContains(prefix, address))) return false;
-  const bytes = ipToBytes(address);
-  const [first = 0, second = 0] = bytes;
-  if (bytes.length === 4) return first !== 0 && first !== 127 && first < 224 && !(first === 169 && second === 254);
-  const linkLocal = first === 0xfe && (second & 0xc0) === 0x80;
-  const lowest = bytes.subarray(0, 8).every((octet) => octet === 0);
-  return first !== 0xff && !linkLocal && !lowest;
 }
 
 const MAX_LOCATORS = 8;

@@ -8,6 +8,7 @@ import { hostPrefix, type IpAddress, type IpPrefix, prefixContains } from '../..
 import { type Eid, type EidKey, eidKey } from '../../proto/eid.ts';
 import { AGENT_PREFIX, agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
 import type { Locator, Mapping, TunnelKey } from '../../proto/mapping.ts';
+import { isPlausibleLocator } from '../../proto/overlay.ts';
 import type { Instant } from '../../proto/time.ts';
 import type { DataplaneTable } from './dataplane-table.ts';
 import { type CacheEntry, MapCache, type SavedEntry } from './map-cache.ts';
@@ -18,12 +19,20 @@ export class RemoteMappings {
   readonly cache: MapCache;
   private readonly identity: AgentIdentity;
   private readonly table: DataplaneTable;
+  private readonly overlay: () => readonly IpPrefix[];
   private readonly note: (note: Note) => void;
 
-  constructor(identity: AgentIdentity, table: DataplaneTable, cacheLimit: number, note: (note: Note) => void) {
+  constructor(
+    identity: AgentIdentity,
+    table: DataplaneTable,
+    cacheLimit: number,
+    overlay: () => readonly IpPrefix[],
+    note: (note: Note) => void,
+  ) {
     this.identity = identity;
     this.table = table;
     this.cache = new MapCache(cacheLimit);
+    this.overlay = overlay;
     this.note = note;
   }
 
@@ -106,7 +115,7 @@ export class RemoteMappings {
     const { eid, generation, tunnelKey, locators } = mapping;
     if (eid.kind === 'name') return;
     if (!negative && tunnelKey !== undefined) {
-      this.table.setPeer(tunnelKey, usable(locators));
+      this.table.setPeer(tunnelKey, usable(locators, this.overlay()));
       this.table.forward(eid.prefix, generation, tunnelKey);
     } else if (isAgentPrefix(eid.prefix)) {
       this.table.removeMapping(eid.prefix, now);
@@ -130,9 +139,10 @@ function answers({ eid }: Mapping, asked: Eid): boolean {
   return prefixContains(eid.prefix, asked.prefix);
 }
 
-function usable(locators: readonly Locator[]): readonly Locator[] {
+/** What a peer says of itself must not make this host send to itself, to its link, or into the overlay. */
+function usable(locators: readonly Locator[], overlay: readonly IpPrefix[]): readonly Locator[] {
   return locators
-    .filter(({ priority, port }) => priority < NEVER && port > 0)
+    .filter(({ priority, port, address }) => priority < NEVER && port > 0 && isPlausibleLocator(address, overlay))
     .slice(0, MAX_LOCATORS)
     .map((locator) => ({ ...locator, weight: Math.min(locator.weight, MAX_WEIGHT) }));
 }

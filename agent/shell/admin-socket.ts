@@ -110,6 +110,8 @@ function problems(
   } else if (!registered && locators > 0) {
     lines.push('the map server has not confirmed the registration yet');
   }
+  for (const why of driver.unwrittenState)
+    lines.push(`${why}: a restart of the agent would go back to what was written`);
   for (const { eid, state, problem, interface: via } of own) {
     if (problem !== null) lines.push(`${textOf(eid)}: ${problem}`);
     // A workload's EID is meant to go; that of the host itself only when somebody else is given the same one.

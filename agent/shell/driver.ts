@@ -34,6 +34,7 @@ export class AgentDriver {
   private cacheTimer: NodeJS.Timeout | null = null;
   private eidsTimer: NodeJS.Timeout | null = null;
   private eidsChanged = false;
+  private readonly unwritten = new Map<Persistent, string>();
   private busy = false;
   private closed = false;
 
@@ -81,6 +82,11 @@ export class AgentDriver {
     );
   }
 
+  /** Why state is not on disk, a line per file. */
+  get unwrittenState(): readonly string[] {
+    return [...this.unwritten.values()];
+  }
+
   get overlayZone(): string {
     return this.zone;
   }
@@ -99,9 +105,8 @@ export class AgentDriver {
     if (this.eidsTimer !== null) clearTimeout(this.eidsTimer);
     this.mapServer.close();
     this.dataplane.close();
-    const { eids, cache } = this.agent.save(this.now());
-    this.folder.writeEids(eids);
-    this.folder.writeCache(cache, Date.now());
+    this.write('eids');
+    this.write('map-cache');
   }
 
   now(): number {
@@ -218,30 +223,22 @@ export class AgentDriver {
   }
 
   private persist(what: Persistent): void {
-    try {
-      this.write(what);
-    } catch (err) {
-      this.log.error({ err }, 'state cannot be written');
-    }
-  }
-
-  private write(what: Persistent): void {
-    const { agent, folder } = this;
     switch (what) {
       case 'eids':
-        this.writeEidsSoon();
+        this.eidsChanged = true;
+        if (this.eidsTimer === null) this.writeEids();
         return;
       case 'dataplane':
-        folder.writeDataplane(agent.save(this.now()).dataplane);
+        this.write(what);
         return;
       case 'overlay':
-        this.identity = { ...this.identity, overlay: agent.snapshot(this.now()).overlay, zone: this.zone };
-        folder.writeIdentity(this.identity);
+        this.identity = { ...this.identity, overlay: this.agent.snapshot(this.now()).overlay, zone: this.zone };
+        this.write(what);
         return;
       case 'map-cache':
         this.cacheTimer ??= setTimeout(() => {
           this.cacheTimer = null;
-          this.persistCache();
+          this.write(what);
         }, CACHE_WRITE_MS);
         return;
       default:
@@ -251,22 +248,30 @@ export class AgentDriver {
   }
 
   /** At once, but when many EIDs change one after the other, not for each. */
-  private writeEidsSoon(): void {
-    this.eidsChanged = true;
-    if (this.eidsTimer !== null) return;
+  private writeEids(): void {
+    this.eidsChanged = !this.write('eids');
+    const pause = this.eidsChanged ? RETRY_WRITE_MS : EIDS_WRITE_MS;
     this.eidsTimer = setTimeout(() => {
       this.eidsTimer = null;
-      if (this.eidsChanged) this.persist('eids');
-    }, EIDS_WRITE_MS);
-    this.folder.writeEids(this.agent.save(this.now()).eids);
-    this.eidsChanged = false;
+      if (this.eidsChanged) this.writeEids();
+    }, pause);
   }
 
-  private persistCache(): void {
+  /** Said once when it fails, and to the operator as long as it does. */
+  private write(what: Persistent): boolean {
+    const { folder } = this;
+    const { eids, cache, dataplane } = this.agent.save(this.now());
     try {
-      this.folder.writeCache(this.agent.save(this.now()).cache, Date.now());
+      if (what === 'eids') folder.writeEids(eids);
+      else if (what === 'map-cache') folder.writeCache(cache, Date.now());
+      else if (what === 'dataplane') folder.writeDataplane(dataplane);
+      else folder.writeIdentity(this.identity);
+      this.unwritten.delete(what);
+      return true;
     } catch (err) {
-      this.log.error({ err }, 'map-cache cannot be written');
+      if (!this.unwritten.has(what)) this.log.error({ err }, 'state cannot be written');
+      this.unwritten.set(what, (err as Error).message);
+      return false;
     }
   }
 
@@ -317,6 +322,7 @@ export class AgentDriver {
 const MAX_CALLERS = 4096;
 const CACHE_WRITE_MS = 1000;
 const EIDS_WRITE_MS = 100;
+const RETRY_WRITE_MS = 5000;
 const REGISTRATION_LOG = {
   lost: 'another agent took an EID over',
   denied: 'the map server does not grant an EID',

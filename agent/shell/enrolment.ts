@@ -25,7 +25,7 @@ import { firstIssue } from '../../runtime/json-file.ts';
 import type { SavedEid } from '../core/registrar.ts';
 import { Registrar } from '../core/registrar.ts';
 import { type AgentKeys, agentIdentity, type Identity, type StateFolder } from './identity.ts';
-import { parsed } from './parsed.ts';
+import { overlayPrefixes, parsed } from './parsed.ts';
 
 export class EnrolmentError extends StayputError {}
 
@@ -249,6 +249,6 @@ const ENROL_ANSWER = z.object({
   presharedKey: z.string().length(44),
   xtrId: parsed(parseXtrId),
   instance: z.int(),
-  overlay: z.array(parsed(parseIpPrefix)).min(1).max(64),
+  overlay: overlayPrefixes,
   zone: z.string().min(1).max(253),
 });

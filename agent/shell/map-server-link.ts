@@ -11,7 +11,7 @@ import type { IncomingMessage } from 'node:http';
 import { isIP, type LookupFunction, type Socket } from 'node:net';
 import WebSocket from 'ws';
 import { z } from 'zod';
-import { type IpAddress, isIpAddress, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
+import { type IpAddress, isIpAddress, parseIpAddress } from '../../proto/address.ts';
 import { CAPABILITY, compatible } from '../../proto/capability.ts';
 import type { StayputError } from '../../proto/errors.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
@@ -20,7 +20,7 @@ import { formatHostPort } from '../../runtime/host-port.ts';
 import { firstIssue } from '../../runtime/json-file.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { Session } from '../core/agent.ts';
-import { parsed } from './parsed.ts';
+import { overlayPrefixes } from './parsed.ts';
 
 export interface MapServerTarget {
   readonly host: string;
@@ -341,7 +341,7 @@ type Welcome = z.output<typeof WELCOME>;
 
 const WELCOME = z.object({
   type: z.literal('welcome'),
-  overlay: z.array(parsed(parseIpPrefix)).max(64),
+  overlay: overlayPrefixes,
   zone: z.string().min(1).max(253),
   instance: z.int(),
   heartbeatMs: z.int().min(100).max(60_000).default(1000),

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { parseIpPrefix } from '../../proto/address.ts';
+import { overlayProblem } from '../../proto/overlay.ts';
 
 /** A text that `parse` turns into a value; what `parse` throws becomes an issue of the schema. */
 export function parsed<T>(parse: (text: string) => T, maxLength = 300) {
@@ -14,3 +16,16 @@ export function parsed<T>(parse: (text: string) => T, maxLength = 300) {
       }
     });
 }
+
+/** The overlay as a map server tells it: it becomes routes of this host, so it is not believed whatever it is. */
+export const overlayPrefixes = z
+  .array(
+    parsed((text) => {
+      const prefix = parseIpPrefix(text);
+      const problem = overlayProblem(prefix);
+      if (problem !== undefined) throw new Error(`${prefix} cannot be the overlay: ${problem}`);
+      return prefix;
+    }),
+  )
+  .min(1)
+  .max(64);

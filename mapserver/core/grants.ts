@@ -7,7 +7,6 @@
 import { type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
 import { type Eid, type InstanceId, nameEid } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
-import { AGENT_PREFIX } from '../../proto/identity.ts';
 import type { Grant } from './records.ts';
 
 export interface Overlay {
@@ -45,22 +44,3 @@ export function parseNamePattern(text: string): string {
   nameEid(0 as InstanceId, fixed);
   return pattern;
 }
-
-/** Why `prefix` cannot be (part of) an overlay; undefined when it can. */
-export function overlayProblem(prefix: IpPrefix): string | undefined {
-  if (prefix.endsWith('/0')) return 'the default route cannot be an overlay';
-  const reserved = RESERVED.find(([other]) => prefixContains(other, prefix) || prefixContains(prefix, other));
-  return reserved === undefined ? undefined : `it overlaps ${reserved[0]} (${reserved[1]})`;
-}
-
-const RESERVED: readonly (readonly [IpPrefix, string])[] = [
-  ['0.0.0.0/8' as IpPrefix, '"this network"'],
-  ['127.0.0.0/8' as IpPrefix, 'loopback'],
-  ['169.254.0.0/16' as IpPrefix, 'link-local'],
-  ['224.0.0.0/4' as IpPrefix, 'multicast'],
-  ['240.0.0.0/4' as IpPrefix, 'reserved'],
-  ['::/8' as IpPrefix, 'loopback, unspecified and IPv4-mapped'],
-  ['fe80::/10' as IpPrefix, 'link-local'],
-  ['ff00::/8' as IpPrefix, 'multicast'],
-  [AGENT_PREFIX, 'the addresses of the agents themselves'],
-];

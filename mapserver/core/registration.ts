@@ -9,6 +9,7 @@
  */
 import { type Eid, eidKey } from '../../proto/eid.ts';
 import type { Generation, Mapping } from '../../proto/mapping.ts';
+import { isPlausibleLocator } from '../../proto/overlay.ts';
 import { minutes, type WallClock } from '../../proto/time.ts';
 import { covers, coversName, inOverlay, type Overlay } from './grants.ts';
 import { type AgentRecord, agentEidKey, mappingOf, type OwnershipRecord, ownershipKey } from './records.ts';
@@ -125,7 +126,10 @@ function denialOf(agent: AgentRecord, mapping: Mapping, context: RegistrationCon
   if (mapping.tunnelKey !== undefined && mapping.tunnelKey !== agent.tunnelKey) return 'foreign-identity';
   const own = eidKey(eid) === agentEidKey(context.overlay.instance, agent.tunnelKey);
   if (!own && !covers(agent, context.overlay, eid)) return 'not-granted';
-  if (mapping.locators.length > MAX_LOCATORS || mapping.locators.some(({ address }) => UNUSABLE.test(address)))
+  if (
+    mapping.locators.length > MAX_LOCATORS ||
+    !mapping.locators.every(({ address }) => isPlausibleLocator(address, context.overlay.prefixes))
+  )
     return 'locators';
   if (mapping.targets.length > MAX_TARGETS || mapping.targets.some((target) => !inOverlay(context.overlay, target)))
     return 'targets';
@@ -185,5 +189,3 @@ const DENIAL_TTL = minutes(1);
 const MAX_LOCATORS = 16;
 const MAX_NAMES = 16;
 const MAX_TARGETS = 32;
-/** Unspecified and multicast. */
-const UNUSABLE = /^(0\.0\.0\.0|22[4-9]\..*|23\d\..*|::|ff[0-9a-f]{2}:.*)$/;

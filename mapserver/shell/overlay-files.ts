@@ -2,6 +2,7 @@
  * The files of a data folder that `init` makes: what the overlay is, and the keys of its authority.
  * All with secrets are 0600.
  */
+
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,10 +10,10 @@ import { z } from 'zod';
 import { type IpPrefix, isIpAddress } from '../../proto/address.ts';
 import { type InstanceId, instanceId, nameEid } from '../../proto/eid.ts';
 import { DecodeError, UsageError } from '../../proto/errors.ts';
+import { overlayProblem } from '../../proto/overlay.ts';
 import type { WallClock } from '../../proto/time.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
 import { readJsonFile, writeJsonFile } from '../../runtime/json-file.ts';
-import { overlayProblem } from '../core/grants.ts';
 import {
   createAuthority,
   createServerCertificate,

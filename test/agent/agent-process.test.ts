@@ -1,6 +1,6 @@
 /** The shell for real: sockets, files and TLS, with a map server in this process and a data plane that forwards nothing. */
 import { strict as assert } from 'node:assert';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join as joinPath } from 'node:path';
@@ -147,6 +147,23 @@ describe('an agent process', () => {
     await a.until('registered');
     assert.ok(performance.now() - before < 2000);
     assert.equal(relay.connections, connections + 1);
+  });
+
+  test('says that its state cannot be written, goes on, and writes it when it can', async () => {
+    const a = await agent('full', ['10.77.0.60'], '192.0.2.60');
+    await a.until('registered');
+    const file = joinPath(a.folder.path, 'eids.json');
+    await a.until('at rest', () => a.folder.eids().every(({ state }) => state === 'live'));
+    rmSync(file);
+    mkdirSync(file);
+    await a.call('POST', '/v1/eids', { eid: '10.77.0.61' });
+    await a.until('told', ({ unwrittenState }) => unwrittenState.length === 1);
+    const { problems } = (await a.call('GET', '/v1/status')) as { problems: string[] };
+    assert.match(problems.join('\n'), /eids\.json: cannot be written .*a restart of the agent would go back/);
+    rmSync(file, { recursive: true });
+    a.driver.close();
+    assert.ok(a.folder.eids().some(({ eid }) => eid === '[0]10.77.0.61/32'));
+    assert.deepEqual(a.driver.unwrittenState, []);
   });
 
   test('a clone is told what it is', async () => {

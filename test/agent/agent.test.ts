@@ -178,6 +178,18 @@ describe('resolution', () => {
     assert.equal(world.server.subscribersOf(A), 1);
   });
 
+  test('locators at which no other host can be are left out', () => {
+    const { world, a, b } = talking();
+    const key = eidKey(prefixEid(DEFAULT_INSTANCE, P(A)));
+    const stored = world.server.mappings.get(key);
+    assert.ok(stored);
+    const at = (address: string) => ({ address: parseIpAddress(address), port: 53, priority: 1, weight: 100 });
+    const locators = ['127.0.0.1', '169.254.169.254', '255.255.255.255', '::1', '10.77.0.6', '192.0.2.9'].map(at);
+    world.server.push([{ ...stored, locators }], [b.xtrId]);
+    world.pump();
+    assert.deepEqual(b.dataplane?.peers.get(a.key), ['192.0.2.9:53']);
+  });
+
   test('an EID that nobody has is dropped until it is registered', () => {
     const { world, a, b } = talking();
     b.miss('10.77.0.9');

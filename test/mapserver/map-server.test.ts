@@ -98,7 +98,7 @@ describe('registering', () => {
     assert.equal(stored(world, EID)?.owner, owner.xtrId);
   });
 
-  test('another instance, a foreign key, a target outside the overlay and a multicast locator are refused', () => {
+  test('another instance, a foreign key, a target outside the overlay and an impossible locator are refused', () => {
     const world = new CoreWorld();
     const agent = world.agent('a', GRANT);
     const other = world.agent('b');
@@ -109,7 +109,9 @@ describe('registering', () => {
     refused(agent.mapping(EID, { tunnelKey: other.tunnelKey, locators: [] }));
     refused(agent.mapping(EID, { owner: other.xtrId }));
     refused(agent.mapping('db', { targets: [parseIpAddress('8.8.8.8')] }));
-    refused(agent.mapping(EID, { locators: [{ ...locator('239.1.1.1') }] }));
+    for (const address of ['239.1.1.1', '127.0.0.1', '169.254.169.254', '10.77.0.6', 'fe80::1']) {
+      refused(agent.mapping(EID, { locators: [{ ...locator(address) }] }));
+    }
     refused(agent.mapping(EID, { eid: other.mapping('agent').eid }));
   });
 

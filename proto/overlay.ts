@@ -1,0 +1,34 @@
+/** Overlay and underlay: which prefixes EIDs can be from, and which addresses can be locators. */
+import { type IpAddress, type IpPrefix, ipToBytes, prefixContains } from './address.ts';
+import { AGENT_PREFIX } from './identity.ts';
+
+/** Why `prefix` cannot be (part of) an overlay; undefined when it can. */
+export function overlayProblem(prefix: IpPrefix): string | undefined {
+  if (prefix.endsWith('/0')) return 'the default route cannot be an overlay';
+  const reserved = RESERVED.find(([other]) => prefixContains(other, prefix) || prefixContains(prefix, other));
+  return reserved === undefined ? undefined : `it overlaps ${reserved[0]} (${reserved[1]})`;
+}
+
+/** Neither loopback, link-local, multicast nor unspecified, and not inside the overlay, where it would loop. */
+export function isPlausibleLocator(address: IpAddress, overlay: readonly IpPrefix[]): boolean {
+  if (prefixContains(AGENT_PREFIX, address)) return false;
+  if (overlay.some((prefix) => prefixContains(prefix, address))) return false;
+  const bytes = ipToBytes(address);
+  const [first = 0, second = 0] = bytes;
+  if (bytes.length === 4) return first !== 0 && first !== 127 && first < 224 && !(first === 169 && second === 254);
+  const linkLocal = first === 0xfe && (second & 0xc0) === 0x80;
+  const lowest = bytes.subarray(0, 8).every((octet) => octet === 0);
+  return first !== 0xff && !linkLocal && !lowest;
+}
+
+const RESERVED: readonly (readonly [IpPrefix, string])[] = [
+  ['0.0.0.0/8' as IpPrefix, '"this network"'],
+  ['127.0.0.0/8' as IpPrefix, 'loopback'],
+  ['169.254.0.0/16' as IpPrefix, 'link-local'],
+  ['224.0.0.0/4' as IpPrefix, 'multicast'],
+  ['240.0.0.0/4' as IpPrefix, 'reserved'],
+  ['::/8' as IpPrefix, 'loopback, unspecified and IPv4-mapped'],
+  ['fe80::/10' as IpPrefix, 'link-local'],
+  ['ff00::/8' as IpPrefix, 'multicast'],
+  [AGENT_PREFIX, 'the addresses of the agents themselves'],
+];
