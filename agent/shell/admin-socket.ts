@@ -52,7 +52,7 @@ function status(driver: AgentDriver, identity: Identity): unknown {
   const own = agent.ownEids();
   const agentEid = own.find(({ kind }) => kind === 'agent');
   const { xtrId, agentAddress } = agentIdentity(identity);
-  const registered = agentEid?.confirmedAt != null;
+  const registered = mapServer.connected && agentEid?.confirmedAt != null;
   return {
     version: VERSION,
     xtrId,
@@ -137,7 +137,7 @@ function ownEids(driver: AgentDriver): readonly unknown[] {
       interface: via,
       names,
       sinceMs: Math.round(driver.now() - since),
-      registered: confirmedAt !== null,
+      registered: driver.mapServer.connected && confirmedAt !== null,
       problem,
     }));
 }

@@ -213,7 +213,9 @@ export class ControlServer {
     const admitted = this.options.driver.core.admits(xtrId);
     if (admitted !== 'yes') {
       const sentence =
-        admitted === 'revoked' ? 'This agent was revoked.' : 'This agent is not enrolled here; it has to join again.';
+        admitted === 'revoked'
+          ? 'This agent was revoked.'
+          : 'This agent is not enrolled here; let it join again (stayput agent join --force).';
       return { reason: 'revoked', status: '403 Forbidden', sentence };
     }
     return { xtrId };

@@ -118,6 +118,7 @@ describe('an agent process', () => {
     await overlay.stop();
     await a.until('lost');
     assert.match(await problems(a), /no session with the map server/);
+    assert.equal(((await a.call('GET', '/v1/status')) as { registered: boolean }).registered, false);
     await overlay.start();
     relay.target = overlay.port;
     await a.until('registered');
