@@ -263,7 +263,8 @@ const GATE_STEP: Duration = millis(10);
 /// A ring of 8 MiB takes traffic of 1 Gbit/s for so long.
 const MINIMUM_HISTORY: Duration = millis(64);
 pub const RESEND_STEP: Duration = millis(1);
-pub const RESEND_AT_ONCE: usize = 64;
+/// At 1 ms a step some 200 Mbit/s: more would queue before a slower path and delay what is sent now.
+pub const RESEND_AT_ONCE: usize = 16;
 
 #[cfg(test)]
 mod tests {

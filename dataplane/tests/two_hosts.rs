@@ -32,6 +32,7 @@ fn a_transfer_survives_a_roam_and_a_small_mtu() {
     let handover = lab.hosts[0].agent.event("handover");
     assert!(handover["micros"].as_u64().is_some_and(|micros| micros < 500_000), "{handover}");
     assert_eq!(lab.hosts[1].agent.event("peer-moved")["address"], "192.0.2.11");
+    lab.count_datagrams_through_a_roam();
     for host in 0..2 {
         lab.ip(host, "link set eth0 mtu 1280");
     }
@@ -165,6 +166,49 @@ impl Lab {
         }
         drop(stream);
         assert_eq!(receiver.join().expect("receiver"), (sum, CHUNK * CHUNKS));
+    }
+
+    /// A thousand datagrams a second each way while the first host is without an address for 100 ms and then has
+    /// another: all arrive, and once.
+    fn count_datagrams_through_a_roam(&mut self) {
+        let open = |address: &'static str| move || UdpSocket::bind((address, 0)).expect("bind");
+        let near = in_namespace(&self.hosts[0].namespace, open("10.77.0.1"));
+        let far = in_namespace(&self.hosts[1].namespace, open("10.77.0.2"));
+        near.connect(far.local_addr().expect("address")).expect("connect");
+        far.connect(near.local_addr().expect("address")).expect("connect");
+        let receivers = [&near, &far].map(|socket| {
+            let socket = socket.try_clone().expect("clone");
+            socket.set_read_timeout(Some(Duration::from_secs(1))).expect("timeout");
+            thread::spawn(move || {
+                let (mut times, mut octets) = (vec![0; DATAGRAMS], [0; 4]);
+                while socket.recv(&mut octets).is_ok() {
+                    times[u32::from_be_bytes(octets) as usize] += 1;
+                }
+                times
+            })
+        });
+        let start = Instant::now();
+        for n in 0..DATAGRAMS {
+            thread::sleep((start + Duration::from_millis(n as u64)).saturating_duration_since(Instant::now()));
+            near.send(&(n as u32).to_be_bytes()).expect("send");
+            far.send(&(n as u32).to_be_bytes()).expect("send");
+            if n == DATAGRAMS / 3 {
+                self.ip(0, "addr del 192.0.2.11/24 dev eth0");
+            } else if n == DATAGRAMS / 3 + 100 {
+                self.ip(0, "addr add 192.0.2.12/24 dev eth0");
+            }
+        }
+        for receiver in receivers {
+            let times = receiver.join().expect("receiver");
+            let odd: Vec<_> = times.iter().enumerate().filter(|(_, times)| **times != 1).collect();
+            assert!(odd.is_empty(), "datagrams that did not arrive once, and how often: {odd:?}");
+        }
+        for host in &mut self.hosts {
+            let counters = host.agent.request(json!({ "type": "stats" }))["counters"].clone();
+            assert_eq!(counters["drop.replay"], 0, "{counters}");
+        }
+        let counters = self.hosts[1].agent.request(json!({ "type": "stats" }))["counters"].clone();
+        assert!(counters["retransmit_resent"].as_u64().is_some_and(|n| n >= 90), "{counters}");
     }
 
     fn echo_datagrams(&mut self, from: &str, to: &str, size: usize) {
@@ -307,3 +351,4 @@ fn mix(sum: u64, byte: u8) -> u64 {
 const PATIENCE: Duration = Duration::from_secs(10);
 const CHUNK: usize = 1 << 16;
 const CHUNKS: usize = 400;
+const DATAGRAMS: usize = 1500;
