@@ -135,7 +135,10 @@ export class AgentMetrics {
 /** Asks the data plane for its counters first, then renders everything. */
 class ScrapedRegistry extends Registry {
   private readonly stats: () => Promise<StatsReply | null>;
-  private readonly scraped = new Map<string, Gauge<'reason'> | Counter<'reason'>>();
+  private readonly scraped = new Map<
+    string,
+    { readonly metric: Gauge<'reason'> | Counter<'reason'>; readonly labelled: boolean }
+  >();
 
   constructor(stats: () => Promise<StatsReply | null>) {
     super();
@@ -148,7 +151,7 @@ class ScrapedRegistry extends Registry {
   }
 
   private update(stats: StatsReply | null): void {
-    for (const metric of this.scraped.values()) metric.reset();
+    for (const { metric } of this.scraped.values()) metric.reset();
     if (stats === null) return;
     for (const [name, value] of Object.entries(stats.counters)) {
       const [, family = '', reason] = /^([a-z][a-z0-9_]{0,40})(?:\.([a-z0-9_-]{1,40}))?$/.exec(name) ?? [];
@@ -162,17 +165,19 @@ class ScrapedRegistry extends Registry {
       else metric?.inc({ reason }, value);
     }
     for (const [name, value] of Object.entries(stats.gauges)) {
-      if (!/^[a-z][a-z0-9_]{0,40}$/.test(name)) continue;
+      if (!/^[a-z][a-z0-9_]{0,40}$/.test(name) || name.endsWith('_total')) continue;
       this.metric(`stayput_dataplane_${name}`, Gauge, false)?.inc(value);
     }
   }
 
+  /** Undefined for what does not go together with what was there before: one bad name must not cost the others. */
   private metric(name: string, kind: typeof Counter | typeof Gauge, labelled: boolean) {
     const known = this.scraped.get(name);
-    if (known !== undefined || this.scraped.size >= MAX_SCRAPED) return known;
+    if (known !== undefined) return known.labelled === labelled ? known.metric : undefined;
+    if (this.scraped.size >= MAX_SCRAPED) return undefined;
     const labelNames = labelled ? (['reason'] as const) : [];
     const metric = new kind({ name, help: 'From the data plane', labelNames, registers: [this] });
-    this.scraped.set(name, metric);
+    this.scraped.set(name, { metric, labelled });
     return metric;
   }
 }

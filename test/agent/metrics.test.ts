@@ -1,0 +1,30 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { AgentMetrics } from '../../agent/shell/metrics.ts';
+
+test('odd names from the data plane are left out and cost the others nothing', async () => {
+  const stats = {
+    counters: { 'drop.auth': 2, drop: 1, x: 1, 'x.y': 2, 'A B': 1, 'evil"}\n': 1, rekeys: 7 },
+    gauges: { x_total: 1, sessions: 3, évil: 1 },
+  };
+  const metrics = new AgentMetrics(
+    () => ({
+      mapServerConnected: true,
+      dataplaneConnected: true,
+      cache: { positive: 0, negative: 0, stale: 0, oldestMs: 0 },
+      eids: { base: 0, target: 0, live: 0, drain: 0, lost: 0 },
+      peers: 0,
+    }),
+    () => Promise.resolve(stats),
+  );
+  for (let scrape = 0; scrape < 2; scrape++) {
+    const text = await metrics.registry.metrics();
+    const lines = text.split('\n').filter((line) => line.startsWith('stayput_dataplane_'));
+    assert.deepEqual(lines.sort(), [
+      'stayput_dataplane_drops_total{reason="auth"} 2',
+      'stayput_dataplane_rekeys_total 7',
+      'stayput_dataplane_sessions 3',
+      'stayput_dataplane_x_total 1',
+    ]);
+  }
+});
