@@ -55,7 +55,7 @@ export class StateFolder {
   }
 
   identity(): Identity | undefined {
-    return readJsonFile(this.file('identity'), IDENTITY);
+    return this.read('identity', IDENTITY);
   }
 
   /** @throws UsageError when this host has not joined */
@@ -74,7 +74,7 @@ export class StateFolder {
 
   /** Keys of a join that has begun: if its answer is lost, the next try is the same agent. */
   joiningKeys(): AgentKeys {
-    const kept = readJsonFile(this.file('joining'), KEYS);
+    const kept = this.read('joining', KEYS);
     if (kept !== undefined) return kept;
     const keys = generateKeys();
     writeJsonFile(this.file('joining'), keys);
@@ -87,7 +87,7 @@ export class StateFolder {
   }
 
   eids(): readonly SavedEid[] {
-    return readJsonFile(this.file('eids'), EIDS)?.eids ?? [];
+    return this.read('eids', EIDS)?.eids ?? [];
   }
 
   writeEids(eids: readonly SavedEid[]): void {
@@ -97,7 +97,7 @@ export class StateFolder {
   /** A broken cache is worth a warning, not an agent that does not start. */
   cache(wallNow: number, log: Log): readonly SavedEntry[] {
     try {
-      const saved = readJsonFile(this.file('map-cache'), CACHE);
+      const saved = this.read('map-cache', CACHE);
       if (saved === undefined) return [];
       const elapsed = Math.max(0, wallNow - saved.savedAt);
       return saved.entries.map(({ ageMs, ...entry }) => ({ ...entry, ageMs: ageMs + elapsed }));
@@ -116,17 +116,35 @@ export class StateFolder {
   }
 
   dataplane(): SavedDataplane {
-    return readJsonFile(this.file('dataplane'), DATAPLANE) ?? { process: null, epoch: 0 };
+    return this.read('dataplane', DATAPLANE) ?? { process: null, epoch: 0 };
   }
 
   writeDataplane(dataplane: SavedDataplane): void {
     writeJsonFile(this.file('dataplane'), dataplane);
   }
 
+  /** @throws UsageError that says what to do */
+  private read<T extends z.ZodType>(name: (typeof FILES)[number], schema: T): z.output<T> | undefined {
+    try {
+      return readJsonFile(this.file(name), schema);
+    } catch (cause) {
+      if (!(cause instanceof StateFileError)) throw cause;
+      throw new UsageError(`${cause.message}; restore the file, or delete it${AFTERWARDS[name]}`, { cause });
+    }
+  }
+
   private file(name: (typeof FILES)[number]): string {
     return join(this.path, `${name}.json`);
   }
 }
+
+const AFTERWARDS: Readonly<Record<(typeof FILES)[number], string>> = {
+  identity: ' and join again',
+  joining: '',
+  eids: ' and attach the EIDs again',
+  'map-cache': '',
+  dataplane: '',
+};
 
 export function agentIdentity(identity: Identity): AgentIdentity {
   return {

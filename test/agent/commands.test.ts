@@ -1,7 +1,7 @@
 /** What people type on a host with an agent, with the program itself. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -42,6 +42,19 @@ describe('the command line on a host with an agent', () => {
     } finally {
       server.close();
     }
+  });
+
+  test('a state file that was cut off is named in one line, with what to do, and left as it is', async () => {
+    const stateDir = join(folder, 'cut');
+    mkdirSync(stateDir);
+    writeFileSync(join(stateDir, 'identity.json'), '{"tunnelPriv');
+    const ended = await stayput('agent', 'run', '--state-dir', stateDir, '--socket', join(folder, 'cut.sock'));
+    assert.equal(ended.code, 2);
+    assert.match(
+      ended.stderr,
+      /^stayput: .*identity\.json: is not JSON .*; restore the file, or delete it and join again\n$/,
+    );
+    assert.equal(readFileSync(join(stateDir, 'identity.json'), 'utf8'), '{"tunnelPriv');
   });
 
   test('an agent that cannot start leaves session, data plane and files to the one that runs', async () => {
