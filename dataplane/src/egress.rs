@@ -58,7 +58,11 @@ impl Engine {
             Route::Forward(peer) => self.send_frame(peer, frame, &vnet, &inner, from, since),
             Route::LocalAway(prefix) => self.hold_for_interface(prefix, frame, from, since),
             Route::Departed(prefix) => self.hold_departed(prefix, frame, from, since),
-            Route::Local => self.tunnel.stats.count(Counter::DropNotLocal),
+            // The kernel sent it back: the way to the workload has just gone, and its event is still to be read.
+            Route::Local => match self.table.behind_interface(inner.destination) {
+                Some(prefix) => self.hold_for_interface(prefix, frame, from, since),
+                None => self.tunnel.stats.count(Counter::DropNotLocal),
+            },
             Route::Outside => self.tunnel.stats.count(Counter::DropNotOverlay),
             Route::Drop => {
                 self.tunnel.stats.count(Counter::DropPolicy);

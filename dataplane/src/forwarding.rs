@@ -173,6 +173,12 @@ impl Forwarding {
         self.agent == Some(address) || self.locals.lookup(address).is_some()
     }
 
+    /// The local EID of `destination` if its workload is behind an interface.
+    pub fn behind_interface(&self, destination: IpAddr) -> Option<Prefix> {
+        let (length, local) = self.locals.lookup(destination)?;
+        local.interface.is_some().then(|| covering(destination, length))
+    }
+
     /// The local EID of `destination`, unless a longer prefix is mapped elsewhere.
     #[inline]
     fn local(&self, destination: IpAddr, mapped_length: Option<u8>) -> Option<Route> {
@@ -254,6 +260,16 @@ mod tests {
         assert_eq!(table.arrival(ip("10.1.2.3")), Route::Local);
         assert_eq!(table.arrival(ip("10.1.5.5")), Route::Outside);
         assert_eq!(table.arrival(ip("10.2.1.1")), Route::Outside);
+    }
+
+    #[test]
+    fn only_workloads_are_behind_an_interface() {
+        let mut table = table();
+        let port = LocalEid { interface: Some("port0".into()), ..local(true, None) };
+        table.locals.insert(prefix("10.3.0.2/32"), port);
+        assert_eq!(table.behind_interface(ip("10.3.0.2")), Some(prefix("10.3.0.2/32")));
+        assert_eq!(table.behind_interface(ip("10.3.0.1")), None);
+        assert_eq!(table.behind_interface(ip("10.3.0.9")), None);
     }
 
     #[test]
