@@ -175,11 +175,12 @@ fn lifetime(why: Why) -> Duration {
 
 /// How often the queues are looked through.
 pub const EXPIRY_STEP: Duration = millis(100);
-pub const SESSION_LIMIT: Limit = Limit { packets: 256, bytes: 1 << 20 };
+pub const SESSION_LIMIT: Limit = Limit { packets: 1024, bytes: 1 << 20 };
 pub const SESSION_LIFETIME: Duration = seconds(3);
 pub const INTERFACE_LIMIT: Limit = Limit { packets: 8192, bytes: 4 << 20 };
 pub const INTERFACE_LIFETIME: Duration = seconds(5);
-const EID_LIMIT: Limit = Limit { packets: 64, bytes: 256 << 10 };
+/// A workload that has just come speaks at its full rate, for the few round trips that its mappings take.
+const EID_LIMIT: Limit = Limit { packets: 1024, bytes: 1 << 20 };
 const TOTAL_BYTES: usize = 16 << 20;
 const MAX_EIDS: usize = 4096;
 
@@ -198,15 +199,15 @@ mod tests {
     #[test]
     fn bounded_per_eid_and_in_all() {
         let (mut holds, now) = (Holds::default(), Time::from_millis(1));
-        for i in 0..70 {
+        for i in 0..EID_LIMIT.packets + 6 {
             let result = holds.hold(key(1, Why::Destination), held(100, now), now);
-            assert_eq!(result, HoldResult { kept: i < 64, tell: i == 0 });
+            assert_eq!(result, HoldResult { kept: i < EID_LIMIT.packets, tell: i == 0 });
         }
-        assert!(!holds.hold(key(2, Why::Source), held(300 << 10, now), now).kept);
+        assert!(!holds.hold(key(2, Why::Source), held(EID_LIMIT.bytes + 1, now), now).kept);
         for n in 0..10_000 {
             holds.hold(key(n + 10, Why::Destination), held(10, now), now);
         }
-        assert!(holds.packets() <= 64 + MAX_EIDS);
+        assert!(holds.packets() <= EID_LIMIT.packets + MAX_EIDS);
         let mut holds = Holds::default();
         for n in 0..200 {
             holds.hold(key(n, Why::Destination), held(200 << 10, now), now);
