@@ -66,6 +66,8 @@ describe('hostile neighbours', () => {
       `http://${VM_EID}/hello?${MARKER}`,
     ]);
     assert.match(stdout, /^hello from/);
+    const seen = () => capture.datagrams().filter(({ destinationPort }) => destinationPort === DATA_PORT);
+    await waitFor('40 datagrams captured', () => seen().length >= 40);
     const bytes = await capture.stop();
     assert.equal(bytes.includes(MARKER), false);
     assert.equal(bytes.includes('hello from'), false);
@@ -75,9 +77,7 @@ describe('hostile neighbours', () => {
     ]);
     const lisp = protocols.stdout.split('\n').filter((line) => line.includes('lisp-data'));
     assert.ok(lisp.length > 20, `${lisp.length} packets that tshark takes for LISP data`);
-    for (const { payload, destinationPort } of capture.datagrams()) {
-      if (destinationPort === DATA_PORT) assert.equal(payload[0], 0x89, 'N, I and KK are set');
-    }
+    for (const { payload } of seen()) assert.equal(payload[0], 0x89, 'N, I and KK are set');
     assert.equal(bytes.includes(Buffer.from(VM_EID.split('.').map(Number))), false, 'an inner address in the clear');
   });
 
