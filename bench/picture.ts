@@ -11,6 +11,7 @@ import { formatFigure } from './table.ts';
 const COLUMNS = 2;
 const PANEL_WIDTH = 560;
 const GAP = 36;
+const HEADING = 'Stayput’s data plane beside others';
 const MARGIN = 28;
 const LABEL_WIDTH = 128;
 /** For the value beside the longest bar. */
@@ -36,8 +37,9 @@ export function drawSvg({ machine, rows }: Pick<Report, 'machine' | 'rows'>): st
   return (
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" ` +
     `font-family="DejaVu Sans, Verdana, sans-serif" font-size="13" fill="${INK}">\n` +
+    `<title>${HEADING}</title>\n` +
     `<rect width="${width}" height="${height}" fill="#ffffff"/>\n` +
-    text(MARGIN, 38, 'Stayput’s data plane beside others', 'font-size="21" font-weight="bold"') +
+    text(MARGIN, 38, HEADING, 'font-size="21" font-weight="bold"') +
     text(
       MARGIN,
       61,
