@@ -1,0 +1,70 @@
+//! The per-packet part of Stayput: forwards packets between a TUN device and peers; the agent tells it who they are.
+//!
+//! A library only so that benchmarks and fuzz targets reach its parts; nothing outside this crate builds on it.
+
+pub mod args;
+pub mod batch;
+mod channel;
+pub mod coalesce;
+mod commands;
+mod egress;
+mod engine;
+mod fast_hash;
+pub mod forwarding;
+pub mod handshake;
+mod hold;
+mod host;
+pub mod icmp;
+mod ingress;
+mod load;
+mod log;
+pub mod messages;
+mod netlink;
+pub mod packet;
+mod peer;
+pub mod prefix;
+pub mod replay;
+mod retransmit;
+pub mod segment;
+pub mod session;
+mod stats;
+mod sys;
+pub mod time;
+mod tun;
+mod tunnel;
+mod udp;
+pub mod vnet;
+pub mod wire;
+
+use args::Args;
+use channel::Channel;
+use engine::Engine;
+use host::HostNetwork;
+use tun::Tun;
+
+/// Until a signal ends it. The error is for the operator.
+pub fn run(args: &Args) -> Result<(), String> {
+    log::set_level(args.level);
+    let group = match &args.group {
+        Some(name) => Some(sys::group_id(name).ok_or_else(|| format!("there is no group \"{name}\""))?),
+        None => None,
+    };
+    let channel = Channel::open(&args.socket, group)?;
+    let result = Tun::open(&args.tun, !args.ephemeral).and_then(|tun| {
+        let host = HostNetwork::open(&args.tun).map_err(|e| format!("netlink: {e}"))?;
+        Ok((tun, host))
+    });
+    let (tun, host) = match result {
+        Ok(parts) => parts,
+        Err(message) => {
+            channel.remove_socket();
+            return Err(message);
+        }
+    };
+    let mut engine = Engine::new(tun, host, channel, args.retransmit).map_err(|e| e.to_string())?;
+    log::info("ready", &[("socket", &args.socket.display()), ("interface", &args.tun)]);
+    sys::notify_ready();
+    let result = engine.run().map_err(|e| format!("event loop: {e}"));
+    engine.close();
+    result
+}
