@@ -184,6 +184,7 @@ export class Agent {
         this.note({ type: 'dataplane-superseded' });
         return;
       case 'peer-moved':
+      case 'peer-message':
         return;
       default:
         event satisfies never;

@@ -6,13 +6,16 @@
  */
 import { connect, type Socket } from 'node:net';
 import { z } from 'zod';
-import { parseIpAddress } from '../../proto/address.ts';
+import { type IpPrefix, parseIpAddress } from '../../proto/address.ts';
 import { CAPABILITY, compatible } from '../../proto/capability.ts';
 import {
+  type CorrespondentsReply,
   type DataplaneCommand,
   type DataplaneEvent,
   type HelloReply,
+  MAX_CORRESPONDENTS,
   MAX_FRAME,
+  MAX_PEER_MESSAGE,
   type PeersReply,
   type StatsReply,
 } from '../../proto/dataplane/messages.ts';
@@ -117,6 +120,11 @@ export class DataplaneLink {
 
   async peers(): Promise<PeersReply> {
     return parseReply(PEERS_REPLY, await this.request({ type: 'peers' }), 'peers');
+  }
+
+  async correspondents(prefix: IpPrefix): Promise<CorrespondentsReply> {
+    const reply = await this.request({ type: 'correspondents', prefix });
+    return parseReply(CORRESPONDENTS_REPLY, reply, 'correspondents');
   }
 
   close(): void {
@@ -253,6 +261,8 @@ function parseReply<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
 const MAX_WAITING = 20_000;
 const SUPERSEDED_RETRY_MS = 30_000;
 
+const MAX_PEER_MESSAGE_TEXT = Math.ceil(MAX_PEER_MESSAGE / 3) * 4;
+
 const ip = parsed(parseIpAddress);
 const key = parsed(parseTunnelKey);
 const count = z.number().nonnegative();
@@ -287,6 +297,8 @@ const PEERS_REPLY = z.object({
   ),
 });
 
+const CORRESPONDENTS_REPLY = z.object({ peers: z.array(key).max(MAX_CORRESPONDENTS) });
+
 const INCOMING = z.union([
   z.object({ type: z.literal('reply'), id: z.int(), ok: z.literal(true), result: z.unknown().optional() }),
   z.object({ type: z.literal('reply'), id: z.int(), ok: z.literal(false), code: z.string(), message: z.string() }),
@@ -301,6 +313,7 @@ const INCOMING = z.union([
   z.object({ type: z.literal('peer-moved'), publicKey: key, address: ip, port: z.int() }),
   z.object({ type: z.literal('handover'), publicKey: key, micros: count }),
   z.object({ type: z.literal('probe-result'), token: z.int(), rttUs: count.nullable() }),
+  z.object({ type: z.literal('peer-message'), publicKey: key, payload: z.base64().max(MAX_PEER_MESSAGE_TEXT) }),
   z.object({ type: z.literal('superseded') }),
 ]);
 const UNKNOWN_EVENT = z.object({ type: z.string().max(64) });
@@ -314,5 +327,6 @@ const KNOWN_TYPES: ReadonlySet<string> = new Set([
   'peer-moved',
   'handover',
   'probe-result',
+  'peer-message',
   'superseded',
 ]);

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::agent_messages::agent_address;
 use crate::engine::{Engine, Settings, Watch};
 use crate::forwarding::{AGENT_PREFIX, Action, DRAIN_TIME, Departed, LocalEid, Mapping, REDIRECT_TRUST};
 use crate::handshake::{Identity, PublicKey, Suite};
@@ -45,6 +46,8 @@ impl Engine {
             _ if self.config.is_none() => {
                 return Err(Refused::new("not-configured", "send \"configure\" first"));
             }
+            Command::Correspondents { prefix } => return Ok(Some(self.correspondents_reply(&prefix))),
+            Command::PeerSend { key, payload } => self.send_agent_message(&key, payload)?,
             Command::SyncBegin => {
                 self.sync += 1;
                 self.syncing = true;
@@ -113,6 +116,7 @@ impl Engine {
         }
         self.tunnel.configure(identity, wanted.epoch);
         self.table.agent = Some(wanted.agent_address);
+        self.agent_messages.own = self.tunnel.public_key().map(|key| agent_address(&key));
         self.table.overlay = wanted.overlay;
         self.config = Some(settings.clone());
         self.host_dirty = true;
@@ -170,6 +174,8 @@ impl Engine {
     fn remove_peer(&mut self, id: PeerId) {
         let named = self.table.names_peer(id);
         self.tunnel.remove_peer(id, named);
+        self.agent_messages.forget(id);
+        self.correspondents.forget(id);
         self.waiting.remove(&id);
         self.unsent.remove(&id);
         for local in self.table.locals.values_mut() {
@@ -296,6 +302,13 @@ impl Engine {
                 "rss_bytes": sys::resident_bytes(),
             },
         })
+    }
+
+    fn correspondents_reply(&self, prefix: &Prefix) -> Value {
+        let ids = self.correspondents.of(prefix, self.now);
+        let peers: Vec<String> =
+            ids.into_iter().filter_map(|id| self.tunnel.peer(id)).map(|peer| key_text(&peer.key)).collect();
+        json!({ "peers": peers })
     }
 
     fn peers_reply(&mut self) -> Value {

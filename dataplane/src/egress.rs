@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
+use crate::agent_messages::is_agent_message;
 use crate::batch::Target;
 use crate::engine::{Engine, Unsent, UnsentBatch};
 use crate::forwarding::Route;
@@ -53,9 +54,15 @@ impl Engine {
         if from.is_none() {
             self.tunnel.stats.count(Counter::TunRxPackets);
             self.tunnel.stats.add(Counter::TunRxBytes, inner.total as u64);
+            if is_agent_message(&inner, &frame[VNET_HEADER..]) {
+                return self.tunnel.stats.count(Counter::DropPolicy);
+            }
         }
         match self.table.route(inner.destination) {
-            Route::Forward(peer) => self.send_frame(peer, frame, &vnet, &inner, from, since),
+            Route::Forward(peer) => {
+                self.correspondents.note(inner.source, peer, &self.table, self.now);
+                self.send_frame(peer, frame, &vnet, &inner, from, since);
+            }
             Route::LocalAway(prefix) => self.hold_for_interface(prefix, frame, from, since),
             Route::Departed(prefix) => self.hold_departed(prefix, frame, from, since),
             // The kernel sent it back: the way to the workload has just gone, and its event is still to be read.
@@ -388,7 +395,10 @@ impl Engine {
         match self.table.route(inner.destination) {
             // The workload came to this host while its packet waited.
             Route::Local => self.write_frame(&held.frame),
-            Route::Forward(peer) => self.send_frame(peer, &mut held.frame, &vnet, &inner, None, held.since),
+            Route::Forward(peer) => {
+                self.correspondents.note(inner.source, peer, &self.table, self.now);
+                self.send_frame(peer, &mut held.frame, &vnet, &inner, None, held.since);
+            }
             _ if self.now.since(held.since) > seconds(5) => self.tunnel.stats.count(Counter::DropExpired),
             Route::LocalAway(prefix) => self.hold_for_interface(prefix, &held.frame, None, held.since),
             Route::Departed(prefix) => self.hold_departed(prefix, &held.frame, None, held.since),

@@ -8,9 +8,11 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use crate::agent_messages::AgentMessages;
 use crate::batch::SendBatch;
 use crate::channel::{Channel, Ended, FIRST_TOKEN};
 use crate::coalesce::Coalescer;
+use crate::correspondents::Correspondents;
 use crate::fast_hash::FastMap;
 use crate::forwarding::{AGENT_PREFIX, Forwarding};
 use crate::handshake::{Suite, random_u64};
@@ -34,6 +36,8 @@ pub struct Engine {
     pub(crate) tunnel: Tunnel,
     pub(crate) table: Forwarding,
     pub(crate) holds: Holds,
+    pub(crate) agent_messages: AgentMessages,
+    pub(crate) correspondents: Correspondents,
     /// Frames that wait for a session.
     pub(crate) waiting: FastMap<PeerId, HoldQueue>,
     /// Sealed datagrams that had no route.
@@ -129,6 +133,8 @@ impl Engine {
             tunnel,
             table: Forwarding::new(),
             holds: Holds::default(),
+            agent_messages: AgentMessages::default(),
+            correspondents: Correspondents::new(),
             waiting: FastMap::default(),
             unsent: FastMap::default(),
             tun,
@@ -353,7 +359,10 @@ impl Engine {
             match output {
                 Output::Transmit { peer, path, bytes } => self.transmit(peer, path, &bytes),
                 Output::Resend { peer, path, bytes } => self.resend(peer, path, &bytes),
-                Output::SessionUp(peer) => self.release_waiting(peer),
+                Output::SessionUp(peer) => {
+                    self.release_agent_messages(peer);
+                    self.release_waiting(peer);
+                }
                 Output::EndpointChanged(peer) => {
                     self.read_path_mtu(peer);
                     self.send_unsent(peer);
@@ -531,7 +540,7 @@ impl Engine {
         for prefix in over {
             self.table.departed.remove(&prefix);
         }
-        let mut no_session = 0;
+        let mut no_session = self.agent_messages.expire(now) as u64;
         let mut unreachable = Vec::new();
         for queue in self.waiting.values_mut() {
             while let Some(held) = queue.pop_older(SESSION_LIFETIME, now) {
@@ -555,6 +564,7 @@ impl Engine {
     fn has_waiting(&self) -> bool {
         !self.holds.is_empty()
             || !self.waiting.is_empty()
+            || self.agent_messages.is_waiting()
             || !self.unsent.is_empty()
             || self.tunnel.keeps_memory()
             || self.table.departed.len() > 0

@@ -169,6 +169,10 @@ impl Forwarding {
         self.mappings.iter().any(|(_, m)| m.action == Action::Forward(peer))
     }
 
+    pub fn is_or_was_own(&self, eid: IpAddr) -> bool {
+        self.locals.lookup(eid).is_some() || self.departed.lookup(eid).is_some()
+    }
+
     fn is_own(&self, address: IpAddr) -> bool {
         self.agent == Some(address) || self.locals.lookup(address).is_some()
     }

@@ -112,6 +112,9 @@ impl Engine {
         let route = if *checked == Some(flow) {
             Route::Local
         } else {
+            if self.agent_messages.are_addressed_by(&inner, packet) {
+                return self.hear_agent_message(peer, &inner, packet);
+            }
             let route = self.table.arrival(inner.destination);
             if route == Route::Outside {
                 return self.tunnel.stats.count(Counter::DropNotLocal);
@@ -122,7 +125,8 @@ impl Engine {
                 Source::Outside => return self.tunnel.stats.count(Counter::DropSourceCheck),
                 verdict => return self.hold_for_source(verdict, &frame_of(packet, &inner, partial), &inner, peer),
             }
-            if route == Route::Local {
+            self.correspondents.note(inner.destination, peer, &self.table, self.now);
+            if route == Route::Local && !self.agent_messages.is_own(inner.destination) {
                 *checked = Some(flow);
             }
             route
@@ -159,6 +163,7 @@ impl Engine {
             }
             _ => return self.tunnel.stats.count(Counter::DropSourceCheck),
         }
+        self.correspondents.note(inner.destination, peer, &self.table, self.now);
         match route {
             Route::Local => self.write_frame(&held.frame),
             route => self.deliver_elsewhere(route, &mut held.frame, peer, held.since),

@@ -2,11 +2,13 @@
 //!
 //! A library only so that benchmarks and fuzz targets reach its parts; nothing outside this crate builds on it.
 
+mod agent_messages;
 pub mod args;
 pub mod batch;
 mod channel;
 pub mod coalesce;
 mod commands;
+mod correspondents;
 mod egress;
 mod engine;
 mod fast_hash;

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use crate::agent_messages::MAX_AGENT_MESSAGE;
 use crate::handshake::PublicKey;
 use crate::host::LocalAddress;
 use crate::peer::Locator;
@@ -26,6 +27,8 @@ pub enum Command {
     InterfaceWatch { name: String },
     InterfaceUnwatch { name: String },
     Probe { key: PublicKey, token: u64 },
+    PeerSend { key: PublicKey, payload: Box<[u8]> },
+    Correspondents { prefix: Prefix },
     Stats,
     Peers,
 }
@@ -135,6 +138,8 @@ fn parse_command(fields: &Fields<'_>) -> Result<Command, Refused> {
         "interface-watch" => Command::InterfaceWatch { name: fields.interface("name")? },
         "interface-unwatch" => Command::InterfaceUnwatch { name: fields.interface("name")? },
         "probe" => Command::Probe { key: fields.key("publicKey")?, token: fields.number("token", u64::MAX)? },
+        "peer-send" => Command::PeerSend { key: fields.key("publicKey")?, payload: fields.agent_message("payload")? },
+        "correspondents" => Command::Correspondents { prefix: fields.prefix("prefix")? },
         "stats" => Command::Stats,
         "peers" => Command::Peers,
         other => {
@@ -194,6 +199,14 @@ impl<'a> Fields<'a> {
         self.optional(name).map(|_| self.key(name)).transpose()
     }
 
+    fn agent_message(&self, name: &str) -> Result<Box<[u8]>, Refused> {
+        let text = self.text(name)?;
+        let decoded = (text.len() <= MAX_AGENT_MESSAGE * 2).then(|| STANDARD.decode(text).ok()).flatten();
+        let fits = decoded.filter(|octets| (1..=MAX_AGENT_MESSAGE).contains(&octets.len()));
+        let why = || invalid(name, &format!("must be 1 to {MAX_AGENT_MESSAGE} octets in base64"));
+        fits.map(Vec::into_boxed_slice).ok_or_else(why)
+    }
+
     fn interface(&self, name: &str) -> Result<String, Refused> {
         let text = self.text(name)?;
         let good = !text.is_empty()
@@ -236,13 +249,14 @@ pub enum Event {
     PeerMoved { key: PublicKey, remote: SocketAddr },
     Handover { key: PublicKey, micros: u64 },
     ProbeResult { token: u64, rtt_us: Option<u64> },
+    PeerMessage { key: PublicKey, payload: Box<[u8]> },
     Superseded,
 }
 
 impl Event {
     /// May be lost when the agent does not read; it comes again.
     pub fn is_droppable(&self) -> bool {
-        matches!(self, Event::Miss { .. } | Event::Conflict { .. })
+        matches!(self, Event::Miss { .. } | Event::Conflict { .. } | Event::PeerMessage { .. })
     }
 
     pub fn json(&self) -> Value {
@@ -268,6 +282,9 @@ impl Event {
             }
             Event::ProbeResult { token, rtt_us } => {
                 json!({ "type": "probe-result", "token": token, "rttUs": rtt_us })
+            }
+            Event::PeerMessage { key, payload } => {
+                json!({ "type": "peer-message", "publicKey": key_text(key), "payload": STANDARD.encode(payload) })
             }
             Event::Superseded => json!({ "type": "superseded" }),
         }
@@ -297,7 +314,7 @@ mod tests {
             assert!(command.is_ok(), "{message}: {command:?}");
             kinds.insert(message["type"].as_str().unwrap().to_string());
         }
-        assert_eq!(kinds.len(), 15);
+        assert_eq!(kinds.len(), 17);
         let (_, set) = parse_request(
             golden("agent").iter().find(|m| m["redirectFrom"].is_string()).unwrap().to_string().as_bytes(),
         );
@@ -329,6 +346,7 @@ mod tests {
             Event::Handover { key: KEY, micros: 1830 },
             Event::ProbeResult { token: 77, rtt_us: Some(310) },
             Event::ProbeResult { token: 78, rtt_us: None },
+            Event::PeerMessage { key: KEY, payload: b"Map-Notify"[..].into() },
             Event::Superseded,
         ];
         let lines = golden("dataplane");
@@ -355,6 +373,9 @@ mod tests {
 
     #[test]
     fn broken_requests_name_the_field() {
+        let too_long = STANDARD.encode([0; MAX_AGENT_MESSAGE + 1]);
+        let too_long =
+            format!(r#"{{"id":1,"type":"peer-send","publicKey":"{}","payload":"{too_long}"}}"#, key_text(&KEY));
         for (request, id, field) in [
             (r#"{"type":"stats"}"#, None, "id"),
             (r#"{"id":1}"#, Some(1), "type"),
@@ -362,6 +383,12 @@ mod tests {
             (r#"{"id":1,"type":"interface-watch","name":"../x"}"#, Some(1), "name"),
             (r#"{"id":1,"type":"mapping-set","prefix":"10.0.0.1/32","generation":-1}"#, Some(1), "generation"),
             (r#"{"id":1,"type":"peer-set","publicKey":"","locators":3}"#, Some(1), "publicKey"),
+            (
+                &format!(r#"{{"id":1,"type":"peer-send","publicKey":"{}","payload":""}}"#, key_text(&KEY)),
+                Some(1),
+                "payload",
+            ),
+            (&too_long, Some(1), "payload"),
         ] {
             let (got, result) = parse_request(request.as_bytes());
             let refused = result.unwrap_err();

@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,44 @@ fn a_transfer_survives_a_roam_and_a_small_mtu() {
     }
 }
 
+#[test]
+fn agents_talk_inside_the_tunnel_and_learn_who_spoke_to_an_eid() {
+    if let Some(reason) = why_not() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let mut lab = Lab::new();
+    let keys = [lab.hosts[0].key.clone(), lab.hosts[1].key.clone()];
+    let say =
+        |payload: &[u8]| json!({ "type": "peer-send", "publicKey": keys[1], "payload": STANDARD.encode(payload) });
+    let refused = lab.hosts[0].agent.try_request(say(b"too early"));
+    assert_eq!(refused["code"], "unknown-peer", "{refused}");
+    lab.introduce();
+    // The first waits for the session that it begins; the largest fits a path of 1280 octets.
+    for host in 0..2 {
+        lab.ip(host, "link set eth0 mtu 1280");
+    }
+    for payload in [&b"first"[..], &[7; 1200]] {
+        lab.hosts[0].agent.request(say(payload));
+        let heard = lab.hosts[1].agent.event("peer-message");
+        assert_eq!(
+            (heard["publicKey"].as_str(), heard["payload"].as_str()),
+            (Some(&*keys[0]), Some(&*STANDARD.encode(payload)))
+        );
+    }
+    let of = |prefix: &str| json!({ "type": "correspondents", "prefix": prefix });
+    assert_eq!(lab.hosts[0].agent.request(of("10.77.0.1/32"))["peers"], json!([]));
+    lab.echo_datagrams("10.77.0.1", "10.77.0.2", 100);
+    for host in 0..2 {
+        let agent = &mut lab.hosts[host].agent;
+        let own = format!("10.77.0.{}/32", host + 1);
+        assert_eq!(agent.request(of(&own))["peers"], json!([keys[1 - host]]));
+        agent.request(json!({ "type": "local-eid-remove", "prefix": own, "generation": 1, "redirectTo": null }));
+        assert_eq!(agent.request(of(&own))["peers"], json!([keys[1 - host]]), "of an EID that has just left");
+    }
+    lab.pretend_to_be_the_agent();
+}
+
 fn why_not() -> Option<&'static str> {
     // SAFETY: geteuid has no preconditions.
     if unsafe { libc::geteuid() } != 0 {
@@ -76,7 +115,8 @@ struct Host {
 impl Lab {
     fn new() -> Lab {
         let run = std::process::id();
-        let names = [format!("stayput-{run}-a"), format!("stayput-{run}-b")];
+        let lab = LABS.fetch_add(1, Ordering::Relaxed);
+        let names = [format!("stayput-{run}-{lab}a"), format!("stayput-{run}-{lab}b")];
         for name in &names {
             ip(&format!("netns add {name}"));
         }
@@ -211,6 +251,25 @@ impl Lab {
         assert!(counters["retransmit_resent"].as_u64().is_some_and(|n| n >= 90), "{counters}");
     }
 
+    /// A program on the first host cannot speak to the other host's agent.
+    fn pretend_to_be_the_agent(&mut self) {
+        let before = self.counter(0, "drop.policy");
+        let socket = in_namespace(&self.hosts[0].namespace, || UdpSocket::bind(("::", 0)).expect("bind"));
+        socket.send_to(b"forged", ("fd53:7461:7970:7574::2", 4342)).expect("send");
+        let end = Instant::now() + PATIENCE;
+        while self.counter(0, "drop.policy") == before {
+            assert!(Instant::now() < end, "the forged message was not dropped");
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(self.counter(0, "agent_messages_sent"), 2);
+        assert_eq!(self.counter(1, "agent_messages_received"), 2);
+    }
+
+    fn counter(&mut self, host: usize, name: &str) -> u64 {
+        let stats = self.hosts[host].agent.request(json!({ "type": "stats" }));
+        stats["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name}"))
+    }
+
     fn echo_datagrams(&mut self, from: &str, to: &str, size: usize) {
         let open = |address: String| move || UdpSocket::bind((address.as_str(), 0)).expect("bind");
         let far = in_namespace(&self.hosts[1].namespace, open(to.to_string()));
@@ -291,7 +350,13 @@ impl Agent {
         }
     }
 
-    fn request(&mut self, mut message: Value) -> Value {
+    fn request(&mut self, message: Value) -> Value {
+        let reply = self.try_request(message.clone());
+        assert_eq!(reply["ok"], true, "{message}: {reply}");
+        reply["result"].clone()
+    }
+
+    fn try_request(&mut self, mut message: Value) -> Value {
         let id = self.next;
         self.next += 1;
         message["id"] = id.into();
@@ -304,8 +369,8 @@ impl Agent {
                 self.events.push(reply);
                 continue;
             }
-            assert_eq!((&reply["id"], &reply["ok"]), (&id.into(), &true.into()), "{message}: {reply}");
-            return reply["result"].clone();
+            assert_eq!(reply["id"], id, "{message}: {reply}");
+            return reply;
         }
     }
 
@@ -348,6 +413,7 @@ fn mix(sum: u64, byte: u8) -> u64 {
     (sum.rotate_left(5) ^ u64::from(byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+static LABS: AtomicU32 = AtomicU32::new(0);
 const PATIENCE: Duration = Duration::from_secs(10);
 const CHUNK: usize = 1 << 16;
 const CHUNKS: usize = 400;

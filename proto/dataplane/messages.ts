@@ -12,6 +12,8 @@ import type { InstanceId } from '../eid.ts';
 import type { Generation, Locator, TunnelKey } from '../mapping.ts';
 
 export const MAX_FRAME = 4 * 1024 * 1024;
+/** Octets of a message from agent to agent. */
+export const MAX_PEER_MESSAGE = 1200;
 
 export type DataplaneCommand =
   /** First message of every connection. Reply: HelloReply. */
@@ -74,6 +76,16 @@ export type DataplaneCommand =
   | { readonly type: 'interface-unwatch'; readonly name: string }
   /** One authenticated round trip to a peer. The answer is the event `probe-result` with the same token. */
   | { readonly type: 'probe'; readonly publicKey: TunnelKey; readonly token: number }
+  /**
+   * To the peer's agent, inside the tunnel: UDP 4342 between agent addresses. 1 to MAX_PEER_MESSAGE octets, base64.
+   * Held bounded while the session comes up; may be lost. A peer that is not set is refused.
+   */
+  | { readonly type: 'peer-send'; readonly publicKey: TunnelKey; readonly payload: string }
+  /**
+   * Peers that exchanged packets with this local EID lately (120 s), newest first, at most MAX_CORRESPONDENTS. Also
+   * answered for an EID that just left. Reply: CorrespondentsReply.
+   */
+  | { readonly type: 'correspondents'; readonly prefix: IpPrefix }
   /** Reply: StatsReply. */
   | { readonly type: 'stats' }
   /** Reply: PeersReply. */
@@ -121,6 +133,12 @@ export interface PeersReply {
   readonly peers: readonly PeerStatus[];
 }
 
+export const MAX_CORRESPONDENTS = 4096;
+
+export interface CorrespondentsReply {
+  readonly peers: readonly TunnelKey[];
+}
+
 export type DataplaneReply =
   | { readonly type: 'reply'; readonly id: number; readonly ok: true; readonly result?: unknown }
   | {
@@ -154,4 +172,6 @@ export type DataplaneEvent =
   /** After a change of this host's locators: time until this peer was heard through the new one. */
   | { readonly type: 'handover'; readonly publicKey: TunnelKey; readonly micros: number }
   | { readonly type: 'probe-result'; readonly token: number; readonly rttUs: number | null }
+  /** From the peer's agent, authenticated by its tunnel key; base64. Bounded rate per peer. */
+  | { readonly type: 'peer-message'; readonly publicKey: TunnelKey; readonly payload: string }
   | { readonly type: 'superseded' };

@@ -348,6 +348,8 @@ export class FakeDataplaneState {
         return;
       case 'hello':
       case 'probe':
+      case 'peer-send':
+      case 'correspondents':
       case 'stats':
       case 'peers':
         return;
