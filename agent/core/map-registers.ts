@@ -1,0 +1,120 @@
+/**
+ * Map-Registers on their way, and what is given up (RFC 9301 section 5.6).
+ *
+ * A registration that is not answered is forgotten after REGISTER_PATIENCE and everything is registered again. What was
+ * given up is said until it is answered, over sessions.
+ */
+import type { Eid } from '../../proto/eid.ts';
+import { mapRegister } from '../../proto/lisp/native.ts';
+import { isWithdrawal, type Mapping } from '../../proto/mapping.ts';
+import { type Instant, seconds } from '../../proto/time.ts';
+import type { Locators } from './locators.ts';
+import type { MapServerSession } from './map-server-session.ts';
+import type { Outbox } from './outbox.ts';
+import type { AgentIdentity, Registrar } from './registrar.ts';
+
+interface PendingRegister {
+  readonly sentAt: Instant;
+  /** What it gives up: to be said again if it is not answered. */
+  readonly withdrawals: readonly Mapping[];
+}
+
+export class MapRegisters {
+  private readonly identity: AgentIdentity;
+  private readonly registrar: Registrar;
+  private readonly locators: Locators;
+  private readonly session: MapServerSession;
+  private readonly outbox: Outbox;
+  private readonly pending = new Map<bigint, PendingRegister>();
+  private readonly withdrawals: Mapping[] = [];
+
+  constructor(
+    identity: AgentIdentity,
+    registrar: Registrar,
+    locators: Locators,
+    session: MapServerSession,
+    outbox: Outbox,
+  ) {
+    this.identity = identity;
+    this.registrar = registrar;
+    this.locators = locators;
+    this.session = session;
+    this.outbox = outbox;
+  }
+
+  /** Everything that this agent owns or claims. */
+  sendAll(now: Instant): void {
+    if (!this.isPossible) return;
+    this.flushWithdrawals(now);
+    for (const group of this.registrar.registrations(this.locators.list())) this.send(group, now);
+  }
+
+  send(mappings: readonly Mapping[], now: Instant): void {
+    if (!this.isPossible || mappings.length === 0) return;
+    if (this.pending.size >= MAX_PENDING) {
+      this.outbox.note({ type: 'limit', what: 'registrations' });
+      return;
+    }
+    const nonce = this.session.nextNonce();
+    this.pending.set(nonce, { sentAt: now, withdrawals: mappings.filter(isWithdrawal) });
+    this.outbox.send(mapRegister({ nonce, xtrId: this.identity.xtrId, mappings }));
+  }
+
+  /** What gives EIDs up: now, or as soon as the map server is there. */
+  withdraw(mappings: readonly Mapping[], now: Instant): void {
+    this.queueWithdrawals(mappings);
+    this.flushWithdrawals(now);
+  }
+
+  /** The answer with this nonce came. Null if none is waited for; a withdrawal is done, whatever the answer says. */
+  finish(nonce: bigint): 'registration' | 'withdrawal' | null {
+    const register = this.pending.get(nonce);
+    if (register === undefined) return null;
+    this.pending.delete(nonce);
+    return register.withdrawals.length > 0 ? 'withdrawal' : 'registration';
+  }
+
+  /** The session ended: no answer will come. */
+  forgetAll(): void {
+    this.forget([...this.pending.keys()]);
+  }
+
+  /** True if answers are overdue: everything is to be registered again. */
+  expire(now: Instant): boolean {
+    const overdue = [...this.pending].filter(([, { sentAt }]) => now - sentAt >= PATIENCE);
+    this.forget(overdue.map(([nonce]) => nonce));
+    return overdue.length > 0;
+  }
+
+  /** A mapping without locators would cut off everybody who talks to us. */
+  private get isPossible(): boolean {
+    return this.session.isUp && this.locators.list().length > 0;
+  }
+
+  private forget(nonces: readonly bigint[]): void {
+    for (const nonce of nonces) {
+      this.queueWithdrawals(this.pending.get(nonce)?.withdrawals ?? []);
+      this.pending.delete(nonce);
+    }
+  }
+
+  private queueWithdrawals(withdrawals: readonly Mapping[]): void {
+    this.withdrawals.push(...withdrawals);
+    this.withdrawals.splice(0, this.withdrawals.length - MAX_WITHDRAWALS);
+  }
+
+  /** What was detached, unless it was attached again meanwhile. */
+  private flushWithdrawals(now: Instant): void {
+    if (!this.session.isUp) return;
+    const isGone = ({ eid }: { readonly eid: Eid }): boolean => this.registrar.find(eid) === undefined;
+    const wanted = this.withdrawals.splice(0).filter(isGone);
+    for (let i = 0; i < wanted.length; i += WITHDRAWALS_PER_MESSAGE) {
+      this.send(wanted.slice(i, i + WITHDRAWALS_PER_MESSAGE), now);
+    }
+  }
+}
+
+const MAX_PENDING = 2048;
+const MAX_WITHDRAWALS = 256;
+const WITHDRAWALS_PER_MESSAGE = 16;
+const PATIENCE = seconds(5);

@@ -1,0 +1,218 @@
+/**
+ * The move engine: how an address EID comes to this host, and how it leaves (the states are the registrar's).
+ *
+ * It comes by `attach`: at once, or, with an interface that is not up yet, as a `target` that is claimed in the call that
+ * reports the interface. From the claim on, packets for it are taken here (`base`), and the map server's answer makes it
+ * `live`; the owner before is remembered for a while, since what it still forwards is to be accepted. It leaves when the
+ * map server names a newer owner: then packets are redirected to that one (`drain`), and after that it is only
+ * remembered (`lost`).
+ */
+import type { IpPrefix } from '../../proto/address.ts';
+import { type EidKey, parseEidKey, prefixEid } from '../../proto/eid.ts';
+import type { Mapping, TunnelKey } from '../../proto/mapping.ts';
+import { type Instant, seconds } from '../../proto/time.ts';
+import { Callers } from './callers.ts';
+import { type DataplaneTable, DRAIN } from './dataplane-table.ts';
+import type { Locators } from './locators.ts';
+import type { MapRegisters } from './map-registers.ts';
+import type { Ticket } from './map-requests.ts';
+import type { Outbox } from './outbox.ts';
+import type { AgentIdentity, OwnedEid, Registrar } from './registrar.ts';
+import type { RemoteMappings } from './remote-mappings.ts';
+import type { Resolver } from './resolver.ts';
+
+export interface AttachRequest {
+  readonly prefix: IpPrefix;
+  /** Null keeps the names that it has. */
+  readonly names: readonly string[] | null;
+  /** Where the workload is; null: this host itself. */
+  readonly interface: string | null;
+}
+
+export interface MoverParts {
+  readonly identity: AgentIdentity;
+  readonly registrar: Registrar;
+  readonly registers: MapRegisters;
+  readonly remote: RemoteMappings;
+  readonly resolver: Resolver;
+  readonly locators: Locators;
+  readonly table: DataplaneTable;
+  readonly outbox: Outbox;
+}
+
+export class Mover {
+  private readonly parts: MoverParts;
+  private readonly attaching = new Callers<EidKey>(MAX_ATTACHING);
+  private readonly interfaces = new Map<string, boolean>();
+
+  constructor(parts: MoverParts) {
+    this.parts = parts;
+    const { registrar } = parts;
+    for (const owned of registrar.addresses()) if (registrar.isHere(owned)) this.setLocal(owned);
+    this.updateWatches();
+  }
+
+  isUp(name: string): boolean {
+    return this.interfaces.get(name) === true;
+  }
+
+  /** Answered with `attachment` when it is decided, or after a while without the map server. False: too many EIDs. */
+  attach(request: AttachRequest, ticket: Ticket, now: Instant): boolean {
+    const { registrar, table, outbox, resolver, identity } = this.parts;
+    const known = registrar.find(prefixEid(identity.instance, request.prefix));
+    if (known === undefined && registrar.addresses().length >= MAX_OWN_EIDS) return false;
+    const up = request.interface === null || this.isUp(request.interface);
+    const watched = request.interface !== null && this.interfaces.has(request.interface);
+    const owned = registrar.attach(request.prefix, request.names, request.interface, up, now);
+    this.updateWatches();
+    this.noteState(owned);
+    outbox.persist('eids');
+    const waits = owned.state !== 'target' || (table.isAttached && !watched);
+    if (!waits || !this.attaching.add(owned.key, ticket, now + ATTACH_PATIENCE)) this.answerAttachment(ticket, owned);
+    if (owned.state === 'target') {
+      table.removeLocal(request.prefix, owned.generation, null, now);
+      // Whoever has it now should be a known peer by the time it comes here.
+      resolver.follow(owned.eid, now);
+      return true;
+    }
+    owned.confirmedAt = null;
+    this.takeIn(owned, now);
+    this.sendClaim(owned, now);
+    return true;
+  }
+
+  /** False if it is not attached here. */
+  detach(prefix: IpPrefix, now: Instant): boolean {
+    const { registrar, registers, table, outbox } = this.parts;
+    const result = registrar.detach(prefix, now);
+    if (result === null) return false;
+    const { owned, withdrawals } = result;
+    table.removeLocal(prefix, owned.generation, null, now);
+    registers.withdraw(withdrawals, now);
+    for (const ticket of this.attaching.take(owned.key)) this.answerAttachment(ticket, owned);
+    this.updateWatches();
+    outbox.persist('eids');
+    return true;
+  }
+
+  handleInterface(name: string, up: boolean, now: Instant): void {
+    const { registrar, outbox } = this.parts;
+    this.interfaces.set(name, up);
+    for (const owned of registrar.waitingFor(name)) {
+      if (!up) {
+        for (const ticket of this.attaching.take(owned.key)) this.answerAttachment(ticket, owned);
+        continue;
+      }
+      registrar.claim(owned, now);
+      this.takeIn(owned, now);
+      this.sendClaim(owned, now);
+      this.noteState(owned);
+      outbox.persist('eids');
+    }
+  }
+
+  /** The map server has us as the owner. `previousOwner`: of what is new to us. */
+  handleAccepted(owned: OwnedEid, previousOwner: TunnelKey | undefined, changed: boolean, now: Instant): void {
+    if (owned.kind === 'address') this.takeIn(owned, now, previousOwner);
+    this.settle(owned, 'accepted', changed);
+  }
+
+  /** The map server names a newer owner. */
+  handleLost(owned: OwnedEid, to: Mapping, now: Instant): void {
+    const { remote, resolver, table } = this.parts;
+    if (owned.eid.kind === 'prefix') {
+      remote.apply(to, null, now);
+      const key = remote.isVouched(to) ? (to.tunnelKey ?? null) : null;
+      if (key !== null) table.pinPeer(key, now);
+      table.removeLocal(owned.eid.prefix, to.generation, key, now);
+    }
+    this.updateWatches();
+    this.settle(owned, 'lost', true);
+    // The mapping came because we were the owner; from now on we follow it as anybody else does.
+    resolver.follow(owned.eid, now);
+  }
+
+  handleDenied(owned: OwnedEid, now: Instant): void {
+    if (owned.eid.kind === 'prefix') this.parts.table.removeLocal(owned.eid.prefix, owned.generation, null, now);
+    this.settle(owned, 'denied', true);
+  }
+
+  /** Call about once a second. */
+  sweep(now: Instant): void {
+    const { registrar } = this.parts;
+    for (const owned of registrar.addresses()) this.sweepOwned(owned, now);
+    for (const { key, ticket } of this.attaching.expire(now)) {
+      const owned = registrar.find(parseEidKey(key));
+      if (owned !== undefined) this.answerAttachment(ticket, owned);
+    }
+  }
+
+  private sweepOwned(owned: OwnedEid, now: Instant): void {
+    const age = now - owned.since;
+    if (owned.state === 'drain' && age >= DRAIN) {
+      this.parts.registrar.forget(owned, now);
+      this.noteState(owned);
+      this.parts.outbox.persist('eids');
+    }
+    if (owned.redirectFrom !== null && owned.state === 'live' && age >= REDIRECT_LIFE) {
+      owned.redirectFrom = null;
+      this.setLocal(owned);
+    }
+  }
+
+  private sendClaim(owned: OwnedEid, now: Instant): void {
+    const { registrar, registers, locators } = this.parts;
+    registers.send(registrar.claimGroup(owned, locators.list()), now);
+  }
+
+  /** From now on packets for it are for this host. */
+  private takeIn(owned: OwnedEid, now: Instant, previousOwner?: TunnelKey): void {
+    const { remote, table } = this.parts;
+    if (owned.eid.kind !== 'prefix') return;
+    const previous = previousOwner ?? remote.release(owned.key);
+    if (previous !== undefined) {
+      owned.redirectFrom = previous;
+      table.pinPeer(previous, now);
+    }
+    remote.release(owned.key);
+    this.setLocal(owned);
+    table.removeMapping(owned.eid.prefix, now);
+  }
+
+  private setLocal({ eid, generation, interface: via, redirectFrom }: OwnedEid): void {
+    if (eid.kind !== 'prefix') return;
+    this.parts.table.setLocal({ prefix: eid.prefix, generation, interface: via, redirectFrom });
+  }
+
+  private updateWatches(): void {
+    const { registrar, table } = this.parts;
+    const wanted = registrar.interfaces();
+    for (const name of wanted) table.watch(name);
+    for (const name of table.watched) {
+      if (wanted.has(name)) continue;
+      table.unwatch(name);
+      this.interfaces.delete(name);
+    }
+  }
+
+  private settle(owned: OwnedEid, result: 'accepted' | 'lost' | 'denied', changed: boolean): void {
+    for (const ticket of this.attaching.take(owned.key)) this.answerAttachment(ticket, owned);
+    if (!changed) return;
+    this.parts.outbox.note({ type: 'registration', result, eid: owned.key });
+    this.noteState(owned);
+    this.parts.outbox.persist('eids');
+  }
+
+  private answerAttachment(ticket: Ticket, { state, generation, problem }: OwnedEid): void {
+    this.parts.outbox.answer(ticket, { kind: 'attachment', state, generation, problem });
+  }
+
+  private noteState({ key, kind, state, generation }: OwnedEid): void {
+    if (kind !== 'agent') this.parts.outbox.note({ type: 'eid-state', eid: key, state, generation });
+  }
+}
+
+const MAX_OWN_EIDS = 1024;
+const MAX_ATTACHING = 1024;
+const ATTACH_PATIENCE = seconds(5);
+const REDIRECT_LIFE = seconds(90);

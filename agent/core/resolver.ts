@@ -1,0 +1,199 @@
+/**
+ * Resolution: from the map-cache at once, else by a Map-Request that also subscribes (RFC 9437).
+ *
+ * What is in the map-cache and was asked for is subscribed to, again in every session; what leaves the map-cache is
+ * unsubscribed from. Questions that the data plane raises are bounded in their rate, since others cause them.
+ */
+import { hostPrefix, type IpAddress, prefixAddress } from '../../proto/address.ts';
+import { type Eid, eidKey, prefixEid } from '../../proto/eid.ts';
+import { agentAddressOf } from '../../proto/identity.ts';
+import type { Nonce } from '../../proto/lisp/header.ts';
+import { subscribeRequest } from '../../proto/lisp/native.ts';
+import type { TunnelKey } from '../../proto/mapping.ts';
+import { type Instant, seconds } from '../../proto/time.ts';
+import type { DataplaneTable } from './dataplane-table.ts';
+import type { Locators } from './locators.ts';
+import type { CacheEntry } from './map-cache.ts';
+import { MapRequests, type Ticket } from './map-requests.ts';
+import type { MapServerSession } from './map-server-session.ts';
+import type { Outbox } from './outbox.ts';
+import type { Answer, Resolution } from './output.ts';
+import type { AgentIdentity, Registrar } from './registrar.ts';
+import type { RemoteMappings } from './remote-mappings.ts';
+import { TokenBucket } from './token-bucket.ts';
+
+export interface ResolverParts {
+  readonly identity: AgentIdentity;
+  readonly registrar: Registrar;
+  readonly remote: RemoteMappings;
+  readonly locators: Locators;
+  readonly table: DataplaneTable;
+  readonly session: MapServerSession;
+  readonly outbox: Outbox;
+}
+
+export class Resolver {
+  private readonly parts: ResolverParts;
+  private readonly requests: MapRequests;
+  private readonly resolutionRate: TokenBucket;
+  private readonly strangerRate: TokenBucket;
+  private resubscribe: Eid[] = [];
+  /** Subscriptions whose entry left the map-cache. */
+  private unsubscribe: Eid[] = [];
+
+  constructor(parts: ResolverParts, now: Instant) {
+    this.parts = parts;
+    this.requests = new MapRequests(() => parts.session.nextNonce());
+    this.resolutionRate = new TokenBucket(1000, 500, now);
+    this.strangerRate = new TokenBucket(64, 32, now);
+  }
+
+  /** Answered with `resolution`, from what is known at once, else within `RESOLVE_PATIENCE`. */
+  resolve(eid: Eid, ticket: Ticket, now: Instant): void {
+    const { outbox } = this.parts;
+    const known = this.known(eid, now);
+    if (known !== null) {
+      outbox.answer(ticket, { kind: 'resolution', resolution: known });
+    } else if (this.requests.ask(eid, ticket, now, RESOLVE_PATIENCE)) {
+      this.send(now);
+    } else {
+      outbox.note({ type: 'limit', what: 'map-requests' });
+      outbox.answer(ticket, UNAVAILABLE);
+    }
+  }
+
+  /** Asks for a mapping and its changes, whatever is known of it. */
+  follow(eid: Eid, now: Instant): void {
+    this.requests.ask(eid, null, now);
+    this.send(now);
+  }
+
+  /** Packets wait for a mapping of this address. */
+  handleMiss(address: IpAddress, now: Instant): void {
+    const eid = this.addressEid(address);
+    if (!this.parts.remote.repeat(eid, now)) this.followBounded(eid, now);
+  }
+
+  /** Somebody else sends from this address than whom the map-cache names. */
+  handleConflict(address: IpAddress, now: Instant): void {
+    this.followBounded(this.addressEid(address), now);
+  }
+
+  /** A peer that we know nothing of is authorised by its agent address mapping, or not at all. */
+  handleUnknownPeer(publicKey: TunnelKey, now: Instant): void {
+    const { table, remote, outbox } = this.parts;
+    const eid = this.addressEid(agentAddressOf(publicKey));
+    if (table.peerLocators(publicKey) !== undefined) table.repeatPeer(publicKey);
+    else if (remote.cache.find(eid)?.negative === true) outbox.note({ type: 'peer-refused', publicKey });
+    else if (!this.strangerRate.take(now)) outbox.note({ type: 'limit', what: 'unknown-peers' });
+    else this.followBounded(eid, now);
+  }
+
+  /** Like `follow`, but raised by what others do. */
+  followBounded(eid: Eid, now: Instant): void {
+    if (this.resolutionRate.take(now) && this.requests.ask(eid, null, now)) this.send(now);
+    else this.parts.outbox.note({ type: 'limit', what: 'map-requests' });
+  }
+
+  /** What was asked, if this answers one of our requests. Its waiters are told by `answer`. */
+  finish(nonce: Nonce): { readonly eid: Eid; readonly waiters: readonly Ticket[] } | null {
+    return this.requests.finish(nonce);
+  }
+
+  answer(asked: { readonly eid: Eid; readonly waiters: readonly Ticket[] }, now: Instant): void {
+    const { outbox } = this.parts;
+    const resolution = this.known(asked.eid, now) ?? { kind: 'absent', action: 'no-action' };
+    outbox.note({ type: 'resolution', result: resolution.kind });
+    for (const ticket of asked.waiters) outbox.answer(ticket, { kind: 'resolution', resolution });
+    this.send(now);
+  }
+
+  handleSession(now: Instant): void {
+    this.requests.restart(now);
+    this.resubscribe = [...this.parts.remote.cache.subscriptions()];
+    this.unsubscribe = [];
+    this.send(now);
+  }
+
+  handleTimeout(now: Instant): void {
+    const { outbox, remote } = this.parts;
+    const { tickets, ended } = this.requests.expire(now);
+    for (const ticket of tickets) outbox.answer(ticket, UNAVAILABLE);
+    for (const eid of ended) {
+      remote.cache.refreshFailed(eid);
+      outbox.note({ type: 'resolution', result: 'unavailable' });
+    }
+    this.send(now);
+  }
+
+  pollTimeout(): Instant | undefined {
+    return this.requests.pollTimeout(this.parts.session.isUp);
+  }
+
+  /** Call about once a second. While the map server is away nothing ends. */
+  sweep(now: Instant): void {
+    const { session, remote, outbox } = this.parts;
+    if (!session.isUp) return;
+    const { ended, refresh } = remote.sweep(now);
+    if (ended.length > 0) outbox.persist('map-cache');
+    for (const eid of refresh) if (!this.requests.ask(eid, null, now)) remote.cache.refreshFailed(eid);
+    this.queueUnsubscriptions(ended);
+    this.sendUnsubscriptions();
+    this.send(now);
+  }
+
+  /** Keeps the map-cache within its limit after insertions. */
+  evict(now: Instant): void {
+    this.queueUnsubscriptions(this.parts.remote.evict(now));
+  }
+
+  private known(eid: Eid, now: Instant): Resolution | null {
+    const { registrar, remote, locators, session } = this.parts;
+    const own = eid.kind === 'name' ? registrar.find(eid) : registrar.covering(prefixAddress(eid.prefix));
+    if (own === undefined || !registrar.isHere(own)) return remote.find(eid, session.isUp, now);
+    const mapping = registrar.mapping(own, locators.list());
+    return { kind: 'found', mapping, own: true, stale: false, ageMs: 0 };
+  }
+
+  private send(now: Instant): void {
+    const { session, identity, outbox } = this.parts;
+    if (!session.isUp) return;
+    while (this.resubscribe.length > 0 && this.requests.size < RESUBSCRIBE_WINDOW) {
+      const eid = this.resubscribe.pop();
+      if (eid !== undefined) this.requests.ask(eid, null, now);
+    }
+    const { xtrId, agentAddress: itr } = identity;
+    for (const { nonce, eid } of this.requests.due(now)) {
+      outbox.send(subscribeRequest({ nonce, xtrId, eid, itr, subscribe: true }));
+    }
+  }
+
+  private queueUnsubscriptions(entries: readonly CacheEntry[]): void {
+    if (!this.parts.session.isUp) return;
+    for (const { mapping, asked } of entries) {
+      if (asked.size > 0) this.unsubscribe.push(mapping.eid, ...asked.values());
+    }
+    this.unsubscribe.splice(0, this.unsubscribe.length - MAX_UNSUBSCRIPTIONS);
+  }
+
+  /** A few at a time: registrations must not wait behind them. */
+  private sendUnsubscriptions(): void {
+    const { identity, session, remote, outbox } = this.parts;
+    const { xtrId, agentAddress: itr } = identity;
+    const eids = new Map(this.unsubscribe.splice(0, UNSUBSCRIPTIONS_PER_SWEEP).map((eid) => [eidKey(eid), eid]));
+    for (const [key, eid] of eids) {
+      if (this.requests.has(key) || remote.cache.exact(key) !== undefined) continue;
+      outbox.send(subscribeRequest({ nonce: session.nextNonce(), xtrId, eid, itr, subscribe: false }));
+    }
+  }
+
+  private addressEid(address: IpAddress): Eid {
+    return prefixEid(this.parts.identity.instance, hostPrefix(address));
+  }
+}
+
+const UNAVAILABLE: Answer = { kind: 'resolution', resolution: { kind: 'unavailable' } };
+const RESUBSCRIBE_WINDOW = 128;
+const MAX_UNSUBSCRIPTIONS = 16_384;
+const UNSUBSCRIPTIONS_PER_SWEEP = 256;
+const RESOLVE_PATIENCE = seconds(2);
