@@ -4,7 +4,9 @@
  * The data plane is a process of our own, on the same host, but not trusted to be well-formed: what comes in is
  * validated, and a frame that cannot be understood ends the connection.
  */
+import { type FSWatcher, watch } from 'node:fs';
 import { connect, type Socket } from 'node:net';
+import { basename, dirname } from 'node:path';
 import { z } from 'zod';
 import { type IpPrefix, parseIpAddress } from '../../proto/address.ts';
 import { CAPABILITY, compatible } from '../../proto/capability.ts';
@@ -46,12 +48,13 @@ export class DataplaneLink {
   private readonly software: string;
   private readonly listener: DataplaneListener;
   private readonly log: Log;
-  private readonly backoff = new Backoff(50, 1000, Math.random);
+  private readonly backoff = new Backoff(5, 1000, Math.random);
   private readonly waiting = new Map<number, Waiting>();
   private socket: Socket | null = null;
   private ready = false;
   private lastId = 0;
   private retry: NodeJS.Timeout | null = null;
+  private watcher: FSWatcher | null = null;
   private closed = false;
   private complained = false;
   private superseded = false;
@@ -97,6 +100,7 @@ export class DataplaneLink {
       this.complained = true;
     });
     socket.on('close', () => this.handleClose());
+    this.watch();
   }
 
   /** Sends a command whose failure only needs to be logged. Dropped while there is no connection. */
@@ -129,6 +133,7 @@ export class DataplaneLink {
 
   close(): void {
     this.closed = true;
+    this.watcher?.close();
     if (this.retry !== null) clearTimeout(this.retry);
     this.socket?.end();
     this.socket?.destroySoon();
@@ -209,7 +214,34 @@ export class DataplaneLink {
     if (wasReady) this.listener.onLost();
     if (wasReady) this.log.warn({ path: this.path }, 'data plane connection lost');
     // Two agents on one data plane must not take it from each other in a fast loop.
-    this.retry = setTimeout(() => this.start(), this.superseded ? SUPERSEDED_RETRY_MS : this.backoff.next());
+    this.startLater(this.superseded ? SUPERSEDED_RETRY_MS : this.backoff.next());
+  }
+
+  private startLater(ms: number): void {
+    if (this.retry !== null) clearTimeout(this.retry);
+    this.retry = setTimeout(() => {
+      this.retry = null;
+      this.start();
+    }, ms);
+  }
+
+  /** A data plane that is started makes its socket: packets wait for us from that moment on. */
+  private watch(): void {
+    if (this.watcher !== null || this.closed) return;
+    try {
+      const watcher = watch(dirname(this.path), (_event, file) => {
+        if (file !== basename(this.path) || this.retry === null || this.superseded) return;
+        this.backoff.reset();
+        this.startLater(0);
+      });
+      this.watcher = watcher;
+      watcher.on('error', () => {
+        watcher.close();
+        if (this.watcher === watcher) this.watcher = null;
+      });
+    } catch {
+      // The folder is not there yet: the next attempt tries again.
+    }
   }
 }
 
