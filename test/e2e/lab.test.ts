@@ -19,7 +19,7 @@ describe('the laboratory', () => {
 
   before(async () => {
     lab = await Lab.create({ name: 'lab' });
-    internet = await Internet.build(lab, { clouds: ['a', 'b'] });
+    internet = await Internet.build(lab, { clouds: ['a', 'b', 'c'] });
   });
   after(() => lab.close());
 
@@ -54,6 +54,26 @@ describe('the laboratory', () => {
     await waitFor('new IPv6 address', async () => await reachable(observer.host, nomad.address6));
     assert.equal(await reachable(observer.host, address4), false);
     assert.equal(await reachable(observer.host, address6), false);
+  });
+
+  it('gives a host a second way out, and drops in silence what one of them carries, in one direction or both', async () => {
+    const dual = await internet.attach('dual', 'a');
+    const uplink = await internet.addUplink(dual, 'b');
+    const far = await internet.attach('far', 'c');
+    const through = async (source: string): Promise<boolean> => {
+      const argv = ['ping', '-q', '-c1', '-W1', '-I', source, far.address4];
+      return (await dual.host.exec(argv, { anyExit: true })).code === 0;
+    };
+    assert.equal(await through(dual.address4), true);
+    assert.equal(await through(uplink.address4), true);
+    for (const direction of ['in', 'out', 'both'] as const) {
+      const silence = internet.prepareSilence(dual.address4, direction);
+      await silence.begin();
+      assert.equal(await through(dual.address4), false, direction);
+      assert.equal(await through(uplink.address4), true, direction);
+      await silence.end();
+      assert.equal(await through(dual.address4), true, direction);
+    }
   });
 
   it('gives the programs of one host their own resolv.conf', async () => {

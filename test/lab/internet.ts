@@ -32,7 +32,25 @@ export interface InternetOptions {
   readonly mtu?: number;
   /** Round trip between two clouds, made by the cables to the core; 0: as fast as the machine. */
   readonly roundTripMs?: number;
+  /** Share of packets lost on the way from one cloud to another, 0 to 1. */
+  readonly loss?: number;
 }
+
+/** Moments of CLOCK_MONOTONIC in nanoseconds, as `process.hrtime.bigint()` gives them. */
+export interface RoamTimes {
+  /** Just before the cable was pulled. */
+  readonly pulled: bigint;
+  /** Just before the kernel was told the new address and its default route, with the cable in its new place. */
+  readonly usable: bigint;
+}
+
+/** A second way out of a host. */
+export interface Uplink {
+  readonly interface: string;
+  readonly address4: string;
+}
+
+export type Direction = 'in' | 'out' | 'both';
 
 export class Internet {
   readonly lab: Lab;
@@ -71,18 +89,55 @@ export class Internet {
 
   /**
    * Prepares that a host's cable is pulled out of its cloud and put into another: new addresses and default route,
-   * the old ones gone. What the returned function does then takes about 2 ms.
+   * the old ones gone. What the returned function does then takes a few milliseconds.
    */
-  prepareRoam(attachment: Attachment, cloudName: string): () => Promise<void> {
+  prepareRoam(attachment: Attachment, cloudName: string): () => Promise<RoamTimes> {
     const cloud = this.cloud(cloudName);
     const next = { ...attachment, cloud, ...this.newAddresses(cloud) };
     const wires = this.lab.wires.ipConsole();
-    const inside = attachment.host.ipConsole();
+    const leaving = attachment.host.ipConsole();
+    const arriving = attachment.host.ipConsole();
     return async () => {
-      const before = this.addressing(attachment, 'del');
+      const pulled = process.hrtime.bigint();
       await wires.run(Lab.replug(attachment.plug, cloud.switch));
-      await inside.run([...before, ...this.addressing(next, 'add')]);
+      await leaving.run(this.addressing(attachment, 'del'));
+      const usable = process.hrtime.bigint();
+      await arriving.run(this.addressing(next, 'add'));
       Object.assign(attachment, next);
+      return { pulled, usable };
+    };
+  }
+
+  /**
+   * A second interface of a host, `eth1`, in another cloud. What is sent from its address leaves through it; for the
+   * rest the first interface stays the way out. IPv4.
+   */
+  async addUplink(attachment: Attachment, cloudName: string): Promise<Uplink> {
+    const cloud = this.cloud(cloudName);
+    const { address4 } = this.newAddresses(cloud);
+    const name = 'eth1';
+    await this.lab.plug(attachment.host, name, cloud.switch);
+    await attachment.host.ip([
+      `addr add ${address4}/24 dev ${name}`,
+      `route add default via ${cloud.prefix4}.1 dev ${name} metric 200`,
+      `route add default via ${cloud.prefix4}.1 dev ${name} table 101`,
+      `rule add from ${address4} lookup 101`,
+    ]);
+    return { interface: name, address4 };
+  }
+
+  /**
+   * Prepares that the core drops everything to (`in`), from (`out`) or to and from an IPv4 address, and tells nobody.
+   * Links stay up. `end` lets it pass again.
+   */
+  prepareSilence(address4: string, direction: Direction): { begin(): Promise<void>; end(): Promise<void> } {
+    const rules = (direction === 'both' ? ['to', 'from'] : [direction === 'in' ? 'to' : 'from']).map(
+      (end) => `pref 10 ${end} ${address4} blackhole`,
+    );
+    const console = this.core.ipConsole();
+    return {
+      begin: () => console.run(rules.map((rule) => `rule add ${rule}`)),
+      end: () => this.core.ip(rules.map((rule) => `rule del ${rule}`)),
     };
   }
 
@@ -95,7 +150,7 @@ export class Internet {
   }
 
   private async addCloud(name: string, index: number, options: InternetOptions): Promise<void> {
-    const { mtu = 1500, roundTripMs = 0 } = options;
+    const { mtu = 1500, roundTripMs = 0, loss = 0 } = options;
     const router = await this.lab.host(`cloud-${name}`, { router: true });
     const cloud: Cloud = {
       name,
@@ -106,9 +161,12 @@ export class Internet {
     };
     this.clouds.set(name, cloud);
     await this.lab.plug(router, 'lan0', cloud.switch);
-    if (roundTripMs === 0) await this.lab.cable(router, 'wan0', this.core, `to-${name}`);
-    // A round trip passes two cables, each of them twice.
-    else await delayedCable(router, 'wan0', this.core, `to-${name}`, { delayMs: roundTripMs / 4 });
+    if (roundTripMs === 0 && loss === 0) await this.lab.cable(router, 'wan0', this.core, `to-${name}`);
+    else {
+      // A way passes two cables, a round trip each of them twice.
+      const cable = { delayMs: roundTripMs / 4, loss: 1 - Math.sqrt(1 - loss) };
+      await delayedCable(router, 'wan0', this.core, `to-${name}`, cable);
+    }
     const [four, six] = [this.families.includes(4), this.families.includes(6)];
     await router.ip([
       `link set wan0 mtu ${mtu}`,

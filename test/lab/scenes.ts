@@ -139,7 +139,7 @@ async function perform(
   }
 }
 
-async function timed(action: () => Promise<void>): Promise<number> {
+async function timed(action: () => Promise<unknown>): Promise<number> {
   const started = performance.now();
   await action();
   return Math.round((performance.now() - started) * 10) / 10;

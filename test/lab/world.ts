@@ -95,7 +95,7 @@ export class World {
   }
 
   /** Gives back what does the roam of the VM to the other cloud. */
-  prepareRoam(): () => Promise<void> {
+  prepareRoam(): () => Promise<unknown> {
     return this.internet.prepareRoam(this.vm.at, this.vm.at.cloud.name === 'a' ? 'b' : 'a');
   }
 
