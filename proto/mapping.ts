@@ -56,6 +56,26 @@ export function supersedes(candidate: Mapping, current: Mapping | undefined): bo
   return current === undefined || candidate.generation >= current.generation;
 }
 
+/**
+ * What a target of a move registers: locators that must not be used (yet). It carries TARGET_GENERATION, which no EID
+ * has, so a map server that knows no targets refuses it as stale and does not take it for a claim.
+ */
+export function asTarget(mapping: Mapping): Mapping {
+  const locators = mapping.locators.map((locator) => ({ ...locator, priority: NEVER_USE }));
+  return { ...mapping, generation: TARGET_GENERATION, locators, names: [] };
+}
+
+/** True for what `asTarget` made, also as the map server tells it on: with the generation of the EID. */
+export function isTarget({ eid, ttl, owner, generation, locators }: Mapping): boolean {
+  if (eid.kind === 'name' || owner === undefined) return false;
+  if (ttl === 0) return generation === TARGET_GENERATION;
+  return locators.length > 0 && locators.every(({ priority }) => priority === NEVER_USE);
+}
+
 export function isWithdrawal(mapping: Mapping): boolean {
   return mapping.ttl === 0;
 }
+
+/** RFC 9301 section 5.4: a locator that must not be used. */
+export const NEVER_USE = 255;
+export const TARGET_GENERATION = Number.MAX_SAFE_INTEGER as Generation;

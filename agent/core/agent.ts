@@ -27,7 +27,7 @@ import { Callers } from './callers.ts';
 import { DataplaneTable } from './dataplane-table.ts';
 import { type ConfiguredLocator, Locators } from './locators.ts';
 import type { CacheEntry, SavedEntry } from './map-cache.ts';
-import { MapRegisters } from './map-registers.ts';
+import { MapRegisters, type SavedWithdrawal } from './map-registers.ts';
 import type { Ticket } from './map-requests.ts';
 import { MapServerSession } from './map-server-session.ts';
 import { type AttachRequest, Mover } from './mover.ts';
@@ -53,6 +53,7 @@ export interface AgentOptions {
 /** What must outlive the process. */
 export interface SavedState {
   readonly eids: readonly SavedEid[];
+  readonly withdrawals: readonly SavedWithdrawal[];
   readonly cache: readonly SavedEntry[];
   readonly dataplane: SavedDataplane;
 }
@@ -109,7 +110,7 @@ export class Agent {
     const here = registrar.addresses().filter((owned) => registrar.isHere(owned));
     remote.restore(saved.cache, (key) => here.some((owned) => owned.key === key), now);
     const locators = new Locators(options.listenPort, options.locators);
-    const registers = new MapRegisters(identity, registrar, locators, session, outbox);
+    const registers = new MapRegisters(identity, registrar, locators, session, outbox, saved.withdrawals);
     const resolver = new Resolver({ identity, registrar, remote, locators, table, session, outbox }, now);
     this.mover = new Mover({ identity, registrar, registers, remote, resolver, locators, table, outbox });
     this.table = table;
@@ -269,7 +270,12 @@ export class Agent {
   // ── views ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   save(now: Instant): SavedState {
-    return { eids: this.registrar.save(), cache: this.remote.cache.save(now), dataplane: this.dataplane };
+    return {
+      eids: this.registrar.save(),
+      withdrawals: this.registers.save(),
+      cache: this.remote.cache.save(now),
+      dataplane: this.dataplane,
+    };
   }
 
   ownEids(): readonly OwnedEid[] {

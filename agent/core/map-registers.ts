@@ -1,17 +1,23 @@
 /**
  * Map-Registers on their way, and what is given up (RFC 9301 section 5.6).
  *
- * A registration that is not answered is forgotten after REGISTER_PATIENCE and everything is registered again. What was
- * given up is said until it is answered, over sessions.
+ * A registration that is not answered is forgotten after PATIENCE and everything is registered again. What was given up
+ * is said until it is answered, over sessions and restarts: the map server would go on to answer with it.
  */
-import type { Eid } from '../../proto/eid.ts';
+import { type Eid, type EidKey, eidKey, parseEidKey } from '../../proto/eid.ts';
 import { mapRegister } from '../../proto/lisp/native.ts';
-import { isWithdrawal, type Mapping } from '../../proto/mapping.ts';
+import { type Generation, isWithdrawal, type Mapping } from '../../proto/mapping.ts';
 import { type Instant, seconds } from '../../proto/time.ts';
 import type { Locators } from './locators.ts';
 import type { MapServerSession } from './map-server-session.ts';
 import type { Outbox } from './outbox.ts';
 import type { AgentIdentity, Registrar } from './registrar.ts';
+
+/** What was given up and the map server has not confirmed yet, as it is written to disk. */
+export interface SavedWithdrawal {
+  readonly eid: EidKey;
+  readonly generation: Generation;
+}
 
 interface PendingRegister {
   readonly sentAt: Instant;
@@ -34,12 +40,14 @@ export class MapRegisters {
     locators: Locators,
     session: MapServerSession,
     outbox: Outbox,
+    saved: readonly SavedWithdrawal[],
   ) {
     this.identity = identity;
     this.registrar = registrar;
     this.locators = locators;
     this.session = session;
     this.outbox = outbox;
+    for (const { eid, generation } of saved) this.queueWithdrawals([this.withdrawal(parseEidKey(eid), generation)]);
   }
 
   /** Everything that this agent owns or claims. */
@@ -71,7 +79,9 @@ export class MapRegisters {
     const register = this.pending.get(nonce);
     if (register === undefined) return null;
     this.pending.delete(nonce);
-    return register.withdrawals.length > 0 ? 'withdrawal' : 'registration';
+    if (register.withdrawals.length === 0) return 'registration';
+    this.outbox.persist('eids');
+    return 'withdrawal';
   }
 
   /** The session ended: no answer will come. */
@@ -84,6 +94,11 @@ export class MapRegisters {
     const overdue = [...this.pending].filter(([, { sentAt }]) => now - sentAt >= PATIENCE);
     this.forget(overdue.map(([nonce]) => nonce));
     return overdue.length > 0;
+  }
+
+  save(): readonly SavedWithdrawal[] {
+    const sent = [...this.pending.values()].flatMap(({ withdrawals }) => withdrawals);
+    return [...sent, ...this.withdrawals].map(({ eid, generation }) => ({ eid: eidKey(eid), generation }));
   }
 
   /** A mapping without locators would cut off everybody who talks to us. */
@@ -101,11 +116,17 @@ export class MapRegisters {
   private queueWithdrawals(withdrawals: readonly Mapping[]): void {
     this.withdrawals.push(...withdrawals);
     this.withdrawals.splice(0, this.withdrawals.length - MAX_WITHDRAWALS);
+    if (withdrawals.length > 0) this.outbox.persist('eids');
+  }
+
+  private withdrawal(eid: Eid, generation: Generation): Mapping {
+    const { xtrId: owner, tunnelKey } = this.identity;
+    return { eid, ttl: 0, action: 'no-action', generation, owner, tunnelKey, locators: [], names: [], targets: [] };
   }
 
   /** What was detached, unless it was attached again meanwhile. */
   private flushWithdrawals(now: Instant): void {
-    if (!this.session.isUp) return;
+    if (!this.isPossible || this.pending.size >= MAX_PENDING) return;
     const isGone = ({ eid }: { readonly eid: Eid }): boolean => this.registrar.find(eid) === undefined;
     const wanted = this.withdrawals.splice(0).filter(isGone);
     for (let i = 0; i < wanted.length; i += WITHDRAWALS_PER_MESSAGE) {

@@ -58,7 +58,7 @@ export class Mover {
 
   /** Answered with `attachment` when it is decided, or after a while without the map server. False: too many EIDs. */
   attach(request: AttachRequest, ticket: Ticket, now: Instant): boolean {
-    const { registrar, table, outbox, resolver, identity } = this.parts;
+    const { registrar, registers, table, outbox, resolver, locators, identity } = this.parts;
     const known = registrar.find(prefixEid(identity.instance, request.prefix));
     if (known === undefined && registrar.addresses().length >= MAX_OWN_EIDS) return false;
     const up = request.interface === null || this.isUp(request.interface);
@@ -71,7 +71,8 @@ export class Mover {
     if (!waits || !this.attaching.add(owned.key, ticket, now + ATTACH_PATIENCE)) this.answerAttachment(ticket, owned);
     if (owned.state === 'target') {
       table.removeLocal(request.prefix, owned.generation, null, now);
-      // Whoever has it now should be a known peer by the time it comes here.
+      // Whoever has it now should be a known peer by the time it comes here, and the other way round.
+      registers.send([registrar.targetRegistration(owned, locators.list())], now);
       resolver.follow(owned.eid, now);
       return true;
     }

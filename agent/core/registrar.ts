@@ -5,7 +5,7 @@
  * address EIDs that carry it), and the agent address (always). An address EID goes through these states:
  *
  * - `base`: attached, but the map server has not granted it (yet);
- * - `target`: prepared for a move, waits for its interface to come up;
+ * - `target`: prepared for a move, waits for its interface to come up. The map server and the owner know of it;
  * - `live`: ours, at the generation that the map server gave;
  * - `drain`: another agent took it over; late packets are redirected for a while;
  * - `lost`: it is another agent's. Kept only to tell the operator; attaching it again takes it back.
@@ -26,6 +26,7 @@ import {
 } from '../../proto/address.ts';
 import { type Eid, type EidKey, eidKey, type InstanceId, nameEid, parseEidKey, prefixEid } from '../../proto/eid.ts';
 import {
+  asTarget,
   type Generation,
   isWithdrawal,
   type Locator,
@@ -148,6 +149,7 @@ export class Registrar {
 
   /** The interface of a target came up: from now on it is claimed. */
   claim(owned: OwnedEid, now: Instant): void {
+    owned.problem = null;
     this.enter(owned, 'base', now);
     this.claimNames(owned, now);
   }
@@ -163,6 +165,7 @@ export class Registrar {
     this.owned.delete(key);
     const withdrawals: Mapping[] = [];
     if (owned.state === 'live') withdrawals.push(this.withdrawal(owned));
+    if (owned.state === 'target') withdrawals.push({ ...asTarget(this.mapping(owned, [])), ttl: 0 });
     for (const name of this.updateNames(owned.names, now)) {
       if (name.state === 'live') withdrawals.push(this.withdrawal(name));
     }
@@ -209,7 +212,17 @@ export class Registrar {
       const mapping = this.mapping(owned, locators);
       if (mapping.targets.length > 0) kept.push(mapping);
     }
-    return [...inMessages(kept), ...groups];
+    return [...inMessages(kept), ...groups, ...inMessages(this.targetRegistrations(locators))];
+  }
+
+  targetRegistration(owned: OwnedEid, locators: readonly Locator[]): Mapping {
+    return asTarget(this.mapping(owned, locators));
+  }
+
+  private targetRegistrations(locators: readonly Locator[]): readonly Mapping[] {
+    return this.addresses()
+      .filter(({ state }) => state === 'target')
+      .map((owned) => this.targetRegistration(owned, locators));
   }
 
   /** The claim of one address EID with its names, or its refresh. */
@@ -225,6 +238,10 @@ export class Registrar {
     const owned = this.owned.get(eidKey(mapping.eid));
     const said = mapping.owner === this.identity.xtrId && !isWithdrawal(mapping);
     if (owned === undefined) return { kind: said ? 'unwanted' : 'not-ours' };
+    if (owned.state === 'target' && solicited && isDenial(mapping)) {
+      owned.problem = NOT_GRANTED;
+      return { kind: 'denied', owned };
+    }
     if (!REGISTERED.has(owned.state)) {
       // A claim that was answered after the news of the owner whom it was made against.
       const regained = said && solicited && owned.state !== 'target' && mapping.generation > owned.generation;
@@ -232,8 +249,8 @@ export class Registrar {
     }
     // One that was denied is only asked for again; until then its owner is followed as by anybody else.
     if (!solicited && !this.isHere(owned)) return { kind: 'not-ours' };
-    if (mapping.action === 'policy-denied' && mapping.locators.length === 0 && solicited) {
-      owned.problem = 'not granted to this agent by the map server';
+    if (solicited && isDenial(mapping)) {
+      owned.problem = NOT_GRANTED;
       owned.confirmedAt = null;
       owned.generation = 0 as Generation;
       this.enter(owned, 'base', now);
@@ -354,6 +371,10 @@ export class Registrar {
   }
 }
 
+function isDenial({ action, locators }: Mapping): boolean {
+  return action === 'policy-denied' && locators.length === 0;
+}
+
 function isClaim({ generation, claiming }: OwnedEid): boolean {
   return generation === CLAIM || claiming;
 }
@@ -376,6 +397,7 @@ function inMessages(mappings: readonly Mapping[]): readonly (readonly Mapping[])
 }
 
 const REGISTERED: ReadonlySet<EidState> = new Set(['base', 'live']);
+const NOT_GRANTED = 'not granted to this agent by the map server';
 const FRESH = { confirmedAt: null, problem: null, redirectFrom: null, claiming: false } as const;
 /** "I take it over". */
 const CLAIM = 0 as Generation;

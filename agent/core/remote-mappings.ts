@@ -7,7 +7,7 @@
 import { hostPrefix, type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
 import { type Eid, type EidKey, eidKey } from '../../proto/eid.ts';
 import { AGENT_PREFIX, agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
-import type { Locator, Mapping, TunnelKey } from '../../proto/mapping.ts';
+import { type Locator, type Mapping, NEVER_USE, type TunnelKey } from '../../proto/mapping.ts';
 import { isPlausibleLocator } from '../../proto/overlay.ts';
 import type { Instant } from '../../proto/time.ts';
 import type { DataplaneTable } from './dataplane-table.ts';
@@ -142,12 +142,10 @@ function answers({ eid }: Mapping, asked: Eid): boolean {
 /** What a peer says of itself must not make this host send to itself, to its link, or into the overlay. */
 function usable(locators: readonly Locator[], overlay: readonly IpPrefix[]): readonly Locator[] {
   return locators
-    .filter(({ priority, port, address }) => priority < NEVER && port > 0 && isPlausibleLocator(address, overlay))
+    .filter(({ priority, port, address }) => priority < NEVER_USE && port > 0 && isPlausibleLocator(address, overlay))
     .slice(0, MAX_LOCATORS)
     .map((locator) => ({ ...locator, weight: Math.min(locator.weight, MAX_WEIGHT) }));
 }
 
-/** RFC 9301 section 5.4: a locator that must not be used. */
-const NEVER = 255;
 const MAX_LOCATORS = 8;
 const MAX_WEIGHT = 100;

@@ -53,7 +53,7 @@ export class AgentDriver {
         listenPort: config.listenPort,
         mtu: config.mtu,
         locators: config.locators,
-        saved: { eids: folder.eids(), cache: folder.cache(Date.now(), log), dataplane: folder.dataplane() },
+        saved: { ...folder.eids(), cache: folder.cache(Date.now(), log), dataplane: folder.dataplane() },
       },
       this.now(),
     );
@@ -261,9 +261,9 @@ export class AgentDriver {
   /** Said once when it fails, and to the operator as long as it does. */
   private write(what: Persistent): boolean {
     const { folder } = this;
-    const { eids, cache, dataplane } = this.agent.save(this.now());
+    const { eids, withdrawals, cache, dataplane } = this.agent.save(this.now());
     try {
-      if (what === 'eids') folder.writeEids(eids);
+      if (what === 'eids') folder.writeEids({ eids, withdrawals });
       else if (what === 'map-cache') folder.writeCache(cache, Date.now());
       else if (what === 'dataplane') folder.writeDataplane(dataplane);
       else folder.writeIdentity(this.identity);

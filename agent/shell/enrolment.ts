@@ -63,7 +63,7 @@ export async function join(folder: StateFolder, request: JoinRequest): Promise<J
   const eids = firstEids(identity, owned);
   // Not before: a refused token must not cost the identity that this host has.
   if (existing !== undefined) folder.clear();
-  folder.writeEids(eids);
+  folder.writeEids({ eids, withdrawals: [] });
   folder.writeIdentity(identity);
   return { kind: 'joined', identity, eids };
 }

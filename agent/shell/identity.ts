@@ -10,9 +10,9 @@ import { agentAddressOf, parseTunnelKey, parseXtrId } from '../../proto/identity
 import type { Generation, Mapping, TunnelKey, XtrId } from '../../proto/mapping.ts';
 import { readJsonFile, StateFileError, writeJsonFile } from '../../runtime/json-file.ts';
 import type { Log } from '../../runtime/log.ts';
-import type { SavedDataplane } from '../core/agent.ts';
+import type { SavedDataplane, SavedState } from '../core/agent.ts';
 import type { SavedEntry } from '../core/map-cache.ts';
-import type { AgentIdentity, SavedEid } from '../core/registrar.ts';
+import type { AgentIdentity } from '../core/registrar.ts';
 import type { MapServerTarget } from './map-server-link.ts';
 import { parsed } from './parsed.ts';
 
@@ -86,12 +86,12 @@ export class StateFolder {
     for (const name of FILES) if (name !== 'joining') rmSync(this.file(name), { force: true });
   }
 
-  eids(): readonly SavedEid[] {
-    return this.read('eids', EIDS)?.eids ?? [];
+  eids(): Pick<SavedState, 'eids' | 'withdrawals'> {
+    return this.read('eids', EIDS) ?? { eids: [], withdrawals: [] };
   }
 
-  writeEids(eids: readonly SavedEid[]): void {
-    writeJsonFile(this.file('eids'), { eids });
+  writeEids(eids: Pick<SavedState, 'eids' | 'withdrawals'>): void {
+    writeJsonFile(this.file('eids'), eids);
   }
 
   /** A broken cache is worth a warning, not an agent that does not start. */
@@ -204,6 +204,10 @@ const EIDS = z.object({
       }),
     )
     .max(8192),
+  withdrawals: z
+    .array(z.object({ eid: parsed((text) => eidKey(parseEidKey(text))), generation }))
+    .max(8192)
+    .default([]),
 });
 
 const LOCATOR = z.object({

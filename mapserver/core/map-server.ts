@@ -47,9 +47,10 @@ import {
   type StoreRecord,
   type TokenRecord,
 } from './records.ts';
-import { answerTo, evaluateRegistration, type Registration } from './registration.ts';
+import { answerTo, denied, evaluateRegistration, type Registration } from './registration.ts';
 import { Replica } from './replica.ts';
 import { Subscriptions } from './subscriptions.ts';
+import { TARGET_TTL, Targets } from './targets.ts';
 import { type CommitOutcome, type LearnedRecord, type Transaction, Transactions } from './transactions.ts';
 
 export interface MapServerConfig {
@@ -88,6 +89,7 @@ export class MapServer {
   private readonly transactions: Transactions;
   private readonly subscriptions: Subscriptions;
   private readonly presence: Presence;
+  private readonly targets = new Targets();
   private readonly sessions = new Map<SessionId, Session>();
   private readonly changed = new Map<
     EidKey,
@@ -221,6 +223,7 @@ export class MapServer {
   handleTimeout(now: Instant): void {
     this.transactions.handleTimeout(now);
     this.subscriptions.handleTimeout(now);
+    this.targets.handleTimeout(now);
     for (const { xtrId, confirmed } of this.presence.handleTimeout(now)) this.withdraw(xtrId, confirmed, now);
     this.settle();
   }
@@ -229,6 +232,7 @@ export class MapServer {
     const deadlines = [
       this.transactions.pollTimeout(),
       this.subscriptions.pollTimeout(),
+      this.targets.pollTimeout(),
       this.presence.pollTimeout(),
     ].filter((deadline) => deadline !== undefined);
     return deadlines.length === 0 ? undefined : Math.min(...deadlines);
@@ -305,7 +309,7 @@ export class MapServer {
         evaluate: (transaction) => {
           registrations = this.evaluateAll(transaction, session.xtrId, mappings);
         },
-        complete: () => this.acknowledge(session, message.nonce, registrations),
+        complete: (later) => this.acknowledge(session, message.nonce, registrations, later),
         fail: () => {
           this.reject(session, 'overload');
           this.end(session.id, CLOSE.overload, 'the map server cannot store registrations now; try again later');
@@ -340,7 +344,8 @@ export class MapServer {
     );
   }
 
-  private acknowledge(session: Session, nonceOfRequest: Nonce, registrations: readonly Registration[]): void {
+  private acknowledge(session: Session, nonceOfRequest: Nonce, judged: readonly Registration[], now: Instant): void {
+    const registrations = judged.map((each) => this.registerTarget(session, each, now));
     const companions = new Map<EidKey, Mapping>();
     for (const registration of registrations) {
       const result =
@@ -348,14 +353,14 @@ export class MapServer {
           ? registration.how
           : registration.kind === 'denied'
             ? registration.reason
-            : 'stale';
+            : registration.kind;
       const answer = answerTo(registration);
       this.event({ kind: 'registration', result, xtrId: session.xtrId, eid: eidKey(answer.eid) });
       if (registration.kind === 'accepted') this.presence.confirm(session.xtrId, session.id, registration.record.eid);
       const other =
         registration.kind === 'accepted'
           ? registration.previous
-          : registration.kind === 'stale'
+          : registration.kind === 'stale' || registration.kind === 'target'
             ? registration.record
             : undefined;
       if (other !== undefined && other.owner !== session.xtrId) this.addAgentMapping(companions, other);
@@ -368,6 +373,42 @@ export class MapServer {
     const fits = fitsFrame([...answers, ...extra]);
     if (!fits) this.publish(session, extra);
     this.notify(session, nonceOfRequest, fits ? [...answers, ...extra] : answers, 'registration');
+    for (const registration of registrations) {
+      if (registration.kind === 'target' || registration.kind === 'accepted') this.tellTargets(registration.record);
+    }
+  }
+
+  /** Notes a target of a move, or that it is none any more: whoever owns the EID is not waiting for it. */
+  private registerTarget(session: Session, registration: Registration, now: Instant): Registration {
+    if (registration.kind !== 'target') {
+      if (registration.kind === 'accepted') this.targets.delete(registration.record.eid, session.xtrId);
+      return registration;
+    }
+    const { eid, ttl, locators } = registration.mapping;
+    const agent = this.replica.get(agentKey(session.xtrId));
+    if (ttl === 0) {
+      this.targets.delete(eidKey(eid), session.xtrId);
+      return registration;
+    }
+    if (agent?.kind !== 'agent') return denied(eid, registration.record, 'revoked');
+    const { xtrId, tunnelKey } = agent;
+    const added = this.targets.add({ eid: eidKey(eid), xtrId, tunnelKey, locators }, now);
+    return added ? registration : denied(eid, registration.record, 'too-many');
+  }
+
+  /** Tells the owner who is authorised to take its EID over, with their agent address mappings. */
+  private tellTargets(record: OwnershipRecord | undefined): void {
+    if (record?.state !== 'live') return;
+    const session = this.sessions.get(this.presence.session(record.owner) ?? (0 as SessionId));
+    if (session === undefined) return;
+    const targets = this.targets.untold(record.eid, record.owner, session.id);
+    if (targets.length === 0) return;
+    const companions = new Map<EidKey, Mapping>();
+    for (const target of targets) this.addAgentMapping(companions, target);
+    const told = targets.map(({ xtrId: owner, tunnelKey, locators }): Mapping => {
+      return { ...mappingOf(record), ttl: TARGET_TTL, owner, tunnelKey, locators, names: [] };
+    });
+    this.publish(session, [...told, ...companions.values()]);
   }
 
   private handleRequest(session: Session, message: MapRequest, now: Instant): void {
@@ -459,6 +500,7 @@ export class MapServer {
   }
 
   private dismiss(xtrId: XtrId): void {
+    this.targets.deleteAll(xtrId);
     const session = this.presence.session(xtrId);
     if (session !== undefined) this.end(session, CLOSE.revoked, 'revoked');
   }
@@ -525,7 +567,7 @@ export class MapServer {
     return [...records.map(mappingOf), ...companions.values()];
   }
 
-  private addAgentMapping(companions: Map<EidKey, Mapping>, { tunnelKey }: OwnershipRecord): void {
+  private addAgentMapping(companions: Map<EidKey, Mapping>, { tunnelKey }: Pick<OwnershipRecord, 'tunnelKey'>): void {
     const eid = agentEidKey(this.config.overlay.instance, tunnelKey);
     if (companions.has(eid)) return;
     const record = this.replica.get(ownershipKey(eid));

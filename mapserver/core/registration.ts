@@ -4,11 +4,12 @@
  * Generation 0 says "I take it over": if the grant covers the EID, the registrant becomes its owner at the next
  * generation (or stays it at the same). A generation g > 0 says "I still own it at g", and holds only if the store has
  * exactly this owner and generation; otherwise the registrant is told who owns it, and has to stop. TTL 0 gives the
- * EID up. A change of owner is written hard (durable before anybody hears of it), everything else soft.
+ * EID up. Locators that must not be used say "I am prepared to take it over": that changes no record. A change of owner is written hard (durable before anybody hears of it), everything else soft.
  * Invariants: an EID has at most one owner; its generation grows with every change of owner and never falls.
  */
 import { type Eid, eidKey } from '../../proto/eid.ts';
-import type { Generation, Mapping } from '../../proto/mapping.ts';
+import { negativeMapping } from '../../proto/lisp/native.ts';
+import { type Generation, isTarget, type Mapping } from '../../proto/mapping.ts';
 import { isPlausibleLocator } from '../../proto/overlay.ts';
 import { minutes, type WallClock } from '../../proto/time.ts';
 import { covers, coversName, inOverlay, type Overlay } from './grants.ts';
@@ -23,6 +24,8 @@ export type Registration =
       /** The record of the owner before, if that was another agent. */
       readonly previous?: OwnershipRecord;
     }
+  /** Prepared to take it over, or (TTL 0) not any more. `record`: of the EID as it is. */
+  | { readonly kind: 'target'; readonly mapping: Mapping; readonly record: OwnershipRecord | undefined }
   /** Another agent, or the same one at another generation, owns it. */
   | { readonly kind: 'stale'; readonly record: OwnershipRecord }
   | { readonly kind: 'denied'; readonly reason: DenialReason; readonly mapping: Mapping };
@@ -59,6 +62,7 @@ export function evaluateRegistration(
   const stored = storedRecord(transaction, mapping.eid);
   const denial = agent === undefined ? 'revoked' : denialOf(agent, mapping, context);
   if (agent === undefined || denial !== undefined) return denied(mapping.eid, stored, denial ?? 'revoked');
+  if (isTarget(mapping)) return { kind: 'target', mapping, record: stored };
   const owned = stored !== undefined && stored.state !== 'released' && stored.owner === agent.xtrId;
   const current = owned && stored.generation === mapping.generation;
   if (mapping.ttl === 0) {
@@ -111,6 +115,11 @@ export function answerTo(registration: Registration): Mapping {
       return mappingOf(registration.record);
     case 'stale':
       return registration.record.state === 'released' ? ownerless(registration.record) : mappingOf(registration.record);
+    case 'target': {
+      const { record, mapping } = registration;
+      if (record === undefined) return negativeMapping({ eid: mapping.eid, action: 'drop', ttl: NEGATIVE_TTL });
+      return record.state === 'released' ? ownerless(record) : mappingOf(record);
+    }
     case 'denied':
       return registration.mapping;
     default:
@@ -141,7 +150,7 @@ function storedRecord(transaction: Transaction, eid: Eid): OwnershipRecord | und
   return record?.kind === 'eid' ? record : undefined;
 }
 
-function denied(eid: Eid, stored: OwnershipRecord | undefined, reason: DenialReason): Registration {
+export function denied(eid: Eid, stored: OwnershipRecord | undefined, reason: DenialReason): Registration {
   const generation = stored?.generation ?? (0 as Generation);
   const mapping: Mapping = {
     eid,
@@ -186,6 +195,7 @@ function sameList(a: readonly string[], b: readonly string[]): boolean {
 }
 
 const DENIAL_TTL = minutes(1);
+const NEGATIVE_TTL = minutes(1);
 const MAX_LOCATORS = 16;
 const MAX_NAMES = 16;
 const MAX_TARGETS = 32;

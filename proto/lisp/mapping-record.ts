@@ -17,7 +17,15 @@ import { EncodeError, Reader, Writer } from '../bytes.ts';
 import { DEFAULT_INSTANCE, type Eid, instanceId, nameEid, prefixEid } from '../eid.ts';
 import { DecodeError } from '../errors.ts';
 import { tunnelKeyFromBytes, tunnelKeyToBytes, xtrIdFromBytes, xtrIdToBytes } from '../identity.ts';
-import type { Generation, Locator, MapAction, Mapping, TunnelKey, XtrId } from '../mapping.ts';
+import {
+  type Generation,
+  type Locator,
+  type MapAction,
+  type Mapping,
+  NEVER_USE,
+  type TunnelKey,
+  type XtrId,
+} from '../mapping.ts';
 import { type Millis, minutes } from '../time.ts';
 import { ipLispAddress, type LispAddress, NO_ADDRESS } from './afi.ts';
 import { type EidRecord, type RlocRecord, TTL_RECEIVER_DECIDES } from './eid-record.ts';
@@ -255,5 +263,4 @@ const STAYPUT_OUI = 0x025350;
 const OWNERSHIP = 1;
 /** Key algorithm in LCAF 11; the RFC 8061 suites have small numbers. */
 const STAYPUT_X25519 = 0x53;
-const NEVER_USE = 255;
 const DEFAULT_TTL = minutes(24 * 60);

@@ -154,7 +154,7 @@ describe('an agent process', () => {
     const a = await agent('full', ['10.77.0.60'], '192.0.2.60');
     await a.until('registered');
     const file = joinPath(a.folder.path, 'eids.json');
-    await a.until('at rest', () => a.folder.eids().every(({ state }) => state === 'live'));
+    await a.until('at rest', () => a.folder.eids().eids.every(({ state }) => state === 'live'));
     rmSync(file);
     mkdirSync(file);
     await a.call('POST', '/v1/eids', { eid: '10.77.0.61' });
@@ -163,7 +163,7 @@ describe('an agent process', () => {
     assert.match(problems.join('\n'), /eids\.json: cannot be written .*a restart of the agent would go back/);
     rmSync(file, { recursive: true });
     a.driver.close();
-    assert.ok(a.folder.eids().some(({ eid }) => eid === '[0]10.77.0.61/32'));
+    assert.ok(a.folder.eids().eids.some(({ eid }) => eid === '[0]10.77.0.61/32'));
     assert.deepEqual(a.driver.unwrittenState, []);
   });
 

@@ -104,6 +104,21 @@ describe('registration', () => {
     assert.equal(world.server.mappings.has(eidKey(prefixEid(DEFAULT_INSTANCE, P(A)))), false);
   });
 
+  test('a detach while the map server is away is made up for over a restart, once', () => {
+    const key = eidKey(prefixEid(DEFAULT_INSTANCE, P(A)));
+    const world = new World();
+    const a = world.host('a', { eids: [A], address: '192.0.2.1' });
+    a.connect();
+    a.disconnect();
+    a.detach('10.77.0.5');
+    a.restart();
+    a.connect();
+    assert.ok(world.server.mappings.has(key), 'nothing is said before the locators are known');
+    a.plug('192.0.2.1');
+    assert.ok(!world.server.mappings.has(key));
+    assert.deepEqual(a.saved.withdrawals, []);
+  });
+
   test('what is detached while its claim is on its way is given up when the claim is granted', () => {
     const { world, a } = talking();
     a.lag();

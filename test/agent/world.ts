@@ -1,18 +1,16 @@
 /** Agents, their data planes and a map server as values: virtual time, messages delivered at once and in order. */
 import { strict as assert } from 'node:assert';
-import { Agent, type SavedDataplane } from '../../agent/core/agent.ts';
-import type { SavedEntry } from '../../agent/core/map-cache.ts';
+import { Agent, type SavedState } from '../../agent/core/agent.ts';
 import type { Ticket } from '../../agent/core/map-requests.ts';
 import type { Answer, Note } from '../../agent/core/output.ts';
-import type { SavedEid } from '../../agent/core/registrar.ts';
 import { hostPrefix, type IpPrefix, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import type { DataplaneCommand, DataplaneEvent, HelloReply } from '../../proto/dataplane/messages.ts';
 import { DEFAULT_INSTANCE, type EidKey, eidKey, parseEid } from '../../proto/eid.ts';
 import { agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
 import { nonce } from '../../proto/lisp/header.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
-import { mapNotify, mappingsOf, negativeReply, queriesOf } from '../../proto/lisp/native.ts';
-import type { Generation, Mapping, TunnelKey, XtrId } from '../../proto/mapping.ts';
+import { mapNotify, mappingsOf, negativeMapping, negativeReply, queriesOf } from '../../proto/lisp/native.ts';
+import { type Generation, isTarget, type Mapping, type TunnelKey, type XtrId } from '../../proto/mapping.ts';
 import { minutes } from '../../proto/time.ts';
 
 export const OVERLAY = [parseIpPrefix('10.77.0.0/16')];
@@ -68,7 +66,7 @@ export class Host {
   readonly xtrId: XtrId;
   readonly notes: Note[] = [];
   readonly answers = new Map<Ticket, Answer>();
-  readonly saved: { eids: readonly SavedEid[]; cache: readonly SavedEntry[]; dataplane: SavedDataplane };
+  readonly saved: SavedState;
   agent: Agent;
   dataplane: FakeDataplaneState | null = null;
   connected = false;
@@ -83,7 +81,12 @@ export class Host {
     this.name = name;
     this.key = options.from?.key ?? (Buffer.alloc(32, name).toString('base64') as TunnelKey);
     this.xtrId = xtrIdOf(this.key);
-    this.saved = options.from?.saved ?? { eids: [], cache: [], dataplane: { process: null, epoch: 0 } };
+    this.saved = options.from?.saved ?? {
+      eids: [],
+      withdrawals: [],
+      cache: [],
+      dataplane: { process: null, epoch: 0 },
+    };
     this.agent = this.start(options.cacheLimit);
   }
 
@@ -363,6 +366,7 @@ export class FakeDataplaneState {
 export class FakeMapServer {
   readonly mappings = new Map<EidKey, Mapping>();
   readonly denied = new Set<EidKey>();
+  readonly targets = new Map<EidKey, Map<XtrId, Mapping>>();
   /** Requests and registrations are not answered. */
   silent = false;
   private readonly world: World;
@@ -431,6 +435,16 @@ export class FakeMapServer {
         answers.push({ ...mapping, action: 'policy-denied', locators: [], generation: 0 as Generation });
         continue;
       }
+      if (isTarget(mapping)) {
+        answers.push(stored ?? negativeMapping({ eid: mapping.eid, action: 'drop', ttl: minutes(1) }));
+        if (stored !== undefined) answers.push(...this.agentOf(stored));
+        const targets = this.targets.get(key) ?? new Map<XtrId, Mapping>();
+        this.targets.set(key, targets);
+        if (mapping.ttl === 0) targets.delete(from.xtrId);
+        else targets.set(from.xtrId, mapping);
+        pushes.push(() => this.tellTargets(key));
+        continue;
+      }
       if (mapping.generation !== 0 && stored !== undefined && (!mine || stored.generation !== mapping.generation)) {
         answers.push(stored);
         continue;
@@ -446,10 +460,22 @@ export class FakeMapServer {
       const audience = new Set(this.subscribers.get(key));
       if (previous?.owner !== undefined) audience.add(previous.owner);
       audience.delete(from.xtrId);
+      this.targets.get(key)?.delete(from.xtrId);
       pushes.push(() => this.push([accepted, ...this.agentOf(accepted)], audience));
+      pushes.push(() => this.tellTargets(key));
     }
     from.deliver(mapNotify({ nonce: requestNonce, mappings: answers }));
     for (const push of pushes) push();
+  }
+
+  /** The owner hears of those who may take its EID over. */
+  private tellTargets(key: EidKey): void {
+    const stored = this.mappings.get(key);
+    if (stored?.owner === undefined) return;
+    for (const target of this.targets.get(key)?.values() ?? []) {
+      if (target.owner === stored.owner) continue;
+      this.push([{ ...target, generation: stored.generation }, ...this.agentOf(target)], [stored.owner]);
+    }
   }
 
   private agentOf({ tunnelKey }: Mapping): readonly Mapping[] {

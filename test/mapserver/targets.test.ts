@@ -1,0 +1,119 @@
+/** Agents that are prepared for a move: they own nothing, and the owner knows them before it happens. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { asTarget, isTarget, type Mapping, NEVER_USE } from '../../proto/mapping.ts';
+import { minutes, seconds } from '../../proto/time.ts';
+import { type CoreAgent, CoreWorld } from './core-world.ts';
+
+const EID = '10.77.0.5';
+const GRANT = { eids: ['10.77.0.0/24'] };
+
+/** `a` owns the EID, `b` may. */
+function prepared() {
+  const world = new CoreWorld();
+  const a = world.agent('a', GRANT);
+  const b = world.agent('b', GRANT);
+  for (const agent of [a, b]) agent.claim('agent');
+  a.claim(EID);
+  a.pushed();
+  return { world, a, b };
+}
+
+function asTargetOf(agent: CoreAgent, fields: Partial<Mapping> = {}): Mapping {
+  return { ...asTarget(agent.mapping(EID)), ...fields };
+}
+
+describe('a target of a move', () => {
+  test('is told who owns the EID, and the owner of it; nothing changes its owner', () => {
+    const { world, a, b } = prepared();
+    const [owner, ...companions] = b.register(asTargetOf(b));
+    assert.equal(owner?.owner, a.xtrId);
+    assert.equal(owner?.generation, 1);
+    assert.deepEqual(
+      companions.map(({ tunnelKey }) => tunnelKey),
+      [a.tunnelKey],
+    );
+    const [told, agent, ...more] = a.pushed();
+    assert.ok(told !== undefined && isTarget(told));
+    assert.equal(told.owner, b.xtrId);
+    assert.equal(told.generation, 1);
+    assert.ok(told.locators.every(({ priority }) => priority === NEVER_USE));
+    assert.equal(agent?.tunnelKey, b.tunnelKey);
+    assert.ok(!isTarget(agent), 'its agent address is there to be used');
+    assert.deepEqual(more, []);
+    assert.equal(a.claim(EID, 1)[0]?.owner, a.xtrId);
+    assert.equal(world.core.statistics().mappings, 3);
+  });
+
+  test('is told to the owner once in a session, and again when its locators change', () => {
+    const { a, b } = prepared();
+    b.register(asTargetOf(b));
+    assert.equal(a.pushed().length, 2);
+    b.register(asTargetOf(b));
+    a.claim(EID, 1);
+    assert.equal(a.pushed().length, 0);
+    a.disconnect();
+    a.connect();
+    a.claim(EID, 1);
+    assert.equal(a.pushed().length, 2);
+    b.register({ ...asTargetOf(b), locators: [...asTargetOf(b).locators, ...asTargetOf(b).locators] });
+    assert.equal(a.pushed().length, 2);
+  });
+
+  test('is nobody that the grant does not cover', () => {
+    const { world, a } = prepared();
+    const stranger = world.agent('stranger', { eids: ['10.77.1.0/24'] });
+    stranger.claim('agent');
+    const [answer] = stranger.register(asTargetOf(stranger));
+    assert.equal(answer?.action, 'policy-denied');
+    assert.deepEqual(a.pushed(), []);
+  });
+
+  test('that goes away, gives up, is revoked or moves in is none any more', () => {
+    const { world, a, b } = prepared();
+    const toldAfterReconnect = (): boolean => {
+      a.disconnect();
+      a.connect();
+      a.claim('agent', 1);
+      a.claim(EID, 1);
+      return a.pushed().some((mapping) => isTarget(mapping));
+    };
+    b.register(asTargetOf(b));
+    assert.ok(toldAfterReconnect());
+    b.register(asTargetOf(b, { ttl: 0, locators: [] }));
+    assert.ok(!toldAfterReconnect());
+
+    b.register(asTargetOf(b));
+    assert.ok(toldAfterReconnect());
+    world.advance(minutes(3) + seconds(1));
+    assert.ok(!toldAfterReconnect());
+
+    b.register(asTargetOf(b));
+    assert.equal(b.claim(EID)[0]?.generation, 2);
+    assert.equal(a.claim(EID)[0]?.generation, 3);
+    a.pushed();
+    a.disconnect();
+    a.connect();
+    a.claim(EID, 3);
+    assert.deepEqual(a.pushed(), []);
+
+    b.register(asTargetOf(b));
+    world.operate({ kind: 'revoke-agent', xtrId: b.xtrId });
+    a.disconnect();
+    a.connect();
+    a.claim(EID, 3);
+    assert.ok(!a.pushed().some((mapping) => isTarget(mapping)));
+  });
+
+  test('of an EID that nobody owns is told so, and at most eight wait for one', () => {
+    const world = new CoreWorld();
+    for (let i = 0; i < 8; i++) {
+      const agent = world.agent(`target ${i}`, GRANT);
+      const [answer] = agent.register(asTargetOf(agent));
+      assert.equal(answer?.owner, undefined);
+      assert.equal(answer?.action, 'drop');
+    }
+    const late = world.agent('late', GRANT);
+    assert.equal(late.register(asTargetOf(late))[0]?.action, 'policy-denied');
+  });
+});
