@@ -331,7 +331,7 @@ impl Engine {
                     "sessionAgeMs": peer.current.as_ref().filter(|_| up).map(|s| s.age(now).as_millis() as u64),
                     "lastReceivedMs": peer.last_received.map(|at| now.since(at).as_millis() as u64),
                     "rttUs": peer.rtt.map(|r| r.as_micros() as u64),
-                    "pathMtu": peer.path_mtu,
+                    "pathMtu": peer.path_mtu.size(),
                     "txBytes": peer.tx_bytes,
                     "rxBytes": peer.rx_bytes,
                 })

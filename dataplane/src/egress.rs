@@ -11,7 +11,7 @@ use crate::hold::{Held, HoldKey, HoldQueue, INTERFACE_LIMIT, SESSION_LIMIT, Why}
 use crate::icmp::{self, Problem};
 use crate::log;
 use crate::messages::Event;
-use crate::packet::{Inner, clamp_mss, finish_checksum};
+use crate::packet::{Inner, TCP, clamp_mss, finish_checksum};
 use crate::peer::{Path, PeerId};
 use crate::prefix::Prefix;
 use crate::segment::{SegmentError, Segments, fragment_ipv4};
@@ -99,9 +99,15 @@ impl Engine {
             let kept = queue.push(held, SESSION_LIMIT);
             return self.tunnel.stats.count(if kept { Counter::HeldPacketsTotal } else { Counter::DropQueueFull });
         };
-        let limit = self.tunnel.peer(peer).map_or(0, |p| p.inner_limit());
+        let (limit, proven) = self.tunnel.peer(peer).map_or((0, 0), |p| (p.inner_limit(self.now), p.proven_limit()));
         let packet = &mut frame[VNET_HEADER..];
         clamp_mss(packet, inner, limit, vnet.needs_csum);
+        let cuttable = inner.protocol == TCP && !inner.fragment;
+        if cuttable && vnet.gso == Gso::None && inner.total > limit && self.icmp.allow_advice(self.now) {
+            // It will be cut, which two smaller ones would not need.
+            self.tell(packet, inner, Problem::TooBig { mtu: limit as u16 });
+        }
+        let limit = if cuttable { proven } else { limit };
         let target = Target { peer, path, tos: inner.tos & 3 };
         match Segments::new(vnet, *inner, packet, limit) {
             Ok(mut segments) => {
@@ -195,6 +201,7 @@ impl Engine {
             Ok(()) => {
                 self.count_send(true, batch.count());
                 self.keep_sent(target, bytes, segment);
+                self.tunnel.sent_size(target.peer, segment, self.now);
             }
             Err(error) => self.send_slowly(target, bytes, segment, &error),
         }
@@ -220,6 +227,14 @@ impl Engine {
         self.count_send(result.is_ok(), 1);
     }
 
+    pub(crate) fn send_size_probe(&mut self, peer: PeerId, path: Path, token: u64, bytes: &[u8]) {
+        let result = self.send_one(path, 0, bytes);
+        self.count_send(result.is_ok(), 1);
+        if result.is_err_and(|error| error.raw_os_error() == Some(libc::EMSGSIZE)) {
+            self.tunnel.size_probe_refused(peer, token, self.now);
+        }
+    }
+
     /// What follows when a batch could not be sent as it is.
     fn send_slowly(&mut self, mut target: Target, bytes: &[u8], segment: usize, error: &io::Error) {
         if target.path.local.take().is_some() {
@@ -230,7 +245,7 @@ impl Engine {
             self.disable_segmentation(target.path);
         }
         if error.raw_os_error() == Some(libc::EMSGSIZE) || error.raw_os_error() == Some(libc::EINVAL) {
-            self.read_path_mtu(target.peer);
+            self.read_path_ceiling(target.peer);
         }
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -239,7 +254,6 @@ impl Engine {
             if let Err(error) = &result
                 && error.raw_os_error() == Some(libc::EMSGSIZE)
             {
-                self.read_path_mtu(target.peer);
                 self.tunnel.stats.count(Counter::FallbackOuterFragmented);
                 result = match self.socket(target.path) {
                     Some(socket) => socket.send_fragmented(target.path, target.tos, datagram),
@@ -267,13 +281,19 @@ impl Engine {
 
     /// A datagram that was sent before, perhaps to a path that took longer ones.
     pub(crate) fn resend(&mut self, peer: PeerId, path: Path, datagram: &[u8]) {
-        let mut result = self.send_one(path, 0, datagram);
-        if result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EMSGSIZE))
-            && let Some(socket) = self.socket(path)
-        {
-            result = socket.send_fragmented(path, 0, datagram);
-            self.tunnel.stats.count(Counter::FallbackOuterFragmented);
-        }
+        // A router may cut it in IPv4, nobody but this host in IPv6.
+        let limit = self.tunnel.peer(peer).map_or(0, |p| match path.remote.is_ipv6() {
+            true => p.inner_limit(self.now),
+            false => p.proven_limit(),
+        });
+        let result = match self.socket(path) {
+            Some(socket) if datagram.len() > limit + DATA_OVERHEAD => {
+                let result = socket.send_fragmented(path, 0, datagram);
+                self.tunnel.stats.count(Counter::FallbackOuterFragmented);
+                result
+            }
+            _ => self.send_one(path, 0, datagram),
+        };
         if let Err(error) = &result {
             log::debug("not sent again", &[("to", &path.remote), ("error", error)]);
             self.tunnel.no_route(peer);
@@ -372,7 +392,7 @@ impl Engine {
     }
 
     pub(crate) fn release_waiting(&mut self, peer: PeerId) {
-        self.read_path_mtu(peer);
+        self.read_path_ceiling(peer);
         if let Some(queue) = self.waiting.remove(&peer) {
             self.release(queue);
         }
@@ -457,9 +477,12 @@ impl Engine {
     }
 
     fn explain_packet(&mut self, packet: &[u8], inner: &Inner, problem: Problem) {
-        if !self.icmp.allow(problem, self.now) {
-            return;
+        if self.icmp.allow(problem, self.now) {
+            self.tell(packet, inner, problem);
         }
+    }
+
+    fn tell(&mut self, packet: &[u8], inner: &Inner, problem: Problem) {
         if let Some(message) = icmp::error(packet, inner, problem) {
             self.tunnel.stats.count(Counter::IcmpSent);
             self.write_frame(&[&VnetHeader::default().bytes(), &message[..]].concat());

@@ -359,12 +359,13 @@ impl Engine {
             match output {
                 Output::Transmit { peer, path, bytes } => self.transmit(peer, path, &bytes),
                 Output::Resend { peer, path, bytes } => self.resend(peer, path, &bytes),
+                Output::SizeProbe { peer, path, token, bytes } => self.send_size_probe(peer, path, token, &bytes),
                 Output::SessionUp(peer) => {
                     self.release_agent_messages(peer);
                     self.release_waiting(peer);
                 }
                 Output::EndpointChanged(peer) => {
-                    self.read_path_mtu(peer);
+                    self.read_path_ceiling(peer);
                     self.send_unsent(peer);
                 }
                 Output::UnknownPeer(key) => self.event(&Event::UnknownPeer { key }),
@@ -384,12 +385,13 @@ impl Engine {
         }
     }
 
-    pub(crate) fn read_path_mtu(&mut self, peer: PeerId) {
-        let Some(known) = self.tunnel.peer_mut(peer) else { return };
-        let Some(path) = known.endpoint else { return };
-        if let Some(mtu) = udp::path_mtu(path) {
-            known.path_mtu = mtu;
-        }
+    /// What the own interface takes bounds the search for the path's MTU.
+    pub(crate) fn read_path_ceiling(&mut self, peer: PeerId) {
+        let Some(path) = self.tunnel.peer(peer).and_then(|p| p.endpoint) else { return };
+        let Some(source) = udp::source_address(path) else { return };
+        let Some(mtu) = self.host.mtu_at(source) else { return };
+        let inner = self.config.as_ref().map_or(0, |c| c.mtu);
+        self.tunnel.set_path_ceiling(peer, mtu.min(u32::from(u16::MAX)) as u16, inner);
     }
 
     fn host_changed(&mut self, changes: Changes) {

@@ -131,6 +131,12 @@ impl HostNetwork {
         self.links.values().find(|l| l.name == name && l.up).map(|l| l.index)
     }
 
+    /// The MTU of the link that has an address.
+    pub fn mtu_at(&self, address: IpAddr) -> Option<u32> {
+        let found = self.addresses.iter().find(|a| a.address == address)?;
+        self.links.get(&found.link).map(|l| l.mtu)
+    }
+
     pub fn local_addresses(&self, is_eid: impl Fn(IpAddr) -> bool) -> Vec<LocalAddress> {
         let mut found: Vec<LocalAddress> = self
             .addresses

@@ -79,17 +79,29 @@ pub struct ErrorBudget {
     second: Time,
     unreachable: u32,
     too_big: u32,
+    advice: u32,
 }
 
 impl ErrorBudget {
     pub fn new() -> ErrorBudget {
-        ErrorBudget { second: Time::default(), unreachable: 0, too_big: 0 }
+        ErrorBudget { second: Time::default(), unreachable: 0, too_big: 0, advice: 0 }
     }
 
-    pub fn allow(&mut self, problem: Problem, now: Time) -> bool {
+    /// For "too big" where nothing was lost.
+    pub fn allow_advice(&mut self, now: Time) -> bool {
+        self.begin_second(now);
+        self.advice += 1;
+        self.advice <= 20
+    }
+
+    fn begin_second(&mut self, now: Time) {
         if now.since(self.second) >= seconds(1) {
             *self = ErrorBudget { second: now, ..ErrorBudget::new() };
         }
+    }
+
+    pub fn allow(&mut self, problem: Problem, now: Time) -> bool {
+        self.begin_second(now);
         let (used, limit) = match problem {
             Problem::TooBig { .. } => (&mut self.too_big, 1000),
             _ => (&mut self.unreachable, 100),

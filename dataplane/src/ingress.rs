@@ -136,7 +136,7 @@ impl Engine {
         }
         match route {
             Route::Local => {
-                let limit = self.tunnel.peer(peer).map_or(usize::MAX, |p| p.inner_limit());
+                let limit = self.tunnel.peer(peer).map_or(usize::MAX, |p| p.inner_limit(self.now));
                 clamp_mss(packet, &inner, limit, partial);
                 let mut writer = TunWriter { tun: &self.tun, stats: &mut self.tunnel.stats };
                 self.coalescer.push(arena, place, &inner, partial, &mut writer);

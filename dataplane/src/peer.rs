@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::handshake::{Attempt, Mac, PublicKey};
 use crate::session::{REJECT_AFTER_TIME, Session};
 use crate::time::{Time, millis, seconds};
-use crate::tunnel::Recovery;
+use crate::tunnel::{PathMtu, Recovery};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct PeerId(pub u32);
@@ -62,7 +62,7 @@ pub struct Peer {
     /// That of a handshake, until a probe says better.
     pub first_rtt: Option<Duration>,
     pub recovery: Recovery,
-    pub path_mtu: u16,
+    pub path_mtu: PathMtu,
     pub tx_bytes: u64,
     pub rx_bytes: u64,
     pub scheduled: Time,
@@ -133,18 +133,27 @@ impl Peer {
             rtt: None,
             first_rtt: None,
             recovery: Recovery::default(),
-            path_mtu: DEFAULT_PATH_MTU,
+            path_mtu: PathMtu::new(),
             tx_bytes: 0,
             rx_bytes: 0,
             scheduled: Time::NEVER,
         }
     }
 
-    /// Largest inner packet that reaches this peer in one outer packet.
-    pub fn inner_limit(&self) -> usize {
-        let v6 = self.endpoint.map(|e| e.remote).or(self.locators.first().map(|l| l.address));
-        let outer = if v6.is_some_and(|a| a.is_ipv6()) { OVERHEAD_V6 } else { OVERHEAD_V4 };
-        usize::from(self.path_mtu).saturating_sub(outer)
+    /// Largest inner packet worth sending to this peer in one outer packet.
+    pub fn inner_limit(&self, now: Time) -> usize {
+        usize::from(self.path_mtu.uncut(now)).saturating_sub(self.outer_overhead())
+    }
+
+    /// Largest inner packet that is known to reach this peer, for what can be cut.
+    pub fn proven_limit(&self) -> usize {
+        usize::from(self.path_mtu.size()).saturating_sub(self.outer_overhead())
+    }
+
+    /// Octets around the inner packet, from the outer IP header on.
+    pub fn outer_overhead(&self) -> usize {
+        let remote = self.endpoint.map(|e| e.remote).or(self.locators.first().map(|l| l.address));
+        if remote.is_some_and(|a| a.is_ipv6()) { OVERHEAD_V6 } else { OVERHEAD_V4 }
     }
 
     pub fn session_with_index(&mut self, index: u32) -> Option<(&mut Session, Slot)> {
@@ -190,6 +199,7 @@ impl Peer {
             .chain(self.keepalive_at)
             .chain(self.roam.as_ref().map(|r| r.next))
             .chain(self.recovery.next_deadline())
+            .chain(self.path_mtu.next_deadline())
             .min()
             .unwrap_or(Time::NEVER)
     }
@@ -205,6 +215,5 @@ pub enum Slot {
 pub const OVERHEAD_V4: usize = 20 + 8 + crate::wire::DATA_OVERHEAD;
 pub const OVERHEAD_V6: usize = 40 + 8 + crate::wire::DATA_OVERHEAD;
 pub const PENDING_LIFETIME: Duration = seconds(15);
-const DEFAULT_PATH_MTU: u16 = 1500;
 const SILENCE: Duration = millis(1500);
 const SILENCE_MULTIHOMED: Duration = millis(200);

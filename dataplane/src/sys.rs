@@ -70,6 +70,15 @@ pub fn connect(fd: &impl AsRawFd, address: SocketAddr) -> io::Result<()> {
     check(unsafe { libc::connect(fd.as_raw_fd(), raw.pointer(), raw.length()) }).map(drop)
 }
 
+/// The address that a socket is bound to.
+pub fn local_address(fd: &impl AsRawFd) -> Option<IpAddr> {
+    let mut raw = RawAddress::empty();
+    let mut length = raw.length();
+    // SAFETY: raw has room for an address of the length given, which the kernel respects.
+    check(unsafe { libc::getsockname(fd.as_raw_fd(), raw.pointer_mut().cast(), &mut length) }).ok()?;
+    raw.decode().map(|address| address.ip())
+}
+
 /// A socket address as the kernel wants it.
 #[derive(Clone, Copy)]
 pub struct RawAddress {

@@ -4,6 +4,9 @@
 
 mod handshaking;
 mod liveness;
+mod path_mtu;
+#[cfg(test)]
+mod path_mtu_tests;
 mod recovery;
 #[cfg(test)]
 mod recovery_tests;
@@ -25,6 +28,7 @@ use crate::stats::{Counter, Stats};
 use crate::time::{Time, seconds};
 use crate::wire::{DATA_HEADER, Header, Kind, TAG};
 
+pub use path_mtu::PathMtu;
 pub use recovery::Recovery;
 
 pub enum Output {
@@ -37,6 +41,13 @@ pub enum Output {
     Resend {
         peer: PeerId,
         path: Path,
+        bytes: Vec<u8>,
+    },
+    /// Finds out whether a datagram of this size passes.
+    SizeProbe {
+        peer: PeerId,
+        path: Path,
+        token: u64,
         bytes: Vec<u8>,
     },
     /// Packets that waited for a session can go.

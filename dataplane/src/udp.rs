@@ -101,9 +101,13 @@ impl UdpSocket {
     }
 
     fn set_fragmentation(&self, allowed: bool) -> io::Result<()> {
-        // The values of IP_MTU_DISCOVER and IPV6_MTU_DISCOVER are the same.
-        let value = if allowed { libc::IP_PMTUDISC_DONT } else { libc::IP_PMTUDISC_DO };
+        // The values of IP_MTU_DISCOVER and IPV6_MTU_DISCOVER are the same. The kernel's own idea of the path's MTU,
+        // which anybody's ICMP can change, stays out of it.
+        let value = if allowed { libc::IP_PMTUDISC_DONT } else { libc::IP_PMTUDISC_PROBE };
         if self.v6 {
+            // No router cuts IPv6: fragments are made small enough for every path here.
+            let size: c_int = if allowed { 1280 } else { 0 };
+            set_option(&self.fd, libc::IPPROTO_IPV6, libc::IPV6_MTU, size)?;
             set_option(&self.fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, value)
         } else {
             set_option(&self.fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, value)
@@ -117,20 +121,15 @@ impl AsRawFd for UdpSocket {
     }
 }
 
-/// What the kernel knows of the path to `remote` now, from routes and ICMP.
-pub fn path_mtu(path: Path) -> Option<u16> {
+/// The own address that packets on this path come from. None without a route.
+pub fn source_address(path: Path) -> Option<IpAddr> {
+    if path.local.is_some() {
+        return path.local;
+    }
     let v6 = path.remote.is_ipv6();
     let fd = sys::socket(if v6 { libc::AF_INET6 } else { libc::AF_INET }, libc::SOCK_DGRAM, 0).ok()?;
-    if let Some(local) = path.local {
-        let _ = sys::bind(&fd, SocketAddr::new(local, 0));
-    }
     sys::connect(&fd, path.remote).ok()?;
-    let mtu = if v6 {
-        get_option_int(&fd, libc::IPPROTO_IPV6, libc::IPV6_MTU)
-    } else {
-        get_option_int(&fd, libc::IPPROTO_IP, libc::IP_MTU)
-    };
-    Some(mtu.ok()?.clamp(0, i32::from(u16::MAX)) as u16)
+    sys::local_address(&fd)
 }
 
 /// One received message: a datagram, or several of equal size from one sender.

@@ -114,6 +114,9 @@ pub enum Control {
     Keepalive,
     /// A `Report`, which is parsed by itself.
     Report,
+    /// Padded to the size that is tried.
+    SizeProbe(u64),
+    SizeReply(u64),
     /// Of a later version: ignored.
     Unknown,
 }
@@ -123,12 +126,16 @@ impl Control {
 
     pub fn parse(plaintext: &[u8]) -> Option<Control> {
         let (&kind, token) = plaintext.split_first()?;
+        if kind == SIZE_PROBE {
+            return token.first_chunk().map(|token| Control::SizeProbe(u64::from_be_bytes(*token)));
+        }
         let token = token.try_into().ok().map(u64::from_be_bytes);
         match kind {
             1 => token.map(Control::ProbeRequest),
             2 => token.map(Control::ProbeReply),
             3 => token.map(|_| Control::Keepalive),
             REPORT | REPORT_REPLY => Some(Control::Report),
+            SIZE_REPLY => token.map(Control::SizeReply),
             _ => Some(Control::Unknown),
         }
     }
@@ -137,6 +144,8 @@ impl Control {
         let (kind, token) = match self {
             Control::ProbeRequest(token) => (1, token),
             Control::ProbeReply(token) => (2, token),
+            Control::SizeProbe(token) => (SIZE_PROBE, token),
+            Control::SizeReply(token) => (SIZE_REPLY, token),
             Control::Keepalive | Control::Report | Control::Unknown => (3, 0),
         };
         let mut bytes = [kind; Control::LENGTH];
@@ -203,6 +212,8 @@ impl Report<'_> {
 
 const REPORT: u8 = 4;
 const REPORT_REPLY: u8 = 5;
+const SIZE_PROBE: u8 = 16;
+const SIZE_REPLY: u8 = 17;
 const MAX_REPORTED: u64 = crate::replay::WINDOW;
 
 #[cfg(test)]
@@ -242,9 +253,15 @@ mod tests {
 
     #[test]
     fn control_round_trip() {
-        for control in [Control::ProbeRequest(u64::MAX), Control::ProbeReply(1), Control::Keepalive] {
+        let size = [Control::SizeProbe(3), Control::SizeReply(u64::MAX)];
+        for control in
+            [Control::ProbeRequest(u64::MAX), Control::ProbeReply(1), Control::Keepalive].into_iter().chain(size)
+        {
             assert_eq!(Control::parse(&control.bytes()), Some(control));
         }
+        let padded = [&Control::SizeProbe(3).bytes()[..], &[0; 1400]].concat();
+        assert_eq!(Control::parse(&padded), Some(Control::SizeProbe(3)));
+        assert_eq!(Control::parse(&[16; 8]), None);
         assert_eq!(Control::parse(&[9; 9]), Some(Control::Unknown));
         assert_eq!(Control::parse(&[1; 10]), None);
         assert_eq!(Control::parse(&[]), None);

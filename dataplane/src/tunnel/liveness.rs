@@ -36,6 +36,7 @@ impl Tunnel {
                     peer.recovery.forget_roam();
                 }
                 self.send_roam_probe(id, path, now);
+                self.forget_path_mtu(id);
                 self.outputs.push_back(Output::EndpointChanged(id));
             }
             self.reschedule(id);
@@ -90,6 +91,7 @@ impl Tunnel {
         self.handle_silence(id, now);
         self.handle_roam(id, now);
         self.handle_resending(id, now);
+        self.handle_path_mtu_timeout(id, now);
         self.send_asked_probes(id, now);
     }
 
@@ -219,6 +221,10 @@ impl Tunnel {
                 self.send_control(id, path, &Control::ProbeReply(token).bytes(), now);
             }
             Some(Control::ProbeReply(token)) => self.handle_probe_reply(id, token, now),
+            Some(Control::SizeProbe(token)) => {
+                self.send_control(id, path, &Control::SizeReply(token).bytes(), now);
+            }
+            Some(Control::SizeReply(token)) => self.handle_size_reply(id, token, now),
             Some(Control::Report) => match Report::parse(plaintext) {
                 Some(report) => self.handle_report(id, path, &report, newest, now),
                 None => self.stats.count(Counter::DropMalformed),
@@ -259,6 +265,7 @@ impl Tunnel {
             return;
         }
         peer.recovery.epoch = peer.recovery.epoch.wrapping_add(1);
+        peer.path_mtu.restart(path.remote.is_ipv6());
         self.outputs.push_back(Output::EndpointChanged(id));
         if before.is_some() {
             self.stats.count(Counter::Roams);

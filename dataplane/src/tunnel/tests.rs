@@ -359,6 +359,10 @@ pub struct World {
     loss: Loss,
     /// Addresses that nothing reaches.
     pub dead: Vec<SocketAddr>,
+    /// Of all hosts; none are known without it.
+    pub interface_mtu: Option<u16>,
+    /// Of the network between the hosts.
+    pub path_mtu: usize,
 }
 
 impl World {
@@ -372,6 +376,8 @@ impl World {
             log: VecDeque::new(),
             loss: Box::new(|_| false),
             dead: Vec::new(),
+            interface_mtu: None,
+            path_mtu: usize::MAX,
         };
         world.introduce();
         world
@@ -410,12 +416,16 @@ impl World {
 
     /// One data packet; false when there is no session yet.
     pub fn send(&mut self, from: usize, to: usize) -> bool {
+        self.send_sized(from, to, 100)
+    }
+
+    pub fn send_sized(&mut self, from: usize, to: usize, length: usize) -> bool {
         let key = self.nodes[to].key;
         let now = self.now;
         let node = &mut self.nodes[from];
         let id = node.tunnel.find(&key).unwrap();
-        let mut bytes = vec![0; 100 + DATA_OVERHEAD];
-        let mut payload = [1; 100];
+        let mut bytes = vec![0; length + DATA_OVERHEAD];
+        let mut payload = vec![1; length];
         payload[..8].copy_from_slice(&node.sent.to_be_bytes());
         let Some((session, path)) = node.tunnel.session_for_sending(id, now) else {
             self.collect();
@@ -425,13 +435,15 @@ impl World {
         node.sent += 1;
         node.tunnel.keep(id, path, &bytes, bytes.len(), now);
         node.tunnel.sent_data(id, bytes.len(), now);
+        node.tunnel.sent_size(id, bytes.len(), now);
         let packet = Packet { at: now + self.latency, from: node.address, to: path.remote, bytes };
         self.put(packet);
         true
     }
 
     pub fn put(&mut self, packet: Packet) {
-        if !(self.loss)(kind(&packet.bytes)) && !self.dead.contains(&packet.to) {
+        let passes = packet.bytes.len() + 28 <= self.path_mtu;
+        if passes && !(self.loss)(kind(&packet.bytes)) && !self.dead.contains(&packet.to) {
             self.log.push_back(packet.clone());
             self.wire.push_back(packet);
         }
@@ -479,11 +491,24 @@ impl World {
                         let from = path.local.map_or(node.address, |ip| SocketAddr::new(ip, 4341));
                         packets.push(Packet { at: self.now + self.latency, from, to: path.remote, bytes });
                     }
+                    Output::SizeProbe { path, bytes, .. } => {
+                        packets.push(Packet {
+                            at: self.now + self.latency,
+                            from: node.address,
+                            to: path.remote,
+                            bytes,
+                        });
+                    }
                     Output::UnknownPeer(key) => node.strangers.push(key),
                     Output::PeerMoved { remote, .. } => node.moves.push(remote),
                     Output::Handover { took, .. } => node.handovers.push(took),
                     Output::ProbeResult { token, rtt } => node.probes.push((token, rtt)),
-                    Output::SessionUp(_) | Output::EndpointChanged(_) => {}
+                    Output::EndpointChanged(id) => {
+                        if let Some(mtu) = self.interface_mtu {
+                            node.tunnel.set_path_ceiling(id, mtu, 1420);
+                        }
+                    }
+                    Output::SessionUp(_) => {}
                 }
             }
         }
