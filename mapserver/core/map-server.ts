@@ -7,6 +7,7 @@
  * concerned gets one publication with all of it: the subscribers, and the owner before. The owner itself gets the
  * acknowledgement of its registration, first.
  */
+import type { IpPrefix } from '../../proto/address.ts';
 import { type EidKey, eidKey, parseEidKey } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import { type Nonce, nonce } from '../../proto/lisp/header.ts';
@@ -339,9 +340,13 @@ export class MapServer {
       wallClock: this.config.wallClock(),
       counts: { own: this.database.ownedCount(xtrId) + taken, total: this.counts.eid + transaction.hard.size },
     };
-    return mappings.map((mapping) =>
-      evaluateRegistration(transaction, agent?.kind === 'agent' ? agent : undefined, mapping, context),
-    );
+    const known = agent?.kind === 'agent' ? agent : undefined;
+    const denied = new Set<IpPrefix>();
+    return mappings.map((mapping) => {
+      const registration = evaluateRegistration(transaction, known, mapping, context, denied);
+      if (registration.kind === 'denied' && mapping.eid.kind === 'prefix') denied.add(mapping.eid.prefix);
+      return registration;
+    });
   }
 
   private acknowledge(session: Session, nonceOfRequest: Nonce, judged: readonly Registration[], now: Instant): void {

@@ -7,6 +7,7 @@
  * EID up. Locators that must not be used say "I am prepared to take it over": that changes no record. A change of owner is written hard (durable before anybody hears of it), everything else soft.
  * Invariants: an EID has at most one owner; its generation grows with every change of owner and never falls.
  */
+import { hostPrefix, type IpPrefix } from '../../proto/address.ts';
 import { type Eid, eidKey } from '../../proto/eid.ts';
 import { negativeMapping } from '../../proto/lisp/native.ts';
 import { type Generation, isTarget, type Mapping } from '../../proto/mapping.ts';
@@ -53,14 +54,16 @@ export interface RegistrationContext {
   readonly counts: { own: number; total: number };
 }
 
+/** `deniedEids`: of the same message, so far. */
 export function evaluateRegistration(
   transaction: Transaction,
   agent: AgentRecord | undefined,
   mapping: Mapping,
   context: RegistrationContext,
+  deniedEids: ReadonlySet<IpPrefix>,
 ): Registration {
   const stored = storedRecord(transaction, mapping.eid);
-  const denial = agent === undefined ? 'revoked' : denialOf(agent, mapping, context);
+  const denial = agent === undefined ? 'revoked' : denialOf(agent, mapping, context, deniedEids);
   if (agent === undefined || denial !== undefined) return denied(mapping.eid, stored, denial ?? 'revoked');
   if (isTarget(mapping)) return { kind: 'target', mapping, record: stored };
   const owned = stored !== undefined && stored.state !== 'released' && stored.owner === agent.xtrId;
@@ -127,8 +130,16 @@ export function answerTo(registration: Registration): Mapping {
   }
 }
 
-function denialOf(agent: AgentRecord, mapping: Mapping, context: RegistrationContext): DenialReason | undefined {
-  const { eid } = mapping;
+function denialOf(
+  agent: AgentRecord,
+  mapping: Mapping,
+  context: RegistrationContext,
+  deniedEids: ReadonlySet<IpPrefix>,
+): DenialReason | undefined {
+  const { eid, targets } = mapping;
+  // A name must not be taken to an EID that is not.
+  if (eid.kind === 'name' && targets.length > 0 && targets.every((target) => deniedEids.has(hostPrefix(target))))
+    return 'not-granted';
   if (agent.revokedAt !== undefined) return 'revoked';
   if (eid.iid !== context.overlay.instance) return 'instance';
   if (mapping.owner !== undefined && mapping.owner !== agent.xtrId) return 'foreign-identity';

@@ -127,6 +127,27 @@ describe('registering', () => {
     assert.deepEqual(agent.claim(EID, 0, { names: ['db', 'bank'] })[0]?.names, ['db']);
   });
 
+  test('a name is not taken to an EID that is refused', () => {
+    const world = new CoreWorld();
+    const owner = world.agent('a', GRANT);
+    const targets = [parseIpAddress(EID)];
+    owner.register(owner.mapping(EID), owner.mapping('db', { targets }));
+    const stranger = world.agent('b', { eids: ['10.77.1.0/24'], names: ['*'] });
+    const answers = stranger.register(stranger.mapping(EID), stranger.mapping('db', { targets }));
+    assert.deepEqual(
+      answers.slice(0, 2).map(({ action }) => action),
+      ['policy-denied', 'policy-denied'],
+    );
+    assert.equal(stored(world, 'db')?.owner, owner.xtrId);
+    const both = [...targets, parseIpAddress('10.77.1.7')];
+    const [, , taken] = stranger.register(
+      stranger.mapping(EID),
+      stranger.mapping('10.77.1.7'),
+      stranger.mapping('db', { targets: both }),
+    );
+    assert.equal(taken?.owner, stranger.xtrId);
+  });
+
   test('an agent owns at most so many EIDs', () => {
     const world = new CoreWorld({ limits: { mappingsPerAgent: 2 } });
     const agent = world.agent('a', { eids: ['10.77.0.0/24'] });
