@@ -263,8 +263,9 @@ export class Registrar {
       owned.confirmedAt = null;
       return { kind: 'forgotten', owned };
     }
-    // While a claim is on its way, pushes still tell of the old owner.
-    if (isClaim(owned) ? !solicited : mapping.generation <= owned.generation) return { kind: 'unchanged' };
+    // A claim is answered by a grant or a denial. Until then pushes, and answers to what was sent before it, still tell of
+    // the owner before.
+    if (isClaim(owned) || mapping.generation <= owned.generation) return { kind: 'unchanged' };
     owned.confirmedAt = null;
     owned.redirectFrom = null;
     owned.claiming = false;

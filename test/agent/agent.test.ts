@@ -333,6 +333,25 @@ describe('a move to another agent', () => {
     assert.equal(c.dataplane?.locals.get(P(A))?.redirectFrom, null);
   });
 
+  test('the answer to a target is not taken for that to its claim', () => {
+    const { world } = talking();
+    const c = world.host('c', { address: '192.0.2.3' });
+    c.connect();
+    c.attach(A, { interface: 'veth0' });
+    c.event({ type: 'interface', name: 'veth0', up: false });
+    c.lag();
+    c.event({ type: 'locators', addresses: [] });
+    c.plug('192.0.2.3');
+    world.server.silent = true;
+    c.event({ type: 'interface', name: 'veth0', up: true });
+    c.catchUp();
+    assert.equal(c.stateOf(A), 'base@0', 'the claim is still to be answered');
+    assert.ok(!c.dataplane?.types().includes('local-eid-remove'));
+    world.server.silent = false;
+    world.advance(6000);
+    assert.equal(c.stateOf(A), 'live@2');
+  });
+
   test('an attach to an interface that is already up is answered when it is live', () => {
     const world = new World();
     const a = world.host('a', { address: '192.0.2.1' });
