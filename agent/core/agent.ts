@@ -22,7 +22,7 @@ import type { Eid } from '../../proto/eid.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotifyAck, mappingsOf } from '../../proto/lisp/native.ts';
 import type { Mapping, TunnelKey } from '../../proto/mapping.ts';
-import { type Instant, minutes, seconds } from '../../proto/time.ts';
+import { type Instant, type Millis, minutes, seconds } from '../../proto/time.ts';
 import { Callers } from './callers.ts';
 import { DataplaneTable } from './dataplane-table.ts';
 import { type ConfiguredLocator, Locators } from './locators.ts';
@@ -230,6 +230,11 @@ export class Agent {
   /** False if it is not attached here. */
   detach(prefix: IpPrefix, now: Instant): boolean {
     return this.mover.detach(prefix, now);
+  }
+
+  /** The workload has gone from behind `from`: given up after `patience` unless it is elsewhere or back by then. */
+  leave(prefix: IpPrefix, from: string, patience: Millis, now: Instant): boolean {
+    return this.mover.leave(prefix, from, patience, now);
   }
 
   /** Answered with `resolution`, from what is known at once, else within about two seconds. */

@@ -10,9 +10,10 @@
 import type { IpPrefix } from '../../proto/address.ts';
 import { type EidKey, parseEidKey, prefixEid } from '../../proto/eid.ts';
 import type { Mapping, TunnelKey } from '../../proto/mapping.ts';
-import { type Instant, seconds } from '../../proto/time.ts';
+import { type Instant, type Millis, seconds } from '../../proto/time.ts';
 import { Callers } from './callers.ts';
 import { type DataplaneTable, DRAIN } from './dataplane-table.ts';
+import { GoneWorkloads } from './gone-workloads.ts';
 import type { Locators } from './locators.ts';
 import type { MapRegisters } from './map-registers.ts';
 import type { Ticket } from './map-requests.ts';
@@ -44,6 +45,7 @@ export class Mover {
   private readonly parts: MoverParts;
   private readonly attaching = new Callers<EidKey>(MAX_ATTACHING);
   private readonly interfaces = new Map<string, boolean>();
+  private readonly gone = new GoneWorkloads();
 
   constructor(parts: MoverParts) {
     this.parts = parts;
@@ -64,6 +66,7 @@ export class Mover {
     const up = request.interface === null || this.isUp(request.interface);
     const watched = request.interface !== null && this.interfaces.has(request.interface);
     const owned = registrar.attach(request.prefix, request.names, request.interface, up, now);
+    this.gone.cancel(owned);
     this.updateWatches();
     this.noteState(owned);
     outbox.persist('eids');
@@ -88,11 +91,25 @@ export class Mover {
     const result = registrar.detach(prefix, now);
     if (result === null) return false;
     const { owned, withdrawals } = result;
+    this.gone.cancel(owned);
     table.removeLocal(prefix, owned.generation, null, now);
     registers.withdraw(withdrawals, now);
     for (const ticket of this.attaching.take(owned.key)) this.answerAttachment(ticket, owned);
     this.updateWatches();
     outbox.persist('eids');
+    return true;
+  }
+
+  /**
+   * The workload behind this interface has ended or was sent away. False if the EID is not attached here. Does nothing
+   * to an EID that is elsewhere by now, or behind another interface.
+   */
+  leave(prefix: IpPrefix, from: string, patience: Millis, now: Instant): boolean {
+    const owned = this.parts.registrar.find(prefixEid(this.parts.identity.instance, prefix));
+    if (owned === undefined) return false;
+    if (owned.interface !== from) return true;
+    if (owned.state === 'target') return this.detach(prefix, now);
+    if (owned.state === 'live' || owned.state === 'base') this.gone.add(owned, patience, now);
     return true;
   }
 
@@ -141,6 +158,7 @@ export class Mover {
   /** Call about once a second. */
   sweep(now: Instant): void {
     const { registrar } = this.parts;
+    for (const prefix of this.gone.due(now)) this.detach(prefix, now);
     for (const owned of registrar.addresses()) this.sweepOwned(owned, now);
     for (const { key, ticket } of this.attaching.expire(now)) {
       const owned = registrar.find(parseEidKey(key));

@@ -1,9 +1,10 @@
 /** The agent's API for the command line: JSON over HTTP on a Unix socket that only its group may open. */
 import type { Server } from 'node:http';
 import { z } from 'zod';
-import { isHostPrefix, parseIpPrefix, prefixAddress } from '../../proto/address.ts';
+import { type IpPrefix, isHostPrefix, parseIpPrefix, prefixAddress } from '../../proto/address.ts';
 import { DEFAULT_INSTANCE, type Eid, nameEid, prefixEid } from '../../proto/eid.ts';
 import type { Mapping } from '../../proto/mapping.ts';
+import { seconds } from '../../proto/time.ts';
 import { ApiError, apiListener, parseBody, type Route } from '../../runtime/http-api.ts';
 import type { Log } from '../../runtime/log.ts';
 import { VERSION } from '../../runtime/project-root.ts';
@@ -36,6 +37,11 @@ function routes(driver: AgentDriver, identity: Identity): readonly Route[] {
     { method: 'GET', path: '/v1/eids', handle: () => ({ eids: ownEids(driver) }) },
     { method: 'POST', path: '/v1/eids', handle: ({ body }) => attach(driver, parseBody(ATTACH, body)) },
     { method: 'DELETE', path: '/v1/eids/:eid', handle: ({ params }) => detach(driver, params.eid ?? '') },
+    {
+      method: 'POST',
+      path: '/v1/eids/:eid/leave',
+      handle: ({ params, body }) => leave(driver, params.eid ?? '', parseBody(LEAVE, body)),
+    },
     { method: 'GET', path: '/v1/peers', handle: () => peers(driver) },
     { method: 'GET', path: '/v1/resolve', handle: ({ query }) => resolve(driver, query.get('q') ?? '') },
     {
@@ -153,7 +159,21 @@ async function attach(driver: AgentDriver, body: z.output<typeof ATTACH>): Promi
 function detach(driver: AgentDriver, text: string): unknown {
   const prefix = parseIpPrefix(text);
   if (driver.detach(prefix)) return { eid: prefix };
-  throw new ApiError(404, 'STAYPUT_NOT_ATTACHED', `${prefix} is not attached here; see "stayput eid list"`);
+  throw notAttached(prefix);
+}
+
+function notAttached(prefix: IpPrefix): ApiError {
+  return new ApiError(404, 'STAYPUT_NOT_ATTACHED', `${prefix} is not attached here; see "stayput eid list"`);
+}
+
+function leave(
+  driver: AgentDriver,
+  text: string,
+  { interface: from, patienceSeconds }: z.infer<typeof LEAVE>,
+): unknown {
+  const prefix = parseIpPrefix(text);
+  if (driver.leave(prefix, from, seconds(patienceSeconds))) return { eid: prefix };
+  throw notAttached(prefix);
 }
 
 async function peers(driver: AgentDriver): Promise<unknown> {
@@ -234,12 +254,11 @@ function textOf(eid: Eid): string {
   return isHostPrefix(eid.prefix) ? prefixAddress(eid.prefix) : eid.prefix;
 }
 
+const INTERFACE = z.string().regex(/^(?!\.)[!-.0-~]{1,15}$/, 'is not the name of a network interface');
 const ATTACH = z.strictObject({
   eid: z.string().max(64),
   names: z.array(z.string().max(253)).max(16).optional(),
-  interface: z
-    .string()
-    .regex(/^(?!\.)[!-.0-~]{1,15}$/, 'is not the name of a network interface')
-    .optional(),
+  interface: INTERFACE.optional(),
 });
+const LEAVE = z.strictObject({ interface: INTERFACE, patienceSeconds: z.number().min(0).max(3600) });
 const PING = z.strictObject({ target: z.string().min(1).max(300) });

@@ -5,6 +5,7 @@
 import { type Eid, parseEid } from '../../proto/eid.ts';
 import { StayputError } from '../../proto/errors.ts';
 import type { TunnelKey } from '../../proto/mapping.ts';
+import type { Millis } from '../../proto/time.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { AgentConfig } from '../config.ts';
 import { Agent } from '../core/agent.ts';
@@ -131,6 +132,14 @@ export class AgentDriver {
     let known = false;
     this.input((now) => {
       known = this.agent.detach(request, now);
+    });
+    return known;
+  }
+
+  leave(prefix: AttachRequest['prefix'], from: string, patience: Millis): boolean {
+    let known = false;
+    this.input((now) => {
+      known = this.agent.leave(prefix, from, patience, now);
     });
     return known;
   }

@@ -166,6 +166,12 @@ export class Host {
     this.world.pump();
   }
 
+  leave(eid: string, from: string, patienceMs: number): boolean {
+    const known = this.agent.leave(parseIpPrefix(eid), from, patienceMs, this.world.now);
+    this.world.pump();
+    return known;
+  }
+
   resolve(text: string): Ticket {
     const ticket = this.ticket();
     this.agent.resolve(parseEid(text), ticket, this.world.now);
