@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use crate::log::{Level, parse_level};
+use crate::outer_header::{Dscp, HeaderRules};
 use crate::retransmit::Limits;
 use crate::time::millis;
 
@@ -14,6 +15,7 @@ pub struct Args {
     pub level: Level,
     pub ephemeral: bool,
     pub retransmit: Limits,
+    pub headers: HeaderRules,
 }
 
 pub enum Parsed {
@@ -31,6 +33,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Parsed, String> 
         level: Level::Info,
         ephemeral: false,
         retransmit: Limits::default(),
+        headers: HeaderRules::default(),
     };
     while let Some(word) = words.next() {
         let (name, attached) = match word.split_once('=') {
@@ -51,6 +54,20 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Parsed, String> 
                 args.retransmit.bytes = number(&name, &value()?, 0..=MAX_RETRANSMIT_BYTES)? as usize
             }
             "--retransmit-age-ms" => args.retransmit.age = millis(number(&name, &value()?, 1..=60_000)?),
+            "--outer-ttl" => {
+                args.headers.fixed_ttl = match value()?.as_str() {
+                    "copy" => None,
+                    text => Some(number(&name, text, 1..=255)? as u8),
+                };
+            }
+            "--dscp" => {
+                args.headers.dscp = match value()?.as_str() {
+                    "out" => Dscp::Out,
+                    "both" => Dscp::Both,
+                    "none" => Dscp::None,
+                    text => return Err(format!("--dscp {text}: must be out, both or none")),
+                };
+            }
             "--log" => {
                 let text = value()?;
                 args.level = parse_level(&text)
@@ -86,6 +103,8 @@ usage: stayput-dataplane --socket PATH [options]
   --retransmit-age-ms N
                     how long they are kept (2000)
   --no-retransmit   keep nothing
+  --outer-ttl TTL   TTL of outer packets: copy (from the inner packet, and the smaller one back) or a number (copy)
+  --dscp WHERE      copy DSCP to the outer header: out, both (and back) or none (out)
   --version         print the version
   --help            print this
 
@@ -111,6 +130,10 @@ mod tests {
         };
         assert_eq!((args.retransmit.bytes, args.retransmit.age), (9, millis(500)));
         assert!(matches!(of(&["--socket=/x", "--no-retransmit"]), Ok(Parsed::Run(a)) if a.retransmit.bytes == 0));
+        let Ok(Parsed::Run(args)) = of(&["--socket=/x", "--outer-ttl", "64", "--dscp", "none"]) else {
+            panic!("refused")
+        };
+        assert_eq!(args.headers, HeaderRules { dscp: Dscp::None, fixed_ttl: Some(64) });
         assert!(matches!(of(&["--help"]), Ok(Parsed::Help)));
         for bad in [
             &[][..],
@@ -118,6 +141,8 @@ mod tests {
             &["--socket", "/x", "--frob"],
             &["--socket", "/x", "--log", "loud"],
             &["--socket=/x", "--retransmit-age-ms=0"],
+            &["--socket=/x", "--outer-ttl=0"],
+            &["--socket=/x", "--dscp=in"],
         ] {
             assert!(of(bad).is_err());
         }

@@ -1,5 +1,6 @@
 //! The send buffer: sealed datagrams of equal size to one peer, sent with one call (UDP_SEGMENT).
 
+use crate::outer_header::Outer;
 use crate::peer::{Path, PeerId};
 
 pub struct SendBatch {
@@ -16,7 +17,7 @@ pub struct SendBatch {
 pub struct Target {
     pub peer: PeerId,
     pub path: Path,
-    pub tos: u8,
+    pub outer: Outer,
 }
 
 impl SendBatch {

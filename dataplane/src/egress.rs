@@ -11,6 +11,7 @@ use crate::hold::{Held, HoldKey, HoldQueue, INTERFACE_LIMIT, SESSION_LIMIT, Why}
 use crate::icmp::{self, Problem};
 use crate::log;
 use crate::messages::Event;
+use crate::outer_header::{Outer, age};
 use crate::packet::{Inner, TCP, clamp_mss, finish_checksum};
 use crate::peer::{Path, PeerId};
 use crate::prefix::Prefix;
@@ -101,6 +102,11 @@ impl Engine {
         };
         let (limit, proven) = self.tunnel.peer(peer).map_or((0, 0), |p| (p.inner_limit(self.now), p.proven_limit()));
         let packet = &mut frame[VNET_HEADER..];
+        let mut inner = *inner;
+        if from.is_some() && !age(packet, &mut inner) {
+            return self.tunnel.stats.count(Counter::DropTtl);
+        }
+        let inner = &inner;
         clamp_mss(packet, inner, limit, vnet.needs_csum);
         let cuttable = inner.protocol == TCP && !inner.fragment;
         if cuttable && vnet.gso == Gso::None && inner.total > limit && self.icmp.allow_advice(self.now) {
@@ -108,7 +114,7 @@ impl Engine {
             self.tell(packet, inner, Problem::TooBig { mtu: limit as u16 });
         }
         let limit = if cuttable { proven } else { limit };
-        let target = Target { peer, path, tos: inner.tos & 3 };
+        let target = Target { peer, path, outer: self.headers.encapsulate(inner) };
         match Segments::new(vnet, *inner, packet, limit) {
             Ok(mut segments) => {
                 // A superpacket in one send arrives in one piece, to be written as one.
@@ -180,7 +186,7 @@ impl Engine {
         }
         self.tunnel.stats.count(Counter::FallbackOuterFragmented);
         let result = match self.socket(target.path) {
-            Some(socket) => socket.send_fragmented(target.path, target.tos, &sealed),
+            Some(socket) => socket.send_fragmented(target.path, target.outer, &sealed),
             None => Err(io::ErrorKind::NotConnected.into()),
         };
         self.count_send(result.is_ok(), 1);
@@ -193,7 +199,7 @@ impl Engine {
         let batch = std::mem::replace(&mut self.batch, crate::batch::SendBatch::empty());
         let (bytes, segment) = batch.contents();
         let result = match self.socket(target.path) {
-            Some(socket) if socket.gso || batch.count() == 1 => socket.send(target.path, target.tos, bytes, segment),
+            Some(socket) if socket.gso || batch.count() == 1 => socket.send(target.path, target.outer, bytes, segment),
             Some(_) => Err(io::Error::from_raw_os_error(libc::EIO)),
             None => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
         };
@@ -211,12 +217,12 @@ impl Engine {
 
     /// A packet of the tunnel's own: handshake or control.
     pub(crate) fn transmit(&mut self, peer: Option<PeerId>, path: Path, bytes: &[u8]) {
-        let mut result = self.send_one(path, 0, bytes);
+        let mut result = self.send_one(path, Outer::OWN, bytes);
         if result.is_err() && path.local.is_some() {
             if let Some(peer) = peer {
                 self.tunnel.forget_local_address(peer);
             }
-            result = self.send_one(Path::to(path.remote), 0, bytes);
+            result = self.send_one(Path::to(path.remote), Outer::OWN, bytes);
         }
         if let Err(error) = &result {
             log::debug("not sent", &[("to", &path.remote), ("error", error)]);
@@ -228,7 +234,7 @@ impl Engine {
     }
 
     pub(crate) fn send_size_probe(&mut self, peer: PeerId, path: Path, token: u64, bytes: &[u8]) {
-        let result = self.send_one(path, 0, bytes);
+        let result = self.send_one(path, Outer::OWN, bytes);
         self.count_send(result.is_ok(), 1);
         if result.is_err_and(|error| error.raw_os_error() == Some(libc::EMSGSIZE)) {
             self.tunnel.size_probe_refused(peer, token, self.now);
@@ -250,13 +256,13 @@ impl Engine {
         let mut rest = bytes;
         while !rest.is_empty() {
             let (datagram, after) = rest.split_at(segment.min(rest.len()));
-            let mut result = self.send_one(target.path, target.tos, datagram);
+            let mut result = self.send_one(target.path, target.outer, datagram);
             if let Err(error) = &result
                 && error.raw_os_error() == Some(libc::EMSGSIZE)
             {
                 self.tunnel.stats.count(Counter::FallbackOuterFragmented);
                 result = match self.socket(target.path) {
-                    Some(socket) => socket.send_fragmented(target.path, target.tos, datagram),
+                    Some(socket) => socket.send_fragmented(target.path, target.outer, datagram),
                     None => Err(io::ErrorKind::NotConnected.into()),
                 };
             }
@@ -288,11 +294,11 @@ impl Engine {
         });
         let result = match self.socket(path) {
             Some(socket) if datagram.len() > limit + DATA_OVERHEAD => {
-                let result = socket.send_fragmented(path, 0, datagram);
+                let result = socket.send_fragmented(path, Outer::OWN, datagram);
                 self.tunnel.stats.count(Counter::FallbackOuterFragmented);
                 result
             }
-            _ => self.send_one(path, 0, datagram),
+            _ => self.send_one(path, Outer::OWN, datagram),
         };
         if let Err(error) = &result {
             log::debug("not sent again", &[("to", &path.remote), ("error", error)]);
@@ -301,14 +307,14 @@ impl Engine {
         self.count_send(result.is_ok(), 1);
     }
 
-    fn send_one(&mut self, path: Path, tos: u8, bytes: &[u8]) -> io::Result<()> {
+    fn send_one(&mut self, path: Path, outer: Outer, bytes: &[u8]) -> io::Result<()> {
         let Some(socket) = self.socket(path) else {
             return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
         };
-        match socket.send(path, tos, bytes, bytes.len()) {
+        match socket.send(path, outer, bytes, bytes.len()) {
             // An answer to an earlier packet, not to this one.
             Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => {
-                socket.send(path, tos, bytes, bytes.len())
+                socket.send(path, outer, bytes, bytes.len())
             }
             result => result,
         }
@@ -359,7 +365,7 @@ impl Engine {
         while let Some(batch) = batches.next() {
             let mut sent = 0;
             for datagram in batch.bytes.chunks(batch.segment) {
-                match self.send_one(path, 0, datagram) {
+                match self.send_one(path, Outer::OWN, datagram) {
                     Err(error) if is_no_route(&error) => {
                         let rest = UnsentBatch { bytes: batch.bytes[sent..].into(), ..batch };
                         let batches: std::collections::VecDeque<_> = std::iter::once(rest).chain(batches).collect();

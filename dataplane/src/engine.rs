@@ -21,6 +21,7 @@ use crate::host::{Changes, HostNetwork, Item, LocalAddress, gateway, keep_router
 use crate::icmp::{ErrorBudget, Problem};
 use crate::log;
 use crate::messages::{Command, Event, key_text, parse_request};
+use crate::outer_header::HeaderRules;
 use crate::peer::PeerId;
 use crate::prefix::Prefix;
 use crate::retransmit::Limits;
@@ -53,6 +54,7 @@ pub struct Engine {
     pub(crate) coalescer: Coalescer,
     pub(crate) frame: Vec<u8>,
     pub(crate) icmp: ErrorBudget,
+    pub(crate) headers: HeaderRules,
     pub(crate) now: Time,
     pub(crate) suite: Suite,
     /// UDP_SEGMENT and UDP_GRO are in the kernel.
@@ -147,6 +149,7 @@ impl Engine {
             received: Vec::new(),
             frame: vec![0; VNET_HEADER + MAX_FRAME],
             icmp: ErrorBudget::new(),
+            headers: HeaderRules::default(),
             now: sys::now(),
             suite,
             udp_offloads,

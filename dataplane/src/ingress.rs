@@ -9,7 +9,8 @@ use crate::engine::Engine;
 use crate::forwarding::{Route, Source};
 use crate::hold::{Held, HoldKey, Why};
 use crate::messages::Event;
-use crate::packet::{Inner, clamp_mss, mark_congestion};
+use crate::outer_header::{Decapsulated, Outer};
+use crate::packet::{Inner, clamp_mss};
 use crate::peer::{Path, PeerId};
 use crate::stats::Counter;
 use crate::time::{Time, seconds};
@@ -46,7 +47,7 @@ impl Engine {
                     let place = start..(start + message.segment).min(end);
                     start = place.end;
                     self.tunnel.stats.count(Counter::UdpRxDatagrams);
-                    self.handle_datagram(&mut receiver.arena, place, message.path, message.tos, &mut checked);
+                    self.handle_datagram(&mut receiver.arena, place, message.path, message.outer, &mut checked);
                 }
             }
             let mut writer = TunWriter { tun: &self.tun, stats: &mut self.tunnel.stats };
@@ -65,7 +66,7 @@ impl Engine {
         arena: &mut [u8],
         place: Range<usize>,
         path: Path,
-        tos: u8,
+        outer: Outer,
         checked: &mut Option<Checked>,
     ) {
         let datagram = &mut arena[place.clone()];
@@ -89,7 +90,7 @@ impl Engine {
             Err(reason) => return self.tunnel.stats.count(reason),
         };
         if header.kind != Kind::Control {
-            self.deliver(arena, place.start + DATA_HEADER..place.end - TAG, peer, partial, tos, checked);
+            self.deliver(arena, place.start + DATA_HEADER..place.end - TAG, peer, partial, outer, checked);
         }
     }
 
@@ -99,15 +100,20 @@ impl Engine {
         place: Range<usize>,
         peer: PeerId,
         partial: bool,
-        tos: u8,
+        outer: Outer,
         checked: &mut Option<Checked>,
     ) {
         let packet = &mut arena[place.clone()];
-        let Some(inner) = Inner::parse(packet).filter(|i| !partial || i.checksum_offset().is_some()) else {
+        let Some(mut inner) = Inner::parse(packet).filter(|i| !partial || i.checksum_offset().is_some()) else {
             return self.tunnel.stats.count(Counter::DropMalformed);
         };
         let packet = &mut packet[..inner.total];
         let place = place.start..place.start + inner.total;
+        match self.headers.decapsulate(packet, &mut inner, outer) {
+            Decapsulated::Unchanged => {}
+            Decapsulated::Marked => self.tunnel.stats.count(Counter::CongestionMarks),
+            Decapsulated::Drop => return self.tunnel.stats.count(Counter::DropCongestion),
+        }
         let flow = Checked { peer, source: inner.source, destination: inner.destination };
         let route = if *checked == Some(flow) {
             Route::Local
@@ -131,9 +137,6 @@ impl Engine {
             }
             route
         };
-        if tos & 3 == 3 {
-            mark_congestion(packet, &inner);
-        }
         match route {
             Route::Local => {
                 let limit = self.tunnel.peer(peer).map_or(usize::MAX, |p| p.inner_limit(self.now));

@@ -22,6 +22,7 @@ mod load;
 mod log;
 pub mod messages;
 mod netlink;
+mod outer_header;
 pub mod packet;
 mod peer;
 pub mod prefix;
@@ -64,6 +65,7 @@ pub fn run(args: &Args) -> Result<(), String> {
         }
     };
     let mut engine = Engine::new(tun, host, channel, args.retransmit).map_err(|e| e.to_string())?;
+    engine.headers = args.headers;
     log::info("ready", &[("socket", &args.socket.display()), ("interface", &args.tun)]);
     sys::notify_ready();
     let result = engine.run().map_err(|e| format!("event loop: {e}"));

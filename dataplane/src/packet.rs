@@ -18,6 +18,7 @@ pub struct Inner {
     pub protocol: u8,
     pub total: usize,
     pub tos: u8,
+    pub ttl: u8,
     /// Not the whole of a datagram (IPv4; in IPv6 the protocol says it).
     pub fragment: bool,
     pub dont_fragment: bool,
@@ -41,6 +42,7 @@ impl Inner {
                     protocol: head[9],
                     total,
                     tos: head[1],
+                    ttl: head[8],
                     fragment: be16(head, 6) & 0x3fff != 0,
                     dont_fragment: head[6] & 0x40 != 0,
                 })
@@ -63,6 +65,7 @@ impl Inner {
                     protocol: head[6],
                     total,
                     tos: (head[0] << 4) | (head[1] >> 4),
+                    ttl: head[7],
                     fragment: false,
                     dont_fragment: true,
                 })
@@ -204,20 +207,6 @@ pub fn update_checksum(checksum: u16, old: u16, new: u16) -> u16 {
     !(total as u16)
 }
 
-/// Marks congestion experienced (RFC 6040) in a packet whose sender is ECN-capable.
-pub fn mark_congestion(packet: &mut [u8], inner: &Inner) {
-    match inner.tos & 3 {
-        0 | 3 => {}
-        _ if inner.is_v6() => packet[1] |= 0x30,
-        _ => {
-            let before = be16(packet, 0);
-            packet[1] |= 3;
-            let checksum = update_checksum(be16(packet, 10), before, be16(packet, 0));
-            put16(packet, 10, checksum);
-        }
-    }
-}
-
 const SYN: u8 = 0x02;
 
 #[cfg(test)]
@@ -318,16 +307,5 @@ pub mod tests {
             let inner = Inner::parse(&packet).unwrap();
             clamp_mss(&mut packet, &inner, 600, false);
         }
-    }
-
-    #[test]
-    fn congestion_mark_keeps_the_checksum() {
-        let mut packet = udp(false, b"x");
-        packet[1] = 2;
-        write_ipv4_checksum(&mut packet, 20);
-        let inner = Inner::parse(&packet).unwrap();
-        mark_congestion(&mut packet, &inner);
-        assert_eq!(packet[1], 3);
-        assert_eq!(sum(&packet[..20], 0), 0xffff);
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use crate::outer_header::{DEFAULT_TTL, Outer};
 use crate::peer::Path;
 use crate::stats::{Counter, Stats};
 use crate::sys::{self, RawAddress, check, check_size, get_option_int, set_option};
@@ -25,10 +26,14 @@ impl UdpSocket {
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1 as c_int)?;
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1 as c_int)?;
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1 as c_int)?;
+            set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 1 as c_int)?;
+            set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, c_int::from(DEFAULT_TTL))?;
             Ipv6Addr::UNSPECIFIED.into()
         } else {
             set_option(&fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1 as c_int)?;
             set_option(&fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1 as c_int)?;
+            set_option(&fd, libc::IPPROTO_IP, libc::IP_RECVTTL, 1 as c_int)?;
+            set_option(&fd, libc::IPPROTO_IP, libc::IP_TTL, c_int::from(DEFAULT_TTL))?;
             Ipv4Addr::UNSPECIFIED.into()
         };
         for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
@@ -53,15 +58,20 @@ impl UdpSocket {
 
     /// Sends `bytes` as datagrams of `segment` octets (the last may be shorter) in one call.
     #[inline]
-    pub fn send(&self, path: Path, tos: u8, bytes: &[u8], segment: usize) -> io::Result<()> {
+    pub fn send(&self, path: Path, outer: Outer, bytes: &[u8], segment: usize) -> io::Result<()> {
         let mut control = ControlWriter::new();
         if bytes.len() > segment {
             control.push(libc::SOL_UDP, libc::UDP_SEGMENT, &(segment as u16).to_ne_bytes());
         }
-        if tos != 0 {
-            let (level, name) =
-                if self.v6 { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) } else { (libc::IPPROTO_IP, libc::IP_TOS) };
-            control.push(level, name, &c_int::from(tos).to_ne_bytes());
+        let [tos, ttl] = match self.v6 {
+            true => [(libc::IPPROTO_IPV6, libc::IPV6_TCLASS), (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT)],
+            false => [(libc::IPPROTO_IP, libc::IP_TOS), (libc::IPPROTO_IP, libc::IP_TTL)],
+        };
+        if outer.tos != 0 {
+            control.push(tos.0, tos.1, &c_int::from(outer.tos).to_ne_bytes());
+        }
+        if outer.ttl != DEFAULT_TTL {
+            control.push(ttl.0, ttl.1, &c_int::from(outer.ttl).to_ne_bytes());
         }
         match path.local {
             Some(IpAddr::V4(local)) if !self.v6 => {
@@ -93,9 +103,9 @@ impl UdpSocket {
     }
 
     /// Sends one datagram that may be fragmented on its way, for what must not be made smaller.
-    pub fn send_fragmented(&self, path: Path, tos: u8, bytes: &[u8]) -> io::Result<()> {
+    pub fn send_fragmented(&self, path: Path, outer: Outer, bytes: &[u8]) -> io::Result<()> {
         self.set_fragmentation(true)?;
-        let result = self.send(path, tos, bytes, bytes.len());
+        let result = self.send(path, outer, bytes, bytes.len());
         self.set_fragmentation(false)?;
         result
     }
@@ -140,7 +150,7 @@ pub struct Received {
     /// Size of each datagram in it; the last may be shorter.
     pub segment: usize,
     pub path: Path,
-    pub tos: u8,
+    pub outer: Outer,
 }
 
 /// Buffers of the receive path: one hot buffer while the kernel aggregates, else many.
@@ -208,7 +218,8 @@ impl Receiver {
                 length,
                 segment: length,
                 path: Path { remote, local: None },
-                tos: 0,
+                // Without a word on the TTL it does not shorten the inner one.
+                outer: Outer { tos: 0, ttl: u8::MAX },
             };
             read_control(&header.msg_hdr, &mut received);
             aggregated |= received.segment < length;
@@ -238,9 +249,12 @@ fn read_control(header: &libc::msghdr, received: &mut Received) {
                     received.segment = (c_int::from_ne_bytes(*size).max(1) as usize).min(received.length.max(1));
                 }
             }
-            (libc::IPPROTO_IP, libc::IP_TOS) => received.tos = data.first().copied().unwrap_or(0),
+            (libc::IPPROTO_IP, libc::IP_TOS) => received.outer.tos = data.first().copied().unwrap_or(0),
             (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
-                received.tos = data.first_chunk::<4>().map_or(0, |v| c_int::from_ne_bytes(*v) as u8);
+                received.outer.tos = data.first_chunk::<4>().map_or(0, |v| c_int::from_ne_bytes(*v) as u8);
+            }
+            (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                received.outer.ttl = data.first_chunk::<4>().map_or(u8::MAX, |v| c_int::from_ne_bytes(*v) as u8);
             }
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                 // ipi_spec_dst: the local address; ipi_addr could be a broadcast address.
@@ -277,7 +291,7 @@ impl ControlWriter {
             unsafe { (libc::CMSG_SPACE(data.len() as u32) as usize, libc::CMSG_LEN(data.len() as u32)) };
         debug_assert!(self.length + space <= size_of_val(&self.space));
         let header = libc::cmsghdr { cmsg_len: length as _, cmsg_level: level, cmsg_type: name };
-        // SAFETY: the space was sized for the three messages a send can carry; cmsghdr is plain data, the buffer is
+        // SAFETY: the space was sized for the four messages a send can carry; cmsghdr is plain data, the buffer is
         // aligned to 8 and every CMSG_SPACE is a multiple of 8.
         unsafe {
             let at = self.space.as_mut_ptr().cast::<u8>().add(self.length);
