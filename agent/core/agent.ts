@@ -172,6 +172,7 @@ export class Agent {
         return;
       case 'peer-moved':
       case 'peer-message':
+      case 'workload-seen':
         return;
       default:
         event satisfies never;

@@ -8,7 +8,7 @@ import { type FSWatcher, watch } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { basename, dirname } from 'node:path';
 import { z } from 'zod';
-import { type IpPrefix, parseIpAddress } from '../../proto/address.ts';
+import { type IpPrefix, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import { CAPABILITY, compatible } from '../../proto/capability.ts';
 import {
   type CorrespondentsReply,
@@ -296,6 +296,7 @@ const SUPERSEDED_RETRY_MS = 30_000;
 const MAX_PEER_MESSAGE_TEXT = Math.ceil(MAX_PEER_MESSAGE / 3) * 4;
 
 const ip = parsed(parseIpAddress);
+const prefix = parsed(parseIpPrefix);
 const key = parsed(parseTunnelKey);
 const count = z.number().nonnegative();
 
@@ -346,6 +347,12 @@ const INCOMING = z.union([
   z.object({ type: z.literal('handover'), publicKey: key, micros: count }),
   z.object({ type: z.literal('probe-result'), token: z.int(), rttUs: count.nullable() }),
   z.object({ type: z.literal('peer-message'), publicKey: key, payload: z.base64().max(MAX_PEER_MESSAGE_TEXT) }),
+  z.object({
+    type: z.literal('workload-seen'),
+    prefix,
+    interface: z.string().max(64),
+    by: z.enum(['arp', 'nd', 'packet']),
+  }),
   z.object({ type: z.literal('superseded') }),
 ]);
 const UNKNOWN_EVENT = z.object({ type: z.string().max(64) });
@@ -360,5 +367,6 @@ const KNOWN_TYPES: ReadonlySet<string> = new Set([
   'handover',
   'probe-result',
   'peer-message',
+  'workload-seen',
   'superseded',
 ]);

@@ -108,7 +108,7 @@ usage: stayput-dataplane --socket PATH [options]
   --version         print the version
   --help            print this
 
-Needs CAP_NET_ADMIN. Exit code: 0 after SIGTERM, 1 when something is missing, 2 for a wrong argument.
+Needs CAP_NET_ADMIN, and CAP_NET_RAW to see workloads arrive behind interfaces. Exit code: 0 after SIGTERM, 1 when something is missing, 2 for a wrong argument.
 ";
 
 #[cfg(test)]

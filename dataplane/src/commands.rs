@@ -47,6 +47,8 @@ impl Engine {
                 return Err(Refused::new("not-configured", "send \"configure\" first"));
             }
             Command::Correspondents { prefix } => return Ok(Some(self.correspondents_reply(&prefix))),
+            Command::WorkloadWatch { prefix, interface } => self.watch_workload(prefix, &interface)?,
+            Command::WorkloadUnwatch { prefix, interface } => self.unwatch_workload(&prefix, &interface),
             Command::PeerSend { key, payload } => self.send_agent_message(&key, payload)?,
             Command::SyncBegin => {
                 self.sync += 1;
@@ -158,6 +160,7 @@ impl Engine {
             self.remove_peer(id);
         }
         self.watched.retain(|_, watch| watch.sync == sync);
+        self.workloads.keep_only(sync);
     }
 
     fn set_peer(&mut self, key: PublicKey, mut locators: Vec<Locator>) {

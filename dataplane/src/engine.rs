@@ -32,6 +32,7 @@ use crate::tun::Tun;
 use crate::tunnel::{Output, Tunnel};
 use crate::udp::{self, Received, Receiver, UdpSocket};
 use crate::vnet::VNET_HEADER;
+use crate::workload::WorkloadWatches;
 
 pub struct Engine {
     pub(crate) tunnel: Tunnel,
@@ -39,6 +40,7 @@ pub struct Engine {
     pub(crate) holds: Holds,
     pub(crate) agent_messages: AgentMessages,
     pub(crate) correspondents: Correspondents,
+    pub(crate) workloads: WorkloadWatches,
     /// Frames that wait for a session.
     pub(crate) waiting: FastMap<PeerId, HoldQueue>,
     /// Sealed datagrams that had no route.
@@ -74,7 +76,7 @@ pub struct Engine {
     prepared: BTreeSet<(u32, bool)>,
     next_housekeeping: Time,
     ready: Ready,
-    poller: Poller,
+    pub(crate) poller: Poller,
     signals: OwnedFd,
 }
 
@@ -137,6 +139,7 @@ impl Engine {
             holds: Holds::default(),
             agent_messages: AgentMessages::default(),
             correspondents: Correspondents::new(),
+            workloads: WorkloadWatches::default(),
             waiting: FastMap::default(),
             unsent: FastMap::default(),
             tun,
@@ -221,6 +224,7 @@ impl Engine {
                         self.poller.add(newcomer, newcomer.token)?;
                     }
                 }
+                token if token >= WORKLOADS => self.hear_workloads((token - WORKLOADS) as u32),
                 token if token >= FIRST_TOKEN => self.serve_agent(token),
                 _ => {
                     log::info("stopping on a signal", &[("fd", &self.signals.as_raw_fd())]);
@@ -341,6 +345,9 @@ impl Engine {
 
     fn prepare_interfaces(&mut self) {
         let mut found = BTreeSet::new();
+        for (name, v6) in self.workloads.families() {
+            found.extend(self.host.link_index(name).map(|link| (link, v6, name.to_string())));
+        }
         // Before the interface is up: a workload asks for its gateway at that moment, and again only a second later.
         for name in self.watched.keys() {
             found.extend(self.host.link_index(name).map(|link| (link, false, name.clone())));
@@ -434,6 +441,7 @@ impl Engine {
 
     pub(crate) fn report_interfaces(&mut self) {
         self.prepare_interfaces();
+        self.follow_workload_interfaces();
         let mut events = Vec::new();
         for (name, watch) in &mut self.watched {
             let up = self.host.live_link(name).is_some();
@@ -456,15 +464,19 @@ impl Engine {
         let wanted = self.wanted_items();
         self.host.reconcile(&wanted, self.complete && !self.syncing);
         let mut came_up = Vec::new();
+        let mut newly_used = BTreeSet::new();
         for (prefix, local) in self.locals_snapshot() {
-            let live = local.is_none_or(|name| self.host.live_link(&name).is_some());
+            let link = local.as_ref().map(|name| self.host.live_link(name));
+            let live = link.is_none_or(|link| link.is_some());
             if let Some(entry) = self.table.locals.get_mut(&prefix) {
                 if live && !entry.live {
                     came_up.push(std::mem::take(&mut entry.held));
+                    newly_used.extend(link.flatten().map(|link| (link, prefix.address.is_ipv6())));
                 }
                 entry.live = live;
             }
         }
+        self.announce_gateways(&newly_used);
         for queue in came_up {
             self.release(queue);
         }
@@ -496,12 +508,12 @@ impl Engine {
             let Some(name) = &local.interface else { continue };
             let Some(link) = self.host.live_link(name) else { continue };
             if prefix.address.is_ipv6() {
-                v6_links.insert(link);
+                v6_links.insert((link, name.as_str()));
             }
             wanted.insert(Item::Gateway { link, address: gateway(prefix.address.is_ipv6()) });
             wanted.insert(Item::Route { prefix, link, source: None });
         }
-        for link in v6_links {
+        for (link, name) in v6_links {
             // The kernel has no proxy for prefixes in IPv6: one entry for each EID that is elsewhere.
             let elsewhere = self
                 .table
@@ -509,6 +521,9 @@ impl Engine {
                 .iter()
                 .map(|(p, _)| p)
                 .filter(|p| p.is_host() && p.address.is_ipv6() && !AGENT_PREFIX.contains(p.address));
+            // A workload that comes looks for others with its address first.
+            let awaited: BTreeSet<&Prefix> = self.workloads.awaited_on(name).collect();
+            let elsewhere = elsewhere.filter(|p| !awaited.contains(p));
             wanted.extend(elsewhere.map(|p| Item::NeighbourProxy { link, address: p.address }));
         }
         wanted
@@ -562,6 +577,7 @@ impl Engine {
         if self.tunnel.expire_kept(now) {
             sys::give_back_memory();
         }
+        self.workloads.end_quiet(now);
         self.holding = self.has_waiting();
         self.next_housekeeping = if self.holding { now + EXPIRY_STEP } else { Time::NEVER };
     }
@@ -570,6 +586,7 @@ impl Engine {
         !self.holds.is_empty()
             || !self.waiting.is_empty()
             || self.agent_messages.is_waiting()
+            || self.workloads.is_quiet()
             || !self.unsent.is_empty()
             || self.tunnel.keeps_memory()
             || self.table.departed.len() > 0
@@ -601,3 +618,5 @@ const UDP6: u64 = 3;
 const NETLINK: u64 = 4;
 const LISTENER: u64 = 5;
 const SIGNALS: u64 = 6;
+/// And the index of the interface.
+pub(crate) const WORKLOADS: u64 = 1 << 32;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::agent_messages::MAX_AGENT_MESSAGE;
 use crate::handshake::PublicKey;
 use crate::host::LocalAddress;
+use crate::neighbour::By;
 use crate::peer::Locator;
 use crate::prefix::Prefix;
 
@@ -27,6 +28,8 @@ pub enum Command {
     InterfaceWatch { name: String },
     InterfaceUnwatch { name: String },
     Probe { key: PublicKey, token: u64 },
+    WorkloadWatch { prefix: Prefix, interface: String },
+    WorkloadUnwatch { prefix: Prefix, interface: String },
     PeerSend { key: PublicKey, payload: Box<[u8]> },
     Correspondents { prefix: Prefix },
     Stats,
@@ -138,6 +141,12 @@ fn parse_command(fields: &Fields<'_>) -> Result<Command, Refused> {
         "interface-watch" => Command::InterfaceWatch { name: fields.interface("name")? },
         "interface-unwatch" => Command::InterfaceUnwatch { name: fields.interface("name")? },
         "probe" => Command::Probe { key: fields.key("publicKey")?, token: fields.number("token", u64::MAX)? },
+        "workload-watch" => {
+            Command::WorkloadWatch { prefix: fields.prefix("prefix")?, interface: fields.interface("interface")? }
+        }
+        "workload-unwatch" => {
+            Command::WorkloadUnwatch { prefix: fields.prefix("prefix")?, interface: fields.interface("interface")? }
+        }
         "peer-send" => Command::PeerSend { key: fields.key("publicKey")?, payload: fields.agent_message("payload")? },
         "correspondents" => Command::Correspondents { prefix: fields.prefix("prefix")? },
         "stats" => Command::Stats,
@@ -250,6 +259,7 @@ pub enum Event {
     Handover { key: PublicKey, micros: u64 },
     ProbeResult { token: u64, rtt_us: Option<u64> },
     PeerMessage { key: PublicKey, payload: Box<[u8]> },
+    WorkloadSeen { prefix: Prefix, interface: String, by: By },
     Superseded,
 }
 
@@ -286,6 +296,14 @@ impl Event {
             Event::PeerMessage { key, payload } => {
                 json!({ "type": "peer-message", "publicKey": key_text(key), "payload": STANDARD.encode(payload) })
             }
+            Event::WorkloadSeen { prefix, interface, by } => {
+                let by = match by {
+                    By::Arp => "arp",
+                    By::Nd => "nd",
+                    By::Packet => "packet",
+                };
+                json!({ "type": "workload-seen", "prefix": prefix.to_string(), "interface": interface, "by": by })
+            }
             Event::Superseded => json!({ "type": "superseded" }),
         }
     }
@@ -314,7 +332,7 @@ mod tests {
             assert!(command.is_ok(), "{message}: {command:?}");
             kinds.insert(message["type"].as_str().unwrap().to_string());
         }
-        assert_eq!(kinds.len(), 17);
+        assert_eq!(kinds.len(), 19);
         let (_, set) = parse_request(
             golden("agent").iter().find(|m| m["redirectFrom"].is_string()).unwrap().to_string().as_bytes(),
         );
@@ -347,6 +365,9 @@ mod tests {
             Event::ProbeResult { token: 77, rtt_us: Some(310) },
             Event::ProbeResult { token: 78, rtt_us: None },
             Event::PeerMessage { key: KEY, payload: b"Map-Notify"[..].into() },
+            Event::WorkloadSeen { prefix: Prefix::host(ip("10.77.0.9")), interface: "br0".to_string(), by: By::Arp },
+            Event::WorkloadSeen { prefix: Prefix::host(ip("fd77::9")), interface: "vm0".to_string(), by: By::Nd },
+            Event::WorkloadSeen { prefix: Prefix::host(ip("fd77::9")), interface: "vm0".to_string(), by: By::Packet },
             Event::Superseded,
         ];
         let lines = golden("dataplane");

@@ -77,6 +77,12 @@ export type DataplaneCommand =
   /** One authenticated round trip to a peer. The answer is the event `probe-result` with the same token. */
   | { readonly type: 'probe'; readonly publicKey: TunnelKey; readonly token: number }
   /**
+   * Look for signs of life of an EID's workload behind an interface, now or when it appears: ARP or neighbour
+   * discovery of it, or any packet from it. Reported by `workload-seen`. Refused without CAP_NET_RAW.
+   */
+  | { readonly type: 'workload-watch'; readonly prefix: IpPrefix; readonly interface: string }
+  | { readonly type: 'workload-unwatch'; readonly prefix: IpPrefix; readonly interface: string }
+  /**
    * To the peer's agent, inside the tunnel: UDP 4342 between agent addresses. 1 to MAX_PEER_MESSAGE octets, base64.
    * Held bounded while the session comes up; may be lost. A peer that is not set is refused.
    */
@@ -174,4 +180,11 @@ export type DataplaneEvent =
   | { readonly type: 'probe-result'; readonly token: number; readonly rttUs: number | null }
   /** From the peer's agent, authenticated by its tunnel key; base64. Bounded rate per peer. */
   | { readonly type: 'peer-message'; readonly publicKey: TunnelKey; readonly payload: string }
+  /** While it is watched, at most once a second. */
+  | {
+      readonly type: 'workload-seen';
+      readonly prefix: IpPrefix;
+      readonly interface: string;
+      readonly by: 'arp' | 'nd' | 'packet';
+    }
   | { readonly type: 'superseded' };

@@ -358,6 +358,8 @@ export class FakeDataplaneState {
       case 'hello':
       case 'probe':
       case 'peer-send':
+      case 'workload-watch':
+      case 'workload-unwatch':
       case 'correspondents':
       case 'stats':
       case 'peers':

@@ -1,0 +1,105 @@
+/** What a host sees and does at the edge, where workloads are behind its interfaces. Budget: 60 s. */
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { parseIpPrefix } from '../../proto/address.ts';
+import type { Generation } from '../../proto/mapping.ts';
+import { ensureDataplaneBuilt } from '../../runtime/crate-build.ts';
+import { type Host, Lab } from '../lab/lab.ts';
+import { DataPlane } from './data-plane.ts';
+import { requireLab } from './require.ts';
+
+requireLab();
+
+const EID4 = '10.77.0.20';
+const EID6 = 'fd77::20';
+const OTHER = '10.77.0.21';
+
+describe('a workload that comes to a bridge', () => {
+  let lab: Lab;
+  let edge: Host;
+  let vm: Host;
+  let dataplane: DataPlane;
+
+  before(async () => {
+    const binary = await ensureDataplaneBuilt(() => {});
+    lab = await Lab.create({ name: 'workload' });
+    edge = await lab.host('edge');
+    vm = await lab.host('vm');
+    await edge.ip(['link add br0 type bridge forward_delay 0', 'link set br0 up']);
+    await lab.cable(vm, 'eth0', edge, 'port0');
+    await edge.ip(['link set port0 master br0']);
+    await vm.ip([`addr add ${EID4}/32 dev eth0`, `addr add ${EID6}/128 dev eth0`]);
+    dataplane = await DataPlane.start(edge, binary, 1);
+  });
+  after(async () => {
+    dataplane?.close();
+    await lab?.close();
+  });
+
+  const watch = async (prefix: string, name = 'br0'): Promise<void> => {
+    dataplane.tell({ type: 'workload-watch', prefix: parseIpPrefix(prefix), interface: name });
+    await dataplane.done();
+  };
+  const unwatch = async (prefix: string, name = 'br0'): Promise<void> => {
+    dataplane.tell({ type: 'workload-unwatch', prefix: parseIpPrefix(prefix), interface: name });
+    await dataplane.done();
+    dataplane.events.length = 0;
+  };
+  const seen = (prefix: string, by: string, name = 'br0') => ({ type: 'workload-seen', prefix, interface: name, by });
+
+  it('is seen by its gratuitous ARP', async () => {
+    await vm.sysctl([['net/ipv4/conf/eth0/arp_notify', '1']]);
+    await vm.ip(['link set eth0 down']);
+    await watch(`${EID4}/32`);
+    await watch(`${OTHER}/32`);
+    await vm.ip(['link set eth0 up']);
+    assert.deepEqual(await dataplane.event('workload-seen'), seen(`${EID4}/32`, 'arp'));
+    await unwatch(`${OTHER}/32`);
+    await unwatch(`${EID4}/32`);
+  });
+
+  it('is seen by its unsolicited neighbour advertisement', async () => {
+    await vm.sysctl([['net/ipv6/conf/eth0/ndisc_notify', '1']]);
+    await vm.ip(['link set eth0 down']);
+    await watch(`${EID6}/128`);
+    await vm.ip(['link set eth0 up', `addr replace ${EID6}/128 dev eth0`]);
+    assert.deepEqual(await dataplane.event('workload-seen'), seen(`${EID6}/128`, 'nd'));
+    await unwatch(`${EID6}/128`);
+  });
+
+  it('is seen by any packet, although that goes to the hardware address of its former gateway', async () => {
+    // It is asked for when the watch begins.
+    await vm.sysctl([['net/ipv4/conf/eth0/arp_ignore', '8']]);
+    await vm.ip([
+      'route replace 169.254.1.1 dev eth0 scope link',
+      'neigh replace 169.254.1.1 lladdr 02:00:00:00:99:99 dev eth0',
+      'route replace default via 169.254.1.1 dev eth0 onlink',
+    ]);
+    await watch(`${EID4}/32`);
+    await vm.exec(['ping', '-c', '1', '-W', '1', '-I', EID4, '10.77.0.99'], { anyExit: true });
+    assert.deepEqual(await dataplane.event('workload-seen'), seen(`${EID4}/32`, 'packet'));
+    await unwatch(`${EID4}/32`);
+    await vm.sysctl([['net/ipv4/conf/eth0/arp_ignore', '0']]);
+  });
+
+  it('is seen without a word when it is asked for', async () => {
+    await watch(`${EID4}/32`);
+    assert.deepEqual(await dataplane.event('workload-seen'), seen(`${EID4}/32`, 'arp'));
+    await watch(`${EID6}/128`);
+    assert.deepEqual(await dataplane.event('workload-seen'), seen(`${EID6}/128`, 'nd'));
+    await unwatch(`${EID4}/32`);
+    await unwatch(`${EID6}/128`);
+  });
+
+  it('learns the new hardware address of its gateway as soon as the EID is here', async () => {
+    await vm.ip(['neigh replace 169.254.1.1 lladdr 02:00:00:00:99:99 dev eth0 nud reachable']);
+    const eid = { type: 'local-eid-set', generation: 1 as Generation, interface: 'br0', redirectFrom: null } as const;
+    dataplane.tell({ ...eid, prefix: parseIpPrefix(`${EID4}/32`) });
+    dataplane.tell({ ...eid, prefix: parseIpPrefix(`${EID6}/128`) });
+    await dataplane.done();
+    const { stdout } = await edge.exec(['cat', '/sys/class/net/br0/address']);
+    const mac = stdout.trim();
+    const known = (await vm.exec(['ip', 'neigh', 'show', '169.254.1.1'])).stdout;
+    assert.ok(known.includes(mac), `${known} does not name ${mac}`);
+  });
+});
