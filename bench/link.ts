@@ -70,9 +70,9 @@ export function attachmentOf(end: End): Attachment {
 }
 
 /** Waits for an interface that a daemon makes. */
-export async function waitForInterface(end: End, name: string): Promise<void> {
-  await waitFor(`interface ${name} on host ${end.host.name}`, async () => {
-    const { code } = await end.host.exec(['ip', 'link', 'show', 'dev', name], { anyExit: true });
+export async function waitForInterface(host: Host, name: string): Promise<void> {
+  await waitFor(`interface ${name} on host ${host.name}`, async () => {
+    const { code } = await host.exec(['ip', 'link', 'show', 'dev', name], { anyExit: true });
     return code === 0;
   });
 }

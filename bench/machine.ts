@@ -7,7 +7,7 @@ import { PROJECT_ROOT } from '../runtime/project-root.ts';
 import { INNER_MTU, LINK_MTU } from './link.ts';
 import type { System } from './systems/system.ts';
 
-export interface Machine {
+export interface Hardware {
   readonly date: string;
   readonly kernel: string;
   readonly cpu: string;
@@ -15,14 +15,17 @@ export interface Machine {
   readonly memoryGB: number;
   /** Of the last minute, before anything was started. More than a little of it spoils the figures. */
   readonly load: number;
-  readonly congestionControl: string;
   readonly defaultCongestionControl: string;
+  /** Of the checkout; `-dirty` with changes that are not committed. */
+  readonly commit: string | null;
+}
+
+export interface Machine extends Hardware {
+  readonly congestionControl: string;
   readonly linkMtu: number;
   readonly innerMtu: number;
   readonly rounds: number;
   readonly seconds: number;
-  /** Of the checkout; `-dirty` with changes that are not committed. */
-  readonly commit: string | null;
   readonly versions: Readonly<Record<string, string>>;
 }
 
@@ -30,7 +33,24 @@ export function describeMachine(
   systems: readonly System[],
   run: { readonly congestion: string | undefined; readonly rounds: number; readonly seconds: number },
 ): Machine {
-  const standard = defaultCongestion();
+  const hardware = describeHardware();
+  return {
+    ...hardware,
+    congestionControl: run.congestion ?? hardware.defaultCongestionControl,
+    linkMtu: LINK_MTU,
+    innerMtu: INNER_MTU,
+    rounds: run.rounds,
+    seconds: run.seconds,
+    versions: {
+      ...Object.fromEntries(systems.map(({ name, version }) => [name, version])),
+      iperf3:
+        /iperf (\S+)/.exec(spawnSync('iperf3', ['--version'], { encoding: 'utf8' }).stdout ?? '')?.[1] ?? 'unknown',
+      node: process.versions.node,
+    },
+  };
+}
+
+export function describeHardware(): Hardware {
   return {
     date: new Date().toISOString(),
     kernel: release(),
@@ -38,19 +58,8 @@ export function describeMachine(
     cores: availableParallelism(),
     memoryGB: Math.round(totalmem() / 1e9),
     load: loadavg()[0] ?? 0,
-    congestionControl: run.congestion ?? standard,
-    defaultCongestionControl: standard,
-    linkMtu: LINK_MTU,
-    innerMtu: INNER_MTU,
-    rounds: run.rounds,
-    seconds: run.seconds,
+    defaultCongestionControl: defaultCongestion(),
     commit: commit(),
-    versions: {
-      ...Object.fromEntries(systems.map(({ name, version }) => [name, version])),
-      iperf3:
-        /iperf (\S+)/.exec(spawnSync('iperf3', ['--version'], { encoding: 'utf8' }).stdout ?? '')?.[1] ?? 'unknown',
-      node: process.versions.node,
-    },
   };
 }
 

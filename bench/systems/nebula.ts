@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { INNER_MTU, type Link } from '../link.ts';
 import type { Running, System } from './system.ts';
 
-const INTERFACE = 'nebula0';
-const PORT = 4242;
+export const INTERFACE = 'nebula0';
+export const PORT = 4242;
 
 export interface NebulaPrograms {
   readonly nebula: string;
@@ -58,4 +58,4 @@ async function startNebula(link: Link, programs: NebulaPrograms, offloads: boole
   };
 }
 
-const ANYTHING = { port: 'any', proto: 'any', host: 'any' };
+export const ANYTHING = { port: 'any', proto: 'any', host: 'any' };

@@ -36,7 +36,7 @@ async function startTinc(link: Link, program: string): Promise<Running> {
   const processes = [];
   for (const [end, dir] of dirs) {
     const started = end.host.spawn('tinc', [program, '-c', dir, '-D', `--pidfile=${join(dir, 'pid')}`]);
-    await started.waitUntil('its interface', () => waitForInterface(end, INTERFACE).then(() => true));
+    await started.waitUntil('its interface', () => waitForInterface(end.host, INTERFACE).then(() => true));
     await end.host.ip([
       `addr add ${end.inner}/24 dev ${INTERFACE}`,
       `link set ${INTERFACE} mtu ${INNER_MTU} txqueuelen 1000 up`,

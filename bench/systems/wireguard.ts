@@ -1,13 +1,14 @@
 /** wireguard-go, configured through its UAPI socket. */
 import { generateKeyPairSync } from 'node:crypto';
 import { connect } from 'node:net';
+import type { Host } from '../../test/lab/lab.ts';
 import type { LabProcess } from '../../test/lab/lab-process.ts';
 import { BenchError } from '../bench-error.ts';
 import { type End, INNER_MTU, type Link, waitForInterface } from '../link.ts';
 import type { Running, System } from './system.ts';
 
-const INTERFACE = 'wg0';
-const PORT = 51820;
+export const INTERFACE = 'wg0';
+export const PORT = 51820;
 const ANSWER_MS = 5_000;
 
 export function wireguard(name: string, program: string, version: string): System {
@@ -16,13 +17,13 @@ export function wireguard(name: string, program: string, version: string): Syste
 
 async function startWireguard(link: Link, program: string): Promise<Running> {
   const keys = new Map<End, KeyPair>(link.ends.map((end) => [end, newKeyPair()]));
-  const processes = await Promise.all(link.ends.map((end) => startEnd(end, program)));
+  const processes = await Promise.all(link.ends.map((end) => startWireguardProcess(end.host, program)));
   for (const [i, end] of link.ends.entries()) {
     const other = link.other(end);
     const [own, theirs] = [keys.get(end), keys.get(other)];
     const process = processes[i];
     if (own === undefined || theirs === undefined || process === undefined) throw new BenchError('an end is missing');
-    await configure(process, [
+    await configureWireguard(process, [
       'set=1',
       `private_key=${own.private}`,
       `listen_port=${PORT}`,
@@ -43,19 +44,20 @@ async function startWireguard(link: Link, program: string): Promise<Running> {
   };
 }
 
-async function startEnd(end: End, program: string): Promise<LabProcess> {
+/** A process with its interface, not configured yet. */
+export async function startWireguardProcess(host: Host, program: string): Promise<LabProcess> {
   // Its socket is /var/run/wireguard/wg0.sock whatever the namespace: a /run of its own keeps the two apart.
-  const started = end.host.spawn(
+  const started = host.spawn(
     'wireguard-go',
     ['sh', '-ec', 'mount -t tmpfs tmpfs /run; exec "$@"', 'sh', program, '-f', INTERFACE],
     { LOG_LEVEL: 'error', WG_PROCESS_FOREGROUND: '1' },
   );
-  await started.waitUntil('its interface', () => waitForInterface(end, INTERFACE).then(() => true));
+  await started.waitUntil('its interface', () => waitForInterface(host, INTERFACE).then(() => true));
   return started;
 }
 
-/** Repeats the connection while the socket is not there yet. */
-async function configure(process: LabProcess, lines: readonly string[]): Promise<void> {
+/** Over the UAPI. Repeats the connection while the socket is not there yet. */
+export async function configureWireguard(process: LabProcess, lines: readonly string[]): Promise<void> {
   const path = `/proc/${process.pid}/root/run/wireguard/${INTERFACE}.sock`;
   const answer = await process.waitUntil('an answer on its UAPI socket', () => ask(path, `${lines.join('\n')}\n\n`));
   if (!/^errno=0$/m.test(answer)) throw new BenchError(`${process.name} refused its configuration: ${answer.trim()}`);
@@ -79,7 +81,7 @@ function ask(path: string, request: string): Promise<string> {
   });
 }
 
-interface KeyPair {
+export interface KeyPair {
   /** 64 hex digits each, as the UAPI wants them. */
   readonly private: string;
   readonly public: string;

@@ -4,7 +4,8 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { choosePeers, goModuleVersion } from '../../bench/peers.ts';
+import { goModuleVersion } from '../../bench/peer-programs.ts';
+import { choosePeers } from '../../bench/peers.ts';
 import { UsageError } from '../../proto/errors.ts';
 
 let dir = '';

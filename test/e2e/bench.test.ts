@@ -1,4 +1,4 @@
-/** `stayput bench dataplane` as it is typed; whether it measures, not what. Budget: 40 s. */
+/** `stayput bench` as it is typed; whether it measures, not what. Budget: 40 s for each bench. */
 import assert from 'node:assert/strict';
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -19,7 +19,7 @@ describe('stayput bench dataplane', () => {
     try {
       const svg = join(dir, 'bench.svg');
       const short = ['--json', '--peers', 'none', '--rounds', '1', '--seconds', '1', '--svg', svg];
-      const { stdout, stderr, status, pid } = bench(short);
+      const { stdout, stderr, status, pid } = bench('dataplane', short);
       assert.equal(status, 0, stderr);
       const { machine, rows } = JSON.parse(stdout) as {
         machine: Record<string, unknown>;
@@ -61,7 +61,7 @@ describe('stayput bench dataplane', () => {
       [['--peer', 'nebula=/dev/null'], /^stayput: --peer nebula=\/dev\/null: .*not an executable file\n$/],
       [['--peers', 'none', '--svg', '/does/not/exist.svg'], /^stayput: --svg \/does\/not\/exist.svg: ENOENT.*\n$/],
     ] as const) {
-      const { stdout, stderr, status } = bench(args);
+      const { stdout, stderr, status } = bench('dataplane', args);
       assert.equal(status, 2, stderr);
       assert.equal(stdout, '');
       assert.match(stderr, message);
@@ -69,6 +69,58 @@ describe('stayput bench dataplane', () => {
   });
 });
 
-function bench(args: readonly string[]): SpawnSyncReturns<string> {
-  return spawnSync(process.execPath, [MAIN, 'bench', 'dataplane', ...args], { encoding: 'utf8', timeout: 120_000 });
+describe('stayput bench handover', () => {
+  it('prints exactly one JSON object with a row for each event and probe, and leaves nothing behind', () => {
+    const short = ['--json', '--peers', 'none', '--repetitions', '1', '--events', 'roam,move', '--rtt', '2'];
+    const { stdout, stderr, status, pid } = bench('handover', [...short, '--probes', 'udp-echo,tcp-bulk']);
+    assert.equal(status, 0, stderr);
+    const { machine, rows } = JSON.parse(stdout) as {
+      machine: Record<string, unknown>;
+      rows: { system: string; event: string; probe: string; n: number; [figure: string]: unknown }[];
+    };
+    for (const key of ['kernel', 'cpu', 'cores', 'rttMs', 'lossPct', 'delayAndLossBy', 'probesRan', 'versions']) {
+      assert.ok(machine[key] !== undefined, key);
+    }
+    assert.deepEqual(
+      rows.map(({ system, event, probe, n }) => [system, event, probe, n]),
+      ['roam', 'move'].flatMap((event) => ['udp-echo', 'tcp-bulk'].map((probe) => ['stayput', event, probe, 1])),
+    );
+    for (const row of rows) {
+      for (const figure of ['gapMsP50', 'gapMsP99', 'gapMsMax', 'outageMsMax']) {
+        assert.ok(typeof row[figure] === 'number' && row[figure] > 0, `${row.event} ${row.probe}: ${figure}`);
+      }
+      assert.deepEqual([row.cutOff, row.reset, row.duplicated], [0, 0, 0], `${row.event} ${row.probe}`);
+      assert.equal(row.sha256Match, row.probe === 'tcp-bulk' ? 1 : null);
+      assert.equal(typeof row.stallMs, row.probe === 'tcp-bulk' ? 'number' : 'object');
+      assert.ok(Number(row.sent) > 500);
+    }
+    assert.deepEqual(
+      readdirSync('/run/netns').filter((name) => name.startsWith(`sp${pid}-`)),
+      [],
+    );
+  });
+
+  it('refuses what it cannot do in one line, with exit code 2, before anything is built', () => {
+    for (const [args, message] of [
+      [['--events', 'roam,fly'], /^stayput: --events: there is no fly; try roam, move, .*\n$/],
+      [['--probes', ''], /^stayput: --probes: there is no empty name; try udp-echo, .*\n$/],
+      [['--repetitions', '0'], /^stayput: --repetitions 0: .*\n$/],
+      [['--peer-repetitions', 'x'], /^stayput: --peer-repetitions x: .*\n$/],
+      [['--rtt', '1001'], /^stayput: --rtt 1001: must be a number from 0 to 1000\n$/],
+      [['--loss', '-1'], /^stayput: --loss -1: must be a number from 0 to 50\n$/],
+      [
+        ['--peers', 'openvpn'],
+        /^stayput: --peers: there is no peer "openvpn"; known are wireguard-go, nebula, or none\n$/,
+      ],
+    ] as const) {
+      const { stdout, stderr, status } = bench('handover', args);
+      assert.equal(status, 2, stderr);
+      assert.equal(stdout, '');
+      assert.match(stderr, message);
+    }
+  });
+});
+
+function bench(name: string, args: readonly string[]): SpawnSyncReturns<string> {
+  return spawnSync(process.execPath, [MAIN, 'bench', name, ...args], { encoding: 'utf8', timeout: 120_000 });
 }

@@ -1,0 +1,213 @@
+/**
+ * `stayput bench handover`: what happens to traffic when an address changes, a workload moves, a process dies or a
+ * path falls silent.
+ *
+ * The model: each system is set up once in clouds of its own, and the events happen one after the other, each several
+ * times. A repetition starts the probes between mover and peer, waits until all are steady, lets the event happen, and
+ * ends when all are steady again or time is up. All probes run at the same time unless they are asked for apart:
+ * together they make some 10 000 small packets and 5 MB a second, which leaves the machine mostly idle, but what one
+ * of them sends can help another one (see `apart`). After a failed repetition the system is set up anew; after two in
+ * one event the event is given up.
+ */
+import { analyse, type Watch } from './handover/analysis.ts';
+import { type EventName, interrupts } from './handover/events.ts';
+import { Probing } from './handover/probing.ts';
+import { type Repetition, type Row, rowsOf } from './handover/rows.ts';
+import { millisecondsSince, type ProbeName, type Samples } from './handover/samples.ts';
+import type { HandoverSystem, Scene, Staged } from './handover/systems/system.ts';
+import { type Conditions, Underlay } from './handover/underlay.ts';
+
+export interface HandoverOptions extends Conditions {
+  readonly events: readonly EventName[];
+  readonly probes: readonly ProbeName[];
+  /**
+   * Each probe in repetitions of its own. A system whose peers learn the new address from the mover's packets looks
+   * better when another probe makes the mover send.
+   */
+  readonly apart: boolean;
+  readonly repetitionsOf: (system: HandoverSystem) => number;
+  /** The probe program. */
+  readonly probe: string;
+}
+
+/** A longer outage is cut off and said to be at least this. */
+export const LIMIT_MS = 30_000;
+/** Of one repetition with an outage that hardly takes time, for what is said at the start. */
+const REPETITION_SECONDS = 4;
+const FAILURES = 2;
+
+export async function benchHandover(
+  systems: readonly HandoverSystem[],
+  options: HandoverOptions,
+  say: (line: string) => void,
+): Promise<Row[]> {
+  say(expectedDuration(systems, options));
+  const rows: Row[] = [];
+  for (const system of systems) rows.push(...(await benchSystem(system, options, say)));
+  return rows;
+}
+
+function expectedDuration(systems: readonly HandoverSystem[], options: HandoverOptions): string {
+  const count = systems
+    .map((system) => measuredEvents(system, options.events).length * options.repetitionsOf(system))
+    .reduce((sum, each) => sum + each, 0);
+  const repetitions = count * groupsOf(options).length;
+  const [least, most] = [REPETITION_SECONDS, REPETITION_SECONDS + LIMIT_MS / 1000].map((seconds) =>
+    Math.ceil((repetitions * seconds) / 60),
+  );
+  return `${repetitions} repetitions: ${least} minutes if every outage is short, ${most} if none ends within ${LIMIT_MS / 1000} s`;
+}
+
+/** Without those that a system lacks, and those that are the same as another one that is measured. */
+function measuredEvents(system: HandoverSystem, events: readonly EventName[]): EventName[] {
+  return events.filter((event) => {
+    const same = system.sameAs(event);
+    return system.lacks(event) === undefined && (same === undefined || !events.includes(same));
+  });
+}
+
+function groupsOf({ probes, apart }: HandoverOptions): readonly (readonly ProbeName[])[] {
+  return apart ? probes.map((probe) => [probe]) : [probes];
+}
+
+async function benchSystem(
+  system: HandoverSystem,
+  options: HandoverOptions,
+  say: (line: string) => void,
+): Promise<Row[]> {
+  const measured = measuredEvents(system, options.events);
+  const rows = new Map<EventName, readonly Row[]>();
+  const stage = new Stage(system, options);
+  try {
+    for (const event of measured) {
+      const ofEvent: Row[] = [];
+      for (const probes of groupsOf(options)) ofEvent.push(...(await benchEvent(stage, event, probes, options, say)));
+      rows.set(event, ofEvent);
+    }
+  } finally {
+    await stage.clear();
+  }
+  return options.events.flatMap((event) => {
+    const own = rows.get(event);
+    if (own !== undefined) return own;
+    const reason = system.lacks(event);
+    if (reason !== undefined) return rowsOf(system.name, event, options.probes, [], reason);
+    const same = system.sameAs(event);
+    const note = `one process: the repetitions of ${same}`;
+    return (same === undefined ? [] : (rows.get(same) ?? [])).map((row) => ({ ...row, event, note }));
+  });
+}
+
+async function benchEvent(
+  stage: Stage,
+  event: EventName,
+  probes: readonly ProbeName[],
+  options: HandoverOptions,
+  say: (line: string) => void,
+): Promise<Row[]> {
+  const { system } = stage;
+  const repetitions: Repetition[] = [];
+  const problems: string[] = [];
+  const wanted = options.repetitionsOf(system);
+  for (let n = 1; n <= wanted && problems.length < FAILURES; n += 1) {
+    const where = `${system.name}: ${event} ${n} of ${wanted}`;
+    try {
+      const staged = await (await stage.scene()).stage(event);
+      const { samples, watch } = await observe(staged, event, probes, options.probe);
+      const outcomes = Object.fromEntries(samples.map((each) => [each.probe, analyse(each, watch)]));
+      const repetition: Repetition = { awayMs: watch.countedMs - watch.begunMs, outcomes };
+      repetitions.push(repetition);
+      say(`${where}  ${inShort(repetition)}`);
+      await staged.restore();
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      problems.push(message);
+      say(`${where} failed: ${message}`);
+      await stage.clear();
+    }
+  }
+  return rowsOf(system.name, event, probes, repetitions, problems[0]);
+}
+
+/** What a system is measured on: built when it is needed first, and again after something went wrong. */
+class Stage {
+  readonly system: HandoverSystem;
+  private readonly conditions: Conditions;
+  private current: { readonly underlay: Underlay; readonly scene: Scene } | undefined;
+
+  constructor(system: HandoverSystem, conditions: Conditions) {
+    this.system = system;
+    this.conditions = conditions;
+  }
+
+  async scene(): Promise<Scene> {
+    if (this.current !== undefined) return this.current.scene;
+    const underlay = await Underlay.build(this.conditions);
+    try {
+      this.current = { underlay, scene: await this.system.start(underlay) };
+      return this.current.scene;
+    } catch (error) {
+      await underlay.close();
+      throw error;
+    }
+  }
+
+  async clear(): Promise<void> {
+    const { current } = this;
+    this.current = undefined;
+    await current?.underlay.close();
+  }
+}
+
+export interface Observation {
+  readonly samples: readonly Samples[];
+  readonly watch: Watch;
+  /** All times are milliseconds since this moment of CLOCK_MONOTONIC. */
+  readonly origin: bigint;
+}
+
+/** One event with the probes running. */
+export async function observe(
+  staged: Staged,
+  event: EventName,
+  probes: readonly ProbeName[],
+  program: string,
+): Promise<Observation> {
+  const probing = await Probing.start(program, staged.mover, staged.peer, probes);
+  try {
+    const origin = process.hrtime.bigint();
+    const { begun, counted } = await staged.happen();
+    const happened = process.hrtime.bigint();
+    await probing.steadyAgain(happened, LIMIT_MS);
+    const end = process.hrtime.bigint();
+    const samples = await probing.finish(origin);
+    const since = (moment: bigint): number => millisecondsSince(origin, moment);
+    const watch: Watch = {
+      fromMs: 0,
+      begunMs: since(begun),
+      countedMs: since(counted),
+      endMs: since(end),
+      interrupted: interrupts(event),
+    };
+    return { samples, watch, origin };
+  } catch (error) {
+    await probing.abort();
+    throw error;
+  }
+}
+
+function inShort({ awayMs, outcomes }: Repetition): string {
+  const parts = Object.entries(outcomes).map(([probe, outcome]) => {
+    const lost = outcome.lost - outcome.lostWhileAway;
+    const flaws = [
+      lost === 0 ? '' : `${lost} lost`,
+      outcome.lostWhileAway === 0 ? '' : `${outcome.lostWhileAway} lost while away`,
+      outcome.duplicated === 0 ? '' : `${outcome.duplicated} twice`,
+      outcome.resets === 0 ? '' : 'reset',
+      outcome.sha256Match === false ? 'SHA-256 wrong' : '',
+    ].filter((flaw) => flaw !== '');
+    const gap = `${outcome.cutOff ? '>= ' : ''}${outcome.gapMs.toFixed(0)} ms`;
+    return `${probe} ${gap}${flaws.length === 0 ? '' : ` (${flaws.join(', ')})`}`;
+  });
+  return `${parts.join(', ')}${awayMs === 0 ? '' : `; away ${awayMs.toFixed(0)} ms`}`;
+}
