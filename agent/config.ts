@@ -25,6 +25,11 @@ const DNS = z.strictObject({
   resolvConf: path.default('/etc/resolv.conf'),
 });
 
+const IDENTITY = z.strictObject({
+  /** On another machine than the one that joined: use the identity only after `stayput agent reset-identity`, or go on. */
+  onMachineChange: z.enum(['refuse', 'accept']).default('refuse'),
+});
+
 export const AGENT_CONFIG = z.strictObject({
   /** Identity, keys, own EIDs and the map-cache. */
   stateDir: path.default(DEFAULT_STATE_DIR),
@@ -50,6 +55,7 @@ export const AGENT_CONFIG = z.strictObject({
     )
     .max(4)
     .default([]),
+  identity: IDENTITY.prefault({}),
   logLevel: z.enum(LOG_LEVELS).default('info'),
 });
 

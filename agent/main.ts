@@ -62,7 +62,15 @@ function gauges(driver: AgentDriver) {
   const eids: Record<EidState, number> = { base: 0, target: 0, live: 0, drain: 0, lost: 0 };
   for (const { kind, state } of driver.agent.ownEids()) if (kind !== 'agent') eids[state]++;
   const { mapServer, dataplane } = driver;
-  return { mapServerConnected: mapServer.connected, dataplaneConnected: dataplane.connected, cache, eids, peers };
+  const fenced = driver.fence !== null;
+  return {
+    fenced,
+    mapServerConnected: mapServer.connected,
+    dataplaneConnected: dataplane.connected,
+    cache,
+    eids,
+    peers,
+  };
 }
 
 /** Null while the data plane is away or slow: a scrape must not hang with it. */

@@ -68,6 +68,7 @@ function status(driver: AgentDriver, identity: Identity): unknown {
     zone: driver.overlayZone,
     instance: identity.instance,
     registered,
+    fenced: driver.fence !== null,
     locators: snapshot.locators,
     mapServer: {
       ...identity.mapServer,
@@ -95,6 +96,7 @@ function problems(
   locators: number,
   registered: boolean,
 ): readonly string[] {
+  if (driver.fence !== null) return [driver.fence];
   const lines: string[] = [];
   const { mapServer, dataplane } = driver;
   if (dataplane.wasSuperseded) {
@@ -158,6 +160,7 @@ async function attach(driver: AgentDriver, body: z.output<typeof ATTACH>): Promi
 
 function detach(driver: AgentDriver, text: string): unknown {
   const prefix = parseIpPrefix(text);
+  if (driver.fence !== null) throw new ApiError(409, 'STAYPUT_FENCED', driver.fence);
   if (driver.detach(prefix)) return { eid: prefix };
   throw notAttached(prefix);
 }

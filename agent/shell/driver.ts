@@ -9,11 +9,14 @@ import type { Millis } from '../../proto/time.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { AgentConfig } from '../config.ts';
 import { Agent } from '../core/agent.ts';
+import { describeFence, type Machine } from '../core/incarnation.ts';
 import type { Ticket } from '../core/map-requests.ts';
 import type { AttachRequest } from '../core/mover.ts';
 import type { AgentOutput, Answer, Note, Persistent, Resolution } from '../core/output.ts';
 import { DataplaneLink } from './dataplane-link.ts';
 import { agentIdentity, type Identity, mapServerTarget, type StateFolder } from './identity.ts';
+import { OwnIncarnation } from './incarnation.ts';
+import { readMachine } from './machine.ts';
 import { MapServerLink } from './map-server-link.ts';
 import type { AgentMetrics } from './metrics.ts';
 
@@ -21,16 +24,19 @@ type AnswerOf<K extends Answer['kind']> = Extract<Answer, { readonly kind: K }>;
 
 export class LimitError extends StayputError {}
 
+export class FencedError extends StayputError {}
+
 export class AgentDriver {
   readonly agent: Agent;
   readonly mapServer: MapServerLink;
   readonly dataplane: DataplaneLink;
   private readonly folder: StateFolder;
   private readonly log: Log;
+  private readonly incarnation: OwnIncarnation;
   private identity: Identity;
   private zone: string;
   private metrics: AgentMetrics | null = null;
-  private readonly callers = new Map<Ticket, (answer: Answer) => void>();
+  private readonly callers = new Map<Ticket, { answer(answer: Answer): void; fail(error: Error): void }>();
   private lastTicket = 0;
   private timer: NodeJS.Timeout | null = null;
   private cacheTimer: NodeJS.Timeout | null = null;
@@ -40,11 +46,19 @@ export class AgentDriver {
   private busy = false;
   private closed = false;
 
-  constructor(config: AgentConfig, identity: Identity, folder: StateFolder, software: string, log: Log) {
+  constructor(
+    config: AgentConfig,
+    identity: Identity,
+    folder: StateFolder,
+    software: string,
+    log: Log,
+    machine: () => Machine = readMachine,
+  ) {
     this.folder = folder;
     this.identity = identity;
     this.zone = identity.zone;
     this.log = log;
+    this.incarnation = new OwnIncarnation(folder, machine, config.identity.onMachineChange, log);
     this.agent = new Agent(
       {
         identity: agentIdentity(identity),
@@ -62,7 +76,11 @@ export class AgentDriver {
       config.dataplaneSocket,
       software,
       {
-        onHello: (hello) => this.input((now) => this.agent.handleDataplaneHello(hello, Date.now() / 1000, now)),
+        onHello: (hello) => {
+          this.input((now) => this.agent.handleDataplaneHello(hello, Date.now() / 1000, now));
+          // One that was never told anything forwards nothing.
+          if (this.incarnation.fence !== null && hello.configured) this.silenceDataplane();
+        },
         onEvent: (event) => this.input((now) => this.agent.handleDataplaneEvent(event, now)),
         onLost: () => this.input(() => this.agent.handleDataplaneLost()),
       },
@@ -79,14 +97,23 @@ export class AgentDriver {
           }),
         onMessage: (message) => this.input((now) => this.agent.handleMessage(message, now)),
         onLost: () => this.input(() => this.agent.handleSessionLost()),
+        incarnation: () => this.incarnation.connection(),
+        onFenced: (newestRun) => this.handleFenced(newestRun),
       },
       log,
     );
   }
 
+  /** Why this agent does nothing, and what to do, in a line; null when it works. */
+  get fence(): string | null {
+    const { fence } = this.incarnation;
+    return fence === null ? null : describeFence(fence);
+  }
+
   /** Why state is not on disk, a line per file. */
   get unwrittenState(): readonly string[] {
-    return [...this.unwritten.values()];
+    const { unwritten } = this.incarnation;
+    return [...this.unwritten.values(), ...(unwritten === null ? [] : [unwritten])];
   }
 
   get overlayZone(): string {
@@ -96,17 +123,18 @@ export class AgentDriver {
   start(metrics: AgentMetrics): void {
     this.metrics = metrics;
     this.dataplane.start();
+    if (this.incarnation.fence !== null) return;
     this.mapServer.start();
     this.input(() => undefined);
   }
 
   close(): void {
     this.closed = true;
-    if (this.timer !== null) clearTimeout(this.timer);
-    if (this.cacheTimer !== null) clearTimeout(this.cacheTimer);
-    if (this.eidsTimer !== null) clearTimeout(this.eidsTimer);
+    this.stopTimers();
     this.mapServer.close();
     this.dataplane.close();
+    // What is on disk may already be that of a new identity.
+    if (this.incarnation.fence !== null) return;
     this.write('eids');
     this.write('map-cache');
   }
@@ -156,13 +184,18 @@ export class AgentDriver {
   }
 
   private ask<K extends Answer['kind']>(kind: K, act: (ticket: Ticket, now: number) => void): Promise<AnswerOf<K>> {
+    const { fence } = this;
+    if (fence !== null) return Promise.reject(new FencedError('STAYPUT_FENCED', fence));
     if (this.callers.size >= MAX_CALLERS) {
       return Promise.reject(new LimitError('STAYPUT_BUSY', 'too many requests at once; try again'));
     }
     const ticket = ++this.lastTicket as Ticket;
     return new Promise((resolve, reject) => {
-      this.callers.set(ticket, (answer) => {
-        if (answer.kind === kind) resolve(answer as AnswerOf<K>);
+      this.callers.set(ticket, {
+        answer: (answer) => {
+          if (answer.kind === kind) resolve(answer as AnswerOf<K>);
+        },
+        fail: reject,
       });
       try {
         this.input((now) => act(ticket, now));
@@ -173,8 +206,26 @@ export class AgentDriver {
     });
   }
 
+  private handleFenced(newestRun: number): void {
+    this.incarnation.refused(newestRun);
+    this.stopTimers();
+    for (const caller of this.callers.values()) caller.fail(new FencedError('STAYPUT_FENCED', this.fence ?? ''));
+    this.callers.clear();
+    this.silenceDataplane();
+  }
+
+  /** A whole truth without a peer, a mapping or an EID: nothing is forwarded, and the EIDs' addresses go. */
+  private silenceDataplane(): void {
+    this.dataplane.send({ type: 'sync-begin' });
+    this.dataplane.send({ type: 'sync-end' });
+  }
+
+  private stopTimers(): void {
+    for (const timer of [this.timer, this.cacheTimer, this.eidsTimer]) if (timer !== null) clearTimeout(timer);
+  }
+
   private input(act: (now: number) => void): void {
-    if (this.closed) return;
+    if (this.closed || this.incarnation.fence !== null) return;
     const nested = this.busy;
     this.busy = true;
     try {
@@ -214,7 +265,7 @@ export class AgentDriver {
       case 'caller': {
         const caller = this.callers.get(output.ticket);
         this.callers.delete(output.ticket);
-        caller?.(output.answer);
+        caller?.answer(output.answer);
         return;
       }
       case 'disk':

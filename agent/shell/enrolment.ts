@@ -20,11 +20,14 @@ import { DEFAULT_INSTANCE, instanceId, nameEid } from '../../proto/eid.ts';
 import { StayputError, UsageError } from '../../proto/errors.ts';
 import { parseXtrId, xtrIdOf } from '../../proto/identity.ts';
 import type { Generation } from '../../proto/mapping.ts';
+import { formatHostPort } from '../../runtime/host-port.ts';
 import { ApiError, type ApiTarget, callApi } from '../../runtime/http-api.ts';
 import { firstIssue } from '../../runtime/json-file.ts';
+import { keep, type Machine, NEVER_RUN } from '../core/incarnation.ts';
 import type { SavedEid } from '../core/registrar.ts';
 import { Registrar } from '../core/registrar.ts';
 import { type AgentKeys, agentIdentity, type Identity, type StateFolder } from './identity.ts';
+import { readMachine } from './machine.ts';
 import { overlayPrefixes, parsed } from './parsed.ts';
 
 export class EnrolmentError extends StayputError {}
@@ -64,8 +67,28 @@ export async function join(folder: StateFolder, request: JoinRequest): Promise<J
   // Not before: a refused token must not cost the identity that this host has.
   if (existing !== undefined) folder.clear();
   folder.writeEids({ eids, withdrawals: [] });
+  folder.writeIncarnation({ ...NEVER_RUN, machine: readMachine() });
   folder.writeIdentity(identity);
   return { kind: 'joined', identity, eids };
+}
+
+/**
+ * For a copy: new keys at the map server of before, with what the new token grants. Nothing of the old identity is
+ * kept, so the other agent that has it goes on undisturbed. @throws UsageError, EnrolmentError, ApiError
+ */
+export async function resetIdentity(
+  folder: StateFolder,
+  request: Omit<JoinRequest, 'url' | 'force'>,
+): Promise<JoinResult> {
+  const { host, port } = folder.requireIdentity().mapServer;
+  return join(folder, { ...request, url: `https://${formatHostPort(host, port)}`, force: true });
+}
+
+/** For the one that is to keep the identity: its next start is the newest, and on this machine. @throws UsageError */
+export function keepIdentity(folder: StateFolder, machine: Machine): Identity {
+  const identity = folder.requireIdentity();
+  folder.writeIncarnation(keep(folder.incarnation() ?? NEVER_RUN, machine));
+  return identity;
 }
 
 /** `https://host[:4342]`, `host[:port]`. @throws UsageError */

@@ -11,6 +11,7 @@ import type { Generation, Mapping, TunnelKey, XtrId } from '../../proto/mapping.
 import { readJsonFile, StateFileError, writeJsonFile } from '../../runtime/json-file.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { SavedDataplane, SavedState } from '../core/agent.ts';
+import type { SavedIncarnation } from '../core/incarnation.ts';
 import type { SavedEntry } from '../core/map-cache.ts';
 import type { AgentIdentity } from '../core/registrar.ts';
 import type { MapServerTarget } from './map-server-link.ts';
@@ -123,6 +124,14 @@ export class StateFolder {
     writeJsonFile(this.file('dataplane'), dataplane);
   }
 
+  incarnation(): SavedIncarnation | undefined {
+    return this.read('incarnation', INCARNATION);
+  }
+
+  writeIncarnation(incarnation: SavedIncarnation): void {
+    writeJsonFile(this.file('incarnation'), incarnation);
+  }
+
   /** @throws UsageError that says what to do */
   private read<T extends z.ZodType>(name: (typeof FILES)[number], schema: T): z.output<T> | undefined {
     try {
@@ -144,6 +153,7 @@ const AFTERWARDS: Readonly<Record<(typeof FILES)[number], string>> = {
   eids: ' and attach the EIDs again',
   'map-cache': '',
   dataplane: '',
+  incarnation: '; the map server may then say that another agent is newer',
 };
 
 export function agentIdentity(identity: Identity): AgentIdentity {
@@ -169,7 +179,7 @@ export function readSecretFile(path: string): string {
   }
 }
 
-const FILES = ['identity', 'joining', 'eids', 'map-cache', 'dataplane'] as const;
+const FILES = ['identity', 'joining', 'eids', 'map-cache', 'dataplane', 'incarnation'] as const;
 
 const key = parsed(parseTunnelKey);
 const pem = z.string().includes('-----BEGIN ').max(65_536);
@@ -240,6 +250,12 @@ const MAPPING = z
 const CACHE = z.object({
   savedAt: z.number(),
   entries: z.array(z.object({ mapping: MAPPING, ageMs: z.number(), asked: z.boolean() })).max(65_536),
+});
+
+const INCARNATION = z.object({
+  run: z.int().min(0),
+  machine: z.object({ machineId: z.string().max(64).nullable(), productUuid: z.string().max(64).nullable() }),
+  fencedBy: z.int().min(0).nullable(),
 });
 
 const DATAPLANE = z.object({ process: z.string().nullable(), epoch: z.int().min(0) });

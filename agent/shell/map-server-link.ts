@@ -14,6 +14,7 @@ import { z } from 'zod';
 import { type IpAddress, isIpAddress, parseIpAddress } from '../../proto/address.ts';
 import { CAPABILITY, compatible } from '../../proto/capability.ts';
 import type { StayputError } from '../../proto/errors.ts';
+import { INCARNATION_HEADER, NEWEST_RUN_HEADER } from '../../proto/incarnation.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import { Backoff } from '../../runtime/backoff.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
@@ -35,6 +36,10 @@ export interface MapServerListener {
   onSession(session: Session & { readonly zone: string }): void;
   onMessage(message: LispMessage): void;
   onLost(): void;
+  /** The incarnation to say for one more connection; null: none is said. */
+  incarnation(): string | null;
+  /** Another agent with this identity is the newer one. Nothing is tried any more. */
+  onFenced(newestRun: number): void;
 }
 
 export class MapServerLink {
@@ -112,7 +117,8 @@ export class MapServerLink {
     if (this.closed || this.candidate !== null) return;
     if (this.retry !== null) clearTimeout(this.retry);
     this.retry = null;
-    const connection: Connection = new Connection(this.target, this.software, this.lookup, {
+    const incarnation = this.listener.incarnation();
+    const connection: Connection = new Connection(this.target, this.software, incarnation, this.lookup, {
       onWelcome: (welcome) => this.handleWelcome(connection, welcome),
       onMessage: (message) => {
         if (this.session === connection) this.listener.onMessage(message);
@@ -160,6 +166,12 @@ export class MapServerLink {
       );
     }
     this.problem = reason.text;
+    if (reason.newestRun !== undefined) {
+      this.close();
+      if (wasSession) this.listener.onLost();
+      this.listener.onFenced(reason.newestRun);
+      return;
+    }
     if (wasSession) this.listener.onLost();
     if (this.candidate !== null || this.retry !== null) return;
     const delay = reason.slow ? SLOW_RETRY_MS : wasSession ? this.backoff.next() / 2 : this.backoff.next();
@@ -174,6 +186,8 @@ interface EndReason {
   readonly text: string;
   /** Trying again soon would not help. */
   readonly slow: boolean;
+  /** Refused because of a newer run of this identity. */
+  readonly newestRun?: number;
 }
 
 interface ConnectionListener {
@@ -196,7 +210,13 @@ class Connection {
   private ended = false;
   private refusal: EndReason | null = null;
 
-  constructor(target: MapServerTarget, software: string, lookupHost: LookupFunction, listener: ConnectionListener) {
+  constructor(
+    target: MapServerTarget,
+    software: string,
+    incarnation: string | null,
+    lookupHost: LookupFunction,
+    listener: ConnectionListener,
+  ) {
     this.listener = listener;
     this.socket = new WebSocket(`wss://${formatHostPort(target.host, target.port)}/lisp`, 'lisp.stayput', {
       ca: target.ca,
@@ -206,7 +226,11 @@ class Connection {
       perMessageDeflate: false,
       maxPayload: MAX_MESSAGE,
       handshakeTimeout: HANDSHAKE_MS,
-      headers: { 'stayput-capability': String(CAPABILITY), 'user-agent': software },
+      headers: {
+        'stayput-capability': String(CAPABILITY),
+        'user-agent': software,
+        ...(incarnation === null ? {} : { [INCARNATION_HEADER]: incarnation }),
+      },
       lookup: lookupHost,
       ...(isIP(target.host) === 0 ? { servername: target.host } : {}),
     } as WebSocket.ClientOptions);
@@ -275,7 +299,9 @@ class Connection {
     response.on('end', () => {
       const text = Buffer.concat(chunks).toString('utf8').slice(0, 300).replaceAll(/\s+/g, ' ').trim();
       const refused = `the map server refuses this agent (HTTP ${response.statusCode}${text === '' ? '' : `: ${text}`})`;
-      this.end({ text: refused, slow: (response.statusCode ?? 0) < 500 });
+      const newestRun = Number(response.headers[NEWEST_RUN_HEADER]);
+      const fenced = response.statusCode === 409 && Number.isSafeInteger(newestRun);
+      this.end({ text: refused, slow: (response.statusCode ?? 0) < 500, ...(fenced ? { newestRun } : {}) });
     });
     response.on('error', (error) => this.end({ text: describe(error), slow: false }));
   }
@@ -368,12 +394,8 @@ function isLoopback(address: IpAddress): boolean {
 }
 
 function closeReason(code: number, text: string): EndReason {
-  if (code === 4001) {
-    return {
-      text: 'superseded: another agent uses the same identity. If this is a clone, run "stayput agent join --force" on it',
-      slow: true,
-    };
-  }
+  // By another connection with this identity. Whose it was is found out by connecting again.
+  if (code === 4001 || code === 4004) return { text: `closed by the map server (${code} ${text})`, slow: false };
   return { text: `closed by the map server (${code}${text === '' ? '' : ` ${text}`})`, slow: code >= 4000 };
 }
 

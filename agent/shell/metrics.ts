@@ -6,6 +6,7 @@ import type { EidState } from '../core/registrar.ts';
 
 /** What the gauges show. */
 export interface AgentGauges {
+  readonly fenced: boolean;
   readonly mapServerConnected: boolean;
   readonly dataplaneConnected: boolean;
   readonly cache: {
@@ -31,6 +32,9 @@ export class AgentMetrics {
     this.registry = registry;
     const registers = [registry];
     collectDefaultMetrics({ register: registry });
+    gauge(registry, 'fenced', 'Another agent has this identity, or another machine had it; nothing is done here', () =>
+      Number(gauges().fenced),
+    );
     gauge(registry, 'map_server_connected', 'A session with the map server is up', () =>
       Number(gauges().mapServerConnected),
     );

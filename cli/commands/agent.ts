@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { text as readAll } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
+import { callApi } from '../../runtime/http-api.ts';
 import { VERSION } from '../../runtime/project-root.ts';
 import { printLines } from '../agent-client.ts';
 import { printJson } from '../output.ts';
@@ -16,9 +17,19 @@ interface ConfigOptions {
   readonly stateDir?: string;
 }
 
-interface JoinOptions extends ConfigOptions {
+interface TokenOptions {
   readonly token?: string;
   readonly tokenFile?: string;
+}
+
+interface ResetOptions extends ConfigOptions, TokenOptions {
+  readonly eid: readonly string[];
+  readonly name: readonly string[];
+  readonly keep?: boolean;
+  readonly json?: boolean;
+}
+
+interface JoinOptions extends ConfigOptions, TokenOptions {
   readonly eid: readonly string[];
   readonly name: readonly string[];
   readonly force?: boolean;
@@ -45,6 +56,23 @@ export function registerAgentCommands(program: Command): void {
     .option('--force', 'give up another identity that this host has')
     .option('--json', 'print JSON')
     .action(joinOverlay);
+  agent
+    .command('reset-identity')
+    .description('Give a copied host an identity of its own, or say that this one keeps the identity')
+    .option('--token <token>', 'join token for a new identity ("-": from standard input)')
+    .option('--token-file <file>', 'file with the join token ("-": standard input)')
+    .option('--eid <prefix>', 'address of this host with its new identity; may be given several times', collect, [])
+    .option(
+      '--name <name>',
+      'name for the EIDs, or NAME=ADDRESS for one of them; may be given several times',
+      collect,
+      [],
+    )
+    .option('--keep', 'this host keeps the identity; the other one with it is fenced')
+    .option('--config <file>', 'configuration file')
+    .option('--state-dir <dir>', 'state folder')
+    .option('--json', 'print JSON')
+    .action(resetIdentity);
   agent
     .command('run')
     .description('Run the agent in the foreground')
@@ -95,7 +123,52 @@ async function joinOverlay(url: string, options: JoinOptions): Promise<void> {
   printLines([`Joined ${at} as ${xtrId}; the overlay is ${overlay.join(', ')}. Start the agent: stayput agent run`]);
 }
 
-async function readToken(options: JoinOptions): Promise<string> {
+async function resetIdentity(options: ResetOptions): Promise<void> {
+  const [{ loadAgentConfig }, enrolment, { StateFolder }, { readMachine }] = await Promise.all([
+    import('../../agent/config.ts'),
+    import('../../agent/shell/enrolment.ts'),
+    import('../../agent/shell/identity.ts'),
+    import('../../agent/shell/machine.ts'),
+  ]);
+  const { stateDir, socket } = loadAgentConfig(options.config, { stateDir: options.stateDir });
+  await demandIdle(socket, stateDir);
+  const folder = new StateFolder(stateDir);
+  const keeps = options.keep === true;
+  if (keeps && (options.token !== undefined || options.tokenFile !== undefined)) {
+    throw new UsageError('give either --keep or a token: a token makes a new identity');
+  }
+  const identity = keeps
+    ? enrolment.keepIdentity(folder, readMachine())
+    : (
+        await enrolment.resetIdentity(folder, {
+          token: await readToken(options),
+          eids: options.eid,
+          names: options.name,
+          software: `stayput ${VERSION}`,
+        })
+      ).identity;
+  const { mapServer, xtrId } = identity;
+  if (options.json === true) {
+    printJson({ kept: keeps, xtrId, mapServer, stateDir });
+    return;
+  }
+  const what = keeps ? `This host keeps the identity ${xtrId}` : `This host has the new identity ${xtrId}`;
+  printLines([`${what}. Restart the agent: systemctl restart stayput-agent, or stayput agent run`]);
+}
+
+/** A working agent would write its state over the new one. @throws UsageError */
+async function demandIdle(socketPath: string, stateDir: string): Promise<void> {
+  let status: unknown;
+  try {
+    status = await callApi({ socketPath }, 'GET', '/v1/status');
+  } catch {
+    return;
+  }
+  if ((status as { fenced?: boolean }).fenced === true) return;
+  throw new UsageError(`the agent is running with the identity in ${stateDir}: stop it first, then run this again`);
+}
+
+async function readToken(options: TokenOptions): Promise<string> {
   const { token, tokenFile } = options;
   if (token !== undefined && tokenFile !== undefined) throw new UsageError('give either --token or --token-file');
   if (token === '-' || tokenFile === '-' || (token === undefined && tokenFile === undefined)) {

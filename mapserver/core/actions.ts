@@ -44,7 +44,7 @@ export type ServerEvent =
 
 export type RequestResult = 'subscribed' | 'answered' | 'negative' | 'denied' | 'unsubscribed';
 export type RegistrationResult = 'taken' | 'refreshed' | 'released' | 'target' | 'stale' | DenialReason;
-export type RejectionReason = 'foreign-xtr-id' | 'nonce' | 'message-type' | 'malformed' | 'overload';
+export type RejectionReason = 'foreign-xtr-id' | 'nonce' | 'message-type' | 'malformed' | 'overload' | 'fenced';
 
 /** WebSocket close codes; 4000 and up are ours. */
-export const CLOSE = { superseded: 4001, foreignXtrId: 4002, revoked: 4003, overload: 1013 } as const;
+export const CLOSE = { superseded: 4001, foreignXtrId: 4002, revoked: 4003, fenced: 4004, overload: 1013 } as const;

@@ -10,6 +10,7 @@
 import type { IpPrefix } from '../../proto/address.ts';
 import { type EidKey, eidKey, parseEidKey } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
+import type { Incarnation } from '../../proto/incarnation.ts';
 import { type Nonce, nonce } from '../../proto/lisp/header.ts';
 import type { MapRegister } from '../../proto/lisp/map-register.ts';
 import type { MapRequest } from '../../proto/lisp/map-request.ts';
@@ -35,6 +36,7 @@ import {
 } from './actions.ts';
 import { bounded, chunked, fitsFrame } from './framing.ts';
 import type { Overlay } from './grants.ts';
+import { Incarnations } from './incarnations.ts';
 import { MappingDatabase } from './mapping-database.ts';
 import { evaluateOperation, type Operation, OperationError } from './operations.ts';
 import { Presence, type SessionId } from './presence.ts';
@@ -91,6 +93,7 @@ export class MapServer {
   private readonly subscriptions: Subscriptions;
   private readonly presence: Presence;
   private readonly targets = new Targets();
+  private readonly incarnations = new Incarnations();
   private readonly sessions = new Map<SessionId, Session>();
   private readonly changed = new Map<
     EidKey,
@@ -120,12 +123,20 @@ export class MapServer {
     for (const xtrId of this.database.owners()) this.presence.missing(xtrId, now);
   }
 
-  handleSessionOpened(id: SessionId, xtrId: XtrId, now: Instant): void {
-    const agent = this.replica.get(agentKey(xtrId));
-    if (agent?.kind !== 'agent' || agent.revokedAt !== undefined) {
-      this.act({ kind: 'close', session: id, code: CLOSE.revoked, reason: 'not enrolled, or revoked' });
-      return;
+  /** `incarnation`: null when the agent does not say. */
+  handleSessionOpened(id: SessionId, xtrId: XtrId, now: Instant, incarnation: Incarnation | null = null): void {
+    switch (this.admits(xtrId, incarnation)) {
+      case 'yes':
+        break;
+      case 'fenced':
+        this.event({ kind: 'rejected', reason: 'fenced', xtrId });
+        this.act({ kind: 'close', session: id, code: CLOSE.fenced, reason: 'another start of this agent is newer' });
+        return;
+      default:
+        this.act({ kind: 'close', session: id, code: CLOSE.revoked, reason: 'not enrolled, or revoked' });
+        return;
     }
+    if (incarnation !== null) this.noteIncarnation(xtrId, incarnation, now);
     const older = this.presence.session(xtrId);
     if (older !== undefined) {
       this.end(older, CLOSE.superseded, 'superseded');
@@ -246,11 +257,19 @@ export class MapServer {
     return actions;
   }
 
-  /** May this agent open a session? */
-  admits(xtrId: XtrId): 'yes' | 'unknown' | 'revoked' {
+  /** May this agent open a session? `fenced`: another start of the same identity is the one that counts. */
+  admits(xtrId: XtrId, incarnation: Incarnation | null): 'yes' | 'unknown' | 'revoked' | 'fenced' {
     const agent = this.replica.get(agentKey(xtrId));
     if (agent?.kind !== 'agent') return 'unknown';
-    return agent.revokedAt === undefined ? 'yes' : 'revoked';
+    if (agent.revokedAt !== undefined) return 'revoked';
+    const verdict = this.incarnations.judge(xtrId, agent.incarnation, incarnation);
+    return verdict === 'older' || verdict === 'copy' ? 'fenced' : 'yes';
+  }
+
+  /** The newest run of the agent that was heard of; 0 when none was. */
+  newestRun(xtrId: XtrId): number {
+    const agent = this.replica.get(agentKey(xtrId));
+    return this.incarnations.newestOf(xtrId, agent?.kind === 'agent' ? agent.incarnation : undefined)?.run ?? 0;
   }
 
   /** Every record, for listings. */
@@ -290,6 +309,25 @@ export class MapServer {
       subscriptions: this.subscriptions.size,
       pending: this.transactions.waiting,
     };
+  }
+
+  /** Kept durably, so that a restart of this server lets no older start in. */
+  private noteIncarnation(xtrId: XtrId, { run, process, connection }: Incarnation, now: Instant): void {
+    this.incarnations.accepted(xtrId, { run, process, connection });
+    this.transactions.add(
+      {
+        evaluate: (transaction) => {
+          const agent = transaction.get(agentKey(xtrId));
+          if (agent?.kind !== 'agent' || (agent.incarnation?.run ?? -1) >= run) return;
+          transaction.put({ ...agent, incarnation: { run, process } });
+        },
+        complete: () => undefined,
+        // Still known in memory, and written at the next start of the agent.
+        fail: () => undefined,
+      },
+      now,
+    );
+    this.settle();
   }
 
   private handleRegister(session: Session, message: MapRegister, now: Instant): void {

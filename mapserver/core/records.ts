@@ -11,6 +11,7 @@ import { type EidKey, eidKey, type InstanceId, parseEidKey, prefixEid } from '..
 import { agentAddressOf } from '../../proto/identity.ts';
 import type { Generation, Locator, Mapping, TunnelKey, XtrId } from '../../proto/mapping.ts';
 import type { Millis, WallClock } from '../../proto/time.ts';
+import type { Run } from './incarnations.ts';
 
 export type RecordKey = `eid/${EidKey}` | `agent/${XtrId}` | `token/${string}`;
 
@@ -48,6 +49,8 @@ export interface AgentRecord extends Grant {
   readonly software: string;
   readonly enrolledAt: WallClock;
   readonly revokedAt?: WallClock;
+  /** The newest start of the agent that was heard of. */
+  readonly incarnation?: Run;
 }
 
 export interface TokenRecord extends Grant {

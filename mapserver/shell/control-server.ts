@@ -13,6 +13,7 @@ import { type WebSocket, WebSocketServer } from 'ws';
 import type { IpPrefix } from '../../proto/address.ts';
 import { CAPABILITY, compatible } from '../../proto/capability.ts';
 import { DecodeError, UsageError } from '../../proto/errors.ts';
+import { INCARNATION_HEADER, type Incarnation, NEWEST_RUN_HEADER, parseIncarnation } from '../../proto/incarnation.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import type { Millis } from '../../proto/time.ts';
@@ -36,6 +37,19 @@ export interface ControlServerOptions {
   readonly driver: Driver;
   readonly metrics: MapServerMetrics;
   readonly log: Log;
+}
+
+interface Refusal {
+  readonly reason: ShellRejection;
+  readonly status: string;
+  readonly sentence: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+interface Newcomer {
+  readonly xtrId: XtrId;
+  /** Null for an agent that does not say. */
+  readonly incarnation: Incarnation | null;
 }
 
 export class ControlServer {
@@ -165,21 +179,17 @@ export class ControlServer {
     const refusal = this.refusal(request);
     if ('reason' in refusal) {
       this.reject(refusal.reason);
-      refuse(socket, refusal.status, refusal.sentence);
+      refuse(socket, refusal.status, refusal.sentence, refusal.headers);
       return;
     }
     this.webSockets.handleUpgrade(request, request.socket, head, (webSocket) => {
-      const link = new AgentLink(webSocket, request.socket, refusal.xtrId, this.options, () => this.links.delete(link));
+      const link = new AgentLink(webSocket, request.socket, refusal, this.options, () => this.links.delete(link));
       this.links.add(link);
       link.start();
     });
   }
 
-  private refusal(
-    request: IncomingMessage,
-  ):
-    | { readonly reason: ShellRejection; readonly status: string; readonly sentence: string }
-    | { readonly xtrId: XtrId } {
+  private refusal(request: IncomingMessage): Refusal | Newcomer {
     const tls = request.socket as TLSSocket;
     if ((request.url ?? '').split('?', 1)[0] !== '/lisp') {
       return { reason: 'http', status: '404 Not Found', sentence: 'There are no WebSockets here but /lisp.' };
@@ -210,7 +220,25 @@ export class ControlServer {
         sentence: `An agent certificate of this overlay is needed (${why}).`,
       };
     }
-    const admitted = this.options.driver.core.admits(xtrId);
+    let incarnation: Incarnation | null = null;
+    const said = request.headers[INCARNATION_HEADER];
+    try {
+      if (typeof said === 'string') incarnation = parseIncarnation(said);
+    } catch (error) {
+      return { reason: 'http', status: '400 Bad Request', sentence: `${(error as Error).message}.` };
+    }
+    const { core } = this.options.driver;
+    const admitted = core.admits(xtrId, incarnation);
+    if (admitted === 'fenced') {
+      const newest = core.newestRun(xtrId);
+      this.options.driver.fenced(xtrId, incarnation?.run ?? 0, newest);
+      return {
+        reason: 'fenced',
+        status: '409 Conflict',
+        sentence: `Another agent has this identity: it was started as run ${newest}, this one as ${incarnation?.run}.`,
+        headers: { [NEWEST_RUN_HEADER]: String(newest) },
+      };
+    }
     if (admitted !== 'yes') {
       const sentence =
         admitted === 'revoked'
@@ -218,7 +246,7 @@ export class ControlServer {
           : 'This agent is not enrolled here; let it join again (stayput agent join --force).';
       return { reason: 'revoked', status: '403 Forbidden', sentence };
     }
-    return { xtrId };
+    return { xtrId, incarnation };
   }
 
   private beat(): void {
@@ -239,6 +267,7 @@ class AgentLink {
   private readonly webSocket: WebSocket;
   private readonly socket: Socket;
   private readonly xtrId: XtrId;
+  private readonly incarnation: Incarnation | null;
   private readonly options: ControlServerOptions;
   private readonly onEnd: () => void;
   private readonly rate: TokenBucket;
@@ -247,10 +276,17 @@ class AgentLink {
   private resume: NodeJS.Timeout | undefined;
   private ended = false;
 
-  constructor(webSocket: WebSocket, socket: Socket, xtrId: XtrId, options: ControlServerOptions, onEnd: () => void) {
+  constructor(
+    webSocket: WebSocket,
+    socket: Socket,
+    newcomer: Newcomer,
+    options: ControlServerOptions,
+    onEnd: () => void,
+  ) {
     this.webSocket = webSocket;
     this.socket = socket;
-    this.xtrId = xtrId;
+    this.xtrId = newcomer.xtrId;
+    this.incarnation = newcomer.incarnation;
     this.options = options;
     this.onEnd = onEnd;
     this.rate = new TokenBucket(options.limits.messagesPerSecond, this.heardAt);
@@ -267,7 +303,7 @@ class AgentLink {
     webSocket.on('error', () => this.fail('frame'));
     webSocket.on('close', () => this.end());
     webSocket.send(JSON.stringify(this.welcome()));
-    const session = this.options.driver.open(this.xtrId, this);
+    const session = this.options.driver.open(this.xtrId, this.incarnation, this);
     // The core may have closed it already.
     if (this.ended) this.options.driver.gone(session);
     else this.session = session;
@@ -380,10 +416,16 @@ function xtrIdOfCertificate(socket: TLSSocket): XtrId | undefined {
   return match?.[1] !== undefined && names.includes(agentUri(match[1])) ? (match[1] as XtrId) : undefined;
 }
 
-function refuse(socket: Duplex, status: string, sentence: string): void {
+function refuse(
+  socket: Duplex,
+  status: string,
+  sentence: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
   const body = `${sentence}\n`;
+  const more = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
   socket.end(
-    `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\n${CAPABILITY_HEADER}: ${CAPABILITY}\r\n` +
+    `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\n${CAPABILITY_HEADER}: ${CAPABILITY}\r\n${more.join('')}` +
       `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
   );
   setTimeout(() => socket.destroy(), CLOSING_TIME).unref();

@@ -1,4 +1,5 @@
 /** Drives the core: feeds it sessions, messages, store outcomes and time, and does what it asks for, in order. */
+import type { Incarnation } from '../../proto/incarnation.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import type { Log } from '../../runtime/log.ts';
@@ -54,10 +55,10 @@ export class Driver {
     this.watch = this.store.watch('', revision, (changes) => this.follow(changes));
   }
 
-  open(xtrId: XtrId, peer: Peer): SessionId {
+  open(xtrId: XtrId, incarnation: Incarnation | null, peer: Peer): SessionId {
     const id = ++this.lastSession as SessionId;
     this.peers.set(id, peer);
-    this.input((now) => this.core.handleSessionOpened(id, xtrId, now));
+    this.input((now) => this.core.handleSessionOpened(id, xtrId, now, incarnation));
     return id;
   }
 
@@ -159,6 +160,12 @@ export class Driver {
       if (error instanceof CompactedError) throw error;
       this.log.error({ err: error }, 'a change in the store was not understood');
     }
+  }
+
+  /** Refused before it had a session. */
+  fenced(xtrId: XtrId, run: number, newestRun: number): void {
+    if (!this.complaints.tryTake(performance.now())) return;
+    this.log.warn({ xtrId, run, newestRun }, 'agent refused: another one with its identity was started later or first');
   }
 
   private report(event: Extract<Action, { kind: 'event' }>['event']): void {

@@ -9,6 +9,7 @@ export type ShellRejection =
   | 'http'
   | 'certificate'
   | 'revoked'
+  | 'fenced'
   | 'capability'
   | 'connections'
   | 'text-frame'

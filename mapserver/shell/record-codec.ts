@@ -90,6 +90,7 @@ const AGENT = z.object({
   software: z.string(),
   enrolledAt: wallClock,
   revokedAt: wallClock.optional(),
+  incarnation: z.object({ run: z.int().min(0), process: z.string().max(16) }).optional(),
 });
 
 const TOKEN = z.object({

@@ -1,20 +1,21 @@
 /** The shell for real: sockets, files and TLS, with a map server in this process and a data plane that forwards nothing. */
 import { strict as assert } from 'node:assert';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join as joinPath } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { pino } from 'pino';
 import { AGENT_CONFIG } from '../../agent/config.ts';
+import { type Machine, NEVER_RUN } from '../../agent/core/incarnation.ts';
 import { startAdminSocket } from '../../agent/shell/admin-socket.ts';
 import { CachedNameResolver } from '../../agent/shell/cached-name-resolver.ts';
 import { AgentDriver } from '../../agent/shell/driver.ts';
-import { join } from '../../agent/shell/enrolment.ts';
+import { join, keepIdentity, resetIdentity } from '../../agent/shell/enrolment.ts';
 import { StateFolder } from '../../agent/shell/identity.ts';
 import { AgentMetrics } from '../../agent/shell/metrics.ts';
 import { parseIpAddress } from '../../proto/address.ts';
-import { DEFAULT_INSTANCE } from '../../proto/eid.ts';
+import { DEFAULT_INSTANCE, parseEid } from '../../proto/eid.ts';
 import { callApi } from '../../runtime/http-api.ts';
 import { TestOverlay } from '../mapserver/overlay.ts';
 import { FakeDataplane } from './fake-dataplane.ts';
@@ -167,15 +168,75 @@ describe('an agent process', () => {
     assert.deepEqual(a.driver.unwrittenState, []);
   });
 
-  test('a clone is told what it is', async () => {
+  test('of a host and its copy the one that was started last goes on; the other one is fenced and says so', async () => {
     const a = await agent('a6', ['10.77.0.14'], '192.0.2.1');
     await a.until('registered');
-    const clone = new TestAgent(a.folder, `${a.path}-clone`, '192.0.2.9');
-    agents.push(clone);
-    await clone.start();
-    await clone.until('registered');
-    await a.until('lost');
-    assert.match(await problems(a), /clone/);
+    const copied = `${a.path}-copy`;
+    cpSync(a.folder.path, copied, { recursive: true });
+    const copy = new TestAgent(new StateFolder(copied), `${a.path}-copy`, '192.0.2.9');
+    agents.push(copy);
+    await copy.start();
+    await copy.until('registered');
+    await a.until('fenced');
+    assert.match(await problems(a), /the newer one \(run 2, here 1\).*reset-identity/);
+    assert.match(await a.metrics.registry.metrics(), /^stayput_agent_fenced 1$/m);
+    await a.dataplane.until(() => isEmptySync(a.dataplane));
+    await assert.rejects(a.call('GET', '/v1/resolve?q=10.77.0.14'), { code: 'STAYPUT_FENCED' });
+    assert.equal(copy.driver.fence, null);
+
+    await a.close();
+    const restarted = new TestAgent(a.folder, `${a.path}-again`, '192.0.2.1');
+    agents.push(restarted);
+    await restarted.listen();
+    assert.match(await problems(restarted), /the newer one/);
+    assert.equal(restarted.driver.mapServer.connected, false);
+    await restarted.close();
+
+    keepIdentity(a.folder, ME);
+    const kept = new TestAgent(a.folder, `${a.path}-kept`, '192.0.2.1');
+    agents.push(kept);
+    await kept.start();
+    await kept.until('registered');
+    await copy.until('fenced');
+  });
+
+  test('a state folder on another machine is not used, unless the configuration says so', async () => {
+    const a = await agent('a8', ['10.77.0.17'], '192.0.2.1');
+    await a.until('registered');
+    await a.close();
+    const elsewhere = { ...ME, machineId: 'f'.repeat(32) };
+    const moved = new TestAgent(a.folder, `${a.path}-moved`, '192.0.2.9', { machine: elsewhere });
+    agents.push(moved);
+    await moved.listen();
+    assert.match(await problems(moved), /not the machine that joined \(another machine-id\).*reset-identity/);
+    await moved.close();
+    const accepted = new TestAgent(a.folder, `${a.path}-accepted`, '192.0.2.9', {
+      machine: elsewhere,
+      identity: { onMachineChange: 'accept' },
+    });
+    agents.push(accepted);
+    await accepted.start();
+    await accepted.until('registered');
+  });
+
+  test('a copy that gets an identity of its own leaves the first one alone', async () => {
+    const a = await agent('a9', ['10.77.0.18'], '192.0.2.1');
+    await a.until('registered');
+    const folder = new StateFolder(`${a.path}-copy`);
+    cpSync(a.folder.path, folder.path, { recursive: true });
+    const request = { token, eids: ['10.77.0.19'], names: ['other'], software: 'test' };
+    const { identity } = await resetIdentity(folder, request);
+    folder.writeIncarnation({ ...NEVER_RUN, machine: ME });
+    assert.notEqual(identity.xtrId, a.identity.xtrId);
+    const copy = new TestAgent(folder, `${a.path}-copy`, '192.0.2.9');
+    agents.push(copy);
+    await copy.start();
+    await copy.until('registered');
+    assert.deepEqual(
+      copy.driver.agent.ownEids().flatMap(({ eid, kind }) => (kind === 'address' ? [eid] : [])),
+      [parseEid('10.77.0.19')],
+    );
+    await a.until('registered');
   });
 
   test('a restarted agent brings its state back, and two on one socket are refused', async () => {
@@ -218,16 +279,22 @@ class TestAgent {
   private admin: { close(): Promise<void> } | undefined;
   private closed = false;
 
-  constructor(folder: StateFolder, path: string, address: string) {
+  constructor(
+    folder: StateFolder,
+    path: string,
+    address: string,
+    { machine = ME, ...more }: { readonly machine?: Machine; readonly identity?: object } = {},
+  ) {
     this.folder = folder;
     this.path = path;
     this.address = address;
     this.socket = `${path}.sock`;
     this.identity = folder.requireIdentity();
-    const config = AGENT_CONFIG.parse({ stateDir: folder.path, dataplaneSocket: `${path}-dataplane.sock` });
-    this.driver = new AgentDriver(config, this.identity, folder, 'test', log);
+    const config = AGENT_CONFIG.parse({ stateDir: folder.path, dataplaneSocket: `${path}-dataplane.sock`, ...more });
+    this.driver = new AgentDriver(config, this.identity, folder, 'test', log, () => machine);
     this.metrics = new AgentMetrics(
       () => ({
+        fenced: this.driver.fence !== null,
         mapServerConnected: this.driver.mapServer.connected,
         dataplaneConnected: this.driver.dataplane.connected,
         cache: this.driver.agent.snapshot(this.driver.now()).cache,
@@ -246,13 +313,18 @@ class TestAgent {
     const { token, port, eids, address } = options;
     const names = eids.length > 0 ? [`vm-${path.split('/').at(-1)}`] : [];
     await join(folder, { url: `https://127.0.0.1:${port}`, token, eids, names, force: false, software: 'test' });
+    folder.writeIncarnation({ ...NEVER_RUN, machine: ME });
     return new TestAgent(folder, path, address);
   }
 
-  async start(): Promise<void> {
+  async listen(): Promise<void> {
     await this.dataplane.listen(`${this.path}-dataplane.sock`);
     this.admin = await startAdminSocket(this.socket, this.driver, this.identity, log);
     this.driver.start(this.metrics);
+  }
+
+  async start(): Promise<void> {
+    await this.listen();
     await this.dataplane.until(() => this.dataplane.commands.some(({ type }) => type === 'sync-end'));
     const address = parseIpAddress(this.address);
     this.dataplane.emit({ type: 'locators', addresses: [{ address, interface: 'eth0', defaultRoute: true }] });
@@ -283,7 +355,16 @@ class TestAgent {
 const CONDITIONS: Record<string, (driver: AgentDriver) => boolean> = {
   registered: (driver) => driver.mapServer.connected && driver.agent.ownEids().every((own) => own.confirmedAt !== null),
   lost: (driver) => !driver.mapServer.connected,
+  fenced: (driver) => driver.fence !== null,
 };
+
+const ME: Machine = { machineId: '0'.repeat(32), productUuid: null };
+
+/** The last thing that it was told is that there is nothing. */
+function isEmptySync({ commands }: FakeDataplane): boolean {
+  const told = commands.map(({ type }) => type).filter((type) => type !== 'stats');
+  return told.at(-2) === 'sync-begin' && told.at(-1) === 'sync-end';
+}
 
 /** A TCP relay with a fixed port, whose connections can go silent, as those of an address that is gone. */
 class Relay {

@@ -100,7 +100,7 @@ describe('joining an overlay', () => {
     const identity = folder.requireIdentity();
     assert.equal(identity.xtrId, xtrIdOf(identity.tunnelKey));
     assert.equal(statSync(joinPath(folder.path, 'identity.json')).mode & 0o777, 0o600);
-    assert.deepEqual(readdirSync(folder.path).sort(), ['eids.json', 'identity.json']);
+    assert.deepEqual(readdirSync(folder.path).sort(), ['eids.json', 'identity.json', 'incarnation.json']);
     assert.deepEqual(
       folder.eids().eids.map(({ eid, state, names }) => [eid, state, names]),
       [

@@ -9,6 +9,7 @@ test('odd names from the data plane are left out and cost the others nothing', a
   };
   const metrics = new AgentMetrics(
     () => ({
+      fenced: false,
       mapServerConnected: true,
       dataplaneConnected: true,
       cache: { positive: 0, negative: 0, stale: 0, oldestMs: 0 },

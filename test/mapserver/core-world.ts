@@ -11,6 +11,7 @@ import { decodeRecord, encodeRecord } from '../../mapserver/shell/record-codec.t
 import { hostPrefix, type IpPrefix, parseIpAddress } from '../../proto/address.ts';
 import { DEFAULT_INSTANCE, parseEid, prefixEid } from '../../proto/eid.ts';
 import { agentAddressOf, parseTunnelKey, xtrIdOf } from '../../proto/identity.ts';
+import type { Incarnation } from '../../proto/incarnation.ts';
 import { nonce } from '../../proto/lisp/header.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import { lookupRequest, mappingsOf, mapRegister, subscribeRequest } from '../../proto/lisp/native.ts';
@@ -120,11 +121,11 @@ export class CoreWorld {
     return result;
   }
 
-  open(agent: CoreAgent): SessionId {
+  open(agent: CoreAgent, incarnation: Incarnation | null = null): SessionId {
     const id = ++this.lastSession as SessionId;
     agent.session = id;
     agent.closed = undefined;
-    this.core.handleSessionOpened(id, agent.xtrId, this.now);
+    this.core.handleSessionOpened(id, agent.xtrId, this.now, incarnation);
     this.drain();
     return id;
   }

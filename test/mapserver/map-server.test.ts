@@ -457,7 +457,7 @@ describe('revoking', () => {
         [eidKey(agent.mapping('agent').eid), 0],
       ],
     );
-    assert.equal(world.core.admits(agent.xtrId), 'revoked');
+    assert.equal(world.core.admits(agent.xtrId, null), 'revoked');
     assert.equal(world.core.statistics().sessions, 2);
     agent.connect();
     assert.equal(agent.closed, CLOSE.revoked);
