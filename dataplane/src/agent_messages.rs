@@ -116,7 +116,7 @@ impl Engine {
         let Some(peer) = peer else { return Err(Refused::new("unknown-peer", "send \"peer-set\" first")) };
         if self.tunnel.session_for_sending(peer, self.now).is_some() {
             self.transmit_agent_message(peer, &payload);
-            self.flush_batch();
+            self.flush_queue();
         } else if self.agent_messages.keep(peer, payload, self.now) {
             self.holding = true;
         } else {
@@ -129,7 +129,7 @@ impl Engine {
         for waiting in self.agent_messages.take(peer) {
             self.transmit_agent_message(peer, &waiting.payload);
         }
-        self.flush_batch();
+        self.flush_queue();
     }
 
     fn transmit_agent_message(&mut self, peer: PeerId, payload: &[u8]) {

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use crate::log::{Level, parse_level};
+use crate::offload::Offloads;
 use crate::outer_header::{Dscp, HeaderRules};
 use crate::retransmit::Limits;
 use crate::time::millis;
@@ -16,6 +17,7 @@ pub struct Args {
     pub ephemeral: bool,
     pub retransmit: Limits,
     pub headers: HeaderRules,
+    pub offloads: Offloads,
 }
 
 pub enum Parsed {
@@ -34,6 +36,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Parsed, String> 
         ephemeral: false,
         retransmit: Limits::default(),
         headers: HeaderRules::default(),
+        offloads: Offloads::ALL,
     };
     while let Some(word) = words.next() {
         let (name, attached) = match word.split_once('=') {
@@ -68,6 +71,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Parsed, String> 
                     text => return Err(format!("--dscp {text}: must be out, both or none")),
                 };
             }
+            "--offload" => args.offloads = Offloads::parse(&value()?)?,
             "--log" => {
                 let text = value()?;
                 args.level = parse_level(&text)
@@ -105,6 +109,8 @@ usage: stayput-dataplane --socket PATH [options]
   --no-retransmit   keep nothing
   --outer-ttl TTL   TTL of outer packets: copy (from the inner packet, and the smaller one back) or a number (copy)
   --dscp WHERE      copy DSCP to the outer header: out, both (and back) or none (out)
+  --offload LIST    switch offloads of the kernel off: none, or a list of no-vnet-hdr,
+                    no-tso, no-uso, no-udp-gso, no-udp-gro (all that the kernel has)
   --version         print the version
   --help            print this
 
@@ -134,6 +140,8 @@ mod tests {
             panic!("refused")
         };
         assert_eq!(args.headers, HeaderRules { dscp: Dscp::None, fixed_ttl: Some(64) });
+        let Ok(Parsed::Run(args)) = of(&["--socket=/x", "--offload", "no-tso,no-uso"]) else { panic!("refused") };
+        assert_eq!(args.offloads.names(), ["vnet-hdr", "udp-gso", "udp-gro"]);
         assert!(matches!(of(&["--help"]), Ok(Parsed::Help)));
         for bad in [
             &[][..],
@@ -143,6 +151,7 @@ mod tests {
             &["--socket=/x", "--retransmit-age-ms=0"],
             &["--socket=/x", "--outer-ttl=0"],
             &["--socket=/x", "--dscp=in"],
+            &["--socket=/x", "--offload=no-such"],
         ] {
             assert!(of(bad).is_err());
         }

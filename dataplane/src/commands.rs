@@ -9,6 +9,7 @@ use crate::handshake::{Identity, PublicKey, Suite};
 use crate::hold::HoldQueue;
 use crate::log;
 use crate::messages::{Command, Configure, Refused, key_text, parse_request, reply};
+use crate::offload::Offloads;
 use crate::peer::{Locator, PeerId};
 use crate::prefix::Prefix;
 use crate::sys;
@@ -81,12 +82,8 @@ impl Engine {
         if let Some(connection) = self.channel.connection() {
             connection.greeted = true;
         }
-        let mut offloads = vec!["vnet-hdr"];
         let refused = self.udp4.iter().chain(&self.udp6).any(|s| !s.gso);
-        offloads.extend(self.tun.tso.then_some("tso"));
-        offloads.extend(self.tun.uso.then_some("uso"));
-        offloads.extend((self.udp_offloads.0 && !refused).then_some("udp-gso"));
-        offloads.extend(self.udp_offloads.1.then_some("udp-gro"));
+        let offloads = Offloads { udp_gso: self.offloads.udp_gso && !refused, ..self.offloads };
         json!({
             "capability": CAPABILITY,
             "software": concat!("stayput-dataplane/", env!("CARGO_PKG_VERSION")),
@@ -96,7 +93,7 @@ impl Engine {
                 Suite::AesGcm => "aes-256-gcm",
                 Suite::ChaChaPoly => "chacha20-poly1305",
             },
-            "offloads": offloads,
+            "offloads": offloads.names(),
         })
     }
 

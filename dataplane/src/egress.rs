@@ -1,24 +1,22 @@
 //! From the TUN to peers: route, cut into segments, seal into the send batch, send.
 
 use std::io::{self, ErrorKind};
-use std::time::Duration;
 
 use crate::agent_messages::is_agent_message;
 use crate::batch::Target;
-use crate::engine::{Engine, Unsent, UnsentBatch};
+use crate::engine::Engine;
 use crate::forwarding::Route;
 use crate::hold::{Held, HoldKey, HoldQueue, INTERFACE_LIMIT, SESSION_LIMIT, Why};
 use crate::icmp::{self, Problem};
 use crate::log;
 use crate::messages::Event;
-use crate::outer_header::{Outer, age};
+use crate::outer_header::age;
 use crate::packet::{Inner, TCP, clamp_mss, finish_checksum};
-use crate::peer::{Path, PeerId};
+use crate::peer::PeerId;
 use crate::prefix::Prefix;
 use crate::segment::{SegmentError, Segments, fragment_ipv4};
 use crate::stats::Counter;
 use crate::time::{Time, seconds};
-use crate::udp::UdpSocket;
 use crate::vnet::{Gso, VNET_HEADER, VnetHeader};
 use crate::wire::{DATA_OVERHEAD, Kind};
 
@@ -43,7 +41,7 @@ impl Engine {
             }
         }
         self.frame = frame;
-        self.flush_batch();
+        self.flush_queue();
         more
     }
 
@@ -117,16 +115,18 @@ impl Engine {
         let target = Target { peer, path, outer: self.headers.encapsulate(inner) };
         match Segments::new(vnet, *inner, packet, limit) {
             Ok(mut segments) => {
-                // A superpacket in one send arrives in one piece, to be written as one.
                 let (count, size) = segments.shape(packet);
-                if count > 1 && !self.batch.has_room(count, size + DATA_OVERHEAD) {
-                    self.flush_batch();
+                if count > 1 && !self.queue.make_room_for_all(target, count, size + DATA_OVERHEAD) {
+                    self.flush_queue();
                 }
                 let mut bytes = 0;
                 while let Some((range, partial)) = segments.next(packet) {
                     bytes += self.seal(target, &packet[range], partial);
                 }
                 self.tunnel.sent_data(peer, bytes, self.now);
+                if self.queue.is_large() {
+                    self.flush_queue();
+                }
                 if from.is_some() {
                     self.tunnel.stats.count(Counter::RedirectedPackets);
                 }
@@ -140,13 +140,14 @@ impl Engine {
     #[inline]
     fn seal(&mut self, target: Target, packet: &[u8], partial: bool) -> usize {
         let size = packet.len() + DATA_OVERHEAD;
-        if !self.batch.fits(target, size) {
-            self.flush_batch();
+        if !self.queue.make_room(target, size) {
+            self.flush_queue();
+            self.queue.make_room(target, size);
         }
         let Some(session) = self.tunnel.peer_mut(target.peer).and_then(|p| p.current.as_mut()) else { return 0 };
         let kind = if partial { Kind::DataPartial } else { Kind::Data };
-        match session.seal(kind, packet, self.batch.space()) {
-            Some(size) => self.batch.commit(target, size),
+        match session.seal(kind, packet, self.queue.space()) {
+            Some(size) => self.queue.commit(size),
             None => self.tunnel.stats.count(Counter::DropNoSession),
         }
         size
@@ -178,7 +179,7 @@ impl Engine {
     }
 
     fn send_in_outer_fragments(&mut self, target: Target, packet: &[u8]) {
-        self.flush_batch();
+        self.flush_queue();
         let mut sealed = vec![0; packet.len() + DATA_OVERHEAD];
         let session = self.tunnel.peer_mut(target.peer).and_then(|p| p.current.as_mut());
         if session.is_none_or(|s| s.seal(Kind::Data, packet, &mut sealed).is_none()) {
@@ -189,212 +190,9 @@ impl Engine {
             Some(socket) => socket.send_fragmented(target.path, target.outer, &sealed),
             None => Err(io::ErrorKind::NotConnected.into()),
         };
-        self.count_send(result.is_ok(), 1);
+        self.count_send(result.is_ok());
         self.keep_sent(target, &sealed, sealed.len());
         self.tunnel.sent_data(target.peer, sealed.len(), self.now);
-    }
-
-    pub(crate) fn flush_batch(&mut self) {
-        let Some(target) = self.batch.target.filter(|_| !self.batch.is_empty()) else { return };
-        let batch = std::mem::replace(&mut self.batch, crate::batch::SendBatch::empty());
-        let (bytes, segment) = batch.contents();
-        let result = match self.socket(target.path) {
-            Some(socket) if socket.gso || batch.count() == 1 => socket.send(target.path, target.outer, bytes, segment),
-            Some(_) => Err(io::Error::from_raw_os_error(libc::EIO)),
-            None => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
-        };
-        match result {
-            Ok(()) => {
-                self.count_send(true, batch.count());
-                self.keep_sent(target, bytes, segment);
-                self.tunnel.sent_size(target.peer, segment, self.now);
-            }
-            Err(error) => self.send_slowly(target, bytes, segment, &error),
-        }
-        self.batch = batch;
-        self.batch.clear();
-    }
-
-    /// A packet of the tunnel's own: handshake or control.
-    pub(crate) fn transmit(&mut self, peer: Option<PeerId>, path: Path, bytes: &[u8]) {
-        let mut result = self.send_one(path, Outer::OWN, bytes);
-        if result.is_err() && path.local.is_some() {
-            if let Some(peer) = peer {
-                self.tunnel.forget_local_address(peer);
-            }
-            result = self.send_one(Path::to(path.remote), Outer::OWN, bytes);
-        }
-        if let Err(error) = &result {
-            log::debug("not sent", &[("to", &path.remote), ("error", error)]);
-            if let Some(peer) = peer {
-                self.tunnel.no_route(peer);
-            }
-        }
-        self.count_send(result.is_ok(), 1);
-    }
-
-    pub(crate) fn send_size_probe(&mut self, peer: PeerId, path: Path, token: u64, bytes: &[u8]) {
-        let result = self.send_one(path, Outer::OWN, bytes);
-        self.count_send(result.is_ok(), 1);
-        if result.is_err_and(|error| error.raw_os_error() == Some(libc::EMSGSIZE)) {
-            self.tunnel.size_probe_refused(peer, token, self.now);
-        }
-    }
-
-    /// What follows when a batch could not be sent as it is.
-    fn send_slowly(&mut self, mut target: Target, bytes: &[u8], segment: usize, error: &io::Error) {
-        if target.path.local.take().is_some() {
-            // The own address may be gone; any other is better than none.
-            self.tunnel.forget_local_address(target.peer);
-        }
-        if error.raw_os_error() == Some(libc::EIO) {
-            self.disable_segmentation(target.path);
-        }
-        if error.raw_os_error() == Some(libc::EMSGSIZE) || error.raw_os_error() == Some(libc::EINVAL) {
-            self.read_path_ceiling(target.peer);
-        }
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let (datagram, after) = rest.split_at(segment.min(rest.len()));
-            let mut result = self.send_one(target.path, target.outer, datagram);
-            if let Err(error) = &result
-                && error.raw_os_error() == Some(libc::EMSGSIZE)
-            {
-                self.tunnel.stats.count(Counter::FallbackOuterFragmented);
-                result = match self.socket(target.path) {
-                    Some(socket) => socket.send_fragmented(target.path, target.outer, datagram),
-                    None => Err(io::ErrorKind::NotConnected.into()),
-                };
-            }
-            match result {
-                Err(error) if is_no_route(&error) => {
-                    self.tunnel.no_route(target.peer);
-                    return self.keep_unsent(target.peer, rest, segment);
-                }
-                result => self.count_send(result.is_ok(), 1),
-            }
-            self.keep_sent(target, datagram, segment);
-            rest = after;
-        }
-    }
-
-    /// What is sent may be lost to a roam.
-    #[inline]
-    fn keep_sent(&mut self, target: Target, bytes: &[u8], segment: usize) {
-        self.holding = true;
-        self.tunnel.keep(target.peer, target.path, bytes, segment, self.now);
-    }
-
-    /// A datagram that was sent before, perhaps to a path that took longer ones.
-    pub(crate) fn resend(&mut self, peer: PeerId, path: Path, datagram: &[u8]) {
-        // A router may cut it in IPv4, nobody but this host in IPv6.
-        let limit = self.tunnel.peer(peer).map_or(0, |p| match path.remote.is_ipv6() {
-            true => p.inner_limit(self.now),
-            false => p.proven_limit(),
-        });
-        let result = match self.socket(path) {
-            Some(socket) if datagram.len() > limit + DATA_OVERHEAD => {
-                let result = socket.send_fragmented(path, Outer::OWN, datagram);
-                self.tunnel.stats.count(Counter::FallbackOuterFragmented);
-                result
-            }
-            _ => self.send_one(path, Outer::OWN, datagram),
-        };
-        if let Err(error) = &result {
-            log::debug("not sent again", &[("to", &path.remote), ("error", error)]);
-            self.tunnel.no_route(peer);
-        }
-        self.count_send(result.is_ok(), 1);
-    }
-
-    fn send_one(&mut self, path: Path, outer: Outer, bytes: &[u8]) -> io::Result<()> {
-        let Some(socket) = self.socket(path) else {
-            return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
-        };
-        match socket.send(path, outer, bytes, bytes.len()) {
-            // An answer to an earlier packet, not to this one.
-            Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => {
-                socket.send(path, outer, bytes, bytes.len())
-            }
-            result => result,
-        }
-    }
-
-    fn count_send(&mut self, sent: bool, datagrams: usize) {
-        self.tunnel.stats.count(Counter::UdpSendCalls);
-        let counter = if sent { Counter::UdpTxDatagrams } else { Counter::DropSendError };
-        self.tunnel.stats.add(counter, datagrams as u64);
-    }
-
-    fn socket(&self, path: Path) -> Option<&UdpSocket> {
-        if path.remote.is_ipv4() { self.udp4.as_ref() } else { self.udp6.as_ref() }
-    }
-
-    fn disable_segmentation(&mut self, path: Path) {
-        let socket = if path.remote.is_ipv4() { self.udp4.as_mut() } else { self.udp6.as_mut() };
-        if let Some(socket) = socket.filter(|s| s.gso) {
-            socket.gso = false;
-            self.tunnel.stats.count(Counter::FallbackUdpGso);
-            log::info("the device does not segment UDP; sending datagrams one by one", &[]);
-        }
-    }
-
-    /// Sealed datagrams wait for a route: a roam loses nothing that was about to be sent.
-    fn keep_unsent(&mut self, peer: PeerId, bytes: &[u8], segment: usize) {
-        self.holding = true;
-        let unsent = self.unsent.entry(peer).or_default();
-        if unsent.bytes + bytes.len() > UNSENT_BYTES {
-            let count = bytes.len().div_ceil(segment.max(1));
-            return self.tunnel.stats.add(Counter::DropSendError, count as u64);
-        }
-        unsent.bytes += bytes.len();
-        unsent.batches.push_back(UnsentBatch { since: self.now, bytes: bytes.into(), segment });
-    }
-
-    pub(crate) fn send_all_unsent(&mut self) {
-        let peers: Vec<PeerId> = self.unsent.keys().copied().collect();
-        for peer in peers {
-            self.send_unsent(peer);
-        }
-    }
-
-    pub(crate) fn send_unsent(&mut self, peer: PeerId) {
-        let Some(unsent) = self.unsent.remove(&peer) else { return };
-        let Some(path) = self.tunnel.peer(peer).and_then(|p| p.endpoint) else { return };
-        let mut batches = unsent.batches.into_iter();
-        while let Some(batch) = batches.next() {
-            let mut sent = 0;
-            for datagram in batch.bytes.chunks(batch.segment) {
-                match self.send_one(path, Outer::OWN, datagram) {
-                    Err(error) if is_no_route(&error) => {
-                        let rest = UnsentBatch { bytes: batch.bytes[sent..].into(), ..batch };
-                        let batches: std::collections::VecDeque<_> = std::iter::once(rest).chain(batches).collect();
-                        let bytes = batches.iter().map(|b| b.bytes.len()).sum();
-                        self.unsent.insert(peer, Unsent { batches, bytes });
-                        return;
-                    }
-                    result => self.count_send(result.is_ok(), 1),
-                }
-                self.tunnel.keep(peer, path, datagram, datagram.len(), self.now);
-                self.tunnel.stats.count(Counter::ResentDatagrams);
-                sent += datagram.len();
-            }
-        }
-    }
-
-    pub(crate) fn expire_unsent(&mut self) {
-        let now = self.now;
-        let mut lost = 0;
-        for unsent in self.unsent.values_mut() {
-            while unsent.batches.front().is_some_and(|b| now.since(b.since) > UNSENT_LIFETIME)
-                && let Some(batch) = unsent.batches.pop_front()
-            {
-                unsent.bytes -= batch.bytes.len();
-                lost += batch.bytes.len().div_ceil(batch.segment.max(1));
-            }
-        }
-        self.unsent.retain(|_, unsent| !unsent.batches.is_empty());
-        self.tunnel.stats.add(Counter::DropExpired, lost as u64);
     }
 
     pub(crate) fn release_waiting(&mut self, peer: PeerId) {
@@ -413,7 +211,7 @@ impl Engine {
                 Some(peer) => self.deliver_again(peer, &mut held),
             }
         }
-        self.flush_batch();
+        self.flush_queue();
     }
 
     fn forward_again(&mut self, held: &mut Held) {
@@ -502,15 +300,5 @@ pub(crate) fn parse_frame(frame: &[u8]) -> Option<(VnetHeader, Inner)> {
     (inner.total == frame.len() - VNET_HEADER).then_some((vnet, inner))
 }
 
-fn is_no_route(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EADDRNOTAVAIL | libc::ENETDOWN | libc::EINVAL)
-    )
-}
-
 const READS_AT_ONCE: usize = 64;
 const IPV6_MINIMUM: usize = 1280;
-/// The window of a fast TCP connection.
-const UNSENT_BYTES: usize = 4 << 20;
-const UNSENT_LIFETIME: Duration = seconds(2);

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use crate::agent_messages::AgentMessages;
-use crate::batch::SendBatch;
+use crate::batch::SendQueue;
 use crate::channel::{Channel, Ended, FIRST_TOKEN};
 use crate::coalesce::Coalescer;
 use crate::correspondents::Correspondents;
@@ -21,16 +21,19 @@ use crate::host::{Changes, HostNetwork, Item, LocalAddress, gateway, keep_router
 use crate::icmp::{ErrorBudget, Problem};
 use crate::log;
 use crate::messages::{Command, Event, key_text, parse_request};
+use crate::offload::Offloads;
 use crate::outer_header::HeaderRules;
 use crate::peer::PeerId;
 use crate::prefix::Prefix;
+use crate::receive::{Received, Receiver};
 use crate::retransmit::Limits;
+use crate::send::Sender;
 use crate::stats::{Counter, Stats};
 use crate::sys::{self, Poller};
 use crate::time::Time;
 use crate::tun::Tun;
 use crate::tunnel::{Output, Tunnel};
-use crate::udp::{self, Received, Receiver, UdpSocket};
+use crate::udp::{self, UdpSocket};
 use crate::vnet::VNET_HEADER;
 use crate::workload::WorkloadWatches;
 
@@ -50,7 +53,8 @@ pub struct Engine {
     pub(crate) udp6: Option<UdpSocket>,
     pub(crate) host: HostNetwork,
     pub(crate) channel: Channel,
-    pub(crate) batch: SendBatch,
+    pub(crate) queue: SendQueue,
+    pub(crate) sender: Sender,
     pub(crate) receiver: Receiver,
     pub(crate) received: Vec<Received>,
     pub(crate) coalescer: Coalescer,
@@ -59,8 +63,8 @@ pub struct Engine {
     pub(crate) headers: HeaderRules,
     pub(crate) now: Time,
     pub(crate) suite: Suite,
-    /// UDP_SEGMENT and UDP_GRO are in the kernel.
-    pub(crate) udp_offloads: (bool, bool),
+    /// Those that are wanted and that the kernel has.
+    pub(crate) offloads: Offloads,
     pub(crate) process: String,
     pub(crate) config: Option<Settings>,
     pub(crate) watched: BTreeMap<String, Watch>,
@@ -113,7 +117,13 @@ struct Ready {
 }
 
 impl Engine {
-    pub fn new(tun: Tun, host: HostNetwork, channel: Channel, retransmit: Limits) -> io::Result<Engine> {
+    pub fn new(
+        tun: Tun,
+        host: HostNetwork,
+        channel: Channel,
+        retransmit: Limits,
+        wanted: Offloads,
+    ) -> io::Result<Engine> {
         let poller = Poller::new()?;
         let signals = sys::termination_signals()?;
         poller.add(&signals, SIGNALS)?;
@@ -122,14 +132,14 @@ impl Engine {
         poller.add(&tun, TUN)?;
         let suite = Suite::fastest();
         // The agent asks for the offloads before there is a port to listen on.
-        let trial =
-            UdpSocket::open(0, false, &mut Stats::new()).or_else(|_| UdpSocket::open(0, true, &mut Stats::new()));
-        let udp_offloads = trial.map_or((false, false), |socket| (socket.gso, socket.gro));
+        let trial = [false, true].into_iter().find_map(|v6| UdpSocket::open(0, v6, wanted, &mut Stats::new()).ok());
+        let (udp_gso, udp_gro) = trial.map_or((false, false), |socket| (socket.gso, socket.gro));
+        let offloads = Offloads { vnet_hdr: tun.vnet_hdr, tso: tun.tso, uso: tun.uso, udp_gso, udp_gro };
         let mut tunnel = Tunnel::new(suite, retransmit);
-        if !tun.tso {
+        if wanted.tso && !tun.tso {
             tunnel.stats.count(Counter::FallbackTso);
         }
-        if !tun.uso {
+        if wanted.uso && !tun.uso {
             tunnel.stats.count(Counter::FallbackUso);
         }
         Ok(Engine {
@@ -147,7 +157,8 @@ impl Engine {
             udp6: None,
             host,
             channel,
-            batch: SendBatch::new(),
+            queue: SendQueue::new(),
+            sender: Sender::new(),
             receiver: Receiver::new(),
             received: Vec::new(),
             frame: vec![0; VNET_HEADER + MAX_FRAME],
@@ -155,7 +166,7 @@ impl Engine {
             headers: HeaderRules::default(),
             now: sys::now(),
             suite,
-            udp_offloads,
+            offloads,
             process: format!("{:016x}{:016x}", random_u64(), random_u64()),
             config: None,
             watched: BTreeMap::new(),
@@ -297,8 +308,8 @@ impl Engine {
         (self.udp4, self.udp6) = (None, None);
         let mut stats = Stats::new();
         std::mem::swap(&mut stats, &mut self.tunnel.stats);
-        let v4 = UdpSocket::open(port, false, &mut stats);
-        let v6 = UdpSocket::open(port, true, &mut stats);
+        let v4 = UdpSocket::open(port, false, self.offloads, &mut stats);
+        let v6 = UdpSocket::open(port, true, self.offloads, &mut stats);
         self.tunnel.stats = stats;
         let (v4, v6) = match (v4, v6) {
             (Ok(v4), v6) => (Some(v4), v6.ok()),

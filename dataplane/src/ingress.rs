@@ -12,6 +12,7 @@ use crate::messages::Event;
 use crate::outer_header::{Decapsulated, Outer};
 use crate::packet::{Inner, clamp_mss};
 use crate::peer::{Path, PeerId};
+use crate::receive::Receiver;
 use crate::stats::Counter;
 use crate::time::{Time, seconds};
 use crate::tun::TunWriter;
@@ -29,16 +30,17 @@ struct Checked {
 impl Engine {
     /// Receives on one socket, bounded. False when there is no more.
     pub(crate) fn receive(&mut self, v6: bool) -> bool {
-        let mut receiver = std::mem::replace(&mut self.receiver, crate::udp::Receiver::empty());
+        let mut receiver = std::mem::replace(&mut self.receiver, Receiver::empty());
         let mut received = std::mem::take(&mut self.received);
         let mut more = true;
         for _ in 0..RECEIVES_AT_ONCE {
             let socket = if v6 { self.udp6.as_ref() } else { self.udp4.as_ref() };
-            if socket.is_none_or(|socket| receiver.receive(socket, &mut received).is_err()) {
-                more = false;
+            more = socket.is_some_and(|socket| receiver.receive(socket, &mut received).unwrap_or_default());
+            if received.is_empty() {
                 break;
             }
             self.tunnel.stats.count(Counter::UdpReceiveCalls);
+            self.tunnel.stats.add(Counter::UdpRxMessages, received.len() as u64);
             let mut checked = None;
             for message in &received {
                 let end = message.start + message.length;
@@ -53,10 +55,13 @@ impl Engine {
             let mut writer = TunWriter { tun: &self.tun, stats: &mut self.tunnel.stats };
             self.coalescer.flush(&mut receiver.arena, &mut writer);
             self.drain_outputs();
+            if !more {
+                break;
+            }
         }
         self.receiver = receiver;
         self.received = received;
-        self.flush_batch();
+        self.flush_queue();
         more
     }
 

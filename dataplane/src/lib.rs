@@ -23,19 +23,23 @@ mod log;
 pub mod messages;
 mod neighbour;
 mod netlink;
+mod offload;
 mod outer_header;
 pub mod packet;
 mod packet_filter;
 mod packet_socket;
 mod peer;
 pub mod prefix;
+mod receive;
 pub mod replay;
 mod retransmit;
 pub mod segment;
+mod send;
 pub mod session;
 mod stats;
 mod sys;
 pub mod time;
+mod transmit;
 mod tun;
 mod tunnel;
 mod udp;
@@ -57,7 +61,7 @@ pub fn run(args: &Args) -> Result<(), String> {
         None => None,
     };
     let channel = Channel::open(&args.socket, group)?;
-    let result = Tun::open(&args.tun, !args.ephemeral).and_then(|tun| {
+    let result = Tun::open(&args.tun, !args.ephemeral, args.offloads).and_then(|tun| {
         let host = HostNetwork::open(&args.tun).map_err(|e| format!("netlink: {e}"))?;
         Ok((tun, host))
     });
@@ -68,7 +72,7 @@ pub fn run(args: &Args) -> Result<(), String> {
             return Err(message);
         }
     };
-    let mut engine = Engine::new(tun, host, channel, args.retransmit).map_err(|e| e.to_string())?;
+    let mut engine = Engine::new(tun, host, channel, args.retransmit, args.offloads).map_err(|e| e.to_string())?;
     engine.headers = args.headers;
     log::info("ready", &[("socket", &args.socket.display()), ("interface", &args.tun)]);
     sys::notify_ready();

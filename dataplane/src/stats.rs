@@ -18,6 +18,8 @@ counters! {
     TunWriteCalls => "tun_write_calls",
     UdpRxDatagrams => "udp_rx_datagrams",
     UdpTxDatagrams => "udp_tx_datagrams",
+    UdpRxMessages => "udp_rx_messages",
+    UdpTxMessages => "udp_tx_messages",
     UdpReceiveCalls => "udp_receive_calls",
     UdpSendCalls => "udp_send_calls",
     HandshakesInitiated => "handshakes_initiated",

@@ -8,20 +8,24 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use crate::coalesce::Sink;
+use crate::offload::Offloads;
+use crate::packet::finish_checksum;
 use crate::stats::{Counter, Stats};
 use crate::sys::{check, check_size};
-use crate::vnet::{VNET_HEADER, VnetHeader};
+use crate::vnet::{Gso, VNET_HEADER, VnetHeader};
 
 pub struct Tun {
     file: File,
     pub name: String,
+    /// Frames have a virtio_net header in the kernel's sight too.
+    pub vnet_hdr: bool,
     pub tso: bool,
     pub uso: bool,
 }
 
 impl Tun {
     /// Attaches to `name` or makes it. Errors are sentences for people.
-    pub fn open(name: &str, persistent: bool) -> Result<Tun, String> {
+    pub fn open(name: &str, persistent: bool, wanted: Offloads) -> Result<Tun, String> {
         if name.is_empty() || name.len() >= libc::IFNAMSIZ {
             return Err(format!("\"{name}\" is not an interface name: 1 to {} letters", libc::IFNAMSIZ - 1));
         }
@@ -42,7 +46,8 @@ impl Tun {
             )?;
         let mut request = InterfaceRequest { name: [0; libc::IFNAMSIZ], flags: 0, pad: [0; 22] };
         request.name[..name.len()].copy_from_slice(name.as_bytes());
-        request.flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as i16;
+        let vnet_flag = if wanted.vnet_hdr { libc::IFF_VNET_HDR } else { 0 };
+        request.flags = (libc::IFF_TUN | libc::IFF_NO_PI | vnet_flag) as i16;
         // SAFETY: TUNSETIFF reads and writes an ifreq, which InterfaceRequest is laid out as.
         check(unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut request) }).map_err(|error| {
             match error.raw_os_error() {
@@ -67,34 +72,75 @@ impl Tun {
         };
         let fail = |what: &str, error: io::Error| format!("{what} of the interface {name}: {error}");
         set(TUNSETPERSIST, c_int::from(persistent)).map_err(|e| fail("persistence", e))?;
-        set_pointer(TUNSETVNETHDRSZ, VNET_HEADER as c_int).map_err(|e| fail("header size", e))?;
-        set_pointer(TUNSETVNETLE, 1).map_err(|e| fail("byte order", e))?;
-        let tso_flags = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
-        let (tso, uso) = if set(TUNSETOFFLOAD, tso_flags | TUN_F_USO4 | TUN_F_USO6).is_ok() {
-            (true, true)
-        } else if set(TUNSETOFFLOAD, tso_flags).is_ok() {
-            (true, false)
+        if wanted.vnet_hdr {
+            set_pointer(TUNSETVNETHDRSZ, VNET_HEADER as c_int).map_err(|e| fail("header size", e))?;
+            set_pointer(TUNSETVNETLE, 1).map_err(|e| fail("byte order", e))?;
+        }
+        let checksum = if wanted.vnet_hdr { TUN_F_CSUM } else { 0 };
+        let tso = if wanted.tso { TUN_F_TSO4 | TUN_F_TSO6 } else { 0 };
+        let uso = if wanted.uso { TUN_F_USO4 | TUN_F_USO6 } else { 0 };
+        let (tso, uso) = if set(TUNSETOFFLOAD, checksum | tso | uso).is_ok() {
+            (wanted.tso, wanted.uso)
+        } else if set(TUNSETOFFLOAD, checksum | tso).is_ok() {
+            (wanted.tso, false)
         } else {
             let _ = set(TUNSETOFFLOAD, 0);
             (false, false)
         };
-        Ok(Tun { file, name: name.to_string(), tso, uso })
+        Ok(Tun { file, name: name.to_string(), vnet_hdr: wanted.vnet_hdr, tso, uso })
     }
 
-    /// One frame, or `WouldBlock`.
+    /// One frame with its virtio_net header, or `WouldBlock`.
     #[inline]
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.vnet_hdr {
+            let (header, packet) = buffer.split_at_mut(VNET_HEADER);
+            header.copy_from_slice(&VnetHeader::default().bytes());
+            return Ok(VNET_HEADER + self.read_raw(packet)?);
+        }
+        self.read_raw(buffer)
+    }
+
+    /// Returns the length written, as if the kernel took the header.
+    #[inline]
+    pub fn write(&self, frame: &[u8]) -> io::Result<usize> {
+        if !self.vnet_hdr {
+            let vnet = VnetHeader::parse(frame).ok_or(io::ErrorKind::InvalidInput)?;
+            return self.write_finished(&vnet, &frame[VNET_HEADER..]);
+        }
+        self.write_raw(frame)
+    }
+
+    #[inline]
+    fn read_raw(&self, buffer: &mut [u8]) -> io::Result<usize> {
         // SAFETY: buffer is valid for writes of its length.
         check_size(unsafe { libc::read(self.file.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) })
     }
 
     #[inline]
-    pub fn write(&self, frame: &[u8]) -> io::Result<usize> {
-        // SAFETY: frame is valid for reads of its length.
-        check_size(unsafe { libc::write(self.file.as_raw_fd(), frame.as_ptr().cast(), frame.len()) })
+    fn write_raw(&self, bytes: &[u8]) -> io::Result<usize> {
+        // SAFETY: bytes is valid for reads of its length.
+        check_size(unsafe { libc::write(self.file.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
     }
 
-    fn write_parts(&self, header: &[u8], arena: &[u8], parts: &[Range<usize>]) -> io::Result<usize> {
+    /// Without virtio_net headers a packet has to be whole: one segment, and its checksum finished.
+    fn write_finished(&self, vnet: &VnetHeader, packet: &[u8]) -> io::Result<usize> {
+        let mut packet = packet.to_vec();
+        if vnet.gso != Gso::None {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if vnet.needs_csum {
+            let (start, offset) = (usize::from(vnet.csum_start), usize::from(vnet.csum_offset));
+            finish_checksum(&mut packet, start, offset, offset == UDP_CHECKSUM).ok_or(io::ErrorKind::InvalidInput)?;
+        }
+        Ok(VNET_HEADER + self.write_raw(&packet)?)
+    }
+
+    fn write_parts(&self, vnet: &VnetHeader, arena: &[u8], parts: &[Range<usize>]) -> io::Result<usize> {
+        if !self.vnet_hdr {
+            return parts.iter().map(|part| self.write_finished(vnet, &arena[part.clone()])).sum();
+        }
+        let header = &vnet.bytes()[..];
         let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MAX_VECTORS];
         let pieces = std::iter::once(header).chain(parts.iter().map(|part| &arena[part.clone()]));
         let mut count = 0;
@@ -122,7 +168,7 @@ pub struct TunWriter<'a> {
 impl Sink for TunWriter<'_> {
     fn write(&mut self, vnet: &VnetHeader, arena: &[u8], parts: &[Range<usize>]) {
         self.stats.count(Counter::TunWriteCalls);
-        match self.tun.write_parts(&vnet.bytes(), arena, parts) {
+        match self.tun.write_parts(vnet, arena, parts) {
             Ok(bytes) => {
                 self.stats.add(Counter::TunTxPackets, parts.len() as u64);
                 self.stats.add(Counter::TunTxBytes, (bytes - VNET_HEADER) as u64);
@@ -141,6 +187,8 @@ struct InterfaceRequest {
 }
 
 const MAX_VECTORS: usize = 260;
+/// Where a UDP header has its checksum, in which zero means none.
+const UDP_CHECKSUM: usize = 6;
 const TUNSETIFF: c_ulong = 0x4004_54ca;
 const TUNSETPERSIST: c_ulong = 0x4004_54cb;
 const TUNSETOFFLOAD: c_ulong = 0x4004_54d0;

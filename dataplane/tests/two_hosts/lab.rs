@@ -1,5 +1,4 @@
-//! Two network namespaces, two data planes, real packets: a transfer keeps its checksum while one host changes its
-//! address and while the underlay's MTU falls to 1280. Needs root, `ip` and /dev/net/tun; says so when skipped.
+//! Two hosts from network namespaces, a data plane on each, and the agent that the test plays.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -16,78 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-#[test]
-fn a_transfer_survives_a_roam_and_a_small_mtu() {
-    if let Some(reason) = why_not() {
-        eprintln!("skipped: {reason}");
-        return;
-    }
-    let mut lab = Lab::new();
-    lab.introduce();
-    lab.transfer("10.77.0.2", |_| {});
-    lab.transfer("fd77::2", |_| {});
-    lab.transfer("10.77.0.2", |lab| {
-        lab.ip(0, "addr del 192.0.2.1/24 dev eth0");
-        lab.ip(0, "addr add 192.0.2.11/24 dev eth0");
-    });
-    let handover = lab.hosts[0].agent.event("handover");
-    assert!(handover["micros"].as_u64().is_some_and(|micros| micros < 500_000), "{handover}");
-    assert_eq!(lab.hosts[1].agent.event("peer-moved")["address"], "192.0.2.11");
-    lab.count_datagrams_through_a_roam();
-    for host in 0..2 {
-        lab.ip(host, "link set eth0 mtu 1280");
-    }
-    lab.transfer("10.77.0.2", |_| {});
-    lab.transfer("fd77::2", |_| {});
-    lab.echo_datagrams("fd77::1", "fd77::2", 1280 - 48);
-    lab.restart(1);
-    lab.transfer("10.77.0.2", |_| {});
-    let counters = lab.hosts[1].agent.request(json!({ "type": "stats" }))["counters"].clone();
-    assert_eq!(counters["drop.auth"], 0, "{counters}");
-    for host in &mut lab.hosts {
-        host.terminate();
-    }
-}
-
-#[test]
-fn agents_talk_inside_the_tunnel_and_learn_who_spoke_to_an_eid() {
-    if let Some(reason) = why_not() {
-        eprintln!("skipped: {reason}");
-        return;
-    }
-    let mut lab = Lab::new();
-    let keys = [lab.hosts[0].key.clone(), lab.hosts[1].key.clone()];
-    let say =
-        |payload: &[u8]| json!({ "type": "peer-send", "publicKey": keys[1], "payload": STANDARD.encode(payload) });
-    let refused = lab.hosts[0].agent.try_request(say(b"too early"));
-    assert_eq!(refused["code"], "unknown-peer", "{refused}");
-    lab.introduce();
-    // The first waits for the session that it begins; the largest fits a path of 1280 octets.
-    for host in 0..2 {
-        lab.ip(host, "link set eth0 mtu 1280");
-    }
-    for payload in [&b"first"[..], &[7; 1200]] {
-        lab.hosts[0].agent.request(say(payload));
-        let heard = lab.hosts[1].agent.event("peer-message");
-        assert_eq!(
-            (heard["publicKey"].as_str(), heard["payload"].as_str()),
-            (Some(&*keys[0]), Some(&*STANDARD.encode(payload)))
-        );
-    }
-    let of = |prefix: &str| json!({ "type": "correspondents", "prefix": prefix });
-    assert_eq!(lab.hosts[0].agent.request(of("10.77.0.1/32"))["peers"], json!([]));
-    lab.echo_datagrams("10.77.0.1", "10.77.0.2", 100);
-    for host in 0..2 {
-        let agent = &mut lab.hosts[host].agent;
-        let own = format!("10.77.0.{}/32", host + 1);
-        assert_eq!(agent.request(of(&own))["peers"], json!([keys[1 - host]]));
-        agent.request(json!({ "type": "local-eid-remove", "prefix": own, "generation": 1, "redirectTo": null }));
-        assert_eq!(agent.request(of(&own))["peers"], json!([keys[1 - host]]), "of an EID that has just left");
-    }
-    lab.pretend_to_be_the_agent();
-}
-
-fn why_not() -> Option<&'static str> {
+pub fn why_not() -> Option<&'static str> {
     // SAFETY: geteuid has no preconditions.
     if unsafe { libc::geteuid() } != 0 {
         return Some("needs root");
@@ -99,21 +27,28 @@ fn why_not() -> Option<&'static str> {
     (!ip.is_ok_and(|s| s.success())).then_some("needs ip netns (iproute2)")
 }
 
-struct Lab {
-    hosts: Vec<Host>,
+pub struct Lab {
+    pub hosts: Vec<Host>,
+    options: Vec<String>,
 }
 
-struct Host {
-    namespace: String,
+pub struct Host {
+    pub namespace: String,
     socket: PathBuf,
-    process: Child,
-    agent: Agent,
-    key: String,
+    pub process: Child,
+    pub agent: Agent,
+    pub key: String,
     epoch: u64,
 }
 
 impl Lab {
-    fn new() -> Lab {
+    pub fn new() -> Lab {
+        Lab::with(&[])
+    }
+
+    /// With options for the data planes.
+    pub fn with(options: &[&str]) -> Lab {
+        let options: Vec<String> = options.iter().map(|option| option.to_string()).collect();
         let run = std::process::id();
         let lab = LABS.fetch_add(1, Ordering::Relaxed);
         let names = [format!("stayput-{run}-{lab}a"), format!("stayput-{run}-{lab}b")];
@@ -126,15 +61,15 @@ impl Lab {
                 ip(&format!("-n {name} {command}"));
             }
         }
-        let hosts = names.into_iter().enumerate().map(|(n, name)| Host::start(n, name, 1)).collect();
-        Lab { hosts }
+        let hosts = names.into_iter().enumerate().map(|(n, name)| Host::start(n, name, 1, &options)).collect();
+        Lab { hosts, options }
     }
 
-    fn ip(&self, host: usize, command: &str) {
+    pub fn ip(&self, host: usize, command: &str) {
         ip(&format!("-n {} {command}", self.hosts[host].namespace));
     }
 
-    fn introduce(&mut self) {
+    pub fn introduce(&mut self) {
         for (me, other) in [(0, 1), (1, 0)] {
             let key = self.hosts[other].key.clone();
             let agent = &mut self.hosts[me].agent;
@@ -158,17 +93,17 @@ impl Lab {
         }
     }
 
-    fn restart(&mut self, host: usize) {
+    pub fn restart(&mut self, host: usize) {
         let old = &mut self.hosts[host];
         old.process.kill().expect("kill");
         old.process.wait().expect("wait");
         let (namespace, epoch) = (std::mem::take(&mut old.namespace), old.epoch + 1);
-        self.hosts[host] = Host::start(host, namespace, epoch);
+        self.hosts[host] = Host::start(host, namespace, epoch, &self.options);
         self.introduce();
     }
 
     /// Sends octets from the first host to the second, does something in the middle, and compares a checksum.
-    fn transfer(&mut self, to: &str, midway: impl FnOnce(&Lab)) {
+    pub fn transfer(&mut self, to: &str, midway: impl FnOnce(&Lab)) {
         let to = to.to_string();
         let listener = in_namespace(&self.hosts[1].namespace, {
             let to = to.clone();
@@ -210,7 +145,7 @@ impl Lab {
 
     /// A thousand datagrams a second each way while the first host is without an address for 100 ms and then has
     /// another: all arrive, and once.
-    fn count_datagrams_through_a_roam(&mut self) {
+    pub fn count_datagrams_through_a_roam(&mut self) {
         let open = |address: &'static str| move || UdpSocket::bind((address, 0)).expect("bind");
         let near = in_namespace(&self.hosts[0].namespace, open("10.77.0.1"));
         let far = in_namespace(&self.hosts[1].namespace, open("10.77.0.2"));
@@ -252,7 +187,7 @@ impl Lab {
     }
 
     /// A program on the first host cannot speak to the other host's agent.
-    fn pretend_to_be_the_agent(&mut self) {
+    pub fn pretend_to_be_the_agent(&mut self) {
         let before = self.counter(0, "drop.policy");
         let socket = in_namespace(&self.hosts[0].namespace, || UdpSocket::bind(("::", 0)).expect("bind"));
         socket.send_to(b"forged", ("fd53:7461:7970:7574::2", 4342)).expect("send");
@@ -265,12 +200,12 @@ impl Lab {
         assert_eq!(self.counter(1, "agent_messages_received"), 2);
     }
 
-    fn counter(&mut self, host: usize, name: &str) -> u64 {
+    pub fn counter(&mut self, host: usize, name: &str) -> u64 {
         let stats = self.hosts[host].agent.request(json!({ "type": "stats" }));
         stats["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name}"))
     }
 
-    fn echo_datagrams(&mut self, from: &str, to: &str, size: usize) {
+    pub fn echo_datagrams(&mut self, from: &str, to: &str, size: usize) {
         let open = |address: String| move || UdpSocket::bind((address.as_str(), 0)).expect("bind");
         let far = in_namespace(&self.hosts[1].namespace, open(to.to_string()));
         let near = in_namespace(&self.hosts[0].namespace, open(from.to_string()));
@@ -296,11 +231,12 @@ impl Drop for Lab {
 }
 
 impl Host {
-    fn start(n: usize, namespace: String, epoch: u64) -> Host {
+    fn start(n: usize, namespace: String, epoch: u64, options: &[String]) -> Host {
         let socket = std::env::temp_dir().join(format!("{namespace}.sock"));
         let process = Command::new("ip")
             .args(["netns", "exec", &namespace, env!("CARGO_BIN_EXE_stayput-dataplane"), "--log", "warn", "--socket"])
             .arg(&socket)
+            .args(options)
             .spawn()
             .expect("start");
         let mut agent = Agent::connect(&socket);
@@ -321,7 +257,7 @@ impl Host {
     }
 
     /// SIGTERM ends it with success and without its socket.
-    fn terminate(&mut self) {
+    pub fn terminate(&mut self) {
         // SAFETY: the process is our child and has not been waited for.
         unsafe { libc::kill(self.process.id() as i32, libc::SIGTERM) };
         assert!(self.process.wait().expect("wait").success());
@@ -329,7 +265,7 @@ impl Host {
     }
 }
 
-struct Agent {
+pub struct Agent {
     stream: UnixStream,
     next: u64,
     events: Vec<Value>,
@@ -350,13 +286,13 @@ impl Agent {
         }
     }
 
-    fn request(&mut self, message: Value) -> Value {
+    pub fn request(&mut self, message: Value) -> Value {
         let reply = self.try_request(message.clone());
         assert_eq!(reply["ok"], true, "{message}: {reply}");
         reply["result"].clone()
     }
 
-    fn try_request(&mut self, mut message: Value) -> Value {
+    pub fn try_request(&mut self, mut message: Value) -> Value {
         let id = self.next;
         self.next += 1;
         message["id"] = id.into();
@@ -374,7 +310,7 @@ impl Agent {
         }
     }
 
-    fn event(&mut self, kind: &str) -> Value {
+    pub fn event(&mut self, kind: &str) -> Value {
         loop {
             if let Some(at) = self.events.iter().position(|e| e["type"] == kind) {
                 return self.events.remove(at);
@@ -394,7 +330,7 @@ impl Agent {
 }
 
 /// Runs a closure in a network namespace; sockets it makes stay there.
-fn in_namespace<T: Send + 'static>(namespace: &str, make: impl FnOnce() -> T + Send + 'static) -> T {
+pub fn in_namespace<T: Send + 'static>(namespace: &str, make: impl FnOnce() -> T + Send + 'static) -> T {
     let file = File::open(format!("/run/netns/{namespace}")).expect("namespace");
     let enter = move || {
         // SAFETY: setns changes the calling thread only, which ends after this.
