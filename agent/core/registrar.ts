@@ -144,6 +144,7 @@ export class Registrar {
     }
     this.updateNames(before, now);
     this.claimNames(owned, now);
+    if (owned.state === 'target') this.unclaimNames(owned);
     return owned;
   }
 
@@ -225,12 +226,14 @@ export class Registrar {
       .map((owned) => this.targetRegistration(owned, locators));
   }
 
-  /** The claim of one address EID with its names, or its refresh. */
+  /** The claim of one address EID with its names, or its refresh. A name for nothing but what was denied stays where it is. */
   claimGroup(owned: OwnedEid, locators: readonly Locator[]): Mapping[] {
     const names = owned.names
       .map((name) => this.find(nameEid(this.identity.instance, name)))
       .filter((name) => name !== undefined && this.isRegistered(name));
-    return [owned, ...names.filter((name) => name !== undefined)].map((each) => this.mapping(each, locators));
+    return [owned, ...names.filter((name) => name !== undefined)]
+      .map((each) => this.mapping(each, locators))
+      .filter(({ eid, targets }) => eid.kind === 'prefix' || targets.length > 0);
   }
 
   /** Applies one record of a Map-Notify. `solicited`: it answers our own Map-Register. */
@@ -354,6 +357,14 @@ export class Registrar {
       claim.generation = 0 as Generation;
       claim.problem = null;
       this.enter(claim, 'base', now);
+    }
+  }
+
+  /** Names that were claimed for it alone wait with it. */
+  private unclaimNames(owned: OwnedEid): void {
+    for (const name of owned.names) {
+      const known = this.find(nameEid(this.identity.instance, name));
+      if (known?.state === 'base' && this.targets(name).length === 0) this.owned.delete(known.key);
     }
   }
 

@@ -86,6 +86,33 @@ describe('registration', () => {
     assert.deepEqual(b.dataplane?.peers.get(a.key), ['198.51.100.7:4341'], 'and is followed');
   });
 
+  test('a name is not claimed for an EID that is denied', () => {
+    const { world, a, b } = talking();
+    world.server.denied.add(eidKey(prefixEid(DEFAULT_INSTANCE, P(A))));
+    world.server.denied.add(eidKey(nameEid(DEFAULT_INSTANCE, 'db')));
+    b.attach(A, { names: ['db'] });
+    world.server.denied.delete(eidKey(nameEid(DEFAULT_INSTANCE, 'db')));
+    world.advance(60_000);
+    assert.deepEqual(found(b, b.resolve('db')).targets, [A]);
+    assert.equal(a.stateOf('db'), 'live@1');
+    world.server.denied.clear();
+    world.advance(120_000);
+    assert.deepEqual([b.stateOf(A), b.stateOf('db')], ['live@2', 'live@2'], 'but with a later grant');
+  });
+
+  test('a name that was claimed for an EID waits with it when that becomes a target', () => {
+    const { world, b } = talking();
+    b.disconnect();
+    b.attach(A, { names: ['db'] });
+    b.attach(A, { interface: 'veth0' });
+    b.connect();
+    assert.deepEqual([b.stateOf(A), b.stateOf('db')], ['target@0', 'none']);
+    assert.deepEqual(found(b, b.resolve('db')).targets, [A], 'which the owner has');
+    b.event({ type: 'interface', name: 'veth0', up: true });
+    world.advance(1000);
+    assert.deepEqual([b.stateOf(A), b.stateOf('db')], ['live@2', 'live@2']);
+  });
+
   test('detach withdraws the EID and the names that only it had', () => {
     const { world, a, b } = talking();
     a.detach(A);

@@ -440,7 +440,7 @@ export class FakeMapServer {
       const stored = this.mappings.get(key);
       const mine = stored?.owner === from.xtrId;
       if (this.denied.has(key)) {
-        answers.push({ ...mapping, action: 'policy-denied', locators: [], generation: 0 as Generation });
+        answers.push({ ...mapping, action: 'policy-denied', locators: [], targets: [], generation: 0 as Generation });
         continue;
       }
       if (isTarget(mapping)) {
