@@ -183,6 +183,7 @@ const TEST_PROGRAMS: Readonly<Record<string, string>> = {
   ...DEMO_PROGRAMS,
   dig: 'bind9-dnsutils',
   iperf3: 'iperf3',
+  iptables: 'iptables',
   ssh: 'openssh-client',
   'ssh-keygen': 'openssh-client',
   sshd: 'openssh-server',
