@@ -258,7 +258,7 @@ impl CookieJar {
     pub fn reply(&self, identity: &Identity, initiation: &[u8], source: &[u8]) -> Option<Vec<u8>> {
         let remote_index = index_at(initiation, LISP_HEADER).ok()?;
         let suite = Suite::from_byte(*initiation.get(LISP_HEADER + 4)?)?;
-        let mac1 = initiation.get(INITIATION - 2 * MAC..INITIATION - MAC)?;
+        let mac1 = mac1_of(initiation)?;
         let header = Header { index: remote_index, instance: identity.instance, kind: Kind::CookieReply };
         let mut nonce = [0; 12];
         rand::fill(&mut nonce).ok()?;
@@ -321,6 +321,11 @@ fn mac(key: &hmac::Key, parts: &[&[u8]]) -> Mac {
     let mut out = [0; MAC];
     out.copy_from_slice(&context.sign().as_ref()[..MAC]);
     out
+}
+
+/// What tells initiations apart.
+pub fn mac1_of(initiation: &[u8]) -> Option<Mac> {
+    initiation.get(INITIATION - 2 * MAC..INITIATION - MAC)?.try_into().ok()
 }
 
 fn mac1_key(receiver: &PublicKey) -> hmac::Key {

@@ -25,6 +25,7 @@ counters! {
     HandshakesInitiated => "handshakes_initiated",
     HandshakesCompleted => "handshakes_completed",
     HandshakesRejected => "handshakes_rejected",
+    HandshakesCopied => "handshakes_copied",
     HandshakesParked => "handshakes_parked",
     CookiesSent => "cookies_sent",
     Rekeys => "rekeys",

@@ -7,6 +7,7 @@ mod liveness;
 mod path_mtu;
 #[cfg(test)]
 mod path_mtu_tests;
+mod recent;
 mod recovery;
 #[cfg(test)]
 mod recovery_tests;
@@ -29,6 +30,7 @@ use crate::time::{Time, seconds};
 use crate::wire::{DATA_HEADER, Header, Kind, TAG};
 
 pub use path_mtu::PathMtu;
+use recent::RecentInitiations;
 pub use recovery::Recovery;
 
 pub enum Output {
@@ -81,6 +83,7 @@ pub struct Tunnel {
     by_index: FastMap<u32, PeerId>,
     timers: BinaryHeap<Reverse<(Time, PeerId)>>,
     parked: Vec<Parked>,
+    recent: RecentInitiations,
     load: LoadMeter,
     cookies: CookieJar,
     cookies_rotate: Time,
@@ -111,6 +114,7 @@ impl Tunnel {
             by_index: FastMap::default(),
             timers: BinaryHeap::new(),
             parked: Vec::new(),
+            recent: RecentInitiations::default(),
             load: LoadMeter::new(),
             cookies: CookieJar::new(),
             cookies_rotate: Time::default(),

@@ -44,9 +44,15 @@ impl Tunnel {
         if header.kind == Kind::Response {
             return self.handle_response(path, header, message, now);
         }
+        if self.recent.contains(message) {
+            return self.stats.count(Counter::HandshakesCopied);
+        }
         let source = source_bytes(path.remote);
         match self.load.admit(path.remote.ip(), now, || self.cookies.mac2_ok(message, &source)) {
-            Admission::Accept => self.handle_initiation(path, message, now),
+            Admission::Accept => {
+                self.recent.remember(message);
+                self.handle_initiation(path, message, now);
+            }
             Admission::Refuse => self.stats.count(Counter::HandshakesRejected),
             Admission::DemandCookie => {
                 if let Some(bytes) = self.cookies.reply(identity, message, &source) {
@@ -109,7 +115,7 @@ impl Tunnel {
             handshake.next = Time::NEVER;
             return;
         }
-        let path = paths[handshake.tries as usize % paths.len()];
+        let first = handshake.tries as usize * MAX_AT_ONCE % paths.len();
         let wait = RETRIES.get(handshake.tries as usize).copied().unwrap_or(RETRY_CAP);
         let jitter = wait.as_nanos() as u64 / 10;
         handshake.next = now + wait + Duration::from_nanos(random_u64() % (jitter + 1));
@@ -127,7 +133,11 @@ impl Tunnel {
         handshake.attempts.push_back(attempt);
         self.by_index.insert(index, id);
         self.stats.count(Counter::HandshakesInitiated);
-        self.outputs.push_back(Output::Transmit { peer: Some(id), path, bytes });
+        // To all at once: the nearest is answered first, and one that leads nowhere (a private address of another
+        // network) costs no time.
+        for path in paths.iter().cycle().skip(first).take(paths.len().min(MAX_AT_ONCE)) {
+            self.outputs.push_back(Output::Transmit { peer: Some(id), path: *path, bytes: bytes.clone() });
+        }
     }
 
     fn handle_initiation(&mut self, path: Path, message: &[u8], now: Time) {
@@ -268,6 +278,8 @@ fn source_bytes(source: SocketAddr) -> Vec<u8> {
     bytes
 }
 
+/// Locators that one initiation goes to.
+const MAX_AT_ONCE: usize = 8;
 const MAX_ATTEMPTS: usize = 8;
 const MAX_PENDING: usize = 4;
 const MAX_PARKED: usize = 256;

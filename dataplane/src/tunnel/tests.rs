@@ -75,8 +75,43 @@ fn a_replayed_initiation_is_refused() {
     let replies = world.log.len();
     world.deliver(&initiation);
     world.run(millis(20));
-    assert_eq!(world.count(1, Counter::HandshakesRejected), 1);
+    assert_eq!(world.count(1, Counter::HandshakesCopied), 1);
     assert_eq!(world.log.len(), replies);
+}
+
+#[test]
+fn a_locator_that_leads_nowhere_or_to_somebody_else_costs_no_time() {
+    let mut world = World::pair();
+    let [nowhere, elsewhere]: [SocketAddr; 2] = ["10.0.0.9:4341".parse().unwrap(), "10.0.0.2:4341".parse().unwrap()];
+    world.dead.push(nowhere);
+    let stranger = Node::new(7, 1);
+    world.nodes.push(Node { address: elsewhere, ..stranger });
+    let mut locators = world.locators(1);
+    locators.extend([nowhere, elsewhere].map(|address| Locator { address, priority: 0, weight: 1 }));
+    let (key, now) = (world.nodes[1].key, world.now);
+    world.nodes[0].tunnel.set_peer(key, locators, 0, now);
+    world.send(0, 1);
+    world.run(millis(20));
+    assert!(world.is_up(0));
+    assert_eq!(world.endpoint(0), world.nodes[1].address);
+    assert_eq!(world.count(2, Counter::DropAuth), 1);
+    assert_eq!(world.count(0, Counter::HandshakesInitiated), 1);
+}
+
+#[test]
+fn of_an_initiation_that_comes_by_several_locators_one_is_answered() {
+    let mut world = World::pair();
+    let second: SocketAddr = "198.51.100.2:4341".parse().unwrap();
+    world.nodes[1].aliases.push(second);
+    let mut locators = world.locators(1);
+    locators.push(Locator { address: second, priority: 2, weight: 1 });
+    let (key, now) = (world.nodes[1].key, world.now);
+    world.nodes[0].tunnel.set_peer(key, locators, 0, now);
+    world.send(0, 1);
+    world.run(millis(20));
+    assert!(world.is_up(0) && world.is_up(1));
+    assert_eq!((world.count(1, Counter::HandshakesCopied), world.count(1, Counter::HandshakesRejected)), (1, 0));
+    assert_eq!(world.log.iter().filter(|p| kind(&p.bytes) == Some(Kind::Response)).count(), 1);
 }
 
 #[test]
