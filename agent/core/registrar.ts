@@ -246,8 +246,8 @@ export class Registrar {
       return { kind: 'denied', owned };
     }
     if (!REGISTERED.has(owned.state)) {
-      // A claim that was answered after the news of the owner whom it was made against.
-      const regained = said && solicited && owned.state !== 'target' && mapping.generation > owned.generation;
+      // A claim that was answered after the news of the owner whom it was made against, or after it became a target.
+      const regained = said && solicited && mapping.generation > owned.generation;
       return regained ? this.handleConfirmed(owned, mapping, now) : { kind: 'not-ours' };
     }
     // One that was denied is only asked for again; until then its owner is followed as by anybody else.

@@ -360,6 +360,19 @@ describe('a move to another agent', () => {
     assert.equal(c.dataplane?.locals.get(P(A))?.redirectFrom, null);
   });
 
+  test('what was granted stays owned when it became a target before the answer came', () => {
+    const { world, b } = talking();
+    b.lag();
+    b.attach(A);
+    b.attach(A, { interface: 'veth0' });
+    assert.equal(b.stateOf(A), 'target@0');
+    b.catchUp();
+    assert.equal(b.stateOf(A), 'live@2', 'the map server sends everybody here');
+    assert.deepEqual(b.dataplane?.locals.get(P(A))?.interface, 'veth0');
+    world.advance(200_000);
+    assert.equal(b.stateOf(A), 'live@2');
+  });
+
   test('the answer to a target is not taken for that to its claim', () => {
     const { world } = talking();
     const c = world.host('c', { address: '192.0.2.3' });
