@@ -21,21 +21,26 @@ import type { DataplaneEvent, HelloReply } from '../../proto/dataplane/messages.
 import type { Eid } from '../../proto/eid.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotifyAck, mappingsOf } from '../../proto/lisp/native.ts';
-import type { Mapping, TunnelKey } from '../../proto/mapping.ts';
+import { isTarget, type Mapping, type TunnelKey } from '../../proto/mapping.ts';
 import { type Instant, type Millis, minutes, seconds } from '../../proto/time.ts';
 import { Callers } from './callers.ts';
 import { DataplaneTable } from './dataplane-table.ts';
+import { Departures } from './departures.ts';
+import { KnownTargets, LIFE, type SavedTarget } from './known-targets.ts';
 import { type ConfiguredLocator, Locators } from './locators.ts';
-import type { CacheEntry, SavedEntry } from './map-cache.ts';
+import { type CacheEntry, isNegative, type SavedEntry } from './map-cache.ts';
 import { MapRegisters, type SavedWithdrawal } from './map-registers.ts';
 import type { Ticket } from './map-requests.ts';
 import { MapServerSession } from './map-server-session.ts';
 import { type AttachRequest, Mover } from './mover.ts';
 import { Outbox } from './outbox.ts';
 import type { AgentOutput, Answer } from './output.ts';
+import { PeerChannel } from './peer-channel.ts';
+import { PeerMoves } from './peer-moves.ts';
 import { type AgentIdentity, type OwnedEid, Registrar, type SavedEid } from './registrar.ts';
 import { isAgentPrefix, RemoteMappings } from './remote-mappings.ts';
 import { Resolver } from './resolver.ts';
+import { Takeovers } from './takeovers.ts';
 
 export interface AgentOptions {
   readonly identity: AgentIdentity;
@@ -54,6 +59,8 @@ export interface AgentOptions {
 export interface SavedState {
   readonly eids: readonly SavedEid[];
   readonly withdrawals: readonly SavedWithdrawal[];
+  /** Who may take over which EID of ours. */
+  readonly targets: readonly SavedTarget[];
   readonly cache: readonly SavedEntry[];
   readonly dataplane: SavedDataplane;
 }
@@ -80,6 +87,10 @@ export class Agent {
   private readonly remote: RemoteMappings;
   private readonly resolver: Resolver;
   private readonly mover: Mover;
+  private readonly channel: PeerChannel;
+  private readonly peerMoves: PeerMoves;
+  private readonly departures: Departures;
+  private readonly targets: KnownTargets;
   private readonly locators: Locators;
   private readonly table: DataplaneTable;
   private readonly probing = new Callers<number>(MAX_PROBES);
@@ -112,7 +123,17 @@ export class Agent {
     const locators = new Locators(options.listenPort, options.locators);
     const registers = new MapRegisters(identity, registrar, locators, session, outbox, saved.withdrawals);
     const resolver = new Resolver({ identity, registrar, remote, locators, table, session, outbox }, now);
-    this.mover = new Mover({ identity, registrar, registers, remote, resolver, locators, table, outbox });
+    const channel = new PeerChannel(identity, table, session, outbox);
+    const targets = new KnownTargets(saved.targets, now);
+    const departures = new Departures({ remote, table, channel, targets, outbox });
+    const takeovers = new Takeovers(identity, locators, channel);
+    const parts = { identity, registrar, registers, remote, resolver, locators, table, takeovers, departures, targets };
+    const mover = new Mover({ ...parts, outbox });
+    this.peerMoves = new PeerMoves({ ...parts, session, mover, channel, outbox });
+    this.mover = mover;
+    this.channel = channel;
+    this.targets = targets;
+    this.departures = departures;
     this.table = table;
     this.registrar = registrar;
     this.remote = remote;
@@ -170,8 +191,10 @@ export class Agent {
       case 'superseded':
         this.outbox.note({ type: 'dataplane-superseded' });
         return;
-      case 'peer-moved':
       case 'peer-message':
+        this.peerMoves.handle(event.publicKey, event.payload, now);
+        return;
+      case 'peer-moved':
       case 'workload-seen':
         return;
       default:
@@ -183,6 +206,11 @@ export class Agent {
     this.hello = null;
     this.table.detach();
     for (const { ticket } of this.probing.expire(Number.POSITIVE_INFINITY)) this.outbox.answer(ticket, NO_ANSWER);
+  }
+
+  /** The answer to the data plane's command of that name. */
+  handleCorrespondents(prefix: IpPrefix, peers: readonly TunnelKey[], now: Instant): void {
+    this.departures.handleCorrespondents(prefix, peers, now);
   }
 
   // ── map server ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -197,6 +225,7 @@ export class Agent {
       this.locators.handleObserved(session.observed, this.overlay);
     }
     this.register(now);
+    this.remote.cache.handleSession(now);
     this.resolver.handleSession(now);
   }
 
@@ -256,6 +285,8 @@ export class Agent {
   // ── time ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   handleTimeout(now: Instant): void {
+    this.channel.handleTimeout(now);
+    this.mover.handleTimeout(now);
     if (now >= this.nextRegister) this.register(now);
     if (now >= this.nextSweep) this.sweep(now);
     this.resolver.handleTimeout(now);
@@ -266,7 +297,7 @@ export class Agent {
     if (!this.outbox.isEmpty) return Number.NEGATIVE_INFINITY;
     const requests = this.resolver.pollTimeout() ?? Number.POSITIVE_INFINITY;
     const register = this.session.isUp ? this.nextRegister : Number.POSITIVE_INFINITY;
-    return Math.min(this.nextSweep, requests, register);
+    return Math.min(this.nextSweep, requests, register, this.channel.pollTimeout(), this.mover.pollTimeout());
   }
 
   pollOutput(): AgentOutput | undefined {
@@ -279,6 +310,7 @@ export class Agent {
     return {
       eids: this.registrar.save(),
       withdrawals: this.registers.save(),
+      targets: this.targets.save(),
       cache: this.remote.cache.save(now),
       dataplane: this.dataplane,
     };
@@ -327,12 +359,18 @@ export class Agent {
     previousOwner: TunnelKey | undefined,
     now: Instant,
   ): void {
+    if (isTarget(mapping)) {
+      this.mover.handleTarget(mapping, now);
+      return;
+    }
     const outcome = this.registrar.handleRecord(mapping, registered, now);
     switch (outcome.kind) {
       case 'not-ours':
+        this.mover.handleElsewhere(mapping, now);
         // What we asked to own and do not any more is not followed: nobody would tell us of its next owner.
         if (registered && !isAgent(mapping)) return;
         this.remote.apply(mapping, asked, now);
+        if (isAgent(mapping) && isNegative(mapping)) this.mover.handleAgentGone(mapping.eid);
         // Told as the owner before, and detached meanwhile.
         if (asked === null && !isAgent(mapping) && !this.remote.isFollowed(mapping.eid))
           this.resolver.followBounded(mapping.eid, now);
@@ -375,6 +413,7 @@ export class Agent {
     for (const { ticket } of this.probing.expire(now)) this.outbox.answer(ticket, NO_ANSWER);
     if (this.registers.expire(now)) this.nextRegister = now;
     this.table.sweep(now);
+    if (this.session.since !== null && now - this.session.since > LIFE) this.targets.sweep(now);
     this.resolver.sweep(now);
   }
 

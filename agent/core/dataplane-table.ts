@@ -121,6 +121,14 @@ export class DataplaneTable {
     this.send(command);
   }
 
+  /** What comes for an EID that left goes to `to` for another while. */
+  redirect(prefix: IpPrefix, generation: Generation, to: TunnelKey, now: Instant): void {
+    if (this.locals.has(prefix) || !this.peers.has(to)) return;
+    const command = { type: 'local-eid-remove', prefix, generation, redirectTo: to } as const;
+    this.redirects.set(prefix, { command, until: now + DRAIN });
+    this.send(command);
+  }
+
   get watched(): readonly string[] {
     return [...this.watches];
   }

@@ -11,7 +11,7 @@
  */
 import { type IpAddress, type IpPrefix, prefixAddress, prefixLength } from '../../proto/address.ts';
 import { type Eid, type EidKey, eidKey } from '../../proto/eid.ts';
-import { isWithdrawal, type Mapping, supersedes } from '../../proto/mapping.ts';
+import { isWithdrawal, type Mapping, supersedes, type XtrId } from '../../proto/mapping.ts';
 import { PrefixTrie } from '../../proto/prefix-trie.ts';
 import { type Instant, type Millis, minutes, seconds } from '../../proto/time.ts';
 
@@ -26,6 +26,15 @@ export interface CacheEntry {
   readonly asked: Map<EidKey, Eid>;
   /** A request to refresh it is on its way. */
   refreshing: boolean;
+  /** Not from the map server: the word of the owner before, until the map server confirms or corrects it. */
+  provisional: Provisional | null;
+}
+
+export interface Provisional {
+  /** Who said so. Null: somebody who was not the owner, while the map server was away. */
+  readonly formerOwner: XtrId | null;
+  /** Until then the map server may not know yet, and its word for the former owner is not taken. */
+  holdUntil: Instant;
 }
 
 /** `same` was refreshed without a change that forwarding has to know of; `older` was ignored. */
@@ -70,6 +79,7 @@ export class MapCache {
     // A negative answer to a question has generation 0 but is newer than what we hold: nobody has the EID now.
     const answersNothing = negative && asked !== null;
     if (previous !== undefined && !answersNothing && !supersedes(mapping, previous.mapping)) return 'older';
+    if (previous !== undefined && !negative && precedes(mapping, previous, now)) return 'older';
     const entry: CacheEntry = {
       key,
       mapping,
@@ -78,12 +88,37 @@ export class MapCache {
       touchedAt: asked === null ? (previous?.touchedAt ?? now) : now,
       asked: previous?.asked ?? new Map(),
       refreshing: false,
+      provisional: null,
     };
     if (asked !== null && entry.asked.size < MAX_ASKED) entry.asked.set(eidKey(asked), asked);
     this.entries.set(key, entry);
     if (mapping.eid.kind === 'prefix') this.prefixes.set(mapping.eid.prefix, entry);
     if (previous === undefined) return 'new';
     return sameForwarding(previous, entry) ? 'same' : 'changed';
+  }
+
+  /** On the word of `formerOwner`; what is known is replaced, at its generation. */
+  insertProvisional(mapping: Mapping, formerOwner: XtrId | null, now: Instant): CacheEntry {
+    const key = eidKey(mapping.eid);
+    const previous = this.entries.get(key);
+    const entry: CacheEntry = {
+      key,
+      mapping,
+      negative: false,
+      receivedAt: now,
+      touchedAt: now,
+      asked: previous?.asked ?? new Map([[key, mapping.eid]]),
+      refreshing: false,
+      provisional: { formerOwner, holdUntil: now + HOLD },
+    };
+    this.entries.set(key, entry);
+    if (mapping.eid.kind === 'prefix') this.prefixes.set(mapping.eid.prefix, entry);
+    return entry;
+  }
+
+  /** A new session: the new owners need a moment to claim what they took meanwhile. */
+  handleSession(now: Instant): void {
+    for (const { provisional } of this.entries.values()) if (provisional !== null) provisional.holdUntil = now + HOLD;
   }
 
   /** A request to refresh it was not answered: it may be asked for again. */
@@ -120,6 +155,10 @@ export class MapCache {
     for (const entry of this.entries.values()) {
       const age = now - entry.receivedAt;
       const { ttl } = entryLife(entry);
+      if (entry.provisional !== null && entry.provisional.holdUntil <= now) {
+        entry.provisional = null;
+        refresh.push(...entry.asked.values());
+      }
       if (age >= ttl && (entry.negative || entry.asked.size === 0)) {
         ended.push(entry);
         continue;
@@ -175,6 +214,12 @@ export function isNegative(mapping: Mapping): boolean {
   return mapping.eid.kind === 'name' ? mapping.targets.length === 0 : mapping.tunnelKey === undefined;
 }
 
+/** The map server still has the owner before, who told us himself that it is not his any more. */
+function precedes(mapping: Mapping, { mapping: held, provisional }: CacheEntry, now: Instant): boolean {
+  if (provisional === null || provisional.formerOwner === null || provisional.holdUntil <= now) return false;
+  return mapping.generation === held.generation && mapping.owner === provisional.formerOwner;
+}
+
 function entryLife(entry: CacheEntry): { ttl: Millis } {
   const ttl = isWithdrawal(entry.mapping) ? WITHDRAWN_TTL : entry.mapping.ttl;
   return { ttl: Math.max(ttl, MIN_TTL) };
@@ -191,6 +236,7 @@ function sameForwarding(a: CacheEntry, b: CacheEntry): boolean {
 }
 
 const MAX_ASKED = 64;
+const HOLD = seconds(5);
 const MAX_REFRESH_PER_SWEEP = 64;
 const REFRESH_AT = 0.8;
 const MIN_TTL = seconds(5);

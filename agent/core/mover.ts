@@ -3,24 +3,28 @@
  *
  * It comes by `attach`: at once, or, with an interface that is not up yet, as a `target` that is claimed in the call that
  * reports the interface. From the claim on, packets for it are taken here (`base`), and the map server's answer makes it
- * `live`; the owner before is remembered for a while, since what it still forwards is to be accepted. It leaves when the
- * map server names a newer owner: then packets are redirected to that one (`drain`), and after that it is only
+ * `live`; the owner before is remembered for a while, since what it still forwards is to be accepted. A target also tells
+ * the owner before (`Takeovers`). It leaves when the map server names a newer owner, or when an authorised target says
+ * that it has it (`yieldTo`): then packets are redirected to that one (`drain`, `Departures`), and after that it is only
  * remembered (`lost`).
  */
 import type { IpPrefix } from '../../proto/address.ts';
-import { type EidKey, parseEidKey, prefixEid } from '../../proto/eid.ts';
-import type { Mapping, TunnelKey } from '../../proto/mapping.ts';
+import { type Eid, type EidKey, eidKey, parseEidKey, prefixEid } from '../../proto/eid.ts';
+import type { Generation, Mapping, TunnelKey, XtrId } from '../../proto/mapping.ts';
 import { type Instant, type Millis, seconds } from '../../proto/time.ts';
 import { Callers } from './callers.ts';
 import { type DataplaneTable, DRAIN } from './dataplane-table.ts';
+import { bare, type Departures } from './departures.ts';
 import { GoneWorkloads } from './gone-workloads.ts';
+import type { KnownTargets } from './known-targets.ts';
 import type { Locators } from './locators.ts';
 import type { MapRegisters } from './map-registers.ts';
 import type { Ticket } from './map-requests.ts';
 import type { Outbox } from './outbox.ts';
 import type { AgentIdentity, OwnedEid, Registrar } from './registrar.ts';
-import type { RemoteMappings } from './remote-mappings.ts';
+import { agentEid, type RemoteMappings } from './remote-mappings.ts';
 import type { Resolver } from './resolver.ts';
+import type { Takeovers } from './takeovers.ts';
 
 export interface AttachRequest {
   readonly prefix: IpPrefix;
@@ -38,6 +42,9 @@ export interface MoverParts {
   readonly resolver: Resolver;
   readonly locators: Locators;
   readonly table: DataplaneTable;
+  readonly takeovers: Takeovers;
+  readonly departures: Departures;
+  readonly targets: KnownTargets;
   readonly outbox: Outbox;
 }
 
@@ -46,6 +53,8 @@ export class Mover {
   private readonly attaching = new Callers<EidKey>(MAX_ATTACHING);
   private readonly interfaces = new Map<string, boolean>();
   private readonly gone = new GoneWorkloads();
+  /** When the sessions with the other end of a prepared move were last looked after. */
+  private readonly warmedAt = new Map<TunnelKey, Instant>();
 
   constructor(parts: MoverParts) {
     this.parts = parts;
@@ -64,6 +73,7 @@ export class Mover {
     const known = registrar.find(prefixEid(identity.instance, request.prefix));
     if (known === undefined && registrar.addresses().length >= MAX_OWN_EIDS) return false;
     const up = request.interface === null || this.isUp(request.interface);
+    const prepared = known?.state === 'target';
     const watched = request.interface !== null && this.interfaces.has(request.interface);
     const owned = registrar.attach(request.prefix, request.names, request.interface, up, now);
     this.gone.cancel(owned);
@@ -80,8 +90,7 @@ export class Mover {
       return true;
     }
     owned.confirmedAt = null;
-    this.takeIn(owned, now);
-    this.sendClaim(owned, now);
+    this.claim(owned, prepared, now);
     return true;
   }
 
@@ -92,6 +101,7 @@ export class Mover {
     if (result === null) return false;
     const { owned, withdrawals } = result;
     this.gone.cancel(owned);
+    this.forgetMove(owned.key);
     table.removeLocal(prefix, owned.generation, null, now);
     registers.withdraw(withdrawals, now);
     for (const ticket of this.attaching.take(owned.key)) this.answerAttachment(ticket, owned);
@@ -122,8 +132,7 @@ export class Mover {
         continue;
       }
       registrar.claim(owned, now);
-      this.takeIn(owned, now);
-      this.sendClaim(owned, now);
+      this.claim(owned, true, now);
       this.noteState(owned);
       outbox.persist('eids');
     }
@@ -131,18 +140,27 @@ export class Mover {
 
   /** The map server has us as the owner. `previousOwner`: of what is new to us. */
   handleAccepted(owned: OwnedEid, previousOwner: TunnelKey | undefined, changed: boolean, now: Instant): void {
-    if (owned.kind === 'address') this.takeIn(owned, now, previousOwner);
+    if (owned.kind === 'address') {
+      const { takeovers } = this.parts;
+      const moved = previousOwner !== undefined || takeovers.predecessor(owned.key) !== undefined;
+      takeovers.settle(owned.key);
+      this.takeIn(owned, now, previousOwner);
+      if (changed && moved) this.parts.outbox.note({ type: 'move', role: 'new-owner', result: 'live' });
+    }
     this.settle(owned, 'accepted', changed);
   }
 
   /** The map server names a newer owner. */
   handleLost(owned: OwnedEid, to: Mapping, now: Instant): void {
-    const { remote, resolver, table } = this.parts;
+    const { remote, resolver, table, takeovers, departures, outbox } = this.parts;
+    takeovers.forget(owned.key);
     if (owned.eid.kind === 'prefix') {
       remote.apply(to, null, now);
-      const key = remote.isVouched(to) ? (to.tunnelKey ?? null) : null;
-      if (key !== null) table.pinPeer(key, now);
-      table.removeLocal(owned.eid.prefix, to.generation, key, now);
+      const { tunnelKey: key, owner } = remote.isVouched(to) ? to : {};
+      if (key !== undefined && owner !== undefined)
+        departures.begin(owned.eid, { key, owner }, to.generation, true, now);
+      else table.removeLocal(owned.eid.prefix, to.generation, null, now);
+      outbox.note({ type: 'move', role: 'old-owner', result: 'lost' });
     }
     this.updateWatches();
     this.settle(owned, 'lost', true);
@@ -151,14 +169,111 @@ export class Mover {
   }
 
   handleDenied(owned: OwnedEid, now: Instant): void {
+    const { takeovers, remote, outbox } = this.parts;
+    const predecessor = takeovers.predecessor(owned.key);
+    if (predecessor !== undefined) {
+      takeovers.giveBack(owned.key, remote.agentMapping(predecessor.key)?.owner, now);
+      outbox.note({ type: 'move', role: 'new-owner', result: 'denied' });
+    }
     if (owned.eid.kind === 'prefix') this.parts.table.removeLocal(owned.eid.prefix, owned.generation, null, now);
     this.settle(owned, 'denied', true);
+  }
+
+  /** The map server names somebody who may take an EID over, or (as the owner before) another agent does. */
+  handleTarget(mapping: Mapping, now: Instant): void {
+    const { registrar, targets, remote, resolver, outbox, identity } = this.parts;
+    const { owner, tunnelKey: key } = mapping;
+    const owned = registrar.find(mapping.eid);
+    if (owned === undefined || !registrar.isHere(owned) || owner === identity.xtrId) return;
+    if (key === undefined || !remote.isVouched(mapping) || !targets.add(mapping, now)) return;
+    outbox.persist('eids');
+    // If it is revoked we have to hear of it.
+    const agent = agentEid(identity.instance, key);
+    if (!remote.isFollowed(agent)) resolver.followBounded(agent, now);
+    this.warm(now);
+  }
+
+  /** An agent was revoked, or is away for too long. */
+  handleAgentGone(agent: Eid): void {
+    const { targets, identity } = this.parts;
+    for (const key of targets.keys()) {
+      if (eidKey(agentEid(identity.instance, key)) === eidKey(agent)) targets.revoke(key);
+    }
+  }
+
+  /** An authorised target has it, and the map server need not know yet. */
+  yieldTo(
+    owned: OwnedEid,
+    to: { readonly key: TunnelKey; readonly owner: XtrId },
+    generation: Generation,
+    now: Instant,
+  ): void {
+    const { registrar, remote, takeovers, departures, resolver, outbox } = this.parts;
+    if (owned.eid.kind !== 'prefix') return;
+    const before = takeovers.predecessor(owned.key);
+    takeovers.forget(owned.key);
+    registrar.yieldTo(owned, now);
+    this.gone.cancel(owned);
+    outbox.persist('eids');
+    remote.handleYielded({ ...bare({ eid: owned.eid, generation, owner: to.owner }), tunnelKey: to.key }, now);
+    departures.begin(owned.eid, to, generation, false, now);
+    // It still sends what comes late for the EID to us.
+    if (before !== undefined) departures.tell(owned.key, before.key, now);
+    this.updateWatches();
+    this.noteState(owned);
+    outbox.note({ type: 'move', role: 'old-owner', result: 'yielded' });
+    resolver.follow(owned.eid, now);
+  }
+
+  /** What we yielded comes back: the map server refused the new owner. */
+  takeBack(owned: OwnedEid, now: Instant): void {
+    const { registrar, registers, locators, outbox } = this.parts;
+    this.forgetMove(owned.key);
+    registrar.takeBack(owned, now);
+    this.takeIn(owned, now);
+    this.updateWatches();
+    registers.send(registrar.claimGroup(owned, locators.list()), now);
+    this.noteState(owned);
+    outbox.persist('eids');
+    outbox.note({ type: 'move', role: 'old-owner', result: 'given-back' });
+  }
+
+  /** What this peer still forwards for the EID is for us. */
+  acceptRedirects(owned: OwnedEid, from: TunnelKey, now: Instant): void {
+    owned.redirectFrom = from;
+    this.parts.table.pinPeer(from, now);
+    this.setLocal(owned);
+  }
+
+  /** What the map server says of an EID that is not here: it may settle a move away. */
+  handleElsewhere(mapping: Mapping, now: Instant): void {
+    const { departures, registrar } = this.parts;
+    const owned = registrar.find(mapping.eid);
+    if (owned !== undefined && departures.handleMapping(mapping, now)) registrar.settle(owned);
+  }
+
+  handleTimeout(now: Instant): void {
+    const { registrar, departures, takeovers, targets, outbox } = this.parts;
+    takeovers.handleTimeout(now);
+    for (const key of departures.handleTimeout(now)) {
+      const owned = registrar.find(parseEidKey(key));
+      targets.forget(key);
+      if (owned?.state !== 'drain') continue;
+      registrar.forget(owned, now);
+      this.noteState(owned);
+      outbox.persist('eids');
+    }
+  }
+
+  pollTimeout(): Instant {
+    return Math.min(this.parts.takeovers.pollTimeout(), this.parts.departures.pollTimeout());
   }
 
   /** Call about once a second. */
   sweep(now: Instant): void {
     const { registrar } = this.parts;
     for (const prefix of this.gone.due(now)) this.detach(prefix, now);
+    this.warm(now);
     for (const owned of registrar.addresses()) this.sweepOwned(owned, now);
     for (const { key, ticket } of this.attaching.expire(now)) {
       const owned = registrar.find(parseEidKey(key));
@@ -168,7 +283,8 @@ export class Mover {
 
   private sweepOwned(owned: OwnedEid, now: Instant): void {
     const age = now - owned.since;
-    if (owned.state === 'drain' && age >= DRAIN) {
+    // One that went to nobody whom we could redirect to.
+    if (owned.state === 'drain' && age >= DRAIN && this.parts.departures.successor(owned.key) === undefined) {
       this.parts.registrar.forget(owned, now);
       this.noteState(owned);
       this.parts.outbox.persist('eids');
@@ -179,16 +295,43 @@ export class Mover {
     }
   }
 
-  private sendClaim(owned: OwnedEid, now: Instant): void {
-    const { registrar, registers, locators } = this.parts;
+  /** At the map server and, as the target of a prepared move, from the owner. */
+  private claim(owned: OwnedEid, prepared: boolean, now: Instant): void {
+    const { registrar, registers, remote, takeovers, locators } = this.parts;
+    const before = remote.cache.exact(owned.key);
+    this.forgetMove(owned.key);
+    this.takeIn(owned, now);
     registers.send(registrar.claimGroup(owned, locators.list()), now);
+    if (prepared && before !== undefined && !before.negative) takeovers.begin(before.mapping, now);
+  }
+
+  /** Nothing of a former move counts any more. */
+  private forgetMove(key: EidKey): void {
+    this.parts.departures.forget(key);
+    this.parts.takeovers.forget(key);
+  }
+
+  /** Sessions between owners and targets are up before they are needed. */
+  private warm(now: Instant): void {
+    const { registrar, targets, remote, table } = this.parts;
+    const waiting = registrar.addresses().filter(({ state }) => state === 'target');
+    const owners = waiting.flatMap(({ key }) => remote.cache.exact(key)?.mapping.tunnelKey ?? []);
+    const wanted = new Set([...targets.keys(), ...owners]);
+    for (const key of this.warmedAt.keys()) if (!wanted.has(key)) this.warmedAt.delete(key);
+    for (const key of wanted) {
+      const at = this.warmedAt.get(key);
+      if ((at !== undefined && now - at < WARMTH) || table.peerLocators(key) === undefined || !table.isAttached)
+        continue;
+      this.warmedAt.set(key, now);
+      this.parts.outbox.command({ type: 'probe', publicKey: key, token: NOBODY_WAITS });
+    }
   }
 
   /** From now on packets for it are for this host. */
   private takeIn(owned: OwnedEid, now: Instant, previousOwner?: TunnelKey): void {
     const { remote, table } = this.parts;
     if (owned.eid.kind !== 'prefix') return;
-    const previous = previousOwner ?? remote.release(owned.key);
+    const previous = previousOwner ?? remote.release(owned.key)?.tunnelKey;
     if (previous !== undefined) {
       owned.redirectFrom = previous;
       table.pinPeer(previous, now);
@@ -235,3 +378,7 @@ const MAX_OWN_EIDS = 1024;
 const MAX_ATTACHING = 1024;
 const ATTACH_PATIENCE = seconds(5);
 const REDIRECT_LIFE = seconds(90);
+/** Well below the age at which an idle session ends. */
+const WARMTH = seconds(60);
+/** Tokens of callers begin at 1. */
+const NOBODY_WAITS = 0;

@@ -42,6 +42,9 @@ export type Answer =
     }
   | { readonly kind: 'probe'; readonly rttUs: number | null };
 
+/** What agents say to one another, see peer-moves.ts. */
+export type PeerMessageKind = 'claim' | 'notice' | 'handover' | 'give-back' | 'solicit';
+
 /** For logs and metrics. */
 export type Note =
   | {
@@ -56,6 +59,19 @@ export type Note =
   | { readonly type: 'handover'; readonly publicKey: TunnelKey; readonly micros: number }
   | { readonly type: 'peer-refused'; readonly publicKey: TunnelKey }
   | { readonly type: 'mapping-refused'; readonly reason: string }
+  /** An EID that came (`new-owner`) or went (`old-owner`), and who decided: the other agent, or the map server. */
+  | {
+      readonly type: 'move';
+      readonly role: 'new-owner' | 'old-owner';
+      readonly result: 'live' | 'denied' | 'yielded' | 'lost' | 'given-back';
+    }
+  | {
+      readonly type: 'peer-message';
+      readonly kind: PeerMessageKind;
+      readonly result: 'sent' | 'unanswered' | 'accepted' | 'refused' | 'ignored' | 'malformed';
+    }
+  /** Told where an EID went, and introduced to its new owner. */
+  | { readonly type: 'correspondents'; readonly count: number }
   | { readonly type: 'overlay'; readonly overlay: readonly IpPrefix[] }
   | { readonly type: 'dataplane-superseded' }
   | { readonly type: 'limit'; readonly what: 'map-requests' | 'registrations' | 'unknown-peers' };

@@ -61,6 +61,8 @@ export interface OwnedEid {
   problem: string | null;
   /** Previous owner while packets may still come from there. */
   redirectFrom: TunnelKey | null;
+  /** In `drain`: the new owner told us, and the map server does not know yet. Until then we answer for the EID there. */
+  yielded: boolean;
   /** To be claimed although we believe to own it: attached again, and somebody may have taken it unheard. */
   claiming: boolean;
 }
@@ -135,6 +137,7 @@ export class Registrar {
     const before = owned.names;
     owned.names = names ?? owned.names;
     owned.interface = via;
+    owned.yielded = false;
     owned.problem = null;
     if (owned.state === 'live') {
       owned.claiming = true;
@@ -173,8 +176,29 @@ export class Registrar {
     return { owned, withdrawals };
   }
 
+  /** Another agent has it from now on. The map server does not know yet. */
+  yieldTo(owned: OwnedEid, now: Instant): void {
+    owned.yielded = true;
+    owned.confirmedAt = null;
+    owned.redirectFrom = null;
+    owned.claiming = false;
+    this.enter(owned, 'drain', now);
+  }
+
+  /** The map server has named the new owner. */
+  settle(owned: OwnedEid): void {
+    owned.yielded = false;
+  }
+
+  /** The new owner gave it back. */
+  takeBack(owned: OwnedEid, now: Instant): void {
+    owned.yielded = false;
+    this.enter(owned, 'live', now);
+  }
+
   /** Drain ended. */
   forget(owned: OwnedEid, now: Instant): void {
+    owned.yielded = false;
     if (owned.state === 'drain') this.enter(owned, 'lost', now);
   }
 
@@ -245,6 +269,11 @@ export class Registrar {
       owned.problem = NOT_GRANTED;
       return { kind: 'denied', owned };
     }
+    if (owned.yielded) {
+      // Our claim was on its way when we yielded: the successor has to take it from there.
+      if (said && solicited && mapping.generation > owned.generation) owned.generation = mapping.generation;
+      return { kind: 'not-ours' };
+    }
     if (!REGISTERED.has(owned.state)) {
       // A claim that was answered after the news of the owner whom it was made against, or after it became a target.
       const regained = said && solicited && mapping.generation > owned.generation;
@@ -301,7 +330,7 @@ export class Registrar {
   }
 
   private isRegistered(owned: OwnedEid): boolean {
-    return REGISTERED.has(owned.state);
+    return REGISTERED.has(owned.state) || (owned.yielded && owned.generation !== CLAIM);
   }
 
   /** As it is registered. */
@@ -410,7 +439,7 @@ function inMessages(mappings: readonly Mapping[]): readonly (readonly Mapping[])
 
 const REGISTERED: ReadonlySet<EidState> = new Set(['base', 'live']);
 const NOT_GRANTED = 'not granted to this agent by the map server';
-const FRESH = { confirmedAt: null, problem: null, redirectFrom: null, claiming: false } as const;
+const FRESH = { confirmedAt: null, problem: null, redirectFrom: null, yielded: false, claiming: false } as const;
 /** "I take it over". */
 const CLAIM = 0 as Generation;
 const REGISTRATION_TTL: Millis = minutes(10);

@@ -5,9 +5,9 @@
  * and what the cache holds is what is forwarded: a mapping with a tunnel key to that peer, a negative one as a drop.
  */
 import { hostPrefix, type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
-import { type Eid, type EidKey, eidKey } from '../../proto/eid.ts';
+import { type Eid, type EidKey, eidKey, type InstanceId, prefixEid } from '../../proto/eid.ts';
 import { AGENT_PREFIX, agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
-import { type Locator, type Mapping, NEVER_USE, type TunnelKey } from '../../proto/mapping.ts';
+import { type Locator, type Mapping, NEVER_USE, type TunnelKey, type XtrId } from '../../proto/mapping.ts';
 import { isPlausibleLocator } from '../../proto/overlay.ts';
 import type { Instant } from '../../proto/time.ts';
 import type { DataplaneTable } from './dataplane-table.ts';
@@ -93,8 +93,68 @@ export class RemoteMappings {
   }
 
   /** The EID is ours from now on. Returns who had it. */
-  release(key: EidKey): TunnelKey | undefined {
-    return this.cache.remove(key)?.mapping.tunnelKey;
+  release(key: EidKey): Mapping | undefined {
+    return this.cache.remove(key)?.mapping;
+  }
+
+  /** As the map server told it. */
+  agentMapping(key: TunnelKey): Mapping | undefined {
+    const entry = this.cache.exact(eidKey(agentEid(this.identity.instance, key)));
+    return entry === undefined || entry.negative ? undefined : entry.mapping;
+  }
+
+  /** The EIDs that these agents are known for, at most `limit` of each. */
+  eidsOf(keys: ReadonlySet<TunnelKey>, limit: number): ReadonlyMap<TunnelKey, readonly Mapping[]> {
+    const found = new Map<TunnelKey, Mapping[]>();
+    for (const { mapping, negative } of this.cache.values()) {
+      const { eid, tunnelKey } = mapping;
+      if (negative || tunnelKey === undefined || !keys.has(tunnelKey)) continue;
+      if (eid.kind === 'name' || isAgentPrefix(eid.prefix)) continue;
+      const list = found.get(tunnelKey) ?? [];
+      if (list.length < limit) found.set(tunnelKey, [...list, mapping]);
+    }
+    return found;
+  }
+
+  /** A peer on the word of another agent, for a while. What is known of it already is not touched. */
+  introduce(key: TunnelKey, agent: Mapping | undefined, now: Instant): void {
+    const known = this.table.peerLocators(key);
+    if (known === undefined || known.length === 0)
+      this.table.setPeer(key, usable(agent?.locators ?? [], this.overlay()));
+    this.table.pinPeer(key, now);
+  }
+
+  /** `from` says that `moved` is somebody else's now. Only the owner that we know may say so. */
+  handleNotice(
+    from: TunnelKey,
+    moved: Mapping & { readonly tunnelKey: TunnelKey },
+    agent: Mapping | undefined,
+    now: Instant,
+  ): 'accepted' | 'known' | 'stranger' | 'refused' {
+    const entry = this.cache.exact(eidKey(moved.eid));
+    if (entry === undefined || entry.negative) return 'refused';
+    const { tunnelKey, owner, generation, ttl, names } = entry.mapping;
+    if (tunnelKey === moved.tunnelKey) return 'known';
+    if (tunnelKey !== from || owner === undefined) return 'stranger';
+    if (moved.generation < generation) return 'refused';
+    this.introduce(moved.tunnelKey, agent, now);
+    this.provide({ ...moved, generation, ttl, names }, owner, now);
+    return 'accepted';
+  }
+
+  /** An EID of ours that we yielded to another agent, which the map server will name later. */
+  handleYielded(moved: Mapping & { readonly tunnelKey: TunnelKey }, now: Instant): void {
+    this.provide(moved, this.identity.xtrId, now);
+  }
+
+  /** The map server is away: what another agent knows is taken for what we do not know ourselves. */
+  believe(mapping: Mapping & { readonly tunnelKey: TunnelKey }, now: Instant): void {
+    if (this.cache.exact(eidKey(mapping.eid)) === undefined) this.provide(mapping, null, now);
+  }
+
+  private provide(mapping: Mapping & { readonly tunnelKey: TunnelKey }, formerOwner: XtrId | null, now: Instant): void {
+    const locators = this.table.peerLocators(mapping.tunnelKey) ?? [];
+    this.forward(this.cache.insertProvisional({ ...mapping, locators }, formerOwner, now), now);
   }
 
   /** Removes what ended, names what should be asked for again. */
@@ -127,6 +187,11 @@ export class RemoteMappings {
   private unforward({ mapping }: CacheEntry, now: Instant): void {
     if (mapping.eid.kind === 'prefix') this.table.removeMapping(mapping.eid.prefix, now);
   }
+}
+
+/** The EID under which an agent registers its agent address. */
+export function agentEid(instance: InstanceId, key: TunnelKey): Eid {
+  return prefixEid(instance, hostPrefix(agentAddressOf(key)));
 }
 
 export function isAgentPrefix(prefix: IpPrefix | IpAddress): boolean {

@@ -2,6 +2,7 @@
  * Drives the core with the real world: the clock, both links and the state folder. Every input is followed at once by
  * carrying out all outputs in their order, so nothing waits for a timer that need not.
  */
+import type { IpPrefix } from '../../proto/address.ts';
 import { type Eid, parseEid } from '../../proto/eid.ts';
 import { StayputError } from '../../proto/errors.ts';
 import type { TunnelKey } from '../../proto/mapping.ts';
@@ -257,7 +258,8 @@ export class AgentDriver {
   private carryOut(output: AgentOutput): void {
     switch (output.to) {
       case 'dataplane':
-        this.dataplane.send(output.command);
+        if (output.command.type === 'correspondents') void this.askCorrespondents(output.command.prefix);
+        else this.dataplane.send(output.command);
         return;
       case 'map-server':
         this.mapServer.send(output.message);
@@ -280,6 +282,16 @@ export class AgentDriver {
       default:
         output satisfies never;
         return;
+    }
+  }
+
+  private async askCorrespondents(prefix: IpPrefix): Promise<void> {
+    try {
+      const { peers } = await this.dataplane.correspondents(prefix);
+      this.input((now) => this.agent.handleCorrespondents(prefix, peers, now));
+    } catch (err) {
+      // Asked again soon; one that is older than this agent does not know them.
+      this.log.debug({ err }, 'the data plane does not say who talks to an EID');
     }
   }
 
@@ -321,9 +333,9 @@ export class AgentDriver {
   /** Said once when it fails, and to the operator as long as it does. */
   private write(what: Persistent): boolean {
     const { folder } = this;
-    const { eids, withdrawals, cache, dataplane } = this.agent.save(this.now());
+    const { cache, dataplane, ...eids } = this.agent.save(this.now());
     try {
-      if (what === 'eids') folder.writeEids({ eids, withdrawals });
+      if (what === 'eids') folder.writeEids(eids);
       else if (what === 'map-cache') folder.writeCache(cache, Date.now());
       else if (what === 'dataplane') folder.writeDataplane(dataplane);
       else folder.writeIdentity(this.identity);
@@ -355,6 +367,16 @@ export class AgentDriver {
         return;
       case 'handover':
         log.info({ micros: note.micros }, 'handover');
+        return;
+      case 'move':
+        log.info({ role: note.role, result: note.result }, 'move');
+        return;
+      case 'peer-message':
+        if (note.result === 'refused')
+          log.debug({ kind: note.kind }, 'what another agent says of a move is not believed');
+        return;
+      case 'correspondents':
+        log.info({ count: note.count }, 'correspondents of an EID that left were told');
         return;
       case 'mapping-refused':
         log.warn({ reason: note.reason }, 'mapping refused');

@@ -17,6 +17,9 @@ import type { AgentIdentity } from '../core/registrar.ts';
 import type { MapServerTarget } from './map-server-link.ts';
 import { parsed } from './parsed.ts';
 
+/** What this agent owns, gave up, and who may take it over. */
+export type SavedEids = Pick<SavedState, 'eids' | 'withdrawals' | 'targets'>;
+
 /** Both key pairs of an agent: X25519 for the tunnels, P-256 for TLS. */
 export interface AgentKeys {
   /** 32 octets in base64. */
@@ -87,11 +90,11 @@ export class StateFolder {
     for (const name of FILES) if (name !== 'joining') rmSync(this.file(name), { force: true });
   }
 
-  eids(): Pick<SavedState, 'eids' | 'withdrawals'> {
-    return this.read('eids', EIDS) ?? { eids: [], withdrawals: [] };
+  eids(): SavedEids {
+    return this.read('eids', EIDS) ?? { eids: [], withdrawals: [], targets: [] };
   }
 
-  writeEids(eids: Pick<SavedState, 'eids' | 'withdrawals'>): void {
+  writeEids(eids: SavedEids): void {
     writeJsonFile(this.file('eids'), eids);
   }
 
@@ -216,6 +219,10 @@ const EIDS = z.object({
     .max(8192),
   withdrawals: z
     .array(z.object({ eid: parsed((text) => eidKey(parseEidKey(text))), generation }))
+    .max(8192)
+    .default([]),
+  targets: z
+    .array(z.object({ eid: parsed((text) => eidKey(parseEidKey(text))), tunnelKey: key }))
     .max(8192)
     .default([]),
 });

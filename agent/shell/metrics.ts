@@ -26,6 +26,9 @@ export class AgentMetrics {
   private readonly pushes: Counter;
   private readonly handovers: Histogram;
   private readonly refused: Counter<'what'>;
+  private readonly moves: Counter<'role' | 'result'>;
+  private readonly peerMessages: Counter<'kind' | 'result'>;
+  private readonly correspondents: Counter;
 
   constructor(gauges: () => AgentGauges, stats: () => Promise<StatsReply | null>) {
     const registry = new ScrapedRegistry(stats);
@@ -90,6 +93,23 @@ export class AgentMetrics {
       labelNames: ['what'],
       registers,
     });
+    this.moves = new Counter({
+      name: 'stayput_agent_moves_total',
+      help: 'EIDs that came from or went to another agent',
+      labelNames: ['role', 'result'],
+      registers,
+    });
+    this.peerMessages = new Counter({
+      name: 'stayput_agent_peer_messages_total',
+      help: 'What agents say to one another of moves',
+      labelNames: ['kind', 'result'],
+      registers,
+    });
+    this.correspondents = new Counter({
+      name: 'stayput_agent_correspondents_total',
+      help: 'Peers that were told where an EID of ours went, and introduced to its new owner',
+      registers,
+    });
     this.handovers = new Histogram({
       name: 'stayput_agent_handover_seconds',
       help: 'From a change of this host’s locators until a peer was heard through the new one',
@@ -114,6 +134,15 @@ export class AgentMetrics {
         return;
       case 'handover':
         this.handovers.observe(note.micros / 1e6);
+        return;
+      case 'move':
+        this.moves.inc({ role: note.role, result: note.result });
+        return;
+      case 'peer-message':
+        this.peerMessages.inc({ kind: note.kind, result: note.result });
+        return;
+      case 'correspondents':
+        this.correspondents.inc(note.count);
         return;
       case 'peer-refused':
         this.refused.inc({ what: 'peer' });

@@ -2,8 +2,8 @@
  * Agents that are prepared to take an EID over (state `target` of a move).
  *
  * Soft state: a target says it again with each of its registrations, else it ends after TARGET_TTL. It owns nothing and
- * changes no generation. Its grant was checked, so the owner is told of it, once in each of the owner's sessions and
- * whenever its locators change: owner and target know each other before the move. Bounded per EID and in all.
+ * changes no generation. Its grant was checked, so the owner is told of it, with each of its
+ * registrations and in each of the owner's sessions: owner and target know each other before the move. Bounded per EID and in all.
  */
 import type { EidKey } from '../../proto/eid.ts';
 import type { Locator, TunnelKey, XtrId } from '../../proto/mapping.ts';
@@ -35,9 +35,8 @@ export class Targets {
     const known = this.targets.get(key);
     const siblings = this.byEid.get(target.eid) ?? new Set();
     if (known === undefined && (siblings.size >= MAX_PER_EID || this.targets.size >= MAX_TARGETS)) return false;
-    const changed = JSON.stringify(known?.locators) !== JSON.stringify(target.locators);
     this.targets.delete(key);
-    this.targets.set(key, { ...target, endsAt: now + TARGET_TTL, toldIn: changed ? undefined : known?.toldIn });
+    this.targets.set(key, { ...target, endsAt: now + TARGET_TTL, toldIn: undefined });
     this.byEid.set(target.eid, siblings.add(key));
     return true;
   }

@@ -69,6 +69,11 @@ export function subscribeRequest(options: {
   };
 }
 
+/** Agent to agent: ask for this EID again (SMR, RFC 9301 section 6.1). */
+export function solicitMapRequest(options: { nonce: Nonce; eid: Eid; itr: IpAddress }): MapRequest {
+  return { ...request(options.nonce, options.eid, false), smr: true, itrRlocs: [ipLispAddress(options.itr)] };
+}
+
 /** Agent: asks for a mapping once. */
 export function lookupRequest(options: { nonce: Nonce; eid: Eid; itr: IpAddress; xtrId?: XtrId }): MapRequest {
   return {

@@ -19,6 +19,9 @@ export class World {
   now = 1000;
   readonly server = new FakeMapServer(this);
   readonly hosts: Host[] = [];
+  /** What agents said to one another. */
+  readonly carried: { readonly from: string; readonly payload: string }[] = [];
+  isCut: (from: TunnelKey, to: TunnelKey) => boolean = () => false;
 
   host(name: string, options: HostOptions = {}): Host {
     const host = new Host(this, name, options);
@@ -34,6 +37,13 @@ export class World {
   /** Delivers everything that waits. */
   pump(): void {
     while (this.hosts.some((host) => host.drain()));
+  }
+
+  /** A message between agents, if the underlay carries it. */
+  carry(from: Host, to: TunnelKey, payload: string): void {
+    this.carried.push({ from: from.name, payload });
+    if (this.isCut(from.key, to)) return;
+    this.hosts.find(({ key }) => key === to)?.hear(from.key, payload);
   }
 
   /** Lets time pass, waking each agent exactly when it asked to be woken. */
@@ -74,6 +84,7 @@ export class Host {
   readonly sent: LispMessage[] = [];
   private readonly world: World;
   private late: LispMessage[] | null = null;
+  private parked: { readonly from: TunnelKey; readonly payload: string }[] = [];
   private lastTicket = 0;
 
   constructor(world: World, name: string, options: HostOptions) {
@@ -84,6 +95,7 @@ export class Host {
     this.saved = options.from?.saved ?? {
       eids: [],
       withdrawals: [],
+      targets: [],
       cache: [],
       dataplane: { process: null, epoch: 0 },
     };
@@ -216,7 +228,7 @@ export class Host {
       any = true;
       switch (output.to) {
         case 'dataplane':
-          this.dataplane?.apply(output.command);
+          this.command(output.command);
           break;
         case 'map-server': {
           const message = decodeLispMessage(encodeLispMessage(output.message));
@@ -240,6 +252,37 @@ export class Host {
       }
     }
     return any;
+  }
+
+  private command(command: DataplaneCommand): void {
+    this.dataplane?.apply(command);
+    switch (command.type) {
+      case 'peer-send':
+        this.world.carry(this, command.publicKey, command.payload);
+        break;
+      case 'peer-set':
+        for (const { from, payload } of this.parked.splice(0)) this.hear(from, payload);
+        break;
+      case 'correspondents':
+        this.agent.handleCorrespondents(
+          command.prefix,
+          this.dataplane?.correspondents.get(command.prefix) ?? [],
+          this.world.now,
+        );
+        break;
+      default:
+    }
+  }
+
+  /** A message from another agent, inside the tunnel; held while the sender is not known. */
+  hear(from: TunnelKey, payload: string): void {
+    if (this.dataplane === null) return;
+    if (this.dataplane.peers.has(from)) {
+      this.agent.handleDataplaneEvent({ type: 'peer-message', publicKey: from, payload }, this.world.now);
+      return;
+    }
+    if (!this.parked.some((each) => each.payload === payload)) this.parked.push({ from, payload });
+    this.agent.handleDataplaneEvent({ type: 'unknown-peer', publicKey: from }, this.world.now);
   }
 
   private start(cacheLimit?: number): Agent {
@@ -283,6 +326,8 @@ export class FakeDataplaneState {
   >();
   readonly redirects = new Map<IpPrefix, TunnelKey | null>();
   readonly watches = new Set<string>();
+  /** Who talked to an EID lately. */
+  readonly correspondents = new Map<IpPrefix, readonly TunnelKey[]>();
   private unmentioned: Set<string> | null = null;
 
   constructor(process = 'one') {

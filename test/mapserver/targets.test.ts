@@ -45,18 +45,17 @@ describe('a target of a move', () => {
     assert.equal(world.core.statistics().mappings, 3);
   });
 
-  test('is told to the owner once in a session, and again when its locators change', () => {
+  test('is told to the owner with each of its registrations, and in each session of the owner', () => {
     const { a, b } = prepared();
     b.register(asTargetOf(b));
     assert.equal(a.pushed().length, 2);
-    b.register(asTargetOf(b));
     a.claim(EID, 1);
     assert.equal(a.pushed().length, 0);
+    b.register(asTargetOf(b));
+    assert.equal(a.pushed().length, 2);
     a.disconnect();
     a.connect();
     a.claim(EID, 1);
-    assert.equal(a.pushed().length, 2);
-    b.register({ ...asTargetOf(b), locators: [...asTargetOf(b).locators, ...asTargetOf(b).locators] });
     assert.equal(a.pushed().length, 2);
   });
 

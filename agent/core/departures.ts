@@ -1,0 +1,239 @@
+/**
+ * EIDs that left this host for another agent: what the old side of a move still does.
+ *
+ * The data plane forwards what arrives late. Whoever talked to the EID lately, or still sends here, is told by us, the
+ * owner that it knows, where the EID is now; and the new owner is told who they are, so that it can speak first to them.
+ * A departure is _settled_ when the map server has named the new owner (a newer generation); it ends DRAIN after that.
+ * One that only the new owner told us of is not settled: it lasts until the map server is back, and meanwhile we go on to
+ * answer for the EID in the mapping system, at our generation, and forward what that brings.
+ */
+import type { IpPrefix } from '../../proto/address.ts';
+import { type Eid, type EidKey, eidKey } from '../../proto/eid.ts';
+import { asTarget, type Generation, type Mapping, type TunnelKey, type XtrId } from '../../proto/mapping.ts';
+import { type Instant, minutes, seconds } from '../../proto/time.ts';
+import { type DataplaneTable, DRAIN } from './dataplane-table.ts';
+import type { KnownTargets } from './known-targets.ts';
+import type { Outbox } from './outbox.ts';
+import type { PeerChannel } from './peer-channel.ts';
+import type { RemoteMappings } from './remote-mappings.ts';
+
+interface Departure {
+  readonly eid: Eid;
+  readonly prefix: IpPrefix;
+  readonly since: Instant;
+  to: TunnelKey;
+  owner: XtrId;
+  generation: Generation;
+  settled: boolean;
+  endsAt: Instant;
+  /** When the data plane is asked again who still sends. */
+  askAt: Instant;
+  renewAt: Instant;
+  readonly told: Set<TunnelKey>;
+  /** The new owner knows of the other targets. */
+  introduced: boolean;
+}
+
+export interface DepartureParts {
+  readonly remote: RemoteMappings;
+  readonly table: DataplaneTable;
+  readonly channel: PeerChannel;
+  readonly targets: KnownTargets;
+  readonly outbox: Outbox;
+}
+
+export class Departures {
+  private readonly parts: DepartureParts;
+  private readonly departures = new Map<EidKey, Departure>();
+
+  constructor(parts: DepartureParts) {
+    this.parts = parts;
+  }
+
+  /** From now on packets for it go to `to`. Its mapping is known to `remote`. */
+  begin(
+    eid: Eid & { kind: 'prefix' },
+    to: { readonly key: TunnelKey; readonly owner: XtrId },
+    generation: Generation,
+    settled: boolean,
+    now: Instant,
+  ): void {
+    const { table } = this.parts;
+    table.pinPeer(to.key, now);
+    table.removeLocal(eid.prefix, generation, to.key, now);
+    this.departures.set(eidKey(eid), {
+      eid,
+      prefix: eid.prefix,
+      since: now,
+      to: to.key,
+      owner: to.owner,
+      generation,
+      settled,
+      endsAt: now + DRAIN,
+      askAt: now + FIRST_ASK,
+      renewAt: now + RENEWAL,
+      told: new Set([to.key]),
+      introduced: false,
+    });
+    this.ask(eid.prefix);
+  }
+
+  /** To whom it went, while that lasts. */
+  successor(key: EidKey): TunnelKey | undefined {
+    return this.departures.get(key)?.to;
+  }
+
+  /** The map server has not named the new owner yet. */
+  isUnsettled(key: EidKey): boolean {
+    return this.departures.get(key)?.settled === false;
+  }
+
+  /** It is here again, or detached. */
+  forget(key: EidKey): void {
+    this.departures.delete(key);
+  }
+
+  /** What the map server says of an EID that left. Returns true when that settles it. */
+  handleMapping({ eid, generation, owner, tunnelKey }: Mapping, now: Instant): boolean {
+    const departure = this.departures.get(eidKey(eid));
+    if (departure === undefined || generation <= departure.generation) return false;
+    departure.generation = generation;
+    departure.settled = true;
+    departure.endsAt = now + DRAIN;
+    if (owner === undefined || tunnelKey === undefined) return true;
+    this.direct(departure, tunnelKey, owner, now);
+    return true;
+  }
+
+  /** The new owner says that it passed the EID on. */
+  handlePassedOn(key: EidKey, from: TunnelKey, to: TunnelKey, owner: XtrId, now: Instant): void {
+    const departure = this.departures.get(key);
+    if (departure?.to === from) this.direct(departure, to, owner, now);
+  }
+
+  /** Those who talked to it lately: each is told once, and the new owner of them. */
+  handleCorrespondents(prefix: IpPrefix, peers: readonly TunnelKey[], now: Instant): void {
+    const departure = [...this.departures.values()].find((each) => each.prefix === prefix);
+    if (departure === undefined) return;
+    const { table, channel, outbox } = this.parts;
+    const news = peers.filter((key) => !departure.told.has(key) && table.peerLocators(key) !== undefined);
+    const moved = this.subject(departure);
+    for (const key of news.slice(0, MAX_TOLD - departure.told.size)) {
+      departure.told.add(key);
+      channel.notify(key, 'notice', moved, this.agentOf(departure.to), now);
+    }
+    const known = this.introductions(news);
+    const rivals = departure.introduced ? [] : this.rivals(departure);
+    departure.introduced = true;
+    if (known.length + rivals.length > 0) channel.notify(departure.to, 'handover', moved, [...rivals, ...known], now);
+    if (news.length > 0) outbox.note({ type: 'correspondents', count: news.length });
+  }
+
+  /** Says to somebody who asks us where it is now. */
+  tell(key: EidKey, peer: TunnelKey, now: Instant): void {
+    const departure = this.departures.get(key);
+    if (departure === undefined || departure.to === peer) return;
+    this.parts.channel.notify(peer, 'notice', this.subject(departure), this.agentOf(departure.to), now);
+  }
+
+  /** Returns the EIDs whose departure ended. */
+  handleTimeout(now: Instant): readonly EidKey[] {
+    const ended: EidKey[] = [];
+    for (const [key, departure] of this.departures) {
+      if (departure.settled && departure.endsAt <= now) {
+        this.departures.delete(key);
+        ended.push(key);
+        continue;
+      }
+      if (departure.askAt <= now) {
+        const age = now - departure.since;
+        departure.askAt = now + Math.min(Math.max(age, FIRST_ASK), age < DRAIN ? LATE_ASK : SELDOM_ASK);
+        this.ask(departure.prefix);
+      }
+      if (!departure.settled && departure.renewAt <= now) this.renew(departure, now);
+    }
+    return ended;
+  }
+
+  pollTimeout(): Instant {
+    let at = Number.POSITIVE_INFINITY;
+    for (const { askAt, endsAt, renewAt, settled } of this.departures.values()) {
+      at = Math.min(at, askAt, settled ? endsAt : renewAt);
+    }
+    return at;
+  }
+
+  private ask(prefix: IpPrefix): void {
+    if (this.parts.table.isAttached) this.parts.outbox.command({ type: 'correspondents', prefix });
+  }
+
+  private direct(departure: Departure, to: TunnelKey, owner: XtrId, now: Instant): void {
+    if (to !== departure.to) {
+      departure.told.clear();
+      departure.introduced = false;
+    }
+    departure.told.add(to);
+    Object.assign(departure, { to, owner });
+    this.renew(departure, now);
+  }
+
+  /** The data plane redirects for DRAIN at a time. */
+  private renew(departure: Departure, now: Instant): void {
+    const { table } = this.parts;
+    departure.renewAt = now + RENEWAL;
+    table.pinPeer(departure.to, now);
+    table.redirect(departure.prefix, departure.generation, departure.to, now);
+  }
+
+  private subject({ eid, generation, owner, to }: Departure): Mapping {
+    return bare({ eid, generation, owner, tunnelKey: to });
+  }
+
+  private agentOf(key: TunnelKey): readonly Mapping[] {
+    const mapping = this.parts.remote.agentMapping(key);
+    return mapping === undefined ? [] : [{ ...mapping, locators: mapping.locators.slice(0, MAX_LOCATORS) }];
+  }
+
+  /** Agents, and the EIDs that they are known for here. */
+  private introductions(peers: readonly TunnelKey[]): readonly Mapping[] {
+    const eids = this.parts.remote.eidsOf(new Set(peers), MAX_EIDS_OF_PEER);
+    return peers.flatMap((key) => [...this.agentOf(key), ...(eids.get(key) ?? []).map(bare)]);
+  }
+
+  /** Others who may take it over: from now on the new owner has to know them. */
+  private rivals(departure: Departure): readonly Mapping[] {
+    const others = this.parts.targets.of(eidKey(departure.eid)).filter((key) => key !== departure.to);
+    return others.flatMap((key) => {
+      const [agent] = this.agentOf(key);
+      if (agent?.owner === undefined) return [];
+      const { owner, locators } = agent;
+      return [asTarget({ ...this.subject(departure), owner, tunnelKey: key, locators: locators.slice(0, 1) }), agent];
+    });
+  }
+}
+
+/** Who owns it and nothing else; locators are those of the agent. */
+export function bare(mapping: Pick<Mapping, 'eid' | 'generation' | 'owner' | 'tunnelKey'>): Mapping {
+  const { eid, generation, owner, tunnelKey } = mapping;
+  return {
+    eid,
+    ttl: NOTICE_TTL,
+    action: 'no-action',
+    generation,
+    ...(owner === undefined ? {} : { owner }),
+    ...(tunnelKey === undefined ? {} : { tunnelKey }),
+    locators: [],
+    names: [],
+    targets: [],
+  };
+}
+
+const FIRST_ASK = 50;
+/** While it drains a late sender is told within a second. */
+const LATE_ASK = seconds(1);
+const SELDOM_ASK = seconds(10);
+const RENEWAL = DRAIN * 0.6;
+const MAX_TOLD = 16_384;
+const MAX_LOCATORS = 4;
+const MAX_EIDS_OF_PEER = 4;
+const NOTICE_TTL = minutes(10);

@@ -1,0 +1,128 @@
+/**
+ * LISP messages from agent to agent, inside the tunnel (UDP 4342 between agent addresses; the data plane carries them).
+ *
+ * The tunnel says who speaks, so messages carry no authentication of their own. What has to arrive is a Map-Notify: it
+ * is repeated, at growing intervals and at most ATTEMPTS times, until the Map-Notify-Ack with its nonce comes from that
+ * peer. An SMR (RFC 9301 section 6.1) is a hint and is sent once. Bounded in number and, by MAX_PEER_MESSAGE, in size.
+ */
+import { MAX_PEER_MESSAGE } from '../../proto/dataplane/messages.ts';
+import type { Eid } from '../../proto/eid.ts';
+import type { Nonce } from '../../proto/lisp/header.ts';
+import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
+import { mapNotify, mapNotifyAck, solicitMapRequest } from '../../proto/lisp/native.ts';
+import type { Mapping, TunnelKey } from '../../proto/mapping.ts';
+import type { Instant } from '../../proto/time.ts';
+import type { DataplaneTable } from './dataplane-table.ts';
+import type { MapServerSession } from './map-server-session.ts';
+import type { Outbox } from './outbox.ts';
+import type { PeerMessageKind } from './output.ts';
+import type { AgentIdentity } from './registrar.ts';
+
+interface Unanswered {
+  readonly to: TunnelKey;
+  readonly kind: PeerMessageKind;
+  readonly payload: string;
+  attempts: number;
+  nextAt: Instant;
+}
+
+export class PeerChannel {
+  private readonly identity: AgentIdentity;
+  private readonly table: DataplaneTable;
+  private readonly session: MapServerSession;
+  private readonly outbox: Outbox;
+  private readonly unanswered = new Map<bigint, Unanswered>();
+
+  constructor(identity: AgentIdentity, table: DataplaneTable, session: MapServerSession, outbox: Outbox) {
+    this.identity = identity;
+    this.table = table;
+    this.session = session;
+    this.outbox = outbox;
+  }
+
+  /** As many messages as `rest` needs; each begins with `subject`, which says what it is about. */
+  notify(to: TunnelKey, kind: PeerMessageKind, subject: Mapping, rest: readonly Mapping[], now: Instant): void {
+    let begun: readonly Mapping[] = [subject];
+    for (const mapping of rest) {
+      const longer = [...begun, mapping];
+      if (this.encodeNotify(longer).payload.length <= MAX_PEER_MESSAGE) {
+        begun = longer;
+        continue;
+      }
+      this.sendNotify(to, kind, begun, now);
+      begun = [subject, mapping];
+    }
+    this.sendNotify(to, kind, begun, now);
+  }
+
+  /** "Ask for this EID again." */
+  solicit(to: TunnelKey, eid: Eid): void {
+    const message = solicitMapRequest({ nonce: this.session.nextNonce(), eid, itr: this.identity.agentAddress });
+    if (this.send(to, textOf(encodeLispMessage(message)))) this.count('solicit', 'sent');
+  }
+
+  acknowledge(to: TunnelKey, nonce: Nonce): void {
+    this.send(to, textOf(encodeLispMessage(mapNotifyAck(nonce))));
+  }
+
+  /** What the peer says, if it is more than an acknowledgement. @throws DecodeError */
+  receive(from: TunnelKey, payload: string): LispMessage | null {
+    const message = decodeLispMessage(Buffer.from(payload, 'base64'));
+    if (message.type !== 'map-notify-ack') return message;
+    if (this.unanswered.get(message.nonce)?.to === from) this.unanswered.delete(message.nonce);
+    return null;
+  }
+
+  handleTimeout(now: Instant): void {
+    for (const [nonce, each] of this.unanswered) {
+      if (each.nextAt > now) continue;
+      if (each.attempts >= ATTEMPTS || !this.send(each.to, each.payload)) {
+        this.unanswered.delete(nonce);
+        this.count(each.kind, 'unanswered');
+        continue;
+      }
+      each.nextAt = now + FIRST_REPEAT * 2 ** each.attempts;
+      each.attempts++;
+    }
+  }
+
+  pollTimeout(): Instant {
+    let at = Number.POSITIVE_INFINITY;
+    for (const { nextAt } of this.unanswered.values()) at = Math.min(at, nextAt);
+    return at;
+  }
+
+  private sendNotify(to: TunnelKey, kind: PeerMessageKind, mappings: readonly Mapping[], now: Instant): void {
+    const { nonce, payload } = this.encodeNotify(mappings);
+    const text = textOf(payload);
+    if (!this.send(to, text)) return;
+    this.count(kind, 'sent');
+    if (this.unanswered.size >= MAX_UNANSWERED) return;
+    this.unanswered.set(nonce, { to, kind, payload: text, attempts: 1, nextAt: now + FIRST_REPEAT });
+  }
+
+  private encodeNotify(mappings: readonly Mapping[]) {
+    const nonce = this.session.nextNonce();
+    return { nonce, payload: encodeLispMessage(mapNotify({ nonce, xtrId: this.identity.xtrId, mappings })) };
+  }
+
+  /** False if there is no such peer. */
+  private send(publicKey: TunnelKey, payload: string): boolean {
+    if (this.table.peerLocators(publicKey) === undefined) return false;
+    this.outbox.command({ type: 'peer-send', publicKey, payload });
+    return true;
+  }
+
+  private count(kind: PeerMessageKind, result: 'sent' | 'unanswered'): void {
+    this.outbox.note({ type: 'peer-message', kind, result });
+  }
+}
+
+function textOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('base64');
+}
+
+/** 100, 200, ... 3200 ms after one another: a few round trips, and the time that a handshake with losses takes. */
+const FIRST_REPEAT = 100;
+const ATTEMPTS = 6;
+const MAX_UNANSWERED = 8192;

@@ -1,0 +1,117 @@
+/**
+ * EIDs that this host took over as the target of a move: what its new side tells the agent that had them.
+ *
+ * The claim goes to the map server, and at the same time to the owner before, inside the tunnel: that one yields at once,
+ * so the move neither waits for the map server nor needs it. Until the map server has confirmed us, the claim is said
+ * again to the owner before, which may have been restarted. It answers with those who talk to the EID, and we speak first
+ * to each of them: our session with them is up, and they know to ask, when their packets change direction.
+ */
+import { type Eid, type EidKey, eidKey } from '../../proto/eid.ts';
+import type { Generation, Mapping, TunnelKey } from '../../proto/mapping.ts';
+import { type Instant, seconds } from '../../proto/time.ts';
+import { bare } from './departures.ts';
+import type { Locators } from './locators.ts';
+import type { PeerChannel } from './peer-channel.ts';
+import type { AgentIdentity } from './registrar.ts';
+import { agentEid } from './remote-mappings.ts';
+
+interface Takeover {
+  readonly eid: Eid;
+  /** Who had it, at which generation. */
+  from: TunnelKey;
+  readonly generation: Generation;
+  /** The map server has confirmed us. */
+  settled: boolean;
+  repeatAt: Instant;
+  /** Correspondents that we spoke to. */
+  readonly greeted: Set<TunnelKey>;
+}
+
+export class Takeovers {
+  private readonly identity: AgentIdentity;
+  private readonly locators: Locators;
+  private readonly channel: PeerChannel;
+  private readonly takeovers = new Map<EidKey, Takeover>();
+
+  constructor(identity: AgentIdentity, locators: Locators, channel: PeerChannel) {
+    this.identity = identity;
+    this.locators = locators;
+    this.channel = channel;
+  }
+
+  /** `before`: the mapping of the EID until now. */
+  begin({ eid, tunnelKey, owner, generation }: Mapping, now: Instant): void {
+    if (tunnelKey === undefined || owner === undefined || owner === this.identity.xtrId) return;
+    const takeover = { eid, from: tunnelKey, generation, settled: false, repeatAt: now, greeted: new Set<TunnelKey>() };
+    this.takeovers.set(eidKey(eid), takeover);
+    this.claim(takeover, now);
+  }
+
+  predecessor(key: EidKey): { readonly key: TunnelKey; readonly generation: Generation } | undefined {
+    const takeover = this.takeovers.get(key);
+    return takeover === undefined ? undefined : { key: takeover.from, generation: takeover.generation };
+  }
+
+  /** The owner before says that it had passed the EID on: the claim is for that one then. */
+  handlePassedOn(key: EidKey, to: TunnelKey, now: Instant): void {
+    const takeover = this.takeovers.get(key);
+    if (takeover === undefined || takeover.settled || takeover.from === to) return;
+    takeover.from = to;
+    this.claim(takeover, now);
+  }
+
+  /** Those who talk to the EID are known as peers now. */
+  greet(key: EidKey, correspondents: readonly TunnelKey[]): void {
+    const takeover = this.takeovers.get(key);
+    if (takeover === undefined) return;
+    for (const peer of correspondents) {
+      if (takeover.greeted.has(peer) || takeover.greeted.size >= MAX_GREETED) continue;
+      takeover.greeted.add(peer);
+      this.channel.solicit(peer, takeover.eid);
+    }
+  }
+
+  /** The map server has us as the owner. */
+  settle(key: EidKey): void {
+    const takeover = this.takeovers.get(key);
+    if (takeover !== undefined) takeover.settled = true;
+  }
+
+  /** The map server refused us: whoever yielded still is the owner. */
+  giveBack(key: EidKey, owner: Mapping['owner'], now: Instant): void {
+    const takeover = this.takeovers.get(key);
+    if (takeover === undefined || takeover.settled || owner === undefined) return;
+    const { eid, from, generation } = takeover;
+    this.takeovers.delete(key);
+    this.channel.notify(from, 'give-back', bare({ eid, generation, owner, tunnelKey: from }), [], now);
+  }
+
+  forget(key: EidKey): void {
+    this.takeovers.delete(key);
+  }
+
+  handleTimeout(now: Instant): void {
+    for (const takeover of this.takeovers.values()) {
+      if (!takeover.settled && takeover.repeatAt <= now) this.claim(takeover, now);
+    }
+  }
+
+  pollTimeout(): Instant {
+    let at = Number.POSITIVE_INFINITY;
+    for (const { settled, repeatAt } of this.takeovers.values()) if (!settled) at = Math.min(at, repeatAt);
+    return at;
+  }
+
+  private claim(takeover: Takeover, now: Instant): void {
+    takeover.repeatAt = now + REPEAT;
+    const { eid, from, generation } = takeover;
+    const { xtrId: owner, tunnelKey, instance } = this.identity;
+    const self = bare({ eid: agentEid(instance, tunnelKey), generation, owner, tunnelKey });
+    const agent = { ...self, locators: this.locators.list().slice(0, MAX_LOCATORS) };
+    this.channel.notify(from, 'claim', bare({ eid, generation, owner, tunnelKey }), [agent], now);
+  }
+}
+
+const REPEAT = seconds(10);
+const MAX_GREETED = 16_384;
+const MAX_LOCATORS = 4;

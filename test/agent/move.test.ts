@@ -1,0 +1,378 @@
+/** Moves that the two agents settle between themselves, with and without the map server, and what is not believed. */
+import { strict as assert } from 'node:assert';
+import { describe, test } from 'node:test';
+import { parseIpPrefix } from '../../proto/address.ts';
+import { eidKey, parseEid } from '../../proto/eid.ts';
+import { nonce } from '../../proto/lisp/header.ts';
+import { encodeLispMessage } from '../../proto/lisp/message.ts';
+import { mapNotify, solicitMapRequest } from '../../proto/lisp/native.ts';
+import { asTarget, type Generation, type Mapping } from '../../proto/mapping.ts';
+import { minutes } from '../../proto/time.ts';
+import { type Host, World } from './world.ts';
+
+const EID = '10.77.0.5';
+const PREFIX = parseIpPrefix(EID);
+const CLIENT = '10.77.0.9';
+
+/** `a` has the EID, `b` is prepared to take it, `c` talks to it. Everybody is connected. */
+function prepared() {
+  const world = new World();
+  const a = world.host('a', { address: '192.0.2.1' });
+  const b = world.host('b', { address: '192.0.2.2' });
+  const c = world.host('c', { eids: [CLIENT], address: '192.0.2.3' });
+  for (const host of [a, b, c]) host.connect();
+  a.attach(EID);
+  c.miss(EID);
+  a.miss(CLIENT);
+  a.dataplane?.correspondents.set(PREFIX, [c.key]);
+  b.attach(EID, { interface: 'veth0' });
+  b.event({ type: 'interface', name: 'veth0', up: false });
+  world.advance(2000);
+  assert.equal(b.stateOf(EID), 'target@0');
+  return { world, a, b, c, hosts: [a, b, c] };
+}
+
+function arrive(host: Host): void {
+  host.event({ type: 'interface', name: 'veth0', up: true });
+}
+
+/** What `from` says of who has the EID. */
+function says(world: World, from: Host, to: Host, mapping: Partial<Mapping>, kind = nonce(77n)): void {
+  const subject: Mapping = {
+    eid: parseEid(EID),
+    ttl: minutes(10),
+    action: 'no-action',
+    generation: 1 as Generation,
+    owner: from.xtrId,
+    tunnelKey: from.key,
+    locators: [],
+    names: [],
+    targets: [],
+    ...mapping,
+  };
+  const message = mapNotify({ nonce: kind, xtrId: from.xtrId, mappings: [subject] });
+  to.hear(from.key, Buffer.from(encodeLispMessage(message)).toString('base64'));
+  world.pump();
+}
+
+function heard(host: Host, kind: string, result: string): number {
+  return host.notes.filter((note) => note.type === 'peer-message' && note.kind === kind && note.result === result)
+    .length;
+}
+
+describe('before the move', () => {
+  test('owner and target are peers with a session, and nothing else has changed', () => {
+    const { a, b, c } = prepared();
+    assert.ok(a.dataplane?.peers.has(b.key));
+    assert.ok(b.dataplane?.peers.has(a.key));
+    for (const [host, other] of [
+      [a, b],
+      [b, a],
+    ] as const) {
+      assert.ok(host.dataplane?.log.some((command) => command.type === 'probe' && command.publicKey === other.key));
+    }
+    assert.equal(a.stateOf(EID), 'live@1');
+    assert.equal(c.dataplane?.route(EID), a.key);
+  });
+
+  test('a target that fails costs nothing', () => {
+    const { world, a, b, c } = prepared();
+    b.disconnect();
+    b.loseDataplane();
+    world.advance(minutes(10));
+    assert.equal(a.stateOf(EID), 'live@1');
+    assert.equal(c.dataplane?.route(EID), a.key);
+  });
+});
+
+describe('a move while the map server is away', () => {
+  test('takes effect at both ends and at the correspondent in the same instant, and is settled later', () => {
+    const { world, a, b, c, hosts } = prepared();
+    for (const host of hosts) host.disconnect();
+    arrive(b);
+    assert.equal(a.stateOf(EID), 'drain@1');
+    assert.equal(b.stateOf(EID), 'base@0');
+    assert.equal(a.dataplane?.redirects.get(PREFIX), b.key);
+    assert.equal(b.dataplane?.locals.get(PREFIX)?.redirectFrom, a.key);
+    assert.equal(c.dataplane?.route(EID), b.key);
+    assert.equal(b.dataplane?.route(EID), 'here');
+    assert.equal(b.dataplane?.route(CLIENT), c.key, 'answers find their way');
+    assert.ok(b.dataplane?.peers.has(c.key));
+
+    for (const host of hosts) host.connect();
+    world.advance(10_000);
+    assert.equal(b.stateOf(EID), 'live@2');
+    assert.equal(a.stateOf(EID), 'drain@1');
+    assert.equal(c.dataplane?.mappings.get(PREFIX)?.generation, 2);
+    assert.equal(c.dataplane?.route(EID), b.key);
+    world.advance(60_000);
+    assert.match(a.stateOf(EID), /^lost/);
+  });
+
+  test('is not undone by a map server that does not know yet', () => {
+    const { world, a, b, c, hosts } = prepared();
+    for (const host of hosts) host.disconnect();
+    arrive(b);
+    a.connect();
+    c.connect();
+    world.advance(2000);
+    assert.equal(c.dataplane?.route(EID), b.key);
+    assert.equal(
+      world.server.mappings.get(eidKey(parseEid(EID)))?.owner,
+      a.xtrId,
+      'who asks is sent to the former owner',
+    );
+    b.connect();
+    world.advance(10_000);
+    assert.equal(c.dataplane?.mappings.get(PREFIX)?.generation, 2);
+    assert.equal(c.dataplane?.route(EID), b.key);
+    assert.equal(b.stateOf(EID), 'live@2');
+  });
+
+  test('goes on to redirect for as long as it is not settled', () => {
+    const { world, a, b, hosts } = prepared();
+    for (const host of hosts) host.disconnect();
+    arrive(b);
+    a.dataplane?.redirects.clear();
+    world.advance(minutes(5));
+    assert.equal(a.dataplane?.redirects.get(PREFIX), b.key);
+    assert.equal(a.stateOf(EID), 'drain@1');
+    for (const host of hosts) host.connect();
+    world.advance(60_000);
+    assert.match(a.stateOf(EID), /^lost/);
+  });
+
+  for (const who of ['a', 'b'] as const) {
+    test(`survives a restart of the ${who === 'a' ? 'former' : 'new'} owner's agent`, () => {
+      const { world, a, b, c, hosts } = prepared();
+      for (const host of hosts) host.disconnect();
+      arrive(b);
+      const host = { a, b }[who];
+      const state = host.dataplane;
+      host.restart();
+      host.attachDataplane(state ?? undefined);
+      host.plug(who === 'a' ? '192.0.2.1' : '192.0.2.2');
+      if (who === 'b') arrive(b);
+      world.advance(20_000);
+      assert.ok(!a.stateOf(EID).startsWith('live'));
+      assert.equal(b.dataplane?.route(EID), 'here');
+      for (const each of hosts) each.connect();
+      world.advance(10_000);
+      assert.equal(b.stateOf(EID), 'live@2');
+      assert.equal(c.dataplane?.route(EID), b.key);
+    });
+  }
+
+  test('works after a restart of the owner too: it knows who may take the EID', () => {
+    const { world, a, b, c, hosts } = prepared();
+    for (const host of hosts) host.disconnect();
+    const state = a.dataplane;
+    a.restart();
+    a.attachDataplane(state ?? undefined);
+    a.plug('192.0.2.1');
+    world.advance(minutes(10));
+    arrive(b);
+    assert.equal(a.stateOf(EID), 'drain@1');
+    assert.equal(c.dataplane?.route(EID), b.key);
+  });
+
+  test('goes on to a second target: the last one has it, and nobody else claims it', () => {
+    const { world, a, b, c, hosts } = prepared();
+    const d = world.host('d', { address: '192.0.2.4' });
+    d.connect();
+    d.attach(EID, { interface: 'veth0' });
+    d.event({ type: 'interface', name: 'veth0', up: false });
+    world.advance(2000);
+    const all = [...hosts, d];
+    for (const host of all) host.disconnect();
+    arrive(b);
+    b.dataplane?.correspondents.set(PREFIX, [c.key]);
+    arrive(d);
+    world.advance(2000);
+    assert.equal(d.stateOf(EID), 'base@0');
+    assert.equal(b.stateOf(EID), 'drain@0');
+    assert.equal(a.dataplane?.redirects.get(PREFIX), d.key);
+    assert.equal(c.dataplane?.route(EID), d.key);
+    for (const host of [b, a, c, d]) host.connect();
+    world.advance(60_000);
+    assert.equal(d.stateOf(EID), 'live@2');
+    for (const host of [a, b, c]) assert.equal(host.dataplane?.route(EID), d.key);
+  });
+});
+
+describe('a move while the map server is there', () => {
+  test('does not wait for it', () => {
+    const { world, a, b, c, hosts } = prepared();
+    for (const host of hosts) host.lag();
+    arrive(b);
+    assert.equal(a.stateOf(EID), 'drain@1');
+    assert.equal(c.dataplane?.route(EID), b.key);
+    for (const host of hosts) host.catchUp();
+    world.advance(10_000);
+    assert.equal(b.stateOf(EID), 'live@2');
+    assert.equal(c.dataplane?.mappings.get(PREFIX)?.generation, 2);
+  });
+
+  test('that it refuses is given back', () => {
+    const { world, a, b, c, hosts } = prepared();
+    for (const host of hosts) host.disconnect();
+    arrive(b);
+    world.server.denied.add(eidKey(parseEid(EID)));
+    b.connect();
+    assert.equal(a.stateOf(EID), 'live@1');
+    assert.equal(a.dataplane?.route(EID), 'here');
+    world.server.denied.clear();
+    for (const host of [a, c]) host.connect();
+    world.advance(20_000);
+    assert.equal(a.stateOf(EID), 'live@1');
+    assert.equal(c.dataplane?.route(EID), a.key);
+  });
+
+  test('tells a late sender, once', () => {
+    const { world, a, b } = prepared();
+    arrive(b);
+    const late = world.host('late', { eids: ['10.77.0.50'], address: '192.0.2.50' });
+    // It resolved the EID long ago, and the map server has lost its subscription.
+    late.connect();
+    world.server.silent = true;
+    a.dataplane?.peers.set(late.key, []);
+    world.advance(1500);
+    const before = heard(a, 'notice', 'sent');
+    a.miss('10.77.0.50');
+    world.server.silent = false;
+    world.advance(2000);
+    a.dataplane?.correspondents.set(PREFIX, [late.key]);
+    world.advance(1500);
+    assert.equal(heard(a, 'notice', 'sent'), before + 1);
+    world.advance(5000);
+    assert.equal(heard(a, 'notice', 'sent'), before + 1);
+  });
+
+  test('a message that is not acknowledged is said again, and not for ever', () => {
+    const { world, a, b } = prepared();
+    world.isCut = (from, to) => [from, to].includes(a.key) && [from, to].includes(b.key);
+    b.disconnect();
+    const before = world.carried.length;
+    arrive(b);
+    world.advance(9000);
+    const said = world.carried.slice(before).filter(({ from }) => from === 'b').length;
+    assert.equal(said, 6);
+    assert.equal(a.stateOf(EID), 'live@1');
+    world.isCut = () => false;
+    world.advance(11_000);
+    assert.match(a.stateOf(EID), /^drain/);
+  });
+});
+
+describe('what is not believed', () => {
+  test('a claim from somebody whom the map server did not name', () => {
+    const { world, a, c } = prepared();
+    says(world, c, a, {});
+    assert.equal(a.stateOf(EID), 'live@1');
+    assert.equal(heard(a, 'claim', 'refused'), 1);
+  });
+
+  test('a claim at another generation than ours', () => {
+    const { world, a, b } = prepared();
+    for (const generation of [0, 2, 2 ** 40]) says(world, b, a, { generation: generation as Generation });
+    assert.equal(a.stateOf(EID), 'live@1');
+    assert.equal(heard(a, 'claim', 'refused'), 3);
+  });
+
+  test('a claim by a target that lost its place among the agents', () => {
+    const { world, a, b } = prepared();
+    const agent = [...world.server.mappings.values()].find(
+      (mapping) => mapping.owner === b.xtrId && eidKey(mapping.eid).includes('fd53'),
+    );
+    assert.ok(agent !== undefined);
+    world.server.push([{ ...agent, ttl: 0, locators: [] }], [a.xtrId]);
+    world.pump();
+    says(world, b, a, {});
+    assert.equal(a.stateOf(EID), 'live@1');
+  });
+
+  test('a claim in the name of another agent', () => {
+    const { world, a, b, c } = prepared();
+    says(world, c, a, { owner: b.xtrId, tunnelKey: c.key });
+    says(world, c, a, { owner: c.xtrId, tunnelKey: b.key });
+    assert.equal(a.stateOf(EID), 'live@1');
+    assert.equal(heard(a, 'notice', 'malformed'), 2);
+  });
+
+  test('a notice from somebody who is not the owner that we know: the map server is asked', () => {
+    const { world, a, b, c } = prepared();
+    const requests = (): number => c.sent.filter(({ type }) => type === 'map-request').length;
+    const before = requests();
+    says(world, b, c, {}, nonce(1n));
+    says(world, b, c, { owner: c.xtrId, tunnelKey: c.key }, nonce(2n));
+    world.host('e', { address: '192.0.2.5' });
+    says(world, b, c, { owner: a.xtrId, tunnelKey: a.key }, nonce(3n));
+    assert.equal(c.dataplane?.route(EID), a.key);
+    assert.ok(requests() <= before + 1);
+  });
+
+  test('a notice of an older generation, or of an EID of our own', () => {
+    const { world, a, b, c } = prepared();
+    a.detach(EID);
+    a.attach(EID);
+    world.advance(1000);
+    const generation = c.dataplane?.mappings.get(PREFIX)?.generation;
+    assert.equal(generation, 2);
+    says(world, a, c, { owner: b.xtrId, tunnelKey: b.key });
+    assert.equal(c.dataplane?.route(EID), a.key);
+    says(world, a, c, { eid: parseEid(CLIENT), owner: b.xtrId, tunnelKey: b.key, generation: 9 as Generation });
+    assert.equal(c.dataplane?.route(CLIENT), 'here');
+  });
+
+  test('a generation that only the map server may give: it does not keep the next owner out', () => {
+    const { world, a, b, c } = prepared();
+    says(world, a, c, { owner: b.xtrId, tunnelKey: b.key, generation: (2 ** 50) as Generation });
+    assert.equal(c.dataplane?.mappings.get(PREFIX)?.generation, 1);
+    world.advance(10_000);
+    assert.equal(c.dataplane?.route(EID), a.key, 'what the map server says holds after a moment');
+  });
+
+  test('a handover that nobody waits for, with whatever it brings', () => {
+    const { world, a, b, c } = prepared();
+    a.disconnect();
+    const before = a.dataplane?.peers.size;
+    says(world, c, a, { owner: a.xtrId, tunnelKey: a.key });
+    says(world, b, a, { owner: a.xtrId, tunnelKey: a.key });
+    assert.equal(heard(a, 'handover', 'refused'), 2);
+    assert.equal(a.dataplane?.peers.size, before);
+    assert.equal(a.stateOf(EID), 'live@1');
+  });
+
+  test('octets that are no message, and a target that somebody made up', () => {
+    const { world, a, c } = prepared();
+    a.hear(c.key, Buffer.from('not LISP').toString('base64'));
+    a.hear(c.key, '');
+    says(world, c, a, asTarget({ ...mappingOf(c), locators: [] }));
+    says(world, c, a, {});
+    assert.equal(a.stateOf(EID), 'live@1');
+  });
+
+  test('an SMR makes us ask, at a bounded rate, and nothing else', () => {
+    const { world, a, b, c } = prepared();
+    const message = solicitMapRequest({ nonce: nonce(5n), eid: parseEid(EID), itr: 'fd53:7461:7970:7574::1' as never });
+    const before = c.sent.length;
+    for (let i = 0; i < 5000; i++) c.hear(b.key, Buffer.from(encodeLispMessage(message)).toString('base64'));
+    world.pump();
+    assert.ok(c.sent.length - before <= 1100);
+    assert.equal(c.dataplane?.route(EID), a.key);
+  });
+});
+
+function mappingOf(host: Host): Mapping {
+  return {
+    eid: parseEid(EID),
+    ttl: minutes(10),
+    action: 'no-action',
+    generation: 1 as Generation,
+    owner: host.xtrId,
+    tunnelKey: host.key,
+    locators: [],
+    names: [],
+    targets: [],
+  };
+}
