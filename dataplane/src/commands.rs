@@ -65,7 +65,6 @@ impl Engine {
             Command::MappingSet { prefix, generation, forward } => self.set_mapping(prefix, generation, forward),
             Command::MappingRemove { prefix } => {
                 self.table.mappings.remove(&prefix);
-                self.host_dirty |= prefix.address.is_ipv6();
             }
             Command::LocalEidSet { prefix, generation, interface, redirect_from } => {
                 self.set_local(prefix, generation, interface, redirect_from);
@@ -194,7 +193,6 @@ impl Engine {
         if !self.table.set_mapping(prefix, Mapping { generation, action, sync: self.sync }) {
             return;
         }
-        self.host_dirty |= prefix.address.is_ipv6();
         for queue in self.holds.release(&prefix) {
             self.release(queue);
         }
@@ -262,6 +260,9 @@ impl Engine {
         if let Some(local) = self.table.locals.remove(&prefix) {
             held = local.held;
             self.host_dirty = true;
+            if let Some(interface) = local.interface.filter(|_| redirect.is_some()) {
+                self.announce_departure(&prefix, &interface);
+            }
         } else if self.table.departed.get(&prefix).is_none() && redirect.is_none() {
             return;
         }

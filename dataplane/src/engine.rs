@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use crate::agent_messages::AgentMessages;
+use crate::attachment::{Attachments, set_sysctl};
 use crate::batch::SendQueue;
 use crate::channel::{Channel, Ended, FIRST_TOKEN};
 use crate::coalesce::Coalescer;
@@ -17,10 +18,11 @@ use crate::fast_hash::FastMap;
 use crate::forwarding::{AGENT_PREFIX, Forwarding};
 use crate::handshake::{Suite, random_u64};
 use crate::hold::{EXPIRY_STEP, HoldQueue, Holds, INTERFACE_LIFETIME, SESSION_LIFETIME, Why};
-use crate::host::{Changes, HostNetwork, Item, LocalAddress, gateway, keep_router_advertisements, set_sysctl};
+use crate::host::{Changes, HostNetwork, Item, LocalAddress, gateway};
 use crate::icmp::{ErrorBudget, Problem};
 use crate::log;
 use crate::messages::{Command, Event, key_text, parse_request};
+use crate::neighbour_proxy::NeighbourProxies;
 use crate::offload::Offloads;
 use crate::outer_header::HeaderRules;
 use crate::peer::PeerId;
@@ -76,8 +78,8 @@ pub struct Engine {
     /// Something may wait in a queue that has to be looked through.
     pub(crate) holding: bool,
     reported: Option<Vec<LocalAddress>>,
-    /// Interfaces (and IPv6 or not) whose sysctls are set.
-    prepared: BTreeSet<(u32, bool)>,
+    pub(crate) attachments: Attachments,
+    pub(crate) neighbour_proxies: NeighbourProxies,
     next_housekeeping: Time,
     ready: Ready,
     pub(crate) poller: Poller,
@@ -176,7 +178,8 @@ impl Engine {
             host_dirty: false,
             holding: false,
             reported: None,
-            prepared: BTreeSet::new(),
+            attachments: Attachments::default(),
+            neighbour_proxies: NeighbourProxies::default(),
             next_housekeeping: Time::default(),
             ready: Ready::default(),
             poller,
@@ -235,6 +238,7 @@ impl Engine {
                         self.poller.add(newcomer, newcomer.token)?;
                     }
                 }
+                token if token >= PROXIES => self.answer_solicitations((token - PROXIES) as u32),
                 token if token >= WORKLOADS => self.hear_workloads((token - WORKLOADS) as u32),
                 token if token >= FIRST_TOKEN => self.serve_agent(token),
                 _ => {
@@ -332,46 +336,6 @@ impl Engine {
         self.host.tun_up(mtu, gso_max_size.max(mtu))?;
         set_sysctl(&format!("ipv4/conf/{}/rp_filter", self.tun.name), "0");
         Ok(())
-    }
-
-    /// Lets the kernel forward between the TUN and a workload's interface, and answer there for gateways and EIDs
-    /// that are elsewhere. Once for each interface while it is here.
-    fn prepare_interface(&mut self, name: &str, link: u32, v6: bool) {
-        if !self.prepared.insert((link, v6)) {
-            return;
-        }
-        if v6 {
-            keep_router_advertisements();
-            set_sysctl("ipv6/conf/all/forwarding", "1");
-            set_sysctl(&format!("ipv6/conf/{name}/proxy_ndp"), "1");
-            set_sysctl(&format!("ipv6/neigh/{name}/proxy_delay"), "0");
-        } else {
-            set_sysctl("ipv4/ip_forward", "1");
-            set_sysctl(&format!("ipv4/conf/{name}/rp_filter"), "0");
-            set_sysctl(&format!("ipv4/conf/{name}/proxy_arp"), "1");
-            // The default of 800 ms makes a workload wait for its first neighbour.
-            set_sysctl(&format!("ipv4/neigh/{name}/proxy_delay"), "0");
-        }
-    }
-
-    fn prepare_interfaces(&mut self) {
-        let mut found = BTreeSet::new();
-        for (name, v6) in self.workloads.families() {
-            found.extend(self.host.link_index(name).map(|link| (link, v6, name.to_string())));
-        }
-        // Before the interface is up: a workload asks for its gateway at that moment, and again only a second later.
-        for name in self.watched.keys() {
-            found.extend(self.host.link_index(name).map(|link| (link, false, name.clone())));
-        }
-        for (prefix, local) in self.table.locals.iter() {
-            let Some(name) = &local.interface else { continue };
-            found.extend(self.host.link_index(name).map(|link| (link, prefix.address.is_ipv6(), name.clone())));
-        }
-        // An interface that comes back from another namespace has its old index and new sysctls.
-        self.prepared.retain(|&(link, v6)| found.iter().any(|&(index, is_v6, _)| (index, is_v6) == (link, v6)));
-        for (link, v6, name) in found {
-            self.prepare_interface(&name, link, v6);
-        }
     }
 
     /// Does what the tunnel asks for: packets to send, queues to release, events.
@@ -487,6 +451,7 @@ impl Engine {
                 entry.live = live;
             }
         }
+        self.follow_proxied_interfaces();
         self.announce_gateways(&newly_used);
         for queue in came_up {
             self.release(queue);
@@ -514,28 +479,11 @@ impl Engine {
             wanted.insert(Item::Route { prefix: *prefix, link: tun, source });
         }
         wanted.insert(Item::Route { prefix: AGENT_PREFIX, link: tun, source: self.table.agent });
-        let mut v6_links = BTreeSet::new();
         for (prefix, local) in self.table.locals.iter() {
             let Some(name) = &local.interface else { continue };
             let Some(link) = self.host.live_link(name) else { continue };
-            if prefix.address.is_ipv6() {
-                v6_links.insert((link, name.as_str()));
-            }
             wanted.insert(Item::Gateway { link, address: gateway(prefix.address.is_ipv6()) });
             wanted.insert(Item::Route { prefix, link, source: None });
-        }
-        for (link, name) in v6_links {
-            // The kernel has no proxy for prefixes in IPv6: one entry for each EID that is elsewhere.
-            let elsewhere = self
-                .table
-                .mappings
-                .iter()
-                .map(|(p, _)| p)
-                .filter(|p| p.is_host() && p.address.is_ipv6() && !AGENT_PREFIX.contains(p.address));
-            // A workload that comes looks for others with its address first.
-            let awaited: BTreeSet<&Prefix> = self.workloads.awaited_on(name).collect();
-            let elsewhere = elsewhere.filter(|p| !awaited.contains(p));
-            wanted.extend(elsewhere.map(|p| Item::NeighbourProxy { link, address: p.address }));
         }
         wanted
     }
@@ -631,3 +579,4 @@ const LISTENER: u64 = 5;
 const SIGNALS: u64 = 6;
 /// And the index of the interface.
 pub(crate) const WORKLOADS: u64 = 1 << 32;
+pub(crate) const PROXIES: u64 = 1 << 33;

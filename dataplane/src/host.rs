@@ -28,10 +28,6 @@ pub enum Item {
         link: u32,
         source: Option<IpAddr>,
     },
-    NeighbourProxy {
-        link: u32,
-        address: IpAddr,
-    },
 }
 
 #[derive(Default, Clone, Copy)]
@@ -54,6 +50,9 @@ pub struct HostNetwork {
     monitor: Netlink,
     tun: u32,
     links: HashMap<u32, Link>,
+    /// Numbers what appears: an interface that was away for a moment has its old index.
+    appearances: HashMap<u32, u64>,
+    last_appearance: u64,
     addresses: HashSet<Address>,
     routes: HashSet<Route>,
     installed: BTreeSet<Item>,
@@ -70,6 +69,8 @@ impl HostNetwork {
             monitor,
             tun: 0,
             links: HashMap::new(),
+            appearances: HashMap::new(),
+            last_appearance: 0,
             addresses: HashSet::new(),
             routes: HashSet::new(),
             installed: BTreeSet::new(),
@@ -124,6 +125,15 @@ impl HostNetwork {
 
     pub fn link_index(&self, name: &str) -> Option<u32> {
         self.links.values().find(|l| l.name == name).map(|l| l.index)
+    }
+
+    /// Another one after the interface has been away, if only in another namespace.
+    pub fn appearance(&self, link: u32) -> u64 {
+        self.appearances.get(&link).copied().unwrap_or_default()
+    }
+
+    pub fn link_name(&self, link: u32) -> Option<&str> {
+        self.links.get(&link).map(|l| l.name.as_str())
     }
 
     /// The index of an interface that can carry packets now.
@@ -216,13 +226,17 @@ impl HostNetwork {
                     self.forget_installed_on(index, false);
                     self.routes.retain(|r| r.link != index);
                 }
-                self.links.insert(index, link);
+                if self.links.insert(index, link).is_none() {
+                    self.last_appearance += 1;
+                    self.appearances.insert(index, self.last_appearance);
+                }
                 self.is_underlay_link(index)
             }
             Change::LinkGone(link) => {
                 *links_changed = true;
                 let relevant = self.is_underlay_link(link.index);
                 self.links.remove(&link.index);
+                self.appearances.remove(&link.index);
                 self.addresses.retain(|a| a.link != link.index);
                 self.routes.retain(|r| r.link != link.index);
                 self.forget_installed_on(link.index, true);
@@ -264,7 +278,7 @@ impl HostNetwork {
         self.installed.retain(|item| match item {
             Item::Address(_) => !(gone && index == self.tun),
             Item::Route { link, .. } => *link != index,
-            Item::Gateway { link, .. } | Item::NeighbourProxy { link, .. } => !(gone && *link == index),
+            Item::Gateway { link, .. } => !(gone && *link == index),
         });
     }
 
@@ -311,7 +325,6 @@ impl Item {
                 let metric = if link == tun { OVERLAY_METRIC } else { HOST_METRIC };
                 Request::route(add, link, prefix, metric, source)
             }
-            Item::NeighbourProxy { link, address } => Request::neighbour_proxy(add, link, address),
         }
     }
 
@@ -319,36 +332,14 @@ impl Item {
     fn route_key(&self) -> Option<(Prefix, u32)> {
         match self {
             Item::Route { prefix, link, .. } => Some((*prefix, *link)),
-            Item::Address(_) | Item::Gateway { .. } | Item::NeighbourProxy { .. } => None,
+            Item::Address(_) | Item::Gateway { .. } => None,
         }
-    }
-}
-
-/// Writes a sysctl unless it has that value already.
-pub fn set_sysctl(path: &str, value: &str) {
-    let path = format!("/proc/sys/net/{path}");
-    if std::fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) {
-        return;
-    }
-    if let Err(error) = std::fs::write(&path, value) {
-        log::warn("sysctl not set", &[("path", &path), ("value", &value), ("error", &error)]);
     }
 }
 
 /// The gateway of every workload behind an interface, the same on all hosts: it stays right through a move.
 pub fn gateway(v6: bool) -> IpAddr {
     if v6 { IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)) } else { IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1)) }
-}
-
-/// Turning forwarding on would end the host's own IPv6 autoconfiguration on interfaces that use it.
-pub fn keep_router_advertisements() {
-    let Ok(interfaces) = std::fs::read_dir("/proc/sys/net/ipv6/conf") else { return };
-    for name in interfaces.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
-        let accept = std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"));
-        if accept.is_ok_and(|value| value.trim() == "1") {
-            set_sysctl(&format!("ipv6/conf/{name}/accept_ra"), "2");
-        }
-    }
 }
 
 pub fn is_link_local(address: IpAddr) -> bool {

@@ -4,6 +4,7 @@
 
 mod agent_messages;
 pub mod args;
+mod attachment;
 pub mod batch;
 mod channel;
 pub mod coalesce;
@@ -22,6 +23,7 @@ mod load;
 mod log;
 pub mod messages;
 mod neighbour;
+mod neighbour_proxy;
 mod netlink;
 mod offload;
 mod outer_header;

@@ -70,6 +70,15 @@ enum Discovery {
     ByProxy,
 }
 
+/// Who asks for whom. `None` for a probe, which must not be answered: its sender is going to use the address.
+pub fn solicitation(packet: &[u8]) -> Option<(Ipv6Addr, Ipv6Addr)> {
+    let Some(Discovery::Solicitation(target)) = neighbour_discovery(packet) else { return None };
+    match source_of(packet)? {
+        IpAddr::V6(source) if !source.is_unspecified() => Some((source, target)),
+        _ => None,
+    }
+}
+
 fn neighbour_discovery(packet: &[u8]) -> Option<Discovery> {
     let inner = Inner::parse(packet).filter(|i| i.is_v6() && i.protocol == ICMPV6)?;
     let message: &[u8; 64] = packet[..inner.total].first_chunk()?;
@@ -111,6 +120,12 @@ pub fn neighbour_advertisement(mac: Mac, address: Ipv6Addr) -> Vec<u8> {
     icmpv6(address, ALL_NODES, head, address, [TARGET_LINK_LAYER, 1], mac)
 }
 
+/// Answers `asker` for somebody else (RFC 4861 section 7.2.8): does not override what the asker knows better.
+pub fn proxy_advertisement(mac: Mac, from: Ipv6Addr, asker: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
+    let head = [ADVERTISEMENT, 0, 0, 0, ROUTER | SOLICITED, 0, 0, 0];
+    icmpv6(from, asker, head, target, [TARGET_LINK_LAYER, 1], mac)
+}
+
 fn icmpv6(from: Ipv6Addr, to: Ipv6Addr, head: [u8; 8], target: Ipv6Addr, option: [u8; 2], mac: Mac) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0, 0, 32, ICMPV6, LINK_HOP_LIMIT];
     packet.extend_from_slice(&from.octets());
@@ -146,6 +161,7 @@ const ARP_REQUEST: u16 = 1;
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 const ROUTER: u8 = 0x80;
+const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 const SOURCE_LINK_LAYER: u8 = 1;
 const TARGET_LINK_LAYER: u8 = 2;
@@ -208,6 +224,16 @@ mod tests {
         let pseudo = pseudo_sum(&packet, true, ICMPV6, packet.len() - 40);
         assert_eq!(sum(&packet[40..], pseudo.into()), 0xffff);
         assert_eq!(group_mac(&arp_announcement(MAC, EID4)), [0xff; 6]);
+    }
+
+    #[test]
+    fn a_question_is_answered_to_who_asks_and_a_probe_is_not() {
+        let (asker, eid) = (v6("fd77::5"), v6("fd77::6"));
+        assert_eq!(solicitation(&neighbour_solicitation(MAC, asker, eid)), Some((asker, eid)));
+        assert_eq!(solicitation(&neighbour_solicitation(MAC, Ipv6Addr::UNSPECIFIED, eid)), None);
+        assert_eq!(solicitation(&neighbour_advertisement(MAC, eid)), None);
+        let answer = proxy_advertisement(MAC, v6("fe80::1"), asker, eid);
+        assert_eq!(sign_of_life(IPV6, &answer), None, "nobody takes it for the workload itself");
     }
 
     #[test]

@@ -265,20 +265,6 @@ impl Request {
         }
         request
     }
-
-    /// Answer neighbour solicitations for `address` on `link`.
-    pub fn neighbour_proxy(add: bool, link: u32, address: IpAddr) -> Request {
-        let kind = if add { libc::RTM_NEWNEIGH } else { libc::RTM_DELNEIGH };
-        let mut request = Request::new(kind, if add { libc::NLM_F_CREATE | libc::NLM_F_REPLACE } else { 0 });
-        let mut fixed = [0; 12];
-        fixed[0] = family(address);
-        fixed[4..8].copy_from_slice(&link.to_ne_bytes());
-        fixed[8..10].copy_from_slice(&libc::NUD_PERMANENT.to_ne_bytes());
-        fixed[10] = libc::NTF_PROXY;
-        request.bytes.extend_from_slice(&fixed);
-        request.attribute(libc::NDA_DST, &octets(address));
-        request
-    }
 }
 
 struct Message {

@@ -33,6 +33,25 @@ pub fn signs_of_life<'a>(prefixes: impl Iterator<Item = &'a Prefix> + Clone) -> 
     program
 }
 
+/// For neighbour solicitations that arrive.
+pub fn solicitations() -> Vec<Instruction> {
+    vec![
+        load(W, ancillary(libc::SKF_AD_PKTTYPE)),
+        jump_if(PACKET_OUTGOING, 0, 1),
+        REJECT,
+        load(W, ancillary(libc::SKF_AD_PROTOCOL)),
+        jump_if(IPV6.into(), 1, 0),
+        REJECT,
+        load(B, 6),
+        jump_if(58, 1, 0),
+        REJECT,
+        load(B, 40),
+        jump_if(135, 1, 0),
+        REJECT,
+        ACCEPT,
+    ]
+}
+
 /// With the address in the accumulator, which stays there.
 fn match_v4(prefix: &Prefix, at: u32) -> Option<Vec<Instruction>> {
     let IpAddr::V4(address) = prefix.address else { return None };
@@ -199,6 +218,18 @@ mod tests {
         let (link_local, eid) = ("fe80::2".parse().unwrap(), "fd77::5".parse().unwrap());
         assert!(passes(&program, 2, IPV6, &neighbour_solicitation(MAC, link_local, eid)));
         assert!(passes(&program, 2, IPV6, &neighbour_advertisement(MAC, eid)));
+    }
+
+    #[test]
+    fn only_solicitations_pass() {
+        let program = solicitations();
+        let (source, eid) = ("fe80::2".parse().unwrap(), "fd77::5".parse().unwrap());
+        let solicitation = neighbour_solicitation(MAC, source, eid);
+        assert!(passes(&program, 2, IPV6, &solicitation));
+        assert!(!passes(&program, PACKET_OUTGOING, IPV6, &solicitation));
+        assert!(!passes(&program, 2, IPV4, &solicitation));
+        assert!(!passes(&program, 2, IPV6, &neighbour_advertisement(MAC, eid)));
+        assert!(!passes(&program, 0, IPV6, &from_v6("fd77::5")));
     }
 
     #[test]

@@ -9,6 +9,24 @@ use libc::sock_filter as Instruction;
 use crate::neighbour::{Mac, group_mac};
 use crate::sys::{self, check, check_size};
 
+/// What the interface takes in.
+#[derive(Clone, Copy)]
+#[repr(u16)]
+pub enum Addressed {
+    /// PACKET_MR_PROMISC.
+    ToAnybody = 1,
+    /// PACKET_MR_ALLMULTI.
+    ToGroups = 2,
+}
+
+pub struct Received {
+    /// Ethertype.
+    pub protocol: u16,
+    pub from: Mac,
+    /// Octets of the packet that are in the buffer.
+    pub length: usize,
+}
+
 pub struct PacketSocket {
     fd: OwnedFd,
     link: u32,
@@ -22,15 +40,15 @@ impl PacketSocket {
         Ok(socket)
     }
 
-    /// Hears what the filter accepts, whomever it is addressed to.
-    pub fn listen(link: u32, filter: &[Instruction]) -> io::Result<PacketSocket> {
+    /// Hears what the filter accepts of what is addressed to this host, to groups, or to anybody.
+    pub fn listen(link: u32, filter: &[Instruction], whose: Addressed) -> io::Result<PacketSocket> {
         let fd = sys::socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0)?;
         let socket = PacketSocket { fd, link };
         sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER)?;
         socket.set_filter(filter)?;
         socket.bind((libc::ETH_P_ALL as u16).to_be())?;
-        let everybody = Membership { link: link as i32, kind: PACKET_MR_PROMISC, length: 0, address: [0; 8] };
-        sys::set_option(&socket, libc::SOL_PACKET, PACKET_ADD_MEMBERSHIP, everybody)?;
+        let membership = Membership { link: link as i32, kind: whose as u16, length: 0, address: [0; 8] };
+        sys::set_option(&socket, libc::SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)?;
         Ok(socket)
     }
 
@@ -49,15 +67,16 @@ impl PacketSocket {
         self.link == link && self.address().is_ok_and(|address| address.sll_ifindex == link as i32)
     }
 
-    /// The Ethertype and how much of the packet is in `buffer`.
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<(u16, usize)> {
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
         let mut address = empty_address();
         let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
         let (start, size) = (buffer.as_mut_ptr().cast(), buffer.len());
         // SAFETY: buffer, address and length are valid for writes of the sizes given.
         let received =
             unsafe { libc::recvfrom(self.as_raw_fd(), start, size, 0, (&raw mut address).cast(), &mut length) };
-        Ok((u16::from_be(address.sll_protocol), check_size(received)?))
+        let length = check_size(received)?;
+        let from = address.sll_addr[..6].try_into().unwrap_or_default();
+        Ok(Received { protocol: u16::from_be(address.sll_protocol), from, length })
     }
 
     /// The interface's hardware address if it is an Ethernet one.
@@ -69,11 +88,15 @@ impl PacketSocket {
 
     /// To the group that the packet is for.
     pub fn send(&self, protocol: u16, packet: &[u8]) -> io::Result<()> {
+        self.send_to(group_mac(packet), protocol, packet)
+    }
+
+    pub fn send_to(&self, mac: Mac, protocol: u16, packet: &[u8]) -> io::Result<()> {
         let mut address = empty_address();
         address.sll_protocol = protocol.to_be();
         address.sll_ifindex = self.link as i32;
         address.sll_halen = 6;
-        address.sll_addr[..6].copy_from_slice(&group_mac(packet));
+        address.sll_addr[..6].copy_from_slice(&mac);
         let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
         // SAFETY: packet and address are valid for reads of the sizes given.
         let sent = unsafe {
@@ -125,4 +148,3 @@ fn empty_address() -> libc::sockaddr_ll {
 
 const RECEIVE_BUFFER: i32 = 64 << 10;
 const PACKET_ADD_MEMBERSHIP: i32 = 1;
-const PACKET_MR_PROMISC: u16 = 1;

@@ -37,6 +37,7 @@ counters! {
     RedirectedPackets => "redirected_packets",
     AgentMessagesSent => "agent_messages_sent",
     AgentMessagesReceived => "agent_messages_received",
+    NeighbourAnswers => "neighbour_answers",
     HeldPacketsTotal => "held_packets_total",
     ResentDatagrams => "resent_datagrams",
     RetransmitKept => "retransmit_kept",

@@ -7,6 +7,7 @@
 //! interface are asked for; so are they when the interface comes up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -15,10 +16,10 @@ use crate::host::gateway;
 use crate::log;
 use crate::messages::{Event, Refused};
 use crate::neighbour::{
-    Sign, arp_announcement, arp_request, neighbour_advertisement, neighbour_solicitation, sign_of_life,
+    Mac, Sign, arp_announcement, arp_request, neighbour_advertisement, neighbour_solicitation, sign_of_life,
 };
 use crate::packet_filter::{ARP, IPV6, SNAPSHOT, signs_of_life};
-use crate::packet_socket::PacketSocket;
+use crate::packet_socket::{Addressed, PacketSocket, Received};
 use crate::prefix::Prefix;
 use crate::time::{Time, millis, seconds};
 
@@ -79,11 +80,6 @@ impl WorkloadWatches {
         self.interfaces
             .iter()
             .flat_map(|(name, watched)| watched.eids.keys().map(move |p| (name.as_str(), p.address.is_ipv6())))
-    }
-
-    /// EIDs that may come behind this interface: nobody must answer for them there.
-    pub fn awaited_on(&self, interface: &str) -> impl Iterator<Item = &Prefix> {
-        self.interfaces.get(interface).into_iter().flat_map(|watched| watched.eids.keys())
     }
 
     /// Looks again at what was quiet for long enough.
@@ -173,13 +169,14 @@ impl Engine {
                 && !watched.socket.as_ref().is_some_and(|s| s.is_on(link))
             {
                 watched.up = false;
-                watched.socket = match PacketSocket::listen(link, &signs_of_life(watched.eids.keys())) {
-                    Ok(socket) => Some(socket),
-                    Err(error) => {
-                        log::warn("workloads are not looked for", &[("interface", name), ("error", &error)]);
-                        None
-                    }
-                };
+                watched.socket =
+                    match PacketSocket::listen(link, &signs_of_life(watched.eids.keys()), Addressed::ToAnybody) {
+                        Ok(socket) => Some(socket),
+                        Err(error) => {
+                            log::warn("workloads are not looked for", &[("interface", name), ("error", &error)]);
+                            None
+                        }
+                    };
                 if let Some(socket) = &watched.socket
                     && let Err(error) = self.poller.add(socket, WORKLOADS + u64::from(link))
                 {
@@ -206,7 +203,9 @@ impl Engine {
             }
             let before = seen.len();
             for _ in 0..PACKETS_AT_ONCE {
-                let Some(Ok((protocol, length))) = watched.socket.as_ref().map(|s| s.receive(&mut buffer)) else {
+                let Some(Ok(Received { protocol, length, .. })) =
+                    watched.socket.as_ref().map(|s| s.receive(&mut buffer))
+                else {
                     break;
                 };
                 match sign_of_life(protocol, &buffer[..length]) {
@@ -228,23 +227,42 @@ impl Engine {
         }
     }
 
+    /// The neighbours of a workload that has moved on reach it through this host at once.
+    pub(crate) fn announce_departure(&mut self, prefix: &Prefix, interface: &str) {
+        let Some(link) = self.host.live_link(interface).filter(|_| prefix.is_host()) else { return };
+        let announce = || {
+            let socket = PacketSocket::open(link)?;
+            let Some(mac) = socket.mac() else { return Ok(()) };
+            announce_address(&socket, mac, prefix.address)
+        };
+        self.complain_once(announce());
+    }
+
     /// Workloads that have come to these interfaces learn which hardware address their gateway has here.
     pub(crate) fn announce_gateways(&mut self, interfaces: &BTreeSet<(u32, bool)>) {
         for &(link, v6) in interfaces {
             let announce = || {
                 let socket = PacketSocket::open(link)?;
                 let Some(mac) = socket.mac() else { return Ok(()) };
-                match gateway(v6) {
-                    IpAddr::V4(address) => socket.send(ARP, &arp_announcement(mac, address)),
-                    IpAddr::V6(address) => socket.send(IPV6, &neighbour_advertisement(mac, address)),
-                }
+                announce_address(&socket, mac, gateway(v6))
             };
-            if let Err(error) = announce()
-                && !std::mem::replace(&mut self.workloads.complained, true)
-            {
-                log::warn("a gateway was not announced", &[("error", &error)]);
-            }
+            self.complain_once(announce());
         }
+    }
+
+    fn complain_once(&mut self, result: io::Result<()>) {
+        if let Err(error) = result
+            && !std::mem::replace(&mut self.workloads.complained, true)
+        {
+            log::warn("an address was not announced (CAP_NET_RAW?)", &[("error", &error)]);
+        }
+    }
+}
+
+fn announce_address(socket: &PacketSocket, mac: Mac, address: IpAddr) -> io::Result<()> {
+    match address {
+        IpAddr::V4(address) => socket.send(ARP, &arp_announcement(mac, address)),
+        IpAddr::V6(address) => socket.send(IPV6, &neighbour_advertisement(mac, address)),
     }
 }
 
@@ -287,7 +305,7 @@ mod tests {
         watches.insert("tap0", prefix("10.77.0.7/32"), 1).unwrap();
         watches.insert("br0", prefix("10.77.0.6/32"), 2).unwrap();
         watches.keep_only(2);
-        assert_eq!(watches.awaited_on("br0").collect::<Vec<_>>(), [&prefix("10.77.0.6/32")]);
+        assert_eq!(watches.interfaces["br0"].eids.keys().collect::<Vec<_>>(), [&prefix("10.77.0.6/32")]);
         assert_eq!(watches.families().collect::<Vec<_>>(), [("br0", false)]);
         watches.remove("br0", &prefix("10.77.0.6/32"));
         assert!(watches.interfaces.is_empty());

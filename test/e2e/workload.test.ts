@@ -5,6 +5,7 @@ import { parseIpPrefix } from '../../proto/address.ts';
 import type { Generation } from '../../proto/mapping.ts';
 import { ensureDataplaneBuilt } from '../../runtime/crate-build.ts';
 import { type Host, Lab } from '../lab/lab.ts';
+import { waitFor } from '../lab/wait.ts';
 import { DataPlane } from './data-plane.ts';
 import { requireLab } from './require.ts';
 
@@ -19,6 +20,7 @@ describe('a workload that comes to a bridge', () => {
   let edge: Host;
   let vm: Host;
   let dataplane: DataPlane;
+  let foundSettings: string;
 
   before(async () => {
     const binary = await ensureDataplaneBuilt(() => {});
@@ -29,6 +31,7 @@ describe('a workload that comes to a bridge', () => {
     await lab.cable(vm, 'eth0', edge, 'port0');
     await edge.ip(['link set port0 master br0']);
     await vm.ip([`addr add ${EID4}/32 dev eth0`, `addr add ${EID6}/128 dev eth0`]);
+    foundSettings = await settings();
     dataplane = await DataPlane.start(edge, binary, 1);
   });
   after(async () => {
@@ -36,6 +39,10 @@ describe('a workload that comes to a bridge', () => {
     await lab?.close();
   });
 
+  const settings = async (): Promise<string> => {
+    const files = ['rp_filter', 'proxy_arp', 'send_redirects'].map((name) => `/proc/sys/net/ipv4/conf/br0/${name}`);
+    return (await edge.exec(['cat', ...files])).stdout.replaceAll('\n', ' ').trim();
+  };
   const watch = async (prefix: string, name = 'br0'): Promise<void> => {
     dataplane.tell({ type: 'workload-watch', prefix: parseIpPrefix(prefix), interface: name });
     await dataplane.done();
@@ -101,5 +108,45 @@ describe('a workload that comes to a bridge', () => {
     const mac = stdout.trim();
     const known = (await vm.exec(['ip', 'neigh', 'show', '169.254.1.1'])).stdout;
     assert.ok(known.includes(mac), `${known} does not name ${mac}`);
+  });
+
+  it('finds any EID behind that hardware address if it takes the EID space for its link', async () => {
+    await vm.ip(['route add 10.77.0.0/16 dev eth0', 'route add fd77::/48 dev eth0']);
+    const mac = (await edge.exec(['cat', '/sys/class/net/br0/address'])).stdout.trim();
+    for (const [eid, source] of [
+      ['10.77.9.9', EID4],
+      ['fd77::9:9', EID6],
+      ['fe80::1%eth0', EID6],
+    ] as const) {
+      await vm.exec(['ping', '-c', '1', '-W', '1', '-I', source, eid], { anyExit: true });
+      const known = (await vm.exec(['ip', 'neigh', 'show', eid.replace('%eth0', ''), 'dev', 'eth0'])).stdout;
+      assert.ok(known.includes(mac), `${eid}: ${known} does not name ${mac}`);
+    }
+  });
+
+  it('is not told that somebody else has its address', async () => {
+    await vm.sysctl([
+      ['net/ipv6/conf/all/accept_dad', '1'],
+      ['net/ipv6/conf/eth0/accept_dad', '1'],
+    ]);
+    await vm.ip(['addr add fd77::30/128 dev eth0']);
+    const state = await waitFor('the end of duplicate address detection', async () => {
+      const { stdout } = await vm.exec(['ip', '-6', 'addr', 'show', 'dev', 'eth0', 'to', 'fd77::30']);
+      return /tentative(?! dadfailed)/.test(stdout) ? undefined : stdout;
+    });
+    assert.doesNotMatch(state, /dadfailed/);
+    assert.match(state, /fd77::30/);
+  });
+
+  it('leaves the interface as it was found when the EID is detached', async () => {
+    assert.equal(await settings(), '0 1 0');
+    for (const prefix of [`${EID4}/32`, `${EID6}/128`]) {
+      const command = { type: 'local-eid-remove', generation: 1 as Generation, redirectTo: null } as const;
+      dataplane.tell({ ...command, prefix: parseIpPrefix(prefix) });
+    }
+    await dataplane.done();
+    assert.equal(await settings(), foundSettings);
+    const { stdout } = await edge.exec(['ip', '-o', 'addr', 'show', 'dev', 'br0']);
+    assert.doesNotMatch(stdout, /169\.254\.1\.1|fe80::1\/128/);
   });
 });
