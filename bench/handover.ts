@@ -4,26 +4,23 @@
  *
  * The model: each system is set up once in clouds of its own, and the events happen one after the other, each several
  * times. A repetition starts the probes between mover and peer, waits until all are steady, lets the event happen, and
- * ends when all are steady again or time is up. All probes run at the same time unless they are asked for apart:
- * together they make some 10 000 small packets and 5 MB a second, which leaves the machine mostly idle, but what one
- * of them sends can help another one (see `apart`). After a failed repetition the system is set up anew; after two in
- * one event the event is given up.
+ * ends when all are steady again or time is up. The probes run at the same time: together they make some 10 000 small
+ * packets and 5 MB a second, which leaves the machine mostly idle. Only the one to a silent mover runs by itself, since
+ * a system whose peers learn the new address from the mover's packets looks better when another probe makes the mover
+ * send. After a failed repetition the system is set up anew; after two in one event the event is given up.
  */
 import { analyse, type Watch } from './handover/analysis.ts';
 import { type EventName, interrupts } from './handover/events.ts';
 import { Probing } from './handover/probing.ts';
 import { type Repetition, type Row, rowsOf } from './handover/rows.ts';
-import { millisecondsSince, type ProbeName, type Samples } from './handover/samples.ts';
+import { millisecondsSince, PROBE_NAMES, type ProbeName, type Samples } from './handover/samples.ts';
 import type { HandoverSystem, Scene, Staged } from './handover/systems/system.ts';
 import { type Conditions, Underlay } from './handover/underlay.ts';
 
 export interface HandoverOptions extends Conditions {
   readonly events: readonly EventName[];
   readonly probes: readonly ProbeName[];
-  /**
-   * Each probe in repetitions of its own. A system whose peers learn the new address from the mover's packets looks
-   * better when another probe makes the mover send.
-   */
+  /** Each probe in repetitions of its own, not only those that others would disturb. */
   readonly apart: boolean;
   readonly repetitionsOf: (system: HandoverSystem) => number;
   /** The probe program. */
@@ -35,6 +32,7 @@ export const LIMIT_MS = 30_000;
 /** Of one repetition with an outage that hardly takes time, for what is said at the start. */
 const REPETITION_SECONDS = 4;
 const FAILURES = 2;
+const SILENT_MOVER: ProbeName = 'udp-in';
 
 export async function benchHandover(
   systems: readonly HandoverSystem[],
@@ -66,8 +64,13 @@ function measuredEvents(system: HandoverSystem, events: readonly EventName[]): E
   });
 }
 
-function groupsOf({ probes, apart }: HandoverOptions): readonly (readonly ProbeName[])[] {
-  return apart ? probes.map((probe) => [probe]) : [probes];
+export function groupsOf({
+  probes,
+  apart,
+}: Pick<HandoverOptions, 'probes' | 'apart'>): readonly (readonly ProbeName[])[] {
+  const single = probes.filter((probe) => apart || probe === SILENT_MOVER);
+  const together = probes.filter((probe) => !single.includes(probe));
+  return [...(together.length === 0 ? [] : [together]), ...single.map((probe) => [probe])];
 }
 
 async function benchSystem(
@@ -82,7 +85,10 @@ async function benchSystem(
     for (const event of measured) {
       const ofEvent: Row[] = [];
       for (const probes of groupsOf(options)) ofEvent.push(...(await benchEvent(stage, event, probes, options, say)));
-      rows.set(event, ofEvent);
+      rows.set(
+        event,
+        PROBE_NAMES.flatMap((probe) => ofEvent.filter((row) => row.probe === probe)),
+      );
     }
   } finally {
     await stage.clear();

@@ -6,6 +6,7 @@ import type { Report } from './dataplane.ts';
 import { FIGURE_NAMES, FIGURE_TEXTS, type FigureName, type Row, valuesOf } from './figures.ts';
 import { machineLines } from './machine.ts';
 import { range } from './statistics.ts';
+import { px, textAt } from './svg.ts';
 import { formatFigure } from './table.ts';
 
 const COLUMNS = 2;
@@ -39,8 +40,8 @@ export function drawSvg({ machine, rows }: Pick<Report, 'machine' | 'rows'>): st
     `font-family="DejaVu Sans, Verdana, sans-serif" font-size="13" fill="${INK}">\n` +
     `<title>${HEADING}</title>\n` +
     `<rect width="${width}" height="${height}" fill="#ffffff"/>\n` +
-    text(MARGIN, 38, HEADING, 'font-size="21" font-weight="bold"') +
-    text(
+    textAt(MARGIN, 38, HEADING, 'font-size="21" font-weight="bold"') +
+    textAt(
       MARGIN,
       61,
       'Two hosts on one machine. Bars: medians; lines: smallest to largest round. Light bars do not encrypt.',
@@ -48,7 +49,7 @@ export function drawSvg({ machine, rows }: Pick<Report, 'machine' | 'rows'>): st
     ) +
     panels.join('') +
     footer
-      .map((line, i) => text(MARGIN, footerTop + (i + 1) * LINE_HEIGHT, line, `font-size="12" fill="${FAINT}"`))
+      .map((line, i) => textAt(MARGIN, footerTop + (i + 1) * LINE_HEIGHT, line, `font-size="12" fill="${FAINT}"`))
       .join('') +
     '</svg>\n'
   );
@@ -59,8 +60,8 @@ function panel(name: FigureName, rows: readonly Row[]): string {
   const longest = Math.max(...rows.flatMap((row) => [row[name] ?? 0, ...valuesOf(row.rounds, name)]), Number.MIN_VALUE);
   const scale = (PANEL_WIDTH - LABEL_WIDTH - VALUE_WIDTH) / longest;
   return (
-    text(0, 16, title, 'font-size="15" font-weight="bold"') +
-    text(PANEL_WIDTH, 16, `${unit}, ${better} is better`, `text-anchor="end" fill="${FAINT}"`) +
+    textAt(0, 16, title, 'font-size="15" font-weight="bold"') +
+    textAt(PANEL_WIDTH, 16, `${unit}, ${better} is better`, `text-anchor="end" fill="${FAINT}"`) +
     `<line x1="0" y1="26" x2="${PANEL_WIDTH}" y2="26" stroke="${RULE}"/>\n` +
     rows.map((row, i) => bar(name, row, PANEL_HEAD - 10 + i * STEP, scale)).join('')
   );
@@ -70,8 +71,8 @@ function bar(name: FigureName, row: Row, y: number, scale: number): string {
   const value = row[name];
   const bold = row.system === 'stayput' ? ' font-weight="bold"' : '';
   const middle = y + BAR / 2;
-  const label = text(LABEL_WIDTH - 10, middle + 4.5, row.system, `text-anchor="end"${bold}`);
-  if (value === null) return label + text(LABEL_WIDTH, middle + 4.5, '–', `fill="${FAINT}"`);
+  const label = textAt(LABEL_WIDTH - 10, middle + 4.5, row.system, `text-anchor="end"${bold}`);
+  if (value === null) return label + textAt(LABEL_WIDTH, middle + 4.5, '–', `fill="${FAINT}"`);
   const length = Math.max(1, value * scale);
   const { min, max } = range(valuesOf(row.rounds, name));
   const [from, to] = [LABEL_WIDTH + min * scale, LABEL_WIDTH + max * scale];
@@ -81,25 +82,13 @@ function bar(name: FigureName, row: Row, y: number, scale: number): string {
     `<rect x="${LABEL_WIDTH}" y="${y}" width="${px(length)}" height="${BAR}" rx="2" fill="${colourOf(row)}"/>\n` +
     `<path d="M${px(from)} ${middle}H${px(to)}M${px(from)} ${middle - 4}v8M${px(to)} ${middle - 4}v8" ` +
     `stroke="${INK}" stroke-opacity="0.7" fill="none"/>\n` +
-    text(px(end + 7), middle + 4.5, formatFigure(name, value), bold.trim())
+    textAt(px(end + 7), middle + 4.5, formatFigure(name, value), bold.trim())
   );
 }
 
 function colourOf(row: Row): string {
   if (row.system === 'stayput') return '#d9581c';
   return row.encrypted ? '#5b7fa6' : '#cbd3dc';
-}
-
-function text(x: number, y: number, content: string, attributes: string): string {
-  return `<text x="${x}" y="${y}" ${attributes}>${escaped(content)}</text>\n`;
-}
-
-function escaped(content: string): string {
-  return content.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
-}
-
-function px(value: number): number {
-  return Math.round(value * 10) / 10;
 }
 
 /** Breaks at spaces. */

@@ -13,14 +13,14 @@ export interface Circumstances extends Hardware {
   readonly innerMtu: number;
   readonly repetitions: number;
   readonly peerRepetitions: number;
-  /** Whether the probes ran all at once or each in repetitions of its own. */
-  readonly probesRan: 'together' | 'apart';
+  /** The probes that ran at the same time; each list had repetitions of its own. */
+  readonly probesTogether: readonly (readonly ProbeName[])[];
   readonly versions: Readonly<Record<string, string>>;
 }
 
 export function describeCircumstances(
   systems: readonly HandoverSystem[],
-  run: Pick<Circumstances, 'rttMs' | 'lossPct' | 'repetitions' | 'peerRepetitions' | 'probesRan'>,
+  run: Pick<Circumstances, 'rttMs' | 'lossPct' | 'repetitions' | 'peerRepetitions' | 'probesTogether'>,
 ): Circumstances {
   return {
     ...describeHardware(),
@@ -32,12 +32,13 @@ export function describeCircumstances(
 }
 
 /** Several lines for people. */
-export function circumstanceLines(run: Circumstances, probes: readonly ProbeName[]): string[] {
+export function circumstanceLines(run: Circumstances): string[] {
   const loss = run.lossPct === 0 ? 'no loss' : `${run.lossPct} % of the packets lost each way`;
   const { commit } = run;
   return [
     `Underlay RTT ${run.rttMs} ms between any two clouds, ${loss}: both made in user space by the lab's cables. MTU ${run.innerMtu} inside.`,
-    `${probes.length === 1 ? 'One probe' : `The probes ran ${run.probesRan === 'together' ? 'all at once' : 'each in repetitions of its own'}`}; ${run.repetitions} repetitions of Stayput, ${run.peerRepetitions} of others; P99 of fewer than 100 is the largest.`,
+    `Probes that ran at the same time: ${run.probesTogether.map((group) => group.join(' + ')).join('; ')}.`,
+    `${run.repetitions} repetitions of Stayput, ${run.peerRepetitions} of others; P99 of fewer than 100 is the largest.`,
     `${run.cpu}, ${run.cores} cores, ${run.memoryGB} GB, kernel ${run.kernel}, TCP congestion control ${run.defaultCongestionControl}, load ${run.load.toFixed(2)} before the start`,
     `${run.date}${commit === null ? '' : `, commit ${commit}`}; ${Object.entries(run.versions)
       .map(([name, version]) => `${name} ${version}`)

@@ -3,7 +3,7 @@ import { type Command, Option } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
 import { ensureDataplaneBuilt } from '../../runtime/crate-build.ts';
 import { missingForDemo } from '../../runtime/preflight.ts';
-import { demandRoot, peerOption, say, wholeNumber } from './bench-options.ts';
+import { demandRoot, peerOption, say, wholeNumber, writePicture } from './bench-options.ts';
 
 interface BenchHandoverOptions {
   readonly json?: true;
@@ -16,6 +16,7 @@ interface BenchHandoverOptions {
   readonly loss: string;
   readonly peers?: string;
   readonly peer: readonly string[];
+  readonly svg?: string;
 }
 
 export function registerBenchHandover(bench: Command): void {
@@ -25,7 +26,7 @@ export function registerBenchHandover(bench: Command): void {
     .option('--json', 'print exactly one JSON object on stdout')
     .option('--events <list>', 'those to measure; default: all')
     .option('--probes <list>', 'those to run; default: all')
-    .option('--apart', 'run each probe in repetitions of its own instead of all at once')
+    .option('--apart', 'run each probe in repetitions of its own')
     .addOption(new Option('--repetitions <n>', 'of each event of Stayput, 1 to 1000').default('20'))
     .addOption(new Option('--peer-repetitions <n>', 'of each event of the other systems, 1 to 1000').default('5'))
     .addOption(
@@ -34,19 +35,22 @@ export function registerBenchHandover(bench: Command): void {
     .addOption(new Option('--loss <pct>', 'per cent of the packets lost on each way, 0 to 50').default('0'))
     .option('--peers <list>', 'of wireguard-go and nebula, those to measure; default: all that are found')
     .addOption(peerOption())
+    .option('--svg <file>', 'draw the first of the events, from one more repetition of Stayput')
     .action(async (options: BenchHandoverOptions) => {
       process.exitCode = await benchmark(options);
     });
 }
 
 async function benchmark(options: BenchHandoverOptions): Promise<number> {
-  const { benchHandover } = await import('../../bench/handover.ts');
+  const { benchHandover, groupsOf } = await import('../../bench/handover.ts');
   const { circumstanceLines, describeCircumstances } = await import('../../bench/handover/circumstances.ts');
   const { EVENT_NAMES } = await import('../../bench/handover/events.ts');
   const { chooseHandoverPeers } = await import('../../bench/handover/peers.ts');
   const { ensureProbeBuilt } = await import('../../bench/handover/probing.ts');
   const { PROBE_NAMES } = await import('../../bench/handover/samples.ts');
   const { stayput } = await import('../../bench/handover/systems/stayput.ts');
+  const { recordTimeline } = await import('../../bench/handover/timeline.ts');
+  const { drawTimeline } = await import('../../bench/handover/timeline-picture.ts');
   const { formatTable } = await import('../../bench/handover/table.ts');
 
   const events = chosen('--events', options.events, EVENT_NAMES);
@@ -56,6 +60,7 @@ async function benchmark(options: BenchHandoverOptions): Promise<number> {
   const rttMs = decimal('--rtt', options.rtt, 1000);
   const lossPct = decimal('--loss', options.loss, 50);
   const peers = chooseHandoverPeers({ peers: options.peers, peer: options.peer }, say);
+  if (options.svg !== undefined) writePicture(options.svg, '');
   demandRoot();
   const missing = missingForDemo();
   if (missing.length > 0) throw new UsageError(missing.join('\nstayput: '));
@@ -66,15 +71,20 @@ async function benchmark(options: BenchHandoverOptions): Promise<number> {
   const apart = options.apart === true;
   const machine = describeCircumstances(systems, {
     ...{ rttMs, lossPct, repetitions, peerRepetitions },
-    probesRan: apart ? 'apart' : 'together',
+    probesTogether: groupsOf({ probes, apart }),
   });
   say(`measuring ${systems.map(({ name }) => name).join(', ')}`);
   const repetitionsOf = (system: { readonly name: string }): number =>
     system.name === own.name ? repetitions : peerRepetitions;
   const run = { rttMs, loss: lossPct / 100, events, probes, apart, repetitionsOf, probe };
   const rows = await benchHandover(systems, run, say);
+  const [first] = events;
+  if (options.svg !== undefined && first !== undefined) {
+    say(`one more ${first} of ${own.name}, for the picture`);
+    writePicture(options.svg, drawTimeline(await recordTimeline(own, first, probes, run)));
+  }
   if (options.json === true) process.stdout.write(`${JSON.stringify({ machine, rows })}\n`);
-  else process.stdout.write(`${formatTable(rows)}\n${circumstanceLines(machine, probes).join('\n')}\n`);
+  else process.stdout.write(`${formatTable(rows)}\n${circumstanceLines(machine).join('\n')}\n`);
   return rows.every(({ system, n }) => system !== own.name || n === repetitions) ? 0 : 1;
 }
 

@@ -7,6 +7,7 @@ import { machineLines } from '../../bench/machine.ts';
 import { drawSvg } from '../../bench/picture.ts';
 import { formatTable } from '../../bench/table.ts';
 import { report, round, row } from './samples.ts';
+import { assertWellFormed } from './well-formed.ts';
 
 const RAW = row('raw', [round({ tcp1Gbps: 20, cpuSecondsPerGB: null })], { encrypted: false });
 const STAYPUT = row('stayput', [round({ tcp1Gbps: 7 }), round({ tcp1Gbps: 8 }), round({ tcp1Gbps: 9 })]);
@@ -48,13 +49,7 @@ test('the picture has a panel for every figure and names every system in each', 
 test('the picture is well-formed whatever the CPU is called', () => {
   const svg = drawSvg(report([STAYPUT]));
   assert.ok(svg.includes('A &#60;fast&#62; &#38; &#34;quoted&#34; CPU'));
-  const open: string[] = [];
-  for (const [, closing, name = '', selfClosing] of svg.matchAll(/<(\/?)([a-z]+)(?:\s+[\w:-]+="[^"<]*")*\s*(\/?)>/g)) {
-    if (closing === '/') assert.equal(open.pop(), name);
-    else if (selfClosing !== '/') open.push(name);
-  }
-  assert.deepEqual(open, []);
-  assert.equal(svg.match(/</g)?.length, svg.match(/<\/?[a-z][^<>]*>/g)?.length);
+  assertWellFormed(svg);
 });
 
 test('no bar is longer than its panel', () => {

@@ -78,7 +78,7 @@ describe('stayput bench handover', () => {
       machine: Record<string, unknown>;
       rows: { system: string; event: string; probe: string; n: number; [figure: string]: unknown }[];
     };
-    for (const key of ['kernel', 'cpu', 'cores', 'rttMs', 'lossPct', 'delayAndLossBy', 'probesRan', 'versions']) {
+    for (const key of ['kernel', 'cpu', 'cores', 'rttMs', 'lossPct', 'delayAndLossBy', 'probesTogether', 'versions']) {
       assert.ok(machine[key] !== undefined, key);
     }
     assert.deepEqual(

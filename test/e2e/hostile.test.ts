@@ -82,11 +82,8 @@ describe('hostile neighbours', () => {
   });
 
   it('replay what they have captured: dropped and counted, and the peer does not move to them', async () => {
-    const capture = await Capture.start(
-      world.vm.host,
-      'eth0',
-      `udp and dst port ${DATA_PORT} and src host ${world.client.at.address4}`,
-    );
+    const filter = `udp and dst port ${DATA_PORT} and src host ${world.client.at.address4}`;
+    const capture = await Capture.start(world.vm.host, 'eth0', { filter });
     await waitFor('100 datagrams captured', () => capture.datagrams().length >= 100);
     await capture.stop();
     const captured = capture.datagrams().map(({ payload }) => payload);
@@ -98,11 +95,8 @@ describe('hostile neighbours', () => {
   });
 
   it('forge packets from captured ones: dropped and counted', async () => {
-    const capture = await Capture.start(
-      world.vm.host,
-      'eth0',
-      `udp and dst port ${DATA_PORT} and src host ${world.client.at.address4}`,
-    );
+    const filter = `udp and dst port ${DATA_PORT} and src host ${world.client.at.address4}`;
+    const capture = await Capture.start(world.vm.host, 'eth0', { filter });
     await waitFor('100 datagrams captured', () => capture.datagrams().length >= 100);
     await capture.stop();
     const forged = capture

@@ -7,14 +7,28 @@ import type { LabProcess } from './lab-process.ts';
 const PCAP_HEADER = 24;
 const RECORD_HEADER = 16;
 const ETHERNET = 14;
+const IPV4_PROTOCOL_TCP = 6;
 const IPV4_PROTOCOL_UDP = 17;
 
-export interface Datagram {
+export interface Packet {
+  readonly protocol: 'tcp' | 'udp';
+  /** Wall clock. */
+  readonly atMs: number;
   readonly source: string;
   readonly destination: string;
   readonly sourcePort: number;
   readonly destinationPort: number;
+  /** As much of it as was captured. */
   readonly payload: Buffer;
+  /** Octets of the whole payload. */
+  readonly length: number;
+}
+
+export interface CaptureOptions {
+  /** In the words of pcap-filter(7). */
+  readonly filter?: string;
+  /** Octets kept of each frame; all of them without it. */
+  readonly snap?: number;
 }
 
 export class Capture {
@@ -26,10 +40,11 @@ export class Capture {
     this.tcpdump = tcpdump;
   }
 
-  static async start(host: Host, networkInterface: string, filter = ''): Promise<Capture> {
-    const file = join(host.dir, `capture-${Math.round(performance.now())}.pcap`);
+  static async start(host: Host, networkInterface: string, options: CaptureOptions = {}): Promise<Capture> {
+    const file = join(host.dir, `capture-${networkInterface}-${Math.round(performance.now())}.pcap`);
+    const { filter = '', snap = 0 } = options;
     const tcpdump = host.spawn('tcpdump', [
-      ...['tcpdump', '-i', networkInterface, '-U', '--immediate-mode', '-Z', 'root', '-s', '0', '-w', file],
+      ...['tcpdump', '-i', networkInterface, '-U', '--immediate-mode', '-Z', 'root', '-s', String(snap), '-w', file],
       ...(filter === '' ? [] : [filter]),
     ]);
     await tcpdump.waitUntil('listening', () => tcpdump.output().includes('listening on'));
@@ -42,28 +57,45 @@ export class Capture {
   }
 
   /** UDP over IPv4, unfragmented, in the order seen. */
-  datagrams(): Datagram[] {
-    return readDatagrams(readFileSync(this.file));
+  datagrams(): Packet[] {
+    return this.packets().filter(({ protocol }) => protocol === 'udp');
+  }
+
+  /** TCP and UDP over IPv4, unfragmented, in the order seen. */
+  packets(): Packet[] {
+    return readPackets(readFileSync(this.file));
   }
 }
 
-function readDatagrams(pcap: Buffer): Datagram[] {
-  const found: Datagram[] = [];
+export function readPackets(pcap: Buffer): Packet[] {
+  const found: Packet[] = [];
   let at = PCAP_HEADER;
   while (at + RECORD_HEADER <= pcap.length) {
-    const length = pcap.readUInt32LE(at + 8);
-    const frame = pcap.subarray(at + RECORD_HEADER, at + RECORD_HEADER + length);
-    at += RECORD_HEADER + length;
-    const ip = frame.subarray(ETHERNET);
-    if (frame.length < ETHERNET + 28 || frame.readUInt16BE(12) !== 0x0800 || ip[9] !== IPV4_PROTOCOL_UDP) continue;
-    const udp = ip.subarray(((ip[0] ?? 0) & 15) * 4, ip.readUInt16BE(2));
-    found.push({
-      source: ip.subarray(12, 16).join('.'),
-      destination: ip.subarray(16, 20).join('.'),
-      sourcePort: udp.readUInt16BE(0),
-      destinationPort: udp.readUInt16BE(2),
-      payload: Buffer.from(udp.subarray(8)),
-    });
+    const atMs = pcap.readUInt32LE(at) * 1000 + pcap.readUInt32LE(at + 4) / 1000;
+    const captured = pcap.readUInt32LE(at + 8);
+    const frame = pcap.subarray(at + RECORD_HEADER, at + RECORD_HEADER + captured);
+    at += RECORD_HEADER + captured;
+    if (frame.length < ETHERNET + 28 || frame.readUInt16BE(12) !== 0x0800) continue;
+    const packet = readPacket(frame.subarray(ETHERNET), atMs);
+    if (packet !== undefined) found.push(packet);
   }
   return found;
+}
+
+function readPacket(ip: Buffer, atMs: number): Packet | undefined {
+  const isUdp = ip[9] === IPV4_PROTOCOL_UDP;
+  if (!isUdp && ip[9] !== IPV4_PROTOCOL_TCP) return undefined;
+  const headerLength = ((ip[0] ?? 0) & 15) * 4;
+  const segment = ip.subarray(headerLength, ip.readUInt16BE(2));
+  const start = isUdp ? 8 : ((segment[12] ?? 0) >> 4) * 4;
+  return {
+    protocol: isUdp ? 'udp' : 'tcp',
+    atMs,
+    source: ip.subarray(12, 16).join('.'),
+    destination: ip.subarray(16, 20).join('.'),
+    sourcePort: segment.readUInt16BE(0),
+    destinationPort: segment.readUInt16BE(2),
+    payload: Buffer.from(segment.subarray(start)),
+    length: ip.readUInt16BE(2) - headerLength - start,
+  };
 }

@@ -40,7 +40,7 @@ export interface InternetOptions {
 export interface RoamTimes {
   /** Just before the cable was pulled. */
   readonly pulled: bigint;
-  /** Just before the kernel was told the new address and its default route, with the cable in its new place. */
+  /** Just before the kernel was told the new address and its default route; the cable is in its place and carries. */
   readonly usable: bigint;
 }
 
@@ -83,6 +83,7 @@ export class Internet {
     const host = await this.lab.host(name);
     const plug = await this.lab.plug(host, 'eth0', cloud.switch);
     const attachment = { host, plug, cloud, ...this.newAddresses(cloud) };
+    await this.lab.carries(plug);
     await host.ip(this.addressing(attachment, 'add'));
     return attachment;
   }
@@ -101,6 +102,7 @@ export class Internet {
       const pulled = process.hrtime.bigint();
       await wires.run(Lab.replug(attachment.plug, cloud.switch));
       await leaving.run(this.addressing(attachment, 'del'));
+      await this.lab.carries(attachment.plug);
       const usable = process.hrtime.bigint();
       await arriving.run(this.addressing(next, 'add'));
       Object.assign(attachment, next);

@@ -17,9 +17,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LabError } from './lab-error.ts';
 import { LabProcess } from './lab-process.ts';
+import { waitFor } from './wait.ts';
 
 const NETNS_DIR = '/run/netns';
 const DIR_PREFIX = 'stayput-lab-';
+/** BR_STATE_FORWARDING */
+const FORWARDING = '3';
 const EXEC_TIMEOUT_MS = 60_000;
 const EXEC_OUTPUT_LIMIT = 32 * 1024 * 1024;
 
@@ -131,6 +134,17 @@ export class Lab {
     await b.ip([`link set ${interfaceB} up`]);
   }
 
+  /**
+   * Waits until a plug carries frames. After a replug that is when the kernel's link watch has seen the carrier at both
+   * ends, which takes its time on a busy machine; what is sent before, such as the first ARP request, is lost.
+   */
+  async carries(plug: Plug): Promise<void> {
+    const ready = (): boolean =>
+      this.wires.device(plug.port, 'brport/state') === FORWARDING &&
+      plug.host.device(plug.interface, 'operstate') === 'up';
+    await waitFor(`port ${plug.port} forwarding`, ready, { intervalMs: 1 });
+  }
+
   /** What to do to pull `plug` out of its switch and put it into another one. Run it on `wires`. */
   static replug(plug: Plug, into: Switch): readonly string[] {
     return [
@@ -196,6 +210,8 @@ export class Host {
   resolvConf: string | undefined;
   private readonly lab: Lab;
   private logs = 0;
+  /** A program that sees /sys with the interfaces of this host. */
+  private window: LabProcess | undefined;
 
   constructor(lab: Lab, name: string, namespace: string) {
     this.lab = lab;
@@ -235,6 +251,12 @@ export class Host {
     const logFile = join(this.dir, `${name}.${this.logs}.log`);
     const started = new LabProcess(`${this.name}/${name}`, this.inside(argv), logFile, environment(env));
     return this.lab.adopt(started);
+  }
+
+  /** What /sys says of a network interface. Costs no process, besides one that keeps the view open. */
+  device(networkInterface: string, attribute: string): string {
+    this.window ??= this.spawn('window', ['sleep', 'infinity']);
+    return readFileSync(`/proc/${this.window.pid}/root/sys/class/net/${networkInterface}/${attribute}`, 'utf8').trim();
   }
 
   /** From now on `nameserver`s as given, for programs of this host started later. */

@@ -46,7 +46,11 @@ class StayputScene implements Scene {
   static async build(underlay: Underlay, dataplane: string): Promise<StayputScene> {
     const { internet } = underlay;
     const server = await internet.attach('mapserver', 'd');
-    const overlay = await Overlay.start(server, { dataplane, prefixes: ['10.77.0.0/16'] });
+    const overlay = await Overlay.start(server, {
+      dataplane,
+      prefixes: ['10.77.0.0/16'],
+      mapServerConfig: { logLevel: 'debug' },
+    });
     const [peer, vm] = await Promise.all([
       internet.attach('peer', 'c').then((at) => overlay.join(at, joining(PEER))),
       internet.attach('vm', 'a').then((at) => overlay.join(at, joining(VM))),
@@ -207,13 +211,20 @@ class StayputScene implements Scene {
 
   private witnesses(movers: readonly Agent[]): Witnesses {
     const agents = [...movers, this.peer];
-    const { mapServer } = this.overlay;
+    const uplinks = (agent: Agent): ReadonlyMap<string, string> =>
+      agent === this.dual?.agent
+        ? this.dual.uplinks.addresses
+        : new Map([[agent.at.plug.interface, agent.at.address4]]);
     return {
-      hosts: agents.map(({ host, at }) => ({ name: host.name, host, interface: at.plug.interface })),
+      hosts: agents.map((agent) => ({
+        host: agent.host,
+        interfaces: [...uplinks(agent).keys()],
+        addresses: () => [...uplinks(agent).values()],
+      })),
       logs: [
         ...agents.map(({ host, daemon }) => ({ name: `${host.name} agent`, process: daemon.process })),
         ...agents.map(({ host, dataplane }) => ({ name: `${host.name} data plane`, process: dataplane.process })),
-        { name: 'map server', process: mapServer.daemon.process },
+        { name: 'map server', process: this.overlay.mapServer.daemon.process },
       ],
     };
   }
@@ -223,6 +234,7 @@ function joining(eid: string, mayAlso: readonly string[] = []): JoinOptions {
   return {
     eids: [`${eid}/32`],
     mayAlso: { eids: mayAlso.map((other) => `${other}/32`) },
-    config: { mtu: INNER_MTU },
+    // Registrations are told at this level.
+    config: { mtu: INNER_MTU, logLevel: 'debug' },
   };
 }

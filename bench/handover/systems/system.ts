@@ -34,9 +34,16 @@ export interface Staged {
 }
 
 export interface Witnesses {
-  /** Hosts with the interface that faces the underlay. */
-  readonly hosts: readonly { readonly name: string; readonly host: Host; readonly interface: string }[];
+  readonly hosts: readonly WitnessHost[];
   readonly logs: readonly { readonly name: string; readonly process: LabProcess }[];
+}
+
+export interface WitnessHost {
+  readonly host: Host;
+  /** Those that face the underlay. */
+  readonly interfaces: readonly string[];
+  /** Its own addresses there, at the moment. */
+  addresses(): readonly string[];
 }
 
 /** CLOCK_MONOTONIC. */
