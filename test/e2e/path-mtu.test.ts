@@ -77,8 +77,8 @@ describe('inner and outer headers', () => {
   it('share DSCP and TTL: three routers on the way are three hops for the packet inside', async () => {
     const { vm, client } = world;
     await client.host.exec(['ping', '-c1', '-W2', VM_EID]);
-    const outer = await Capture.start(client.host, 'eth0', 'udp port 4341');
-    const inner = await Capture.start(vm.host, 'stayput0', 'icmp');
+    const outer = await Capture.start(client.host, 'eth0', { filter: 'udp port 4341' });
+    const inner = await Capture.start(vm.host, 'stayput0', { filter: 'icmp' });
     await client.host.exec(['ping', '-c1', '-W2', '-t', '37', '-Q', '0xb8', VM_EID]);
     await outer.stop();
     await inner.stop();
