@@ -18,6 +18,8 @@ pub struct Args {
     pub retransmit: Limits,
     pub headers: HeaderRules,
     pub offloads: Offloads,
+    /// `None`: what suits the machine.
+    pub threads: Option<usize>,
 }
 
 pub enum Parsed {
@@ -37,6 +39,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Parsed, String> 
         retransmit: Limits::default(),
         headers: HeaderRules::default(),
         offloads: Offloads::ALL,
+        threads: None,
     };
     while let Some(word) = words.next() {
         let (name, attached) = match word.split_once('=') {
@@ -72,6 +75,12 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Parsed, String> 
                 };
             }
             "--offload" => args.offloads = Offloads::parse(&value()?)?,
+            "--threads" => {
+                args.threads = match value()?.as_str() {
+                    "auto" => None,
+                    text => Some(number(&name, text, 1..=2)? as usize),
+                };
+            }
             "--log" => {
                 let text = value()?;
                 args.level = parse_level(&text)
@@ -111,6 +120,7 @@ usage: stayput-dataplane --socket PATH [options]
   --dscp WHERE      copy DSCP to the outer header: out, both (and back) or none (out)
   --offload LIST    switch offloads of the kernel off: none, or a list of no-vnet-hdr,
                     no-tso, no-uso, no-udp-gso, no-udp-gro (all that the kernel has)
+  --threads N       1; 2: deliver received packets from a thread of its own; auto: 2 from four CPUs on (auto)
   --version         print the version
   --help            print this
 
@@ -142,6 +152,11 @@ mod tests {
         assert_eq!(args.headers, HeaderRules { dscp: Dscp::None, fixed_ttl: Some(64) });
         let Ok(Parsed::Run(args)) = of(&["--socket=/x", "--offload", "no-tso,no-uso"]) else { panic!("refused") };
         assert_eq!(args.offloads.names(), ["vnet-hdr", "udp-gso", "udp-gro"]);
+        let threads = |text| match of(&["--socket=/x", "--threads", text]) {
+            Ok(Parsed::Run(args)) => args.threads,
+            _ => panic!("refused"),
+        };
+        assert_eq!([threads("auto"), threads("1"), threads("2")], [None, Some(1), Some(2)]);
         assert!(matches!(of(&["--help"]), Ok(Parsed::Help)));
         for bad in [
             &[][..],
@@ -152,6 +167,8 @@ mod tests {
             &["--socket=/x", "--outer-ttl=0"],
             &["--socket=/x", "--dscp=in"],
             &["--socket=/x", "--offload=no-such"],
+            &["--socket=/x", "--threads=0"],
+            &["--socket=/x", "--threads", "3"],
         ] {
             assert!(of(bad).is_err());
         }

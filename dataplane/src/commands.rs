@@ -283,6 +283,7 @@ impl Engine {
     }
 
     fn stats_reply(&mut self) -> Value {
+        self.delivery.finish(&mut self.tunnel.stats);
         let counters: serde_json::Map<String, Value> =
             self.tunnel.stats.iter().map(|(name, value)| (name.to_string(), value.into())).collect();
         let queues = || {

@@ -237,6 +237,7 @@ impl Engine {
     }
 
     pub(crate) fn write_frame(&mut self, frame: &[u8]) {
+        self.delivery.finish(&mut self.tunnel.stats);
         self.tunnel.stats.count(Counter::TunWriteCalls);
         match self.tun.write(frame) {
             Ok(length) => {

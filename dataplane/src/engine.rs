@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent_messages::AgentMessages;
@@ -14,6 +15,7 @@ use crate::batch::SendQueue;
 use crate::channel::{Channel, Ended, FIRST_TOKEN};
 use crate::coalesce::Coalescer;
 use crate::correspondents::Correspondents;
+use crate::delivery::Delivery;
 use crate::fast_hash::FastMap;
 use crate::forwarding::{AGENT_PREFIX, Forwarding};
 use crate::handshake::{Suite, random_u64};
@@ -50,7 +52,8 @@ pub struct Engine {
     pub(crate) waiting: FastMap<PeerId, HoldQueue>,
     /// Sealed datagrams that had no route.
     pub(crate) unsent: FastMap<PeerId, Unsent>,
-    pub(crate) tun: Tun,
+    pub(crate) tun: Arc<Tun>,
+    pub(crate) delivery: Delivery,
     pub(crate) udp4: Option<UdpSocket>,
     pub(crate) udp6: Option<UdpSocket>,
     pub(crate) host: HostNetwork,
@@ -125,7 +128,9 @@ impl Engine {
         channel: Channel,
         retransmit: Limits,
         wanted: Offloads,
+        threads: Option<usize>,
     ) -> io::Result<Engine> {
+        let tun = Arc::new(tun);
         let poller = Poller::new()?;
         let signals = sys::termination_signals()?;
         poller.add(&signals, SIGNALS)?;
@@ -154,6 +159,7 @@ impl Engine {
             workloads: WorkloadWatches::default(),
             waiting: FastMap::default(),
             unsent: FastMap::default(),
+            delivery: Delivery::new(tun.clone(), threads),
             tun,
             udp4: None,
             udp6: None,
@@ -185,6 +191,10 @@ impl Engine {
             poller,
             signals,
         })
+    }
+
+    pub fn threads(&self) -> usize {
+        self.delivery.threads()
     }
 
     /// Runs until a termination signal.

@@ -15,7 +15,6 @@ use crate::peer::{Path, PeerId};
 use crate::receive::Receiver;
 use crate::stats::Counter;
 use crate::time::{Time, seconds};
-use crate::tun::TunWriter;
 use crate::vnet::VNET_HEADER;
 use crate::wire::{DATA_HEADER, Header, HeaderError, Kind, TAG};
 
@@ -41,6 +40,8 @@ impl Engine {
             }
             self.tunnel.stats.count(Counter::UdpReceiveCalls);
             self.tunnel.stats.add(Counter::UdpRxMessages, received.len() as u64);
+            let octets = received.iter().map(|message| message.length).sum();
+            self.delivery.begin(octets, &mut self.tunnel.stats);
             let mut checked = None;
             for message in &received {
                 let end = message.start + message.length;
@@ -52,8 +53,9 @@ impl Engine {
                     self.handle_datagram(&mut receiver.arena, place, message.path, message.outer, &mut checked);
                 }
             }
-            let mut writer = TunWriter { tun: &self.tun, stats: &mut self.tunnel.stats };
-            self.coalescer.flush(&mut receiver.arena, &mut writer);
+            let mut sink = self.delivery.sink(&mut self.tunnel.stats);
+            self.coalescer.flush(&mut receiver.arena, &mut sink);
+            self.delivery.end(&mut receiver.arena, &mut self.tunnel.stats);
             self.drain_outputs();
             if !more {
                 break;
@@ -146,8 +148,8 @@ impl Engine {
             Route::Local => {
                 let limit = self.tunnel.peer(peer).map_or(usize::MAX, |p| p.inner_limit(self.now));
                 clamp_mss(packet, &inner, limit, partial);
-                let mut writer = TunWriter { tun: &self.tun, stats: &mut self.tunnel.stats };
-                self.coalescer.push(arena, place, &inner, partial, &mut writer);
+                let mut sink = self.delivery.sink(&mut self.tunnel.stats);
+                self.coalescer.push(arena, place, &inner, partial, &mut sink);
             }
             route => {
                 let mut frame = frame_of(packet, &inner, partial);

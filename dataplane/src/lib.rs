@@ -10,6 +10,7 @@ mod channel;
 pub mod coalesce;
 mod commands;
 mod correspondents;
+mod delivery;
 mod egress;
 mod engine;
 mod fast_hash;
@@ -74,9 +75,10 @@ pub fn run(args: &Args) -> Result<(), String> {
             return Err(message);
         }
     };
-    let mut engine = Engine::new(tun, host, channel, args.retransmit, args.offloads).map_err(|e| e.to_string())?;
+    let mut engine =
+        Engine::new(tun, host, channel, args.retransmit, args.offloads, args.threads).map_err(|e| e.to_string())?;
     engine.headers = args.headers;
-    log::info("ready", &[("socket", &args.socket.display()), ("interface", &args.tun)]);
+    log::info("ready", &[("socket", &args.socket.display()), ("interface", &args.tun), ("threads", &engine.threads())]);
     sys::notify_ready();
     let result = engine.run().map_err(|e| format!("event loop: {e}"));
     engine.close();

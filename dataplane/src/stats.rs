@@ -16,6 +16,7 @@ counters! {
     TunTxBytes => "tun_tx_bytes",
     TunReadCalls => "tun_read_calls",
     TunWriteCalls => "tun_write_calls",
+    TunWriteCallsHandedOver => "tun_write_calls_handed_over",
     UdpRxDatagrams => "udp_rx_datagrams",
     UdpTxDatagrams => "udp_tx_datagrams",
     UdpRxMessages => "udp_rx_messages",

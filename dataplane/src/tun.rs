@@ -7,10 +7,8 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use crate::coalesce::Sink;
 use crate::offload::Offloads;
 use crate::packet::finish_checksum;
-use crate::stats::{Counter, Stats};
 use crate::sys::{check, check_size};
 use crate::vnet::{Gso, VNET_HEADER, VnetHeader};
 
@@ -136,7 +134,9 @@ impl Tun {
         Ok(VNET_HEADER + self.write_raw(&packet)?)
     }
 
-    fn write_parts(&self, vnet: &VnetHeader, arena: &[u8], parts: &[Range<usize>]) -> io::Result<usize> {
+    /// One frame whose packet is in several parts of `arena`. Returns the length with the header.
+    #[inline]
+    pub fn write_parts(&self, vnet: &VnetHeader, arena: &[u8], parts: &[Range<usize>]) -> io::Result<usize> {
         if !self.vnet_hdr {
             return parts.iter().map(|part| self.write_finished(vnet, &arena[part.clone()])).sum();
         }
@@ -156,25 +156,6 @@ impl Tun {
 impl AsRawFd for Tun {
     fn as_raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
-    }
-}
-
-/// Writes frames to the TUN and counts.
-pub struct TunWriter<'a> {
-    pub tun: &'a Tun,
-    pub stats: &'a mut Stats,
-}
-
-impl Sink for TunWriter<'_> {
-    fn write(&mut self, vnet: &VnetHeader, arena: &[u8], parts: &[Range<usize>]) {
-        self.stats.count(Counter::TunWriteCalls);
-        match self.tun.write_parts(vnet, arena, parts) {
-            Ok(bytes) => {
-                self.stats.add(Counter::TunTxPackets, parts.len() as u64);
-                self.stats.add(Counter::TunTxBytes, (bytes - VNET_HEADER) as u64);
-            }
-            Err(_) => self.stats.add(Counter::DropTunWriteError, parts.len() as u64),
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod lab;
 mod offloads;
+mod threads;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

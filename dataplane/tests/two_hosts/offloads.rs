@@ -1,12 +1,10 @@
 //! The same octets arrive whatever the kernel does and does not do for the data plane.
 
-use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Host, Lab, in_namespace, why_not};
+use crate::lab::{Host, Lab, counters, send_datagrams, set_option, why_not};
 
 #[test]
 fn everything_works_with_each_offload_switched_off() {
@@ -77,39 +75,6 @@ fn offloads(host: &mut Host) -> Value {
     host.agent.request(json!({ "type": "hello", "capability": 1, "software": "test" }))["offloads"].clone()
 }
 
-fn counters(host: &mut Host) -> Value {
-    host.agent.request(json!({ "type": "stats" }))["counters"].clone()
-}
-
-/// Datagrams of many sizes, one by one and as superpackets that this kernel makes of them. They arrive whole and in
-/// their order.
-fn send_datagrams(lab: &Lab, from: &'static str, to: &'static str) {
-    let near = in_namespace(&lab.hosts[0].namespace, move || UdpSocket::bind((from, 0)).expect("bind"));
-    let far = in_namespace(&lab.hosts[1].namespace, move || UdpSocket::bind((to, 0)).expect("bind"));
-    near.connect(far.local_addr().expect("address")).expect("connect");
-    far.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
-    let octets: Vec<u8> = (0..20_000u32).map(|i| (i * 31 + (i >> 8)) as u8).collect();
-    let mut buffer = [0; 2048];
-    for size in (1..1300).step_by(37) {
-        let segmented = size % 2 == 0;
-        let length = (size * 14).min(octets.len());
-        set_segment(&near, if segmented { size as i32 } else { 0 });
-        if segmented {
-            near.send(&octets[..length]).expect("send");
-        } else {
-            octets[..length].chunks(size).for_each(|chunk| assert!(near.send(chunk).is_ok()));
-        }
-        for chunk in octets[..length].chunks(size) {
-            let length = far.recv(&mut buffer).expect("a datagram is missing");
-            assert!(buffer[..length] == *chunk, "{size} octets, segmented: {segmented}");
-        }
-    }
-}
-
-fn set_segment(socket: &UdpSocket, size: i32) {
-    set_option(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, size);
-}
-
 /// Makes the kernel answer UDP_SEGMENT with EINVAL, as it does where checksums are not to be made, on the IPv4 socket
 /// of a running process.
 fn refuse_segmentation(process: u32) {
@@ -141,11 +106,4 @@ fn socket_option(fd: &OwnedFd, name: i32) -> Option<i32> {
     let result =
         unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, name, (&raw mut value).cast(), &mut length) };
     (result == 0).then_some(value)
-}
-
-fn set_option(fd: RawFd, level: i32, name: i32, value: i32) {
-    // SAFETY: value is an int that lives through the call.
-    let result =
-        unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), size_of::<i32>() as libc::socklen_t) };
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
