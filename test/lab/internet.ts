@@ -71,6 +71,28 @@ export class Internet {
     return internet;
   }
 
+  /**
+   * A data centre of its own: `prefix4` (three octets) is known to nobody outside, and its router puts its one public
+   * address on what leaves. For an internet of IPv4 alone.
+   */
+  async addPrivateCloud(name: string, prefix4: string): Promise<{ readonly address4: string }> {
+    const index = this.clouds.size + 1;
+    const router = await this.lab.host(`cloud-${name}`, { router: true });
+    const cloud: Cloud = { name, router, switch: await this.lab.switch(`sw-${name}`), prefix4, prefix6: '' };
+    this.clouds.set(name, cloud);
+    await this.lab.plug(router, 'lan0', cloud.switch);
+    await this.lab.cable(router, 'wan0', this.core, `to-${name}`);
+    const address4 = `198.19.${index}.2`;
+    await router.ip([
+      `addr add ${prefix4}.1/24 dev lan0`,
+      `addr add ${address4}/30 dev wan0`,
+      `route add default via 198.19.${index}.1`,
+    ]);
+    await router.exec(['iptables', '-t', 'nat', '-A', 'POSTROUTING', '-o', 'wan0', '-j', 'MASQUERADE']);
+    await this.core.ip([`addr add 198.19.${index}.1/30 dev to-${name}`]);
+    return { address4 };
+  }
+
   cloud(name: string): Cloud {
     const cloud = this.clouds.get(name);
     if (cloud === undefined) throw new Error(`no cloud ${name}`);
