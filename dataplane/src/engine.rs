@@ -33,7 +33,7 @@ use crate::receive::{Received, Receiver};
 use crate::retransmit::Limits;
 use crate::send::Sender;
 use crate::stats::{Counter, Stats};
-use crate::sys::{self, Poller};
+use crate::sys::{self, Poller, Readiness};
 use crate::time::Time;
 use crate::tun::Tun;
 use crate::tunnel::{Output, Tunnel};
@@ -233,9 +233,12 @@ impl Engine {
             let next = self.tunnel.next_timeout().min(self.next_housekeeping);
             (next != Time::NEVER).then(|| next.since(sys::now()))
         };
-        for token in self.poller.wait(timeout)? {
+        for Readiness { token, error } in self.poller.wait(timeout)? {
             self.now = sys::now();
             match token {
+                UDP4 | UDP6 if error => {
+                    self.read_outer_errors(token == UDP6);
+                }
                 TUN => self.ready.tun = true,
                 UDP4 => self.ready.udp4 = true,
                 UDP6 => self.ready.udp6 = true,

@@ -80,11 +80,12 @@ pub struct ErrorBudget {
     unreachable: u32,
     too_big: u32,
     advice: u32,
+    outer: u32,
 }
 
 impl ErrorBudget {
     pub fn new() -> ErrorBudget {
-        ErrorBudget { second: Time::default(), unreachable: 0, too_big: 0, advice: 0 }
+        ErrorBudget { second: Time::default(), unreachable: 0, too_big: 0, advice: 0, outer: 0 }
     }
 
     /// For "too big" where nothing was lost.
@@ -92,6 +93,13 @@ impl ErrorBudget {
         self.begin_second(now);
         self.advice += 1;
         self.advice <= 20
+    }
+
+    /// For errors about the outer path, each of which is looked up among all peers.
+    pub fn allow_outer(&mut self, now: Time) -> bool {
+        self.begin_second(now);
+        self.outer += 1;
+        self.outer <= 200
     }
 
     fn begin_second(&mut self, now: Time) {

@@ -27,6 +27,7 @@ mod neighbour;
 mod neighbour_proxy;
 mod netlink;
 mod offload;
+mod outer_error;
 mod outer_header;
 pub mod packet;
 mod packet_filter;

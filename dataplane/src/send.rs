@@ -11,7 +11,7 @@ use crate::batch::{Batch, SendQueue, Target};
 use crate::outer_header::{DEFAULT_TTL, Outer};
 use crate::peer::Path;
 use crate::sys::{RawAddress, check};
-use crate::udp::UdpSocket;
+use crate::udp::{UdpSocket, is_lost_at_once};
 
 /// Memory for the messages of a call.
 pub struct Sender {
@@ -103,15 +103,18 @@ impl Sender {
         }));
         // SAFETY: the headers describe `octets` and memory of self that is not touched between their making and the
         // end of the call.
-        let sent = check(unsafe {
+        let result = check(unsafe {
             libc::sendmmsg(
                 socket.as_raw_fd(),
                 self.headers.as_mut_ptr(),
                 self.headers.len() as u32,
                 libc::MSG_DONTWAIT as _,
             )
-        })?;
-        Ok(sent as usize)
+        });
+        match result {
+            Err(error) if is_lost_at_once(&error) => Ok(1),
+            result => result.map(|sent| sent as usize),
+        }
     }
 }
 

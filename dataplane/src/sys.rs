@@ -154,6 +154,13 @@ fn write_v4(to: &mut libc::sockaddr_in, v4: SocketAddrV4) {
     to.sin_addr.s_addr = u32::from(*v4.ip()).to_be();
 }
 
+#[derive(Clone, Copy)]
+pub struct Readiness {
+    pub token: u64,
+    /// An error waits, on a UDP socket in its error queue.
+    pub error: bool,
+}
+
 /// Level-triggered epoll; tokens are the caller's.
 pub struct Poller {
     fd: OwnedFd,
@@ -181,15 +188,18 @@ impl Poller {
         check(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, fd.as_raw_fd(), &mut event) }).map(drop)
     }
 
-    /// Waits at most `timeout` (rounded up to milliseconds) and returns the tokens that are ready.
-    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Vec<u64>> {
+    /// Waits at most `timeout` (rounded up to milliseconds) and returns what is ready.
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Vec<Readiness>> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 32];
         let millis = timeout.map_or(-1, |t| t.as_nanos().div_ceil(1_000_000).min(60_000) as c_int);
         // SAFETY: events is valid for writes of the count given.
         let count =
             unsafe { libc::epoll_wait(self.fd.as_raw_fd(), events.as_mut_ptr(), events.len() as c_int, millis) };
         match check(count) {
-            Ok(count) => Ok(events[..count as usize].iter().map(|e| e.u64).collect()),
+            Ok(count) => {
+                let ready = events[..count as usize].iter();
+                Ok(ready.map(|e| Readiness { token: e.u64, error: e.events & libc::EPOLLERR as u32 != 0 }).collect())
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Vec::new()),
             Err(error) => Err(error),
         }

@@ -34,7 +34,7 @@ impl Engine {
     fn send_family(&mut self, queue: &SendQueue, sender: &mut Sender, v6: bool) {
         let mut segmentation = self.segmentation(v6);
         sender.prepare(queue, v6, segmentation, 0);
-        let mut next = 0;
+        let (mut next, mut retries) = (0, 0);
         while let Some(message) = sender.message(next) {
             let (first_batch, was_segmented) = (message.batch, message.count > 1);
             let result = match if v6 { self.udp6.as_ref() } else { self.udp4.as_ref() } {
@@ -54,6 +54,7 @@ impl Engine {
                     }
                     next += sent;
                 }
+                Err(error) if retries < MAX_RETRIES && self.is_about_earlier(&error, v6) => retries += 1,
                 Err(error) => {
                     if was_segmented && error.raw_os_error() == Some(libc::EIO) {
                         self.disable_segmentation(v6);
@@ -186,14 +187,22 @@ impl Engine {
     }
 
     fn send_one(&mut self, path: Path, outer: Outer, bytes: &[u8]) -> io::Result<()> {
-        let Some(socket) = self.socket(path) else {
-            return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
-        };
-        match socket.send(path, outer, bytes) {
-            // An answer to an earlier packet, not to this one.
-            Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => socket.send(path, outer, bytes),
-            result => result,
+        for _ in 0..MAX_RETRIES {
+            let Some(socket) = self.socket(path) else { break };
+            let result = socket.send(path, outer, bytes);
+            match result {
+                Err(error) if self.is_about_earlier(&error, path.remote.is_ipv6()) => {}
+                result => return result,
+            }
         }
+        let socket = self.socket(path).ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
+        socket.send(path, outer, bytes)
+    }
+
+    /// Whether a send failed for an ICMP error about an earlier packet. Without room for the ICMP message the error
+    /// comes alone.
+    fn is_about_earlier(&mut self, error: &io::Error, v6: bool) -> bool {
+        self.read_outer_errors(v6) || error.raw_os_error() == Some(libc::ECONNREFUSED)
     }
 
     /// Counts a call that sent one datagram, or failed to.
@@ -297,6 +306,7 @@ fn is_no_route(error: &io::Error) -> bool {
     )
 }
 
+const MAX_RETRIES: u32 = 3;
 /// The window of a fast TCP connection.
 const UNSENT_BYTES: usize = 4 << 20;
 const UNSENT_LIFETIME: Duration = seconds(2);

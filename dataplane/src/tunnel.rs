@@ -4,6 +4,7 @@
 
 mod handshaking;
 mod liveness;
+mod outer_error;
 mod path_mtu;
 #[cfg(test)]
 mod path_mtu_tests;

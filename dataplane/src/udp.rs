@@ -30,12 +30,14 @@ impl UdpSocket {
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1 as c_int)?;
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 1 as c_int)?;
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, c_int::from(DEFAULT_TTL))?;
+            set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1 as c_int)?;
             Ipv6Addr::UNSPECIFIED.into()
         } else {
             set_option(&fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1 as c_int)?;
             set_option(&fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1 as c_int)?;
             set_option(&fd, libc::IPPROTO_IP, libc::IP_RECVTTL, 1 as c_int)?;
             set_option(&fd, libc::IPPROTO_IP, libc::IP_TTL, c_int::from(DEFAULT_TTL))?;
+            set_option(&fd, libc::IPPROTO_IP, libc::IP_RECVERR, 1 as c_int)?;
             Ipv4Addr::UNSPECIFIED.into()
         };
         for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
@@ -65,7 +67,11 @@ impl UdpSocket {
         let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         let message = message_header(&mut address, std::slice::from_mut(&mut vector), &mut control);
         // SAFETY: every pointer in message refers to a local or to `bytes`, all alive through the call.
-        check_size(unsafe { libc::sendmsg(self.fd.as_raw_fd(), &message, libc::MSG_DONTWAIT) }).map(drop)
+        let result = check_size(unsafe { libc::sendmsg(self.fd.as_raw_fd(), &message, libc::MSG_DONTWAIT) });
+        match result {
+            Err(error) if is_lost_at_once(&error) => Ok(()),
+            result => result.map(drop),
+        }
     }
 
     /// Sends one datagram that may be fragmented on its way, for what must not be made smaller.
@@ -95,6 +101,12 @@ impl AsRawFd for UdpSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
+}
+
+/// The device's queue is full: to be lost there is no more an error than to be lost on the way. The kernel says so only
+/// to sockets that want to hear of errors.
+pub fn is_lost_at_once(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
 /// The own address that packets on this path come from. None without a route.

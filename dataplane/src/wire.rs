@@ -89,6 +89,12 @@ impl Header {
         })
     }
 
+    /// The receiver's session index of a data or control packet that somebody quotes.
+    pub fn quoted_index(head: &[u8; DATA_HEADER]) -> Option<u32> {
+        let sealed = [Kind::Data as u8, Kind::DataPartial as u8, Kind::Control as u8].contains(&head[7]);
+        (head[0] == FLAGS && sealed).then_some(u32::from_be_bytes([0, head[1], head[2], head[3]]))
+    }
+
     #[inline]
     pub fn bytes(self) -> [u8; LISP_HEADER] {
         let index = self.index.to_be_bytes();

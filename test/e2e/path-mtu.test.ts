@@ -66,15 +66,34 @@ for (const family of [4, 6] as const) {
   });
 }
 
-describe('inner and outer headers', () => {
+describe('an underlay that speaks', () => {
   let world: World;
 
   before(async () => {
-    world = await World.build({ name: 'headers', internet: { families: [4] } });
+    world = await World.build({ name: 'icmp', internet: { families: [4] } });
   });
   after(() => world?.close());
 
-  it('share DSCP and TTL: three routers on the way are three hops for the packet inside', async () => {
+  it('is heard and verified when it says that packets are too big, or that nobody listens', async () => {
+    const { vm, client } = world;
+    const download = await Download.start(world, 4 * RATE);
+    await pathMtu(vm, (mtu) => mtu === 1480);
+    const before = await vm.metrics();
+    await widthOf(world, 'c', 1333);
+    await pathMtu(vm, (mtu) => mtu === 1333);
+    await widthOf(world, 'c', 1500);
+    await download.finish();
+    assert.ok(increase(before, await vm.metrics(), /^stayput_dataplane_outer_icmp_too_big_total/) > 0);
+    await client.dataplane.kill9();
+    await vm.host.exec(['ping', '-c1', '-W1', CLIENT_EID], { anyExit: true });
+    await waitForIncrease('unreachable', () => vm.metrics(), before, /^stayput_dataplane_outer_icmp_unreachable_total/);
+    assert.equal(increase(before, await vm.metrics(), /^stayput_dataplane_drops_total\{.*send_error/), 0);
+    client.startDataplane();
+    await client.ready();
+    await vm.host.exec(['ping', '-c3', '-i0.2', '-W2', CLIENT_EID]);
+  });
+
+  it('shares DSCP and TTL: three routers on the way are three hops for the packet inside', async () => {
     const { vm, client } = world;
     await client.host.exec(['ping', '-c1', '-W2', VM_EID]);
     const outer = await Capture.start(client.host, 'eth0', { filter: 'udp port 4341' });
@@ -87,7 +106,7 @@ describe('inner and outer headers', () => {
     assert.deepEqual(await fields(vm.host, inner, 'icmp.type == 8'), ['34 0xb8']);
   });
 
-  it('carry the mark of a congested router to the sender of a TCP connection', async () => {
+  it('brings the mark of a congested router to the sender of a TCP connection', async () => {
     const { vm, client, internet } = world;
     for (const { host } of [vm, client]) await host.sysctl([['net/ipv4/tcp_ecn', '1']]);
     const mark = [

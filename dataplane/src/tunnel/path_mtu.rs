@@ -165,7 +165,6 @@ impl PathMtu {
         self.long_sent && self.low > BASE
     }
 
-    #[allow(dead_code)]
     /// A router said that packets longer than `size` do not pass.
     pub fn hint(&mut self, size: u16, now: Time) {
         if size >= self.high || size < self.floor() {
@@ -384,9 +383,8 @@ impl Tunnel {
         peer.path_mtu.restart(v6);
     }
 
-    #[allow(dead_code)]
     /// ICMP said of a packet to this peer that no more than `size` octets pass.
-    pub fn size_hint(&mut self, id: PeerId, size: u16, now: Time) {
+    pub(super) fn size_hint(&mut self, id: PeerId, size: u16, now: Time) {
         let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         peer.path_mtu.hint(size, now);
         self.send_size_probes(id, now);
