@@ -148,6 +148,8 @@ export class Mover {
       if (changed && moved) this.parts.outbox.note({ type: 'move', role: 'new-owner', result: 'live' });
     }
     this.settle(owned, 'accepted', changed);
+    const { registrar, registers, locators } = this.parts;
+    if (owned.confirmedAt === null) registers.send(registrar.claimGroup(owned, locators.list()), now);
   }
 
   /** The map server names a newer owner. */

@@ -277,7 +277,7 @@ export class Registrar {
     if (!REGISTERED.has(owned.state)) {
       // A claim that was answered after the news of the owner whom it was made against, or after it became a target.
       const regained = said && solicited && mapping.generation > owned.generation;
-      return regained ? this.handleConfirmed(owned, mapping, now) : { kind: 'not-ours' };
+      return regained ? this.handleRegained(owned, mapping, now) : { kind: 'not-ours' };
     }
     // One that was denied is only asked for again; until then its owner is followed as by anybody else.
     if (!solicited && !this.isHere(owned)) return { kind: 'not-ours' };
@@ -314,6 +314,17 @@ export class Registrar {
       interface: via,
       names,
     }));
+  }
+
+  private handleRegained(owned: OwnedEid, mapping: Mapping, now: Instant): RecordOutcome {
+    const prepared = owned.state === 'target';
+    const outcome = this.handleConfirmed(owned, mapping, now);
+    if (prepared) {
+      // Its names waited, and the map server may only have named the owner, without taking this for a registration.
+      owned.confirmedAt = null;
+      this.claimNames(owned, now);
+    }
+    return outcome;
   }
 
   private handleConfirmed(owned: OwnedEid, mapping: Mapping, now: Instant): RecordOutcome {

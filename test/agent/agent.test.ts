@@ -363,10 +363,11 @@ describe('a move to another agent', () => {
   test('what was granted stays owned when it became a target before the answer came', () => {
     const { world, b } = talking();
     b.lag();
-    b.attach(A);
+    b.attach(A, { names: ['db'] });
     b.attach(A, { interface: 'veth0' });
     assert.equal(b.stateOf(A), 'target@0');
     b.catchUp();
+    assert.equal(b.stateOf('db'), 'live@2');
     assert.equal(b.stateOf(A), 'live@2', 'the map server sends everybody here');
     assert.deepEqual(b.dataplane?.locals.get(P(A))?.interface, 'veth0');
     world.advance(200_000);
