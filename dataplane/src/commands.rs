@@ -118,6 +118,7 @@ impl Engine {
         self.table.overlay = wanted.overlay;
         self.config = Some(settings.clone());
         self.host_dirty = true;
+        self.refresh_uplinks();
         self.report_locators(true);
         let public = self.tunnel.public_key().map(|key| key_text(&key));
         Ok(json!({ "publicKey": public, "interface": self.tun.name, "listenPort": settings.listen_port }))

@@ -379,6 +379,7 @@ impl Engine {
                 Output::ProbeResult { token, rtt } => {
                     self.event(&Event::ProbeResult { token, rtt_us: rtt.map(|r| r.as_micros() as u64) });
                 }
+                Output::UplinksChanged => self.report_locators(false),
             }
         }
     }
@@ -395,10 +396,11 @@ impl Engine {
     fn host_changed(&mut self, changes: Changes) {
         if changes.underlay {
             // First of all the peers hear of it.
+            self.host.refresh_routes();
+            self.refresh_uplinks();
             self.tunnel.locators_changed(self.now);
             self.drain_outputs();
             self.send_all_unsent();
-            self.host.refresh_routes();
         }
         if changes.links {
             self.host_dirty = true;
@@ -414,13 +416,19 @@ impl Engine {
         }
     }
 
+    pub(crate) fn refresh_uplinks(&mut self) {
+        let table = &self.table;
+        let routes = self.host.uplinks(|a| table.in_eid_space(a) || table.locals.get(&Prefix::host(a)).is_some());
+        self.tunnel.set_uplinks(routes);
+    }
+
     pub(crate) fn report_locators(&mut self, always: bool) {
         if self.config.is_none() {
             return;
         }
-        let table = &self.table;
-        let addresses =
-            self.host.local_addresses(|a| table.in_eid_space(a) || table.locals.get(&Prefix::host(a)).is_some());
+        let (table, uplinks) = (&self.table, &self.tunnel.uplinks);
+        let is_eid = |a| table.in_eid_space(a) || table.locals.get(&Prefix::host(a)).is_some();
+        let addresses = self.host.local_addresses(is_eid, |link, address| uplinks.is_down(link, address));
         if always || self.reported.as_ref() != Some(&addresses) {
             self.reported = Some(addresses.clone());
             self.event(&Event::Locators(addresses));

@@ -4,6 +4,7 @@
 //! What is wanted is compared with what is installed; the difference is applied. What a former process left on a
 //! persistent TUN counts as installed, and is removed only when the agent has said everything it wants.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,6 +13,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use crate::log;
 use crate::netlink::{Address, Change, Link, Netlink, ROUTE_PROTOCOL, Request, Route};
 use crate::prefix::Prefix;
+use crate::tunnel::Uplink;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Item {
@@ -147,11 +149,39 @@ impl HostNetwork {
         self.links.get(&found.link).map(|l| l.mtu)
     }
 
-    pub fn local_addresses(&self, is_eid: impl Fn(IpAddr) -> bool) -> Vec<LocalAddress> {
+    /// The routes by which peers can be reached, those that the kernel prefers first, and an own address for each.
+    pub fn uplinks(&self, is_eid: impl Fn(IpAddr) -> bool) -> Vec<Uplink> {
+        let mut addresses: HashMap<(u32, bool), IpAddr> = HashMap::new();
+        for a in self.addresses.iter().filter(|a| self.is_underlay_address(a) && a.usable && !is_eid(a.address)) {
+            let lowest = addresses.entry((a.link, a.address.is_ipv6())).or_insert(a.address);
+            *lowest = (*lowest).min(a.address);
+        }
+        let mut routes: Vec<&Route> = self.routes.iter().filter(|r| self.is_underlay_route(r)).collect();
+        routes.sort_by_key(|r| {
+            let other_table = r.table != u32::from(libc::RT_TABLE_MAIN);
+            (Reverse(r.destination.length), other_table, r.priority, r.link, r.destination)
+        });
+        if routes.len() > MAX_UPLINK_ROUTES {
+            routes.retain(|r| r.destination.length == 0);
+        }
+        let uplink = |route: &&Route| {
+            let address = *addresses.get(&(route.link, route.destination.address.is_ipv6()))?;
+            let up = self.links.get(&route.link).is_some_and(|l| l.up);
+            Some(Uplink { link: route.link, address, destination: route.destination, up })
+        };
+        routes.iter().filter_map(uplink).collect()
+    }
+
+    /// `is_dead`: addresses of an interface through which nobody answers.
+    pub fn local_addresses(
+        &self,
+        is_eid: impl Fn(IpAddr) -> bool,
+        is_dead: impl Fn(u32, IpAddr) -> bool,
+    ) -> Vec<LocalAddress> {
         let mut found: Vec<LocalAddress> = self
             .addresses
             .iter()
-            .filter(|a| self.is_underlay_address(a) && a.usable && !is_eid(a.address))
+            .filter(|a| self.is_underlay_address(a) && a.usable && !is_eid(a.address) && !is_dead(a.link, a.address))
             .filter_map(|a| {
                 let link = self.links.get(&a.link).filter(|l| l.up)?;
                 Some(LocalAddress {
@@ -349,5 +379,7 @@ pub fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
+/// With more the defaults have to do.
+const MAX_UPLINK_ROUTES: usize = 256;
 const OVERLAY_METRIC: u32 = 100;
 const HOST_METRIC: u32 = 50;

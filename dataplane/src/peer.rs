@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::handshake::{Attempt, Mac, PublicKey};
 use crate::session::{REJECT_AFTER_TIME, Session};
-use crate::time::{Time, millis, seconds};
-use crate::tunnel::{PathMtu, Recovery};
+use crate::time::{Time, seconds};
+use crate::tunnel::{PathMtu, Paths, Recovery};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct PeerId(pub u32);
@@ -24,16 +24,25 @@ pub struct Locator {
     pub weight: u8,
 }
 
-/// Where packets go, and the own address they come from when that matters.
+/// Where packets go, and the own address and interface they leave by when that matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Path {
     pub remote: SocketAddr,
     pub local: Option<IpAddr>,
+    /// Index of the interface; 0: the one that the kernel's routes say. Not 0 only with `local`.
+    pub link: u32,
 }
 
 impl Path {
     pub fn to(remote: SocketAddr) -> Path {
-        Path { remote, local: None }
+        Path { remote, local: None, link: 0 }
+    }
+
+    /// Nothing that is known of both differs.
+    pub fn is_same_way(&self, other: &Path) -> bool {
+        self.remote == other.remote
+            && (self.link == other.link || self.link == 0 || other.link == 0)
+            && (self.local == other.local || self.local.is_none() || other.local.is_none())
     }
 }
 
@@ -53,15 +62,21 @@ pub struct Peer {
     pub last_order: Option<(u64, u64)>,
     pub cookie: Option<(Mac, Time)>,
     pub last_received: Option<Time>,
+    /// The same of data, and of data sent.
+    pub data_received: Option<Time>,
+    pub data_sent: Option<Time>,
     pub silence: Option<Silence>,
     pub keepalive_at: Option<Time>,
     pub probes: VecDeque<SentProbe>,
     pub asked: Vec<AskedProbe>,
     pub roam: Option<Roam>,
     pub rtt: Option<Duration>,
+    /// The longest of late, falling slowly.
+    pub slowest_rtt: Duration,
     /// That of a handshake, until a probe says better.
     pub first_rtt: Option<Duration>,
     pub recovery: Recovery,
+    pub paths: Paths,
     pub path_mtu: PathMtu,
     pub tx_bytes: u64,
     pub rx_bytes: u64,
@@ -108,6 +123,8 @@ pub struct Roam {
     pub answered: bool,
     /// The peer has said what it received.
     pub reported: bool,
+    /// Not this host has moved: a path was left for another.
+    pub failover: bool,
 }
 
 impl Peer {
@@ -125,14 +142,18 @@ impl Peer {
             last_order: None,
             cookie: None,
             last_received: None,
+            data_received: None,
+            data_sent: None,
             silence: None,
             keepalive_at: None,
             probes: VecDeque::new(),
             asked: Vec::new(),
             roam: None,
             rtt: None,
+            slowest_rtt: Duration::ZERO,
             first_rtt: None,
             recovery: Recovery::default(),
+            paths: Paths::default(),
             path_mtu: PathMtu::new(),
             tx_bytes: 0,
             rx_bytes: 0,
@@ -167,24 +188,8 @@ impl Peer {
         Some((&mut self.pending[at], Slot::Pending(at)))
     }
 
-    /// Everything to try, what worked last first.
-    pub fn candidates(&self) -> Vec<Path> {
-        let mut paths: Vec<Path> = self.endpoint.into_iter().collect();
-        for locator in &self.locators {
-            if paths.iter().all(|p| p.remote != locator.address) {
-                paths.push(Path::to(locator.address));
-            }
-        }
-        paths
-    }
-
     pub fn is_up(&self, now: Time) -> bool {
         self.current.as_ref().is_some_and(|s| s.may_send(now))
-    }
-
-    /// How long data may stay unanswered before the path is asked.
-    pub fn silence_before_probe(&self) -> Duration {
-        if self.locators.len() > 1 { SILENCE_MULTIHOMED } else { SILENCE }
     }
 
     pub fn next_deadline(&self) -> Time {
@@ -200,6 +205,7 @@ impl Peer {
             .chain(self.roam.as_ref().map(|r| r.next))
             .chain(self.recovery.next_deadline())
             .chain(self.path_mtu.next_deadline())
+            .chain(self.paths.next_deadline())
             .min()
             .unwrap_or(Time::NEVER)
     }
@@ -215,5 +221,3 @@ pub enum Slot {
 pub const OVERHEAD_V4: usize = 20 + 8 + crate::wire::DATA_OVERHEAD;
 pub const OVERHEAD_V6: usize = 40 + 8 + crate::wire::DATA_OVERHEAD;
 pub const PENDING_LIFETIME: Duration = seconds(15);
-const SILENCE: Duration = millis(1500);
-const SILENCE_MULTIHOMED: Duration = millis(200);

@@ -81,13 +81,8 @@ impl Receiver {
             let header = &buffers.headers[i];
             let length = (header.msg_len as usize).min(MESSAGE_SIZE);
             let Some(remote) = buffers.names[i].decode() else { continue };
-            let mut received = Received {
-                start: i * STRIDE,
-                length,
-                segment: length,
-                path: Path { remote, local: None },
-                outer: UNKNOWN,
-            };
+            let mut received =
+                Received { start: i * STRIDE, length, segment: length, path: Path::to(remote), outer: UNKNOWN };
             read_control(&header.msg_hdr, &mut received);
             aggregated |= received.segment < length;
             if header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0 {
@@ -126,12 +121,14 @@ fn read_control(header: &libc::msghdr, received: &mut Received) {
             }
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                 // ipi_spec_dst: the local address; ipi_addr could be a broadcast address.
-                if let Some(octets) = data.get(4..8).and_then(|o| <[u8; 4]>::try_from(o).ok()) {
-                    received.path.local = Some(IpAddr::from(octets));
+                if let Some([a, b, c, d, octets @ ..]) = data.first_chunk::<8>() {
+                    received.path.link = u32::from_ne_bytes([*a, *b, *c, *d]);
+                    received.path.local = Some(IpAddr::from(*octets));
                 }
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                if let Some(octets) = data.first_chunk::<16>() {
+                if let Some([octets @ .., a, b, c, d]) = data.first_chunk::<20>() {
+                    received.path.link = u32::from_ne_bytes([*a, *b, *c, *d]);
                     received.path.local = Some(IpAddr::from(*octets));
                 }
             }

@@ -160,12 +160,14 @@ impl ControlWriter {
         match path.local {
             Some(IpAddr::V4(local)) if !v6 => {
                 let mut info = [0; size_of::<libc::in_pktinfo>()];
+                info[..4].copy_from_slice(&path.link.to_ne_bytes());
                 info[4..8].copy_from_slice(&local.octets());
                 control.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
             }
             Some(IpAddr::V6(local)) if v6 => {
                 let mut info = [0; size_of::<libc::in6_pktinfo>()];
                 info[..16].copy_from_slice(&local.octets());
+                info[16..20].copy_from_slice(&path.link.to_ne_bytes());
                 control.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
             }
             _ => {}

@@ -78,16 +78,14 @@ impl Engine {
     /// A packet of the tunnel's own: handshake or control.
     pub(crate) fn transmit(&mut self, peer: Option<PeerId>, path: Path, bytes: &[u8]) {
         let mut result = self.send_one(path, Outer::OWN, bytes);
-        if result.is_err() && path.local.is_some() {
-            if let Some(peer) = peer {
-                self.tunnel.forget_local_address(peer);
-            }
+        // A question about another path than the one in use must not take a third one.
+        if result.is_err() && path.local.is_some() && peer.is_none_or(|peer| self.tunnel.forget_way(peer, &path)) {
             result = self.send_one(Path::to(path.remote), Outer::OWN, bytes);
         }
         if let Err(error) = &result {
             log::debug("not sent", &[("to", &path.remote), ("error", error)]);
             if let Some(peer) = peer {
-                self.tunnel.no_route(peer);
+                self.tunnel.no_route(peer, &path);
             }
         }
         self.count_send(result.is_ok());
@@ -111,7 +109,7 @@ impl Engine {
             self.read_path_ceiling(target.peer);
         }
         if !in_doubt {
-            self.forget_local_address(&mut target);
+            self.forget_way(&mut target);
         }
         for (at, place) in places.iter().enumerate() {
             let mut rest = &queue.octets()[place.clone()];
@@ -122,7 +120,7 @@ impl Engine {
                     if result.is_ok() {
                         self.disable_segmentation(target.path.remote.is_ipv6());
                     } else if !has_error(&result, libc::EMSGSIZE) {
-                        self.forget_local_address(&mut target);
+                        self.forget_way(&mut target);
                         result = self.send_one(target.path, target.outer, datagram);
                     }
                 }
@@ -135,7 +133,7 @@ impl Engine {
                 }
                 match result {
                     Err(error) if is_no_route(&error) => {
-                        self.tunnel.no_route(target.peer);
+                        self.tunnel.no_route(target.peer, &target.path);
                         self.keep_unsent(target.peer, rest, message.segment);
                         for place in &places[at + 1..] {
                             self.keep_unsent(target.peer, &queue.octets()[place.clone()], message.segment);
@@ -150,10 +148,11 @@ impl Engine {
         }
     }
 
-    /// The own address may be gone; any other is better than none.
-    fn forget_local_address(&mut self, target: &mut Target) {
-        if target.path.local.take().is_some() {
-            self.tunnel.forget_local_address(target.peer);
+    /// The own address or interface may be gone; any other is better than none.
+    fn forget_way(&mut self, target: &mut Target) {
+        if target.path.local.is_some() {
+            self.tunnel.forget_way(target.peer, &target.path);
+            target.path = Path::to(target.path.remote);
         }
     }
 
@@ -181,7 +180,7 @@ impl Engine {
         };
         if let Err(error) = &result {
             log::debug("not sent again", &[("to", &path.remote), ("error", error)]);
-            self.tunnel.no_route(peer);
+            self.tunnel.no_route(peer, &path);
         }
         self.count_send(result.is_ok());
     }

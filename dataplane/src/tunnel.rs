@@ -8,12 +8,16 @@ mod outer_error;
 mod path_mtu;
 #[cfg(test)]
 mod path_mtu_tests;
+mod paths;
+#[cfg(test)]
+mod paths_tests;
 mod recent;
 mod recovery;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
 mod tests;
+mod uplinks;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -28,11 +32,15 @@ use crate::retransmit::{Limits, Pool};
 use crate::session::{OpenError, Session};
 use crate::stats::{Counter, Stats};
 use crate::time::{Time, seconds};
-use crate::wire::{DATA_HEADER, Header, Kind, TAG};
+use crate::wire::{Control, DATA_HEADER, Header, Kind, TAG};
+
+use paths::order_locators;
+use recent::RecentInitiations;
 
 pub use path_mtu::PathMtu;
-use recent::RecentInitiations;
+pub use paths::Paths;
 pub use recovery::Recovery;
+pub use uplinks::{Uplink, Uplinks};
 
 pub enum Output {
     Transmit {
@@ -70,6 +78,8 @@ pub enum Output {
         token: u64,
         rtt: Option<Duration>,
     },
+    /// One of this host's uplinks is dead, or alive again.
+    UplinksChanged,
 }
 
 pub struct Tunnel {
@@ -89,6 +99,11 @@ pub struct Tunnel {
     cookies: CookieJar,
     cookies_rotate: Time,
     next_token: u64,
+    pub uplinks: Uplinks,
+    /// Changes of this host's locators may be acted on as often as intervals have passed since then.
+    changes_since: Time,
+    /// When one is acted on that had to wait.
+    changed_at: Option<Time>,
     outputs: VecDeque<Output>,
     pool: Pool,
     pub stats: Stats,
@@ -120,6 +135,9 @@ impl Tunnel {
             cookies: CookieJar::new(),
             cookies_rotate: Time::default(),
             next_token: random_u64() >> 16,
+            uplinks: Uplinks::default(),
+            changes_since: Time::default(),
+            changed_at: None,
             outputs: VecDeque::new(),
             pool: Pool::new(retransmit),
             stats: Stats::new(),
@@ -178,8 +196,7 @@ impl Tunnel {
     }
 
     pub fn set_peer(&mut self, key: PublicKey, mut locators: Vec<Locator>, sync: u64, now: Time) -> PeerId {
-        locators.retain(|l| l.priority != UNUSABLE_PRIORITY);
-        locators.sort_by_key(|l| (l.priority, Reverse(l.weight)));
+        order_locators(&mut locators, &self.public_key().unwrap_or_default(), &key);
         let id = self.intern(key);
         let Some(peer) = self.peer_mut(id) else { return id };
         peer.sync = sync;
@@ -193,6 +210,8 @@ impl Tunnel {
                 (handshake.tries, handshake.next) = (0, now);
             }
             self.outputs.push_back(Output::EndpointChanged(id));
+            self.count_paths(id);
+            self.look_for_better(id, now);
         }
         if first {
             self.answer_parked(&key, now);
@@ -244,12 +263,14 @@ impl Tunnel {
         let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         peer.tx_bytes += bytes as u64;
         peer.keepalive_at = None;
+        peer.data_sent = Some(now);
         if peer.silence.is_none() {
-            let next = now + peer.silence_before_probe();
+            let next = now + peer.patience(now);
             peer.silence = Some(Silence { since: now, step: 0, next });
             if next < peer.scheduled {
                 self.reschedule(id);
             }
+            self.resume_trials(id, now);
         }
     }
 
@@ -257,6 +278,7 @@ impl Tunnel {
     /// `packet[DATA_HEADER..len - TAG]`, and control has been handled.
     #[inline]
     pub fn open(&mut self, path: Path, header: Header, packet: &mut [u8], now: Time) -> Result<PeerId, Counter> {
+        let path = self.uplinks.arrived(path);
         let Some(&id) = self.by_index.get(&header.index) else {
             self.heard_unknown_index(path, now);
             return Err(Counter::DropUnknownIndex);
@@ -274,8 +296,13 @@ impl Tunnel {
             OpenError::Replay => Counter::DropReplay,
         })?;
         peer.rx_bytes += packet.len() as u64;
+        let about_path =
+            header.kind == Kind::Control && Control::is_about_path(&packet[DATA_HEADER..packet.len() - TAG]);
         peer.last_received = Some(now);
-        peer.silence = None;
+        if !about_path && peer.silence.take().is_some() && peer.roam.is_none() {
+            peer.paths.end_search();
+        }
+        self.uplinks.heard(&path, now);
         if let Slot::Pending(at) = slot {
             self.confirm(id, at, now);
         }
@@ -285,8 +312,9 @@ impl Tunnel {
             Slot::Previous => peer.current.as_ref().is_none_or(|c| !c.replay.received_any()),
             Slot::Current | Slot::Pending(_) => true,
         };
-        if opened.newest && latest && peer.endpoint != Some(path) {
-            self.move_endpoint(id, path);
+        if opened.newest && latest && peer.endpoint != Some(path) && !about_path && !peer.paths.is_abandoned(&path, now)
+        {
+            self.move_endpoint(id, path, now);
         }
         if rekey {
             self.want_session(id, now);
@@ -294,12 +322,13 @@ impl Tunnel {
         if header.kind == Kind::Control {
             let newest = opened.newest && latest;
             self.handle_control(id, path, &packet[DATA_HEADER..packet.len() - TAG], newest, now);
-        } else if let Some(peer) = self.peer_mut(id)
-            && peer.keepalive_at.is_none()
-        {
-            peer.keepalive_at = Some(now + KEEPALIVE);
-            if now + KEEPALIVE < peer.scheduled {
-                self.reschedule(id);
+        } else if let Some(peer) = self.peer_mut(id) {
+            peer.data_received = Some(now);
+            if peer.keepalive_at.is_none() {
+                peer.keepalive_at = Some(now + KEEPALIVE);
+                if now + KEEPALIVE < peer.scheduled {
+                    self.reschedule(id);
+                }
             }
         }
         Ok(id)
@@ -307,7 +336,8 @@ impl Tunnel {
 
     pub fn next_timeout(&self) -> Time {
         let parked = self.parked.iter().map(|p| p.until).min().unwrap_or(Time::NEVER);
-        self.timers.peek().map_or(Time::NEVER, |Reverse((at, _))| *at).min(parked)
+        let own = self.changed_at.unwrap_or(Time::NEVER).min(self.uplinks.next_timeout());
+        self.timers.peek().map_or(Time::NEVER, |Reverse((at, _))| *at).min(parked).min(own)
     }
 
     pub fn handle_timeout(&mut self, now: Time) {
@@ -316,6 +346,12 @@ impl Tunnel {
             self.cookies_rotate = now + seconds(120);
         }
         self.parked.retain(|parked| parked.until > now);
+        if self.changed_at.is_some_and(|at| now >= at) {
+            self.locators_changed(now);
+        }
+        if now >= self.uplinks.next_timeout() {
+            self.handle_uplinks_timeout(now);
+        }
         while let Some(&Reverse((at, id))) = self.timers.peek() {
             if at > now {
                 break;
@@ -350,5 +386,4 @@ impl Tunnel {
     }
 }
 
-const UNUSABLE_PRIORITY: u8 = 255;
 const KEEPALIVE: Duration = seconds(10);

@@ -118,6 +118,9 @@ pub enum Control {
     ProbeRequest(u64),
     ProbeReply(u64),
     Keepalive,
+    /// Asks whether a path works; neither it nor its reply moves the peer.
+    PathRequest(u64),
+    PathReply(u64),
     /// A `Report`, which is parsed by itself.
     Report,
     /// Padded to the size that is tried.
@@ -140,10 +143,18 @@ impl Control {
             1 => token.map(Control::ProbeRequest),
             2 => token.map(Control::ProbeReply),
             3 => token.map(|_| Control::Keepalive),
+            PATH_REQUEST => token.map(Control::PathRequest),
+            PATH_REPLY => token.map(Control::PathReply),
             REPORT | REPORT_REPLY => Some(Control::Report),
             SIZE_REPLY => token.map(Control::SizeReply),
             _ => Some(Control::Unknown),
         }
+    }
+
+    /// Says something of the path it came by, and nothing of the one in use.
+    #[inline]
+    pub fn is_about_path(plaintext: &[u8]) -> bool {
+        matches!(plaintext.first(), Some(&(PATH_REQUEST | PATH_REPLY)))
     }
 
     pub fn bytes(self) -> [u8; Control::LENGTH] {
@@ -152,6 +163,8 @@ impl Control {
             Control::ProbeReply(token) => (2, token),
             Control::SizeProbe(token) => (SIZE_PROBE, token),
             Control::SizeReply(token) => (SIZE_REPLY, token),
+            Control::PathRequest(token) => (PATH_REQUEST, token),
+            Control::PathReply(token) => (PATH_REPLY, token),
             Control::Keepalive | Control::Report | Control::Unknown => (3, 0),
         };
         let mut bytes = [kind; Control::LENGTH];
@@ -220,6 +233,8 @@ const REPORT: u8 = 4;
 const REPORT_REPLY: u8 = 5;
 const SIZE_PROBE: u8 = 16;
 const SIZE_REPLY: u8 = 17;
+const PATH_REQUEST: u8 = 6;
+const PATH_REPLY: u8 = 7;
 const MAX_REPORTED: u64 = crate::replay::WINDOW;
 
 #[cfg(test)]

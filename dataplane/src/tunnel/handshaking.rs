@@ -33,6 +33,7 @@ impl Tunnel {
         if header.instance != identity.instance {
             return self.stats.count(Counter::DropWrongInstance);
         }
+        let path = self.uplinks.arrived(path);
         match header.kind {
             Kind::CookieReply => return self.handle_cookie(header, message, now),
             Kind::Initiation | Kind::Response => {}
@@ -104,12 +105,12 @@ impl Tunnel {
         self.sequence += 1;
         let order = (self.epoch, self.sequence);
         let suite = self.suite;
+        let paths = self.peer(id).map_or_else(Vec::new, |peer| self.candidates(peer));
         let (Some(identity), Some(peer)) =
             (self.identity.as_ref(), self.peers.get_mut(id.0 as usize).and_then(Option::as_mut))
         else {
             return;
         };
-        let paths = peer.candidates();
         let Some(handshake) = peer.handshake.as_mut() else { return };
         if paths.is_empty() || !peer.configured {
             handshake.next = Time::NEVER;
@@ -174,7 +175,7 @@ impl Tunnel {
         peer.last_received = Some(now);
         self.by_index.insert(index, id);
         self.outputs.push_back(Output::Transmit { peer: Some(id), path, bytes });
-        self.move_endpoint(id, path);
+        self.move_endpoint(id, path, now);
         self.reschedule(id);
     }
 
@@ -206,7 +207,7 @@ impl Tunnel {
         self.end_handshake(id);
         self.by_index.insert(local_index, id);
         self.stats.count(Counter::HandshakesCompleted);
-        self.move_endpoint(id, path);
+        self.move_endpoint(id, path, now);
         // Lets the responder use the session even when nothing waits to be sent.
         self.send_control(id, path, &Control::Keepalive.bytes(), now);
         self.outputs.push_back(Output::SessionUp(id));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::handshaking::GIVE_UP;
+use super::paths::{MAX_PATHS, OTHERS_AT_FIRST};
 use super::{Output, Tunnel};
 use crate::handshake::PublicKey;
 use crate::peer::{AskedProbe, PENDING_LIFETIME, Path, PeerId, Roam, SentProbe};
@@ -11,49 +12,98 @@ use crate::time::{Time, millis, seconds};
 use crate::wire::{Control, DATA_OVERHEAD, Kind, Report};
 
 impl Tunnel {
-    /// This host's addresses, links or routes changed: speak to every active peer at once.
+    /// This host's addresses, links or routes changed: speak to every active peer at once. Of many changes in a row
+    /// the later ones are merged.
     pub fn locators_changed(&mut self, now: Time) {
+        let earned = now.since(self.changes_since).as_nanos() / CHANGE_INTERVAL.as_nanos();
+        if earned >= u128::from(CHANGES_AT_ONCE) {
+            self.changes_since = now - CHANGE_INTERVAL * CHANGES_AT_ONCE;
+        } else if earned == 0 {
+            self.changed_at = Some(self.changes_since + CHANGE_INTERVAL);
+            return;
+        }
+        self.changes_since = self.changes_since + CHANGE_INTERVAL;
+        self.changed_at = None;
         for id in self.ids() {
-            let Some(peer) = self.peer_mut(id) else { continue };
-            if let Some(endpoint) = peer.endpoint.as_mut() {
-                endpoint.local = None;
-            }
-            if let Some(handshake) = peer.handshake.as_mut() {
-                (handshake.tries, handshake.next) = (0, now);
-            }
-            if peer.is_up(now) {
-                let started = match &peer.roam {
-                    Some(roam) if !roam.failed && !roam.answered => roam.started,
-                    _ => now,
-                };
-                let next = now + ROAM_STEPS[0];
-                let Some(path) = peer.endpoint else { continue };
-                let first_token = self.next_token;
-                if let Some(peer) = self.peer_mut(id) {
-                    let roam =
-                        Roam { started, step: 1, next, first_token, failed: false, answered: false, reported: false };
-                    peer.roam = Some(roam);
-                    peer.recovery.forget_roam();
-                }
-                self.send_roam_probe(id, path, now);
-                self.forget_path_mtu(id);
-                self.outputs.push_back(Output::EndpointChanged(id));
-            }
-            self.reschedule(id);
+            self.speak_first(id, now);
         }
     }
 
+    /// Through the path in use if it is still there, or through the best that is.
+    fn speak_first(&mut self, id: PeerId, now: Time) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        if let Some(handshake) = peer.handshake.as_mut() {
+            (handshake.tries, handshake.next) = (0, now);
+        }
+        if let Some(endpoint) = peer.endpoint
+            && !self.uplinks.has(&endpoint)
+        {
+            let again = self.uplinks.paths_to(endpoint.remote).into_iter().next();
+            let other = || {
+                let locators = &self.peer(id)?.locators;
+                locators.iter().find_map(|l| self.uplinks.paths_to(l.address).into_iter().next())
+            };
+            match again.or_else(other) {
+                Some(path) if path.remote != endpoint.remote => self.move_endpoint(id, path, now),
+                path => {
+                    if let Some(peer) = self.peer_mut(id) {
+                        peer.endpoint = Some(path.unwrap_or(Path::to(endpoint.remote)));
+                    }
+                }
+            }
+        }
+        if self.peer(id).is_some_and(|peer| peer.is_up(now)) {
+            self.start_roam(id, false, now);
+            self.forget_path_mtu(id);
+            self.outputs.push_back(Output::EndpointChanged(id));
+        }
+        self.reschedule(id);
+    }
+
+    /// Probes with reports until the peer has answered both.
+    pub(super) fn start_roam(&mut self, id: PeerId, failover: bool, now: Time) {
+        let first_token = self.next_token;
+        let Some(peer) = self.peer_mut(id) else { return };
+        let Some(path) = peer.endpoint else { return };
+        // A failover within a roam ends it.
+        let (started, failover) = match &peer.roam {
+            Some(roam) if !roam.failed && !roam.answered => (roam.started, roam.failover && failover),
+            _ => (now, failover),
+        };
+        let next = now + ROAM_STEPS[0];
+        peer.paths.end_search();
+        peer.roam = Some(Roam {
+            started,
+            step: 1,
+            next,
+            first_token,
+            failed: false,
+            answered: false,
+            reported: false,
+            failover,
+        });
+        peer.recovery.forget_roam();
+        self.send_roam_probe(id, path, now);
+    }
+
     /// A packet of ours could not be sent because there is no route.
-    pub fn no_route(&mut self, id: PeerId) {
-        if let Some(roam) = self.peer_mut(id).and_then(|p| p.roam.as_mut()) {
+    pub fn no_route(&mut self, id: PeerId, path: &Path) {
+        if let Some(peer) = self.peer_mut(id)
+            && peer.endpoint.is_some_and(|endpoint| endpoint.remote == path.remote)
+            && let Some(roam) = peer.roam.as_mut()
+        {
             roam.failed = true;
         }
     }
 
-    /// The own address that packets were to come from is gone.
-    pub fn forget_local_address(&mut self, id: PeerId) {
-        if let Some(endpoint) = self.peer_mut(id).and_then(|p| p.endpoint.as_mut()) {
-            endpoint.local = None;
+    /// The own address or interface that packets were to leave by is gone. True if those in use were.
+    pub fn forget_way(&mut self, id: PeerId, path: &Path) -> bool {
+        match self.peer_mut(id).and_then(|p| p.endpoint.as_mut()) {
+            Some(endpoint) if endpoint == path => {
+                (endpoint.local, endpoint.link) = (None, 0);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -90,6 +140,8 @@ impl Tunnel {
         }
         self.handle_silence(id, now);
         self.handle_roam(id, now);
+        self.handle_doubt(id, now);
+        self.handle_trials(id, now);
         self.handle_resending(id, now);
         self.handle_path_mtu_timeout(id, now);
         self.send_asked_probes(id, now);
@@ -113,28 +165,34 @@ impl Tunnel {
 
     fn handle_silence(&mut self, id: PeerId, now: Time) {
         let Some(peer) = self.peer_mut(id) else { return };
-        let first_wait = peer.silence_before_probe();
-        let Some(silence) = peer.silence.as_mut().filter(|s| now >= s.next) else { return };
-        let silent_for = now.since(silence.since);
-        let step = silence.step;
-        silence.step += 1;
-        let wait = if step == 0 { millis(100) } else { first_wait.max(silent_for / 2) };
-        silence.next = (now + wait).min((silence.since + SILENCE_BEFORE_HANDSHAKE).max(now));
-        let up = peer.is_up(now);
-        let paths = peer.candidates();
-        if silent_for >= SILENCE_BEFORE_HANDSHAKE || !up {
+        let Some(silent_for) = peer.silence.as_ref().filter(|s| now >= s.next).map(|s| now.since(s.since)) else {
+            return;
+        };
+        if silent_for >= SILENCE_BEFORE_HANDSHAKE || !peer.is_up(now) {
             // The next data packet starts this anew; until then the handshake's own timer goes on.
             peer.silence = None;
             return self.want_session(id, now);
         }
-        for path in paths.into_iter().take(if step == 0 { 1 } else { MAX_LOCATORS }) {
-            self.send_probe(id, path, now);
+        if self.take_answered_path(id, now) {
+            return;
         }
+        let Some(peer) = self.peer_mut(id) else { return };
+        let Some(silence) = peer.silence.as_mut() else { return };
+        let step = silence.step;
+        silence.step += 1;
+        let wait = peer.paths.wait_after(step, silent_for);
+        silence.next = (now + wait).min((silence.since + SILENCE_BEFORE_HANDSHAKE).max(now));
+        self.search(id, true, if step == 0 { OTHERS_AT_FIRST } else { MAX_PATHS }, now);
     }
 
     fn handle_roam(&mut self, id: PeerId, now: Time) {
+        if self.peer(id).is_none_or(|p| p.roam.as_ref().is_none_or(|r| now < r.next))
+            || self.take_answered_path(id, now)
+        {
+            return;
+        }
         let Some(peer) = self.peer_mut(id) else { return };
-        let Some(roam) = peer.roam.as_mut().filter(|r| now >= r.next) else { return };
+        let Some(roam) = peer.roam.as_mut() else { return };
         let answered = roam.answered;
         let Some(step) = ROAM_STEPS.get(roam.step).filter(|_| !answered || roam.step < REPORT_STEPS) else {
             peer.roam = None;
@@ -149,9 +207,11 @@ impl Tunnel {
             peer.roam = None;
             return;
         }
-        let paths = if answered { peer.endpoint.into_iter().collect() } else { peer.candidates() };
-        for path in paths.into_iter().take(MAX_LOCATORS) {
+        if let Some(path) = peer.endpoint {
             self.send_roam_probe(id, path, now);
+        }
+        if !answered {
+            self.search(id, false, MAX_PATHS, now);
         }
     }
 
@@ -225,6 +285,8 @@ impl Tunnel {
                 self.send_control(id, path, &Control::SizeReply(token).bytes(), now);
             }
             Some(Control::SizeReply(token)) => self.handle_size_reply(id, token, now),
+            Some(Control::PathRequest(token)) => self.handle_path_request(id, path, token, now),
+            Some(Control::PathReply(token)) => self.handle_path_reply(id, token, now),
             Some(Control::Report) => match Report::parse(plaintext) {
                 Some(report) => self.handle_report(id, path, &report, newest, now),
                 None => self.stats.count(Counter::DropMalformed),
@@ -237,40 +299,52 @@ impl Tunnel {
         let Some(at) = peer.probes.iter().position(|p| p.token == token) else { return };
         let rtt = now.since(peer.probes[at].sent);
         peer.probes.drain(..=at);
-        peer.rtt = Some(rtt);
+        peer.heard_rtt(rtt);
         for asked in peer.asked.drain(..) {
             self.outputs.push_back(Output::ProbeResult { token: asked.token, rtt: Some(rtt) });
         }
         if let Some(roam) = peer.roam.as_mut().filter(|r| token >= r.first_token && !r.answered) {
             roam.answered = true;
-            self.outputs.push_back(Output::Handover { key: peer.key, took: now.since(roam.started) });
+            peer.paths.end_search();
+            if !roam.failover {
+                self.outputs.push_back(Output::Handover { key: peer.key, took: now.since(roam.started) });
+            }
         }
         peer.roam.take_if(|roam| roam.answered && roam.reported);
     }
 
     pub(super) fn leave_unlisted_endpoint(&mut self, id: PeerId, now: Time) {
-        let Some(peer) = self.peer_mut(id) else { return };
+        let Some(peer) = self.peer(id) else { return };
         let listed = peer.endpoint.is_some_and(|e| peer.locators.iter().any(|l| l.address == e.remote));
-        let Some(best) = peer.locators.first().map(|l| Path::to(l.address)).filter(|_| !listed) else { return };
-        if peer.last_received.is_none_or(|at| now.since(at) >= STALE_ENDPOINT) {
-            self.move_endpoint(id, best);
+        let mut ways = peer.locators.iter().filter_map(|l| self.uplinks.paths_to(l.address).into_iter().next());
+        let Some(best) = ways.next().filter(|_| !listed) else { return };
+        // While this host is moving too, the peer has not said that it is still there.
+        let both = peer.roam.as_ref().is_some_and(|roam| !roam.answered);
+        if both || peer.last_received.is_none_or(|at| now.since(at) >= STALE_ENDPOINT) {
+            self.move_endpoint(id, best, now);
         }
-        self.send_probe(id, best, now);
+        if both {
+            self.start_roam(id, false, now);
+        } else {
+            self.send_probe(id, best, now);
+        }
     }
 
-    pub(super) fn move_endpoint(&mut self, id: PeerId, path: Path) {
+    pub(super) fn move_endpoint(&mut self, id: PeerId, path: Path, now: Time) {
         let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         let before = peer.endpoint.replace(path);
-        if before.map(|p| p.remote) == Some(path.remote) {
+        if before.is_some_and(|before| before.is_same_way(&path)) {
             return;
         }
         peer.recovery.epoch = peer.recovery.epoch.wrapping_add(1);
         peer.path_mtu.restart(path.remote.is_ipv6());
         self.outputs.push_back(Output::EndpointChanged(id));
-        if before.is_some() {
+        if before.is_some_and(|before| before.remote != path.remote) {
             self.stats.count(Counter::Roams);
             self.outputs.push_back(Output::PeerMoved { key: peer.key, remote: path.remote });
         }
+        self.count_paths(id);
+        self.look_for_better(id, now);
     }
 
     pub(super) fn send_asked_probes_now(&mut self, id: PeerId, now: Time) {
@@ -283,7 +357,9 @@ impl Tunnel {
     }
 }
 
-const MAX_LOCATORS: usize = 8;
+/// Changes of this host's locators that are acted on at once, and how soon there may be another one.
+const CHANGES_AT_ONCE: u32 = 8;
+const CHANGE_INTERVAL: Duration = millis(25);
 const MAX_PROBES: usize = 32;
 const SILENCE_BEFORE_HANDSHAKE: Duration = seconds(5);
 const STALE_ENDPOINT: Duration = seconds(1);

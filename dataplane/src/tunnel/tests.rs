@@ -1,7 +1,7 @@
 //! Scenarios of several tunnels on a virtual clock and network.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::*;
@@ -226,27 +226,6 @@ fn a_restarted_peer_speaks_first_when_it_hears_an_unknown_session() {
 }
 
 #[test]
-fn a_dead_locator_is_left_within_350_ms() {
-    let mut world = World::pair();
-    let second: SocketAddr = "198.51.100.2:4341".parse().unwrap();
-    world.nodes[1].aliases.push(second);
-    let mut locators = world.locators(1);
-    locators.push(Locator { address: second, priority: 2, weight: 1 });
-    let (key, now) = (world.nodes[1].key, world.now);
-    world.nodes[0].tunnel.set_peer(key, locators, 0, now);
-    world.send(0, 1);
-    world.run(millis(30));
-    world.send(0, 1);
-    world.run(millis(100));
-    world.dead.push(world.nodes[1].address);
-    for _ in 0..35 {
-        world.send(0, 1);
-        world.run(millis(10));
-    }
-    assert_eq!(world.endpoint(0), second);
-}
-
-#[test]
 fn data_without_an_answer_is_asked_after() {
     let mut world = World::pair();
     world.send(0, 1);
@@ -372,12 +351,16 @@ pub struct Node {
     pub key: PublicKey,
     pub address: SocketAddr,
     pub aliases: Vec<SocketAddr>,
+    /// Interfaces and their addresses, when there are several.
+    pub uplinks: Vec<(u32, IpAddr)>,
+    /// How often it said that its uplinks are other ones.
+    pub uplink_changes: u32,
     pub data: u64,
     /// Data packets sent, and the numbers of those received.
     pub sent: u64,
     pub numbers: Vec<u64>,
     strangers: Vec<PublicKey>,
-    moves: Vec<SocketAddr>,
+    pub moves: Vec<SocketAddr>,
     pub handovers: Vec<Duration>,
     probes: Vec<(u64, Option<Duration>)>,
 }
@@ -398,6 +381,8 @@ pub struct World {
     pub interface_mtu: Option<u16>,
     /// Of the network between the hosts.
     pub path_mtu: usize,
+    /// Pairs of addresses, from and to, between which everything is lost without a word.
+    pub cut: Vec<(IpAddr, IpAddr)>,
 }
 
 impl World {
@@ -413,6 +398,7 @@ impl World {
             dead: Vec::new(),
             interface_mtu: None,
             path_mtu: usize::MAX,
+            cut: Vec::new(),
         };
         world.introduce();
         world
@@ -425,7 +411,7 @@ impl World {
         }
     }
 
-    fn locators(&self, node: usize) -> Vec<Locator> {
+    pub fn locators(&self, node: usize) -> Vec<Locator> {
         vec![Locator { address: self.nodes[node].address, priority: 1, weight: 1 }]
     }
 
@@ -471,14 +457,15 @@ impl World {
         node.tunnel.keep(id, path, &bytes, bytes.len(), now);
         node.tunnel.sent_data(id, bytes.len(), now);
         node.tunnel.sent_size(id, bytes.len(), now);
-        let packet = Packet { at: now + self.latency, from: node.address, to: path.remote, bytes };
+        let packet = Packet { at: now + self.latency, from: node.source(path), to: path.remote, bytes };
         self.put(packet);
         true
     }
 
     pub fn put(&mut self, packet: Packet) {
         let passes = packet.bytes.len() + 28 <= self.path_mtu;
-        if passes && !(self.loss)(kind(&packet.bytes)) && !self.dead.contains(&packet.to) {
+        let cut = self.cut.contains(&(packet.from.ip(), packet.to.ip()));
+        if passes && !cut && !(self.loss)(kind(&packet.bytes)) && !self.dead.contains(&packet.to) {
             self.log.push_back(packet.clone());
             self.wire.push_back(packet);
         }
@@ -523,13 +510,13 @@ impl World {
             while let Some(output) = node.tunnel.poll() {
                 match output {
                     Output::Transmit { path, bytes, .. } | Output::Resend { path, bytes, .. } => {
-                        let from = path.local.map_or(node.address, |ip| SocketAddr::new(ip, 4341));
+                        let from = node.source(path);
                         packets.push(Packet { at: self.now + self.latency, from, to: path.remote, bytes });
                     }
                     Output::SizeProbe { path, bytes, .. } => {
                         packets.push(Packet {
                             at: self.now + self.latency,
-                            from: node.address,
+                            from: node.source(path),
                             to: path.remote,
                             bytes,
                         });
@@ -538,6 +525,7 @@ impl World {
                     Output::PeerMoved { remote, .. } => node.moves.push(remote),
                     Output::Handover { took, .. } => node.handovers.push(took),
                     Output::ProbeResult { token, rtt } => node.probes.push((token, rtt)),
+                    Output::UplinksChanged => node.uplink_changes += 1,
                     Output::EndpointChanged(id) => {
                         if let Some(mtu) = self.interface_mtu {
                             node.tunnel.set_path_ceiling(id, mtu, 1420);
@@ -558,7 +546,7 @@ impl World {
         tunnel.peer(tunnel.find(&key).unwrap()).unwrap()
     }
 
-    fn is_up(&self, node: usize) -> bool {
+    pub fn is_up(&self, node: usize) -> bool {
         self.peer(node).is_up(self.now)
     }
 
@@ -586,6 +574,8 @@ impl Node {
             key,
             address: SocketAddr::new([192, 0, 2, n as u8 + 1].into(), 4341),
             aliases: Vec::new(),
+            uplinks: Vec::new(),
+            uplink_changes: 0,
             data: 0,
             sent: 0,
             numbers: Vec::new(),
@@ -596,8 +586,14 @@ impl Node {
         }
     }
 
+    fn source(&self, path: Path) -> SocketAddr {
+        path.local.map_or(self.address, |ip| SocketAddr::new(ip, 4341))
+    }
+
     fn receive(&mut self, packet: &Packet, now: Time) {
-        let path = Path { remote: packet.from, local: Some(packet.to.ip()) };
+        let local = packet.to.ip();
+        let link = self.uplinks.iter().find(|(_, address)| *address == local).map_or(0, |(link, _)| *link);
+        let path = Path { remote: packet.from, local: Some(local), link };
         let mut bytes = packet.bytes.clone();
         let Ok(header) = Header::parse(&bytes) else { return };
         match header.kind {

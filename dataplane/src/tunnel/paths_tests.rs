@@ -1,0 +1,348 @@
+//! Several locators and uplinks, on a virtual clock: what is left when, what is taken back, and what is not.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::paths::order_locators;
+use super::tests::World;
+use super::*;
+use crate::prefix::Prefix;
+use crate::time::millis;
+
+#[test]
+fn a_silent_path_is_left_within_300_ms_in_whichever_direction_it_is_silent() {
+    for (name, cut) in [("there", vec![(A1, B1)]), ("back", vec![(B1, A1)]), ("both ways", vec![(A1, B1), (B1, A1)])] {
+        for rtt in [1, 10, 50] {
+            for (traffic, senders) in [("both", &[0, 1][..]), ("from a", &[0]), ("from b", &[1])] {
+                // Somebody who only receives over a path that is whole in that direction loses nothing.
+                if (name, traffic) == ("there", "from b") || (name, traffic) == ("back", "from a") {
+                    continue;
+                }
+                let mut world = two_uplinks_of_b(rtt);
+                world.talk(senders, millis(500));
+                world.cut = cut.clone();
+                let gap = world.longest_gap(senders, millis(1000));
+                assert!(gap <= millis(300), "{name}, {rtt} ms, traffic {traffic}: {gap:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_has_other_locators_to_try_learns_from_the_questions_of_who_has_not_that_it_is_not_heard() {
+    for rtt in [1, 10, 50] {
+        let mut world = two_locators_of_b(rtt);
+        world.talk(&[0, 1], millis(500));
+        world.cut = vec![(A1, B1)];
+        let gap = world.longest_gap(&[0, 1], millis(1000));
+        assert!(gap <= millis(300), "{rtt} ms: {gap:?}");
+        assert_eq!(world.failovers(), [1, 0]);
+    }
+}
+
+#[test]
+fn lost_questions_do_not_keep_a_silent_path() {
+    for lost in 1..=3 {
+        let mut world = two_locators_of_b(50);
+        world.talk(&[0, 1], millis(500));
+        world.cut = vec![(A1, B1), (B1, A1)];
+        world.loses_first(lost, Some(Kind::Control));
+        let gap = world.longest_gap(&[0, 1], millis(1000));
+        assert!(gap <= millis(300), "{lost} lost: {gap:?}");
+    }
+}
+
+#[test]
+fn what_a_silent_path_has_lost_arrives_once() {
+    let mut world = two_locators_of_b(10);
+    world.talk(&[0, 1], millis(500));
+    world.cut = vec![(A1, B1), (B1, A1)];
+    world.talk(&[0, 1], millis(600));
+    world.run(millis(300));
+    for (from, to) in [(0, 1), (1, 0)] {
+        let numbers = &mut world.nodes[to].numbers;
+        numbers.sort_unstable();
+        let sent = world.nodes[from].sent;
+        assert!(world.nodes[to].numbers.iter().copied().eq(0..sent), "from {from}");
+    }
+}
+
+#[test]
+fn one_way_traffic_and_slow_answers_move_nothing() {
+    for rtt in [1, 50, 200] {
+        let mut world = two_locators_of_b(rtt);
+        world.talk(&[0], seconds(20));
+        assert_eq!(world.failovers(), [0, 0], "{rtt} ms");
+        assert!(world.nodes.iter().all(|node| node.moves.is_empty()), "{rtt} ms");
+    }
+}
+
+#[test]
+fn a_path_that_becomes_slow_is_not_taken_for_dead() {
+    let mut world = two_locators_of_b(10);
+    for latency in [5, 10, 20, 40, 80, 120] {
+        world.latency = millis(latency);
+        world.talk(&[0], millis(600));
+    }
+    assert_eq!(world.failovers(), [0, 0]);
+}
+
+#[test]
+fn without_traffic_nothing_is_asked() {
+    let mut world = two_locators_of_b(10);
+    world.talk(&[0, 1], millis(500));
+    world.cut = vec![(A1, B1), (B1, A1)];
+    world.talk(&[0, 1], seconds(1));
+    world.run(seconds(25));
+    let before = world.probes();
+    world.run(seconds(60));
+    assert_eq!(world.probes(), before);
+}
+
+#[test]
+fn the_preferred_locator_is_taken_back_when_it_has_answered_for_a_while() {
+    let mut world = two_locators_of_b(10);
+    world.talk(&[0, 1], millis(500));
+    world.cut = vec![(A1, B1), (B1, A1)];
+    world.talk(&[0, 1], seconds(3));
+    assert_eq!(world.endpoint(0).ip(), B2);
+    world.cut.clear();
+    world.talk(&[0, 1], seconds(4));
+    assert_eq!(world.endpoint(0).ip(), B2, "too early");
+    let gap = world.longest_gap(&[0, 1], seconds(6));
+    assert_eq!(world.endpoint(0).ip(), B1);
+    assert!(gap <= millis(30), "the return was noticed: {gap:?}");
+}
+
+#[test]
+fn a_path_that_comes_and_goes_is_used_less_and_less() {
+    let mut world = two_locators_of_b(10);
+    for _ in 0..60 {
+        world.cut.clear();
+        world.talk(&[0, 1], seconds(12));
+        world.cut = vec![(A1, B1), (B1, A1)];
+        world.talk(&[0, 1], seconds(3));
+    }
+    let [from_a, from_b] = world.failovers();
+    assert!(from_a + from_b <= 6, "{from_a} + {from_b} failovers in 15 minutes");
+}
+
+#[test]
+fn a_dead_uplink_of_our_own_is_left_and_told_and_taken_back() {
+    let mut world = two_uplinks_of_a(10);
+    world.talk(&[0, 1], millis(500));
+    assert_eq!(world.nodes[1].moves.last().copied(), None);
+    world.cut = both_ways(&[(A1, B1), (A1, B2)]);
+    let gap = world.longest_gap(&[0, 1], millis(1000));
+    assert!(gap <= millis(300), "{gap:?}");
+    assert_eq!(world.endpoint(1).ip(), A2);
+    assert!(world.nodes[0].tunnel.uplinks.is_down(1, A1));
+    assert_eq!(world.nodes[0].uplink_changes, 1);
+    world.talk(&[0, 1], seconds(20));
+    assert_eq!(world.nodes[0].uplink_changes, 1);
+    world.cut.clear();
+    world.talk(&[0, 1], seconds(8));
+    assert!(!world.nodes[0].tunnel.uplinks.is_down(1, A1));
+    assert_eq!(world.nodes[0].uplink_changes, 2);
+}
+
+#[test]
+fn one_way_traffic_out_of_a_dead_uplink_takes_another_and_comes_back() {
+    let mut world = two_uplinks_of_a(10);
+    world.talk(&[0], millis(500));
+    world.cut = vec![(A1, B1)];
+    let gap = world.longest_gap(&[0], millis(1000));
+    assert!(gap <= millis(300), "{gap:?}");
+    world.cut.clear();
+    world.talk(&[0], seconds(45));
+    assert_eq!(world.endpoint(1).ip(), A1);
+    assert_eq!(world.failovers(), [1, 0]);
+}
+
+#[test]
+fn one_peer_that_is_gone_does_not_condemn_the_uplink() {
+    let mut world = two_uplinks_of_a(10);
+    world.talk(&[0, 1], millis(500));
+    world.dead.push(world.nodes[1].address);
+    world.talk(&[0], seconds(3));
+    assert!(!world.nodes[0].tunnel.uplinks.is_down(1, A1));
+    assert_eq!(world.nodes[0].uplink_changes, 0);
+}
+
+#[test]
+fn peers_spread_over_locators_of_equal_priority_as_the_weights_say() {
+    let locator = |last: u8, priority, weight| Locator {
+        address: SocketAddr::new([192, 0, 2, last].into(), 4341),
+        priority,
+        weight,
+    };
+    let mut begins = [0u32; 5];
+    for n in 0..2000u32 {
+        let mut key = [7; 32];
+        key[..4].copy_from_slice(&n.to_be_bytes());
+        let mut locators = vec![locator(4, 2, 100), locator(3, 1, 0), locator(1, 1, 75), locator(2, 1, 25)];
+        order_locators(&mut locators, &key, &[9; 32]);
+        begins[usize::from(match locators[0].address.ip() {
+            IpAddr::V4(ip) => ip.octets()[3],
+            IpAddr::V6(_) => 0,
+        })] += 1;
+        assert_eq!(locators[2..], [locator(3, 1, 0), locator(4, 2, 100)]);
+    }
+    assert!((1400..1600).contains(&begins[1]), "{begins:?}");
+    assert_eq!(begins[1] + begins[2], 2000);
+}
+
+#[test]
+fn a_link_that_flaps_is_followed_without_a_storm() {
+    let mut world = two_locators_of_b(10);
+    world.talk(&[0, 1], millis(500));
+    let before = world.probes();
+    for _ in 0..200 {
+        let now = world.now;
+        world.nodes[0].tunnel.locators_changed(now);
+        world.run(millis(5));
+    }
+    let asked = world.probes() - before;
+    assert!(asked <= 200, "{asked} probes in a second");
+    world.nodes[0].address = SocketAddr::new("192.0.2.77".parse().unwrap(), 4341);
+    let now = world.now;
+    world.nodes[0].tunnel.locators_changed(now);
+    world.run(millis(60));
+    assert_eq!(world.endpoint(1).ip(), IpAddr::from([192, 0, 2, 77]));
+}
+
+#[test]
+fn a_locator_of_the_other_family_is_taken_at_once_when_the_first_has_no_route() {
+    let mut world = two_locators_of_b(10);
+    let six: IpAddr = "2001:db8::2".parse().unwrap();
+    world.nodes[1].aliases.push(SocketAddr::new(six, 4341));
+    world.tell_locators(1, &[B1, six]);
+    world.talk(&[0, 1], millis(500));
+    // Only IPv6 is left.
+    let own: IpAddr = "2001:db8:9::9".parse().unwrap();
+    world.nodes[0].address = SocketAddr::new(own, 4341);
+    world.nodes[0].tunnel.set_uplinks(vec![route(1, own, "::/0")]);
+    let now = world.now;
+    world.nodes[0].tunnel.locators_changed(now);
+    world.run(millis(6));
+    assert_eq!(world.endpoint(1).ip(), own);
+    world.run(millis(6));
+    assert_eq!(world.nodes[0].handovers, [millis(10)]);
+}
+
+#[test]
+fn both_sides_roam_at_once_and_meet_by_their_new_locators() {
+    let mut world = two_locators_of_b(10);
+    world.talk(&[0, 1], millis(500));
+    let (a, b) = (IpAddr::from([192, 0, 2, 77]), IpAddr::from([192, 0, 2, 78]));
+    for (node, address) in [(0, a), (1, b)] {
+        world.nodes[node].address = SocketAddr::new(address, 4341);
+        world.nodes[node].aliases.clear();
+        let now = world.now;
+        world.nodes[node].tunnel.locators_changed(now);
+    }
+    world.talk(&[0, 1], millis(100));
+    world.tell_locators(0, &[a]);
+    world.tell_locators(1, &[b]);
+    world.run(millis(12));
+    assert_eq!((world.endpoint(0).ip(), world.endpoint(1).ip()), (b, a));
+    world.run(millis(300));
+    for (from, to) in [(0, 1), (1, 0)] {
+        assert_eq!(world.nodes[to].data, world.nodes[from].sent, "from {from}");
+    }
+}
+
+const A1: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const A2: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
+const B1: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+const B2: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 2));
+
+fn both_ways(pairs: &[(IpAddr, IpAddr)]) -> Vec<(IpAddr, IpAddr)> {
+    pairs.iter().flat_map(|&(a, b)| [(a, b), (b, a)]).collect()
+}
+
+fn route(link: u32, address: IpAddr, destination: &str) -> Uplink {
+    Uplink { link, address, destination: destination.parse::<Prefix>().unwrap(), up: true }
+}
+
+/// B has a second locator, which is not preferred.
+fn two_locators_of_b(rtt: u64) -> World {
+    let mut world = World::pair();
+    world.latency = Duration::from_micros(rtt * 500);
+    world.nodes[1].aliases.push(SocketAddr::new(B2, 4341));
+    world.tell_locators(1, &[B1, B2]);
+    world.send(0, 1);
+    world.run(millis(4 * rtt));
+    world
+}
+
+/// The same with an uplink of its own for each.
+fn two_uplinks_of_b(rtt: u64) -> World {
+    let mut world = two_locators_of_b(rtt);
+    world.nodes[1].uplinks = vec![(1, B1), (2, B2)];
+    world.nodes[1].tunnel.set_uplinks(vec![route(1, B1, "0.0.0.0/0"), route(2, B2, "0.0.0.0/0")]);
+    world
+}
+
+/// A has a second uplink, with a default route that the kernel does not prefer.
+fn two_uplinks_of_a(rtt: u64) -> World {
+    let mut world = two_locators_of_b(rtt);
+    world.tell_locators(1, &[B1]);
+    world.nodes[0].aliases.push(SocketAddr::new(A2, 4341));
+    world.nodes[0].uplinks = vec![(1, A1), (2, A2)];
+    world.nodes[0].tunnel.set_uplinks(vec![route(1, A1, "0.0.0.0/0"), route(2, A2, "0.0.0.0/0")]);
+    world.tell_locators(0, &[A1, A2]);
+    world.talk(&[0, 1], millis(100));
+    world
+}
+
+impl World {
+    fn tell_locators(&mut self, of: usize, addresses: &[IpAddr]) {
+        let locators = addresses.iter().zip(1..);
+        let locators =
+            locators.map(|(a, priority)| Locator { address: SocketAddr::new(*a, 4341), priority, weight: 1 });
+        let (key, now) = (self.nodes[of].key, self.now);
+        self.nodes[1 - of].tunnel.set_peer(key, locators.collect(), 0, now);
+    }
+
+    /// A packet every 5 ms from each of the senders.
+    fn talk(&mut self, senders: &[usize], duration: Duration) {
+        let end = self.now + duration;
+        while self.now < end {
+            for &from in senders {
+                self.send(from, 1 - from);
+            }
+            self.run(millis(5));
+        }
+    }
+
+    /// While they talk, the longest time in which nothing came from one of them.
+    fn longest_gap(&mut self, senders: &[usize], duration: Duration) -> Duration {
+        let end = self.now + duration;
+        let mut heard = [(0, self.now); 2];
+        for (node, entry) in heard.iter_mut().enumerate() {
+            entry.0 = self.nodes[node].data;
+        }
+        let mut longest = Duration::ZERO;
+        while self.now < end {
+            self.talk(senders, millis(5));
+            for &from in senders {
+                let (count, at) = &mut heard[1 - from];
+                let data = self.nodes[1 - from].data;
+                longest = longest.max(self.now.since(*at));
+                if data > *count {
+                    (*count, *at) = (data, self.now);
+                }
+            }
+        }
+        longest
+    }
+
+    fn failovers(&self) -> [u64; 2] {
+        [0, 1].map(|node| self.count(node, Counter::PathFailovers))
+    }
+
+    fn probes(&self) -> u64 {
+        self.count(0, Counter::ProbesSent) + self.count(1, Counter::ProbesSent)
+    }
+}

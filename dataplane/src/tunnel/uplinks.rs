@@ -1,0 +1,275 @@
+//! The ways out of this host, and which of them are dead although their link is up.
+//!
+//! An uplink is an interface with a route of the underlay and an own address of the same family. With one of them the
+//! kernel's routes decide; with several, each path to a peer names the own address and the interface, since the
+//! kernel would send everything by the route of the lowest metric, also with the other uplink's address.
+//!
+//! An uplink is suspected when a peer was silent through it and answered through another one, and nothing else came
+//! in by it meanwhile. Other peers are then asked through it; if nobody answers it is down: its peers are spoken to
+//! through another one and the agent registers without it. While it is down one peer a second is asked through it.
+//! It is taken back after answers without a gap for some time, which doubles if it dies again soon.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::{Output, Tunnel};
+use crate::peer::{Path, PeerId};
+use crate::prefix::Prefix;
+use crate::stats::Counter;
+use crate::time::{Time, millis, seconds};
+
+/// A route of the underlay. Those that the kernel prefers come first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Uplink {
+    pub link: u32,
+    /// Own address to send from.
+    pub address: IpAddr,
+    pub destination: Prefix,
+    /// The interface can carry packets.
+    pub up: bool,
+}
+
+#[derive(Default)]
+pub struct Uplinks {
+    routes: Vec<Uplink>,
+    states: Vec<State>,
+    /// More than one interface leads out.
+    several: bool,
+}
+
+/// One interface and family.
+struct State {
+    link: u32,
+    v6: bool,
+    /// When anything authentic last came in by it.
+    heard: Time,
+    suspected: Option<Suspicion>,
+    down: Option<Down>,
+    /// How long it must answer before it is taken back.
+    proof: Duration,
+    recovered: Option<Time>,
+}
+
+struct Suspicion {
+    since: Time,
+    until: Time,
+}
+
+struct Down {
+    /// Of the answers without a gap.
+    proven_since: Option<Time>,
+    next_question: Time,
+    /// Which peer is asked next.
+    turn: usize,
+}
+
+impl Uplinks {
+    fn replace(&mut self, routes: Vec<Uplink>) {
+        let known =
+            |state: &State| routes.iter().any(|r| r.link == state.link && r.address.is_ipv6() == state.v6 && r.up);
+        self.states.retain(known);
+        for route in &routes {
+            let v6 = route.address.is_ipv6();
+            if !self.states.iter().any(|s| s.link == route.link && s.v6 == v6) {
+                self.states.push(State {
+                    link: route.link,
+                    v6,
+                    heard: Time::default(),
+                    suspected: None,
+                    down: None,
+                    proof: PROOF,
+                    recovered: None,
+                });
+            }
+        }
+        self.several = routes.iter().any(|r| r.link != routes[0].link);
+        self.routes = routes;
+    }
+
+    /// The ways to an address: those that are not down first, then as the kernel prefers. None without a route.
+    pub fn paths_to(&self, remote: SocketAddr) -> Vec<Path> {
+        if self.routes.is_empty() {
+            return vec![Path::to(remote)];
+        }
+        let mut found: Vec<&Uplink> = Vec::new();
+        for route in self.routes.iter().filter(|r| r.destination.contains(remote.ip())) {
+            if found.iter().all(|f| f.link != route.link) {
+                found.push(route);
+            }
+        }
+        if let [only] = found[..] {
+            return if only.up { vec![Path::to(remote)] } else { Vec::new() };
+        }
+        found.retain(|route| route.up);
+        found.sort_by_key(|route| self.is_down(route.link, route.address));
+        found.iter().map(|r| Path { remote, local: Some(r.address), link: r.link }).collect()
+    }
+
+    /// A path as packets came by it, without the interface where that does not matter.
+    #[inline]
+    pub fn arrived(&self, path: Path) -> Path {
+        let matters = self.several && self.states.iter().any(|s| s.link == path.link);
+        Path { link: if matters { path.link } else { 0 }, ..path }
+    }
+
+    /// The path can still be used as it is.
+    pub fn has(&self, path: &Path) -> bool {
+        path.link != 0
+            && path.local.is_some_and(|local| !self.is_down(path.link, local))
+            && self.routes.iter().any(|route| {
+                route.up
+                    && route.link == path.link
+                    && Some(route.address) == path.local
+                    && route.destination.contains(path.remote.ip())
+            })
+    }
+
+    #[inline]
+    pub fn heard(&mut self, path: &Path, now: Time) {
+        if path.link != 0
+            && let Some(state) = self.state(path.link, path.remote.is_ipv6())
+        {
+            state.heard = now;
+        }
+    }
+
+    pub fn is_down(&self, link: u32, address: IpAddr) -> bool {
+        self.states.iter().any(|s| s.link == link && s.v6 == address.is_ipv6() && s.down.is_some())
+    }
+
+    pub fn next_timeout(&self) -> Time {
+        let suspected = self.states.iter().filter_map(|s| s.suspected.as_ref().map(|suspicion| suspicion.until));
+        let down = self.states.iter().filter_map(|s| s.down.as_ref().map(|down| down.next_question));
+        suspected.chain(down).min().unwrap_or(Time::NEVER)
+    }
+
+    fn state(&mut self, link: u32, v6: bool) -> Option<&mut State> {
+        self.states.iter_mut().find(|s| s.link == link && s.v6 == v6)
+    }
+}
+
+impl Tunnel {
+    /// This host's routes, those that the kernel prefers first.
+    pub fn set_uplinks(&mut self, routes: Vec<Uplink>) {
+        if self.uplinks.routes == routes {
+            return;
+        }
+        self.uplinks.replace(routes);
+        for id in self.ids() {
+            self.count_paths(id);
+        }
+    }
+
+    /// The peer was silent on `old` since then and has answered on `new`.
+    pub(super) fn suspect_uplink(&mut self, old: &Path, new: &Path, silent_since: Time, now: Time) {
+        let v6 = old.remote.is_ipv6();
+        if old.link == new.link || old.link == 0 {
+            return;
+        }
+        let Some(state) = self.uplinks.state(old.link, v6) else { return };
+        if state.down.is_some() || state.suspected.is_some() || state.heard > silent_since {
+            return;
+        }
+        state.suspected = Some(Suspicion { since: silent_since, until: now + SUSPICION });
+        let witnesses: Vec<(PeerId, Path)> = self.peers_on(old.link, v6, now).take(WITNESSES).collect();
+        for (id, path) in witnesses {
+            self.ask_path(id, path, now);
+        }
+    }
+
+    fn peers_on(&self, link: u32, v6: bool, now: Time) -> impl Iterator<Item = (PeerId, Path)> + '_ {
+        self.peers().filter(move |(_, p)| p.is_up(now)).filter_map(move |(id, p)| {
+            let on_link = |path: &Path| path.link == link && path.remote.is_ipv6() == v6;
+            Some((id, p.endpoint.filter(on_link)?))
+        })
+    }
+
+    pub(super) fn handle_uplinks_timeout(&mut self, now: Time) {
+        let mut died = Vec::new();
+        let mut returned = false;
+        let mut questions = Vec::new();
+        for state in &mut self.uplinks.states {
+            if let Some(suspicion) = state.suspected.take_if(|suspicion| now >= suspicion.until)
+                && state.heard <= suspicion.since
+            {
+                if state.recovered.take().is_some_and(|at| now.since(at) < RELAPSE) {
+                    state.proof = (state.proof * 2).min(LONGEST_PROOF);
+                } else {
+                    state.proof = PROOF;
+                }
+                state.down = Some(Down { proven_since: None, next_question: now, turn: 0 });
+                died.push((state.link, state.v6));
+            }
+            let Some(down) = state.down.as_mut().filter(|down| now >= down.next_question) else { continue };
+            let answered = now.since(state.heard) < QUESTION_STEP;
+            down.proven_since = if answered { down.proven_since.or(Some(now)) } else { None };
+            if down.proven_since.is_some_and(|since| now.since(since) >= state.proof) {
+                (state.down, state.recovered) = (None, Some(now));
+                returned = true;
+                continue;
+            }
+            down.next_question = now + QUESTION_STEP;
+            down.turn += 1;
+            questions.push((state.link, state.v6, down.turn));
+        }
+        for (link, v6) in &died {
+            self.stats.count(Counter::UplinkFailures);
+            self.leave_uplink(*link, *v6, now);
+        }
+        for (link, v6, turn) in questions {
+            self.ask_through(link, v6, turn, now);
+        }
+        if returned || !died.is_empty() {
+            self.outputs.push_back(Output::UplinksChanged);
+        }
+    }
+
+    /// Everybody who is spoken to through it hears of another one.
+    fn leave_uplink(&mut self, link: u32, v6: bool, now: Time) {
+        let moved: Vec<(PeerId, Path)> = self.peers_on(link, v6, now).collect();
+        for (id, old) in moved {
+            let Some(path) = self.peer(id).and_then(|peer| {
+                self.candidates(peer).into_iter().find(|p| (p.link, p.remote.is_ipv6()) != (link, v6))
+            }) else {
+                continue;
+            };
+            self.take_path(id, path, now);
+            self.reschedule(id);
+            log_left(&old, &path);
+        }
+    }
+
+    /// Asks a peer through an uplink that is down. Without anybody to ask nothing speaks against it any more.
+    fn ask_through(&mut self, link: u32, v6: bool, turn: usize, now: Time) {
+        let reachable: Vec<(PeerId, Path)> = self
+            .peers()
+            .filter(|(_, peer)| peer.is_up(now))
+            .filter_map(|(id, peer)| {
+                let mut remotes = peer.endpoint.iter().map(|e| e.remote).chain(peer.locators.iter().map(|l| l.address));
+                let remote = remotes.find(|remote| remote.is_ipv6() == v6)?;
+                Some((id, self.uplinks.paths_to(remote).into_iter().find(|p| p.link == link)?))
+            })
+            .collect();
+        match reachable.get(turn.checked_rem(reachable.len()).unwrap_or(0)) {
+            Some(&(id, path)) => self.ask_path(id, path, now),
+            None => {
+                if let Some(state) = self.uplinks.state(link, v6) {
+                    state.down = None;
+                }
+                self.outputs.push_back(Output::UplinksChanged);
+            }
+        }
+    }
+}
+
+fn log_left(old: &Path, new: &Path) {
+    crate::log::debug("uplink left", &[("from", &format!("{old:?}")), ("to", &format!("{new:?}"))]);
+}
+
+/// Longer than the round trip to those who are asked.
+const SUSPICION: Duration = millis(150);
+const WITNESSES: usize = 4;
+const QUESTION_STEP: Duration = seconds(1);
+const PROOF: Duration = seconds(5);
+const LONGEST_PROOF: Duration = seconds(320);
+const RELAPSE: Duration = seconds(60);
