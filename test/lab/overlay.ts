@@ -74,7 +74,7 @@ export class Overlay {
 export class Daemon {
   readonly host: Host;
   private readonly name: string;
-  private readonly argv: readonly string[];
+  private argv: readonly string[];
   private current: LabProcess | undefined;
 
   constructor(host: Host, name: string, argv: readonly string[]) {
@@ -90,6 +90,11 @@ export class Daemon {
 
   start(): void {
     this.current = this.host.spawn(this.name, this.argv);
+  }
+
+  /** Another program from the next start on. */
+  install(argv: readonly string[]): void {
+    this.argv = argv;
   }
 
   async kill9(): Promise<void> {
@@ -211,6 +216,11 @@ export class Agent {
   async join(url: string, token: string): Promise<void> {
     const wishes = [...this.eids.flatMap((eid) => ['--eid', eid]), ...this.names.flatMap((name) => ['--name', name])];
     await this.host.exec(stayput('agent', 'join', url, '--token', token, ...wishes, '--config', this.configFile));
+  }
+
+  /** Another version from the next start on; `main` is its cli/main.js. */
+  install(main: string): void {
+    this.daemon.install([process.execPath, main, 'agent', 'run', '--config', this.configFile]);
   }
 
   startDataplane(): void {
