@@ -10,7 +10,7 @@ use crate::forwarding::{Route, Source};
 use crate::hold::{Held, HoldKey, Why};
 use crate::messages::Event;
 use crate::outer_header::{Decapsulated, Outer};
-use crate::packet::{Inner, clamp_mss};
+use crate::packet::{Inner, clamp_mss, opens_connection};
 use crate::peer::{Path, PeerId};
 use crate::receive::Receiver;
 use crate::stats::Counter;
@@ -146,8 +146,10 @@ impl Engine {
         };
         match route {
             Route::Local => {
-                let limit = self.tunnel.peer(peer).map_or(usize::MAX, |p| p.inner_limit(self.now));
-                clamp_mss(packet, &inner, limit, partial);
+                if opens_connection(packet, &inner) {
+                    let limit = self.tunnel.peer(peer).map_or(usize::MAX, |p| p.inner_limit(self.now));
+                    clamp_mss(packet, &inner, limit, partial);
+                }
                 let mut sink = self.delivery.sink(&mut self.tunnel.stats);
                 self.coalescer.push(arena, place, &inner, partial, &mut sink);
             }

@@ -161,11 +161,18 @@ pub fn checksum_ok(packet: &[u8], inner: &Inner) -> bool {
     sum(l4, u32::from(pseudo)) == 0xffff
 }
 
+/// Whether it is a SYN of TCP, with or without ACK.
+#[inline]
+pub fn opens_connection(packet: &[u8], inner: &Inner) -> bool {
+    let l4 = inner.header;
+    inner.protocol == TCP && !inner.fragment && inner.total >= l4 + 20 && packet[l4 + 13] & SYN != 0
+}
+
 /// Lowers the MSS option of a SYN to what fits `limit` octets of inner packet.
 pub fn clamp_mss(packet: &mut [u8], inner: &Inner, limit: usize, checksum_partial: bool) {
     let base = if inner.is_v6() { 60 } else { 40 };
     let l4 = inner.header;
-    if inner.protocol != TCP || inner.fragment || inner.total < l4 + 20 || packet[l4 + 13] & SYN == 0 {
+    if !opens_connection(packet, inner) {
         return;
     }
     let end = (l4 + usize::from(packet[l4 + 12] >> 4) * 4).min(inner.total);

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use crate::packet::{
-    Inner, TCP, UDP, be16, be32, checksum_ok, finish_checksum, pseudo_sum, put16, write_ipv4_checksum,
+    Inner, TCP, UDP, be16, be32, checksum_ok, finish_checksum, pseudo_sum, put16, sum, write_ipv4_checksum,
 };
 use crate::vnet::{Gso, VnetHeader};
 
@@ -29,6 +29,9 @@ pub struct Segments {
     next: usize,
     partial: bool,
     template: [u8; MAX_HEADER],
+    /// Of the IPv4 header without what differs between segments, and of the pseudo header without the length.
+    header_sum: u16,
+    pseudo_sum: u16,
 }
 
 impl Segments {
@@ -107,13 +110,33 @@ impl Segments {
     }
 
     fn whole(inner: Inner, partial: bool) -> Segments {
-        Segments { inner, l4: 0, header: 0, size: 0, next: 0, partial, template: [0; MAX_HEADER] }
+        Segments {
+            inner,
+            l4: 0,
+            header: 0,
+            size: 0,
+            next: 0,
+            partial,
+            template: [0; MAX_HEADER],
+            header_sum: 0,
+            pseudo_sum: 0,
+        }
     }
 
     fn cut(inner: Inner, packet: &[u8], l4: usize, header: usize, size: usize, partial: bool) -> Segments {
         let mut template = [0; MAX_HEADER];
         template[..header].copy_from_slice(&packet[..header]);
-        Segments { inner, l4, header, size, next: 0, partial, template }
+        let mut header_sum = 0;
+        if !inner.is_v6() {
+            let mut alike = template;
+            put16(&mut alike, 2, 0);
+            put16(&mut alike, 4, 0);
+            put16(&mut alike, 10, 0);
+            header_sum = sum(&alike[..inner.header], 0);
+        }
+        let protocol = if header > l4 + 8 { TCP } else { UDP };
+        let pseudo_sum = pseudo_sum(packet, inner.is_v6(), protocol, 0);
+        Segments { inner, l4, header, size, next: 0, partial, template, header_sum, pseudo_sum }
     }
 
     /// A single TCP packet that is too long is cut like a superpacket: the peer's path takes less than the TUN.
@@ -141,10 +164,9 @@ impl Segments {
             put16(segment, 2, length as u16);
             let id = be16(segment, 4).wrapping_add(self.next as u16);
             put16(segment, 4, id);
-            write_ipv4_checksum(segment, self.inner.header);
+            put16(segment, 10, !add(self.header_sum, length as u16, id));
         }
-        let protocol = if tcp { TCP } else { UDP };
-        let pseudo = pseudo_sum(segment, self.inner.is_v6(), protocol, l4_length);
+        let pseudo = add(self.pseudo_sum, l4_length as u16, 0);
         let l4 = &mut segment[self.l4..];
         let offset = if tcp {
             let sequence = be32(l4, 4).wrapping_add((self.next * self.size) as u32);
@@ -165,6 +187,14 @@ impl Segments {
             finish_checksum(l4, 0, offset, !tcp);
         }
     }
+}
+
+/// The sum of three in one's complement.
+#[inline]
+fn add(a: u16, b: u16, c: u16) -> u16 {
+    let total = u32::from(a) + u32::from(b) + u32::from(c);
+    let folded = (total & 0xffff) + (total >> 16);
+    (folded + (folded >> 16)) as u16
 }
 
 /// IPv4 fragments of a packet that may be cut. The L4 checksum must be complete.
