@@ -9,12 +9,12 @@
  * a system whose peers learn the new address from the mover's packets looks better when another probe makes the mover
  * send. After a failed repetition the system is set up anew; after two in one event the event is given up.
  */
-import { analyse, type Watch } from './handover/analysis.ts';
-import { type EventName, interrupts } from './handover/events.ts';
-import { Probing } from './handover/probing.ts';
+import { analyse } from './handover/analysis.ts';
+import type { EventName } from './handover/events.ts';
+import { LIMIT_MS, observe } from './handover/observation.ts';
 import { type Repetition, type Row, rowsOf } from './handover/rows.ts';
-import { millisecondsSince, PROBE_NAMES, type ProbeName, type Samples } from './handover/samples.ts';
-import type { HandoverSystem, Scene, Staged } from './handover/systems/system.ts';
+import { PROBE_NAMES, type ProbeName } from './handover/samples.ts';
+import type { HandoverSystem, Scene } from './handover/systems/system.ts';
 import { type Conditions, Underlay } from './handover/underlay.ts';
 
 export interface HandoverOptions extends Conditions {
@@ -27,8 +27,6 @@ export interface HandoverOptions extends Conditions {
   readonly probe: string;
 }
 
-/** A longer outage is cut off and said to be at least this. */
-export const LIMIT_MS = 30_000;
 /** Of one repetition with an outage that hardly takes time, for what is said at the start. */
 const REPETITION_SECONDS = 4;
 const FAILURES = 2;
@@ -53,7 +51,7 @@ function expectedDuration(systems: readonly HandoverSystem[], options: HandoverO
   const [least, most] = [REPETITION_SECONDS, REPETITION_SECONDS + LIMIT_MS / 1000].map((seconds) =>
     Math.ceil((repetitions * seconds) / 60),
   );
-  return `${repetitions} repetitions: ${least} minutes if every outage is short, ${most} if none ends within ${LIMIT_MS / 1000} s`;
+  return `${repetitions} repetitions: about ${least} min if every outage is short, ${most} min if none ends within ${LIMIT_MS / 1000} s`;
 }
 
 /** Without those that a system lacks, and those that are the same as another one that is measured. */
@@ -162,43 +160,6 @@ class Stage {
     const { current } = this;
     this.current = undefined;
     await current?.underlay.close();
-  }
-}
-
-export interface Observation {
-  readonly samples: readonly Samples[];
-  readonly watch: Watch;
-  /** All times are milliseconds since this moment of CLOCK_MONOTONIC. */
-  readonly origin: bigint;
-}
-
-/** One event with the probes running. */
-export async function observe(
-  staged: Staged,
-  event: EventName,
-  probes: readonly ProbeName[],
-  program: string,
-): Promise<Observation> {
-  const probing = await Probing.start(program, staged.mover, staged.peer, probes);
-  try {
-    const origin = process.hrtime.bigint();
-    const { begun, counted } = await staged.happen();
-    const happened = process.hrtime.bigint();
-    await probing.steadyAgain(happened, LIMIT_MS);
-    const end = process.hrtime.bigint();
-    const samples = await probing.finish(origin);
-    const since = (moment: bigint): number => millisecondsSince(origin, moment);
-    const watch: Watch = {
-      fromMs: 0,
-      begunMs: since(begun),
-      countedMs: since(counted),
-      endMs: since(end),
-      interrupted: interrupts(event),
-    };
-    return { samples, watch, origin };
-  } catch (error) {
-    await probing.abort();
-    throw error;
   }
 }
 

@@ -4,9 +4,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { Capture, type Packet } from '../../test/lab/capture.ts';
-import { observe } from '../handover.ts';
 import { analyse, type Outcome, type Watch } from './analysis.ts';
 import type { EventName } from './events.ts';
+import { observe } from './observation.ts';
 import { millisecondsSince, type ProbeName, type Samples } from './samples.ts';
 import type { HandoverSystem, Staged, WitnessHost } from './systems/system.ts';
 import { type Conditions, Underlay } from './underlay.ts';

@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
 import { ensureDataplaneBuilt } from '../../runtime/crate-build.ts';
 import { missingForDemo } from '../../runtime/preflight.ts';
+import { findProgram } from '../../runtime/programs.ts';
 import { demandRoot, peerOption, say, wholeNumber, writePicture } from './bench-options.ts';
 
 interface BenchHandoverOptions {
@@ -63,6 +64,9 @@ async function benchmark(options: BenchHandoverOptions): Promise<number> {
   if (options.svg !== undefined) writePicture(options.svg, '');
   demandRoot();
   const missing = missingForDemo();
+  if (options.svg !== undefined && findProgram('tcpdump') === undefined) {
+    missing.push('--svg needs tcpdump: apt-get install -y tcpdump');
+  }
   if (missing.length > 0) throw new UsageError(missing.join('\nstayput: '));
   const own = stayput(await ensureDataplaneBuilt(say));
   const probe = await ensureProbeBuilt(say);

@@ -11,6 +11,7 @@ import {
   type Samples,
 } from '../../bench/handover/samples.ts';
 import { formatTable } from '../../bench/handover/table.ts';
+import { groupsOf } from '../../bench/handover.ts';
 
 const ONE_WAY_MS = 5;
 /** One a millisecond from -100 on; the event begins at 1000, its gap counts from 1020; watched until 2000. */
@@ -89,6 +90,15 @@ test('records are read whole, and their times are exact after months of uptime',
     { number: 8, atMs: -1 },
   ]);
   assert.equal(millisecondsSince(origin, origin + 30_000_000_000n), 30_000);
+});
+
+test('the probe to a silent mover runs by itself, and each one if that is asked for', () => {
+  assert.deepEqual(groupsOf({ probes: ['udp-echo', 'udp-in', 'tcp-echo'], apart: false }), [
+    ['udp-echo', 'tcp-echo'],
+    ['udp-in'],
+  ]);
+  assert.deepEqual(groupsOf({ probes: ['udp-in'], apart: false }), [['udp-in']]);
+  assert.deepEqual(groupsOf({ probes: ['udp-echo', 'tcp-echo'], apart: true }), [['udp-echo'], ['tcp-echo']]);
 });
 
 test('a row has the quantiles of the gaps and the sums of the rest', () => {
