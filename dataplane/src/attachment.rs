@@ -116,7 +116,12 @@ const INTERFACE_V4: &[(&str, &str)] = &[
     ("ipv4/conf/{}/proxy_arp", "1"),
     // The default of 800 ms makes a workload wait for its first neighbour.
     ("ipv4/neigh/{}/proxy_delay", "0"),
+    // What was held for a workload meets it at once, while the kernel still asks for its hardware address.
+    ("ipv4/neigh/{}/unres_qlen_bytes", UNRESOLVED_BYTES),
     // A neighbour that a workload was redirected to may move away.
     ("ipv4/conf/{}/send_redirects", "0"),
 ];
-const INTERFACE_V6: &[(&str, &str)] = &[("ipv6/conf/{}/disable_ipv6", "0")];
+const INTERFACE_V6: &[(&str, &str)] =
+    &[("ipv6/conf/{}/disable_ipv6", "0"), ("ipv6/neigh/{}/unres_qlen_bytes", UNRESOLVED_BYTES)];
+/// What may be held for an interface, as the kernel counts it: with what surrounds small packets.
+const UNRESOLVED_BYTES: &str = "16777216";

@@ -287,11 +287,7 @@ impl Engine {
         self.delivery.finish(&mut self.tunnel.stats);
         let counters: serde_json::Map<String, Value> =
             self.tunnel.stats.iter().map(|(name, value)| (name.to_string(), value.into())).collect();
-        let queues = || {
-            let locals = self.table.locals.iter().map(|(_, l)| &l.held);
-            let departed = self.table.departed.iter().map(|(_, d)| &d.held);
-            locals.chain(departed).chain(self.waiting.values())
-        };
+        let queues = || self.table.held_queues().chain(self.waiting.values());
         let now = self.now;
         json!({
             "counters": counters,

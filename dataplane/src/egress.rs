@@ -6,7 +6,7 @@ use crate::agent_messages::is_agent_message;
 use crate::batch::Target;
 use crate::engine::Engine;
 use crate::forwarding::Route;
-use crate::hold::{Held, HoldKey, HoldQueue, INTERFACE_LIMIT, SESSION_LIMIT, Why};
+use crate::hold::{Held, HoldKey, HoldQueue, INTERFACE_LIMIT, REDIRECT_LIMIT, SESSION_LIMIT, Why};
 use crate::icmp::{self, Problem};
 use crate::log;
 use crate::messages::Event;
@@ -95,7 +95,9 @@ impl Engine {
             self.holding = true;
             let held = Held { frame: (&*frame).into(), since, from };
             let queue = self.waiting.entry(peer).or_default();
-            let kept = queue.push(held, SESSION_LIMIT);
+            // What was held for a workload that has moved on comes all at once.
+            let limit = if from.is_some() { REDIRECT_LIMIT } else { SESSION_LIMIT };
+            let kept = self.hold_room.push(queue, held, limit);
             return self.tunnel.stats.count(if kept { Counter::HeldPacketsTotal } else { Counter::DropQueueFull });
         };
         let (limit, proven) = self.tunnel.peer(peer).map_or((0, 0), |p| (p.inner_limit(self.now), p.proven_limit()));
@@ -261,14 +263,16 @@ impl Engine {
     pub(crate) fn hold_for_interface(&mut self, prefix: Prefix, frame: &[u8], from: Option<PeerId>, since: Time) {
         self.holding = true;
         let Some(local) = self.table.locals.get_mut(&prefix) else { return };
-        let kept = local.held.push(Held { frame: frame.into(), since, from }, INTERFACE_LIMIT);
+        let held = Held { frame: frame.into(), since, from };
+        let kept = self.hold_room.push(&mut local.held, held, INTERFACE_LIMIT);
         self.tunnel.stats.count(if kept { Counter::HeldPacketsTotal } else { Counter::DropQueueFull });
     }
 
     pub(crate) fn hold_departed(&mut self, prefix: Prefix, frame: &[u8], from: Option<PeerId>, since: Time) {
         self.holding = true;
         let Some(departed) = self.table.departed.get_mut(&prefix) else { return };
-        let kept = departed.held.push(Held { frame: frame.into(), since, from }, INTERFACE_LIMIT);
+        let held = Held { frame: frame.into(), since, from };
+        let kept = self.hold_room.push(&mut departed.held, held, INTERFACE_LIMIT);
         self.tunnel.stats.count(if kept { Counter::HeldPacketsTotal } else { Counter::DropQueueFull });
     }
 

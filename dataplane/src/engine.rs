@@ -19,7 +19,7 @@ use crate::delivery::Delivery;
 use crate::fast_hash::FastMap;
 use crate::forwarding::{AGENT_PREFIX, Forwarding};
 use crate::handshake::{Suite, random_u64};
-use crate::hold::{EXPIRY_STEP, HoldQueue, Holds, INTERFACE_LIFETIME, SESSION_LIFETIME, Why};
+use crate::hold::{EXPIRY_STEP, HoldQueue, Holds, INTERFACE_LIFETIME, Room, Why};
 use crate::host::{Changes, HostNetwork, Item, LocalAddress, gateway};
 use crate::icmp::{ErrorBudget, Problem};
 use crate::log;
@@ -45,6 +45,7 @@ pub struct Engine {
     pub(crate) tunnel: Tunnel,
     pub(crate) table: Forwarding,
     pub(crate) holds: Holds,
+    pub(crate) hold_room: Room,
     pub(crate) agent_messages: AgentMessages,
     pub(crate) correspondents: Correspondents,
     pub(crate) workloads: WorkloadWatches,
@@ -154,6 +155,7 @@ impl Engine {
             tunnel,
             table: Forwarding::new(),
             holds: Holds::default(),
+            hold_room: Room::new(),
             agent_messages: AgentMessages::default(),
             correspondents: Correspondents::new(),
             workloads: WorkloadWatches::default(),
@@ -535,15 +537,16 @@ impl Engine {
                 interface_away += 1;
             }
         }
-        self.tunnel.stats.add(Counter::DropInterfaceAway, interface_away);
         let over: Vec<Prefix> = self.table.departed.iter().filter(|(_, d)| d.until <= now).map(|(p, _)| p).collect();
         for prefix in over {
-            self.table.departed.remove(&prefix);
+            let departed = self.table.departed.remove(&prefix);
+            interface_away += departed.map_or(0, |d| d.held.len() as u64);
         }
+        self.tunnel.stats.add(Counter::DropInterfaceAway, interface_away);
         let mut no_session = self.agent_messages.expire(now) as u64;
         let mut unreachable = Vec::new();
         for queue in self.waiting.values_mut() {
-            while let Some(held) = queue.pop_older(SESSION_LIFETIME, now) {
+            while let Some(held) = queue.pop_without_session(now) {
                 no_session += 1;
                 unreachable.push(held);
             }
@@ -558,6 +561,7 @@ impl Engine {
             sys::give_back_memory();
         }
         self.workloads.end_quiet(now);
+        self.hold_room.measure(self.table.held_queues().chain(self.waiting.values()));
         self.holding = self.has_waiting();
         self.next_housekeeping = if self.holding { now + EXPIRY_STEP } else { Time::NEVER };
     }

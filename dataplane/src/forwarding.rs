@@ -169,6 +169,12 @@ impl Forwarding {
         self.mappings.iter().any(|(_, m)| m.action == Action::Forward(peer))
     }
 
+    /// What waits for interfaces and for new owners.
+    pub fn held_queues(&self) -> impl Iterator<Item = &HoldQueue> {
+        let locals = self.locals.iter().map(|(_, local)| &local.held);
+        locals.chain(self.departed.iter().map(|(_, departed)| &departed.held))
+    }
+
     pub fn is_or_was_own(&self, eid: IpAddr) -> bool {
         self.locals.lookup(eid).is_some() || self.departed.lookup(eid).is_some()
     }

@@ -47,6 +47,12 @@ impl HoldQueue {
         self.pop()
     }
 
+    /// Of those that wait for a session; what was held for a workload before may be as old as that.
+    pub fn pop_without_session(&mut self, now: Time) -> Option<Held> {
+        let redirected = self.held.front()?.from.is_some();
+        self.pop_older(if redirected { INTERFACE_LIFETIME } else { SESSION_LIFETIME }, now)
+    }
+
     pub fn len(&self) -> usize {
         self.held.len()
     }
@@ -65,6 +71,32 @@ impl HoldQueue {
 pub struct Limit {
     pub packets: usize,
     pub bytes: usize,
+}
+
+/// How much more the queues of peers and interfaces may hold together. What leaves them makes room when they are
+/// measured, every EXPIRY_STEP.
+pub struct Room {
+    left: usize,
+}
+
+impl Room {
+    pub fn new() -> Room {
+        Room { left: ROOM }
+    }
+
+    /// False, and nothing kept, without room here or in the queue.
+    pub fn push(&mut self, queue: &mut HoldQueue, held: Held, limit: Limit) -> bool {
+        let size = held.frame.len();
+        let kept = size <= self.left && queue.push(held, limit);
+        if kept {
+            self.left -= size;
+        }
+        kept
+    }
+
+    pub fn measure<'a>(&mut self, queues: impl Iterator<Item = &'a HoldQueue>) {
+        self.left = ROOM.saturating_sub(queues.map(HoldQueue::bytes).sum());
+    }
 }
 
 /// What an EID's packets wait for.
@@ -176,12 +208,15 @@ fn lifetime(why: Why) -> Duration {
 /// How often the queues are looked through.
 pub const EXPIRY_STEP: Duration = millis(100);
 pub const SESSION_LIMIT: Limit = Limit { packets: 1024, bytes: 1 << 20 };
-pub const SESSION_LIFETIME: Duration = seconds(3);
+const SESSION_LIFETIME: Duration = seconds(3);
+/// Of some EIDs whose new owner is to be spoken to for the first time.
+pub const REDIRECT_LIMIT: Limit = Limit { packets: 4 * INTERFACE_LIMIT.packets, bytes: 4 * INTERFACE_LIMIT.bytes };
 pub const INTERFACE_LIMIT: Limit = Limit { packets: 8192, bytes: 4 << 20 };
 pub const INTERFACE_LIFETIME: Duration = seconds(5);
 /// A workload that has just come speaks at its full rate, for the few round trips that its mappings take.
 const EID_LIMIT: Limit = Limit { packets: 1024, bytes: 1 << 20 };
 const TOTAL_BYTES: usize = 16 << 20;
+const ROOM: usize = 64 << 20;
 const MAX_EIDS: usize = 4096;
 
 #[cfg(test)]
@@ -226,6 +261,33 @@ mod tests {
         let prefix = Prefix { address: IpAddr::from([0, 0, 0, 0]), length: 8 };
         assert_eq!(holds.release(&prefix).iter().map(HoldQueue::len).sum::<usize>(), 4);
         assert_eq!((holds.bytes(), holds.packets()), (0, 0));
+    }
+
+    #[test]
+    fn what_was_redirected_waits_longer_for_a_session() {
+        let mut queue = HoldQueue::default();
+        let redirected = Held { from: Some(PeerId(1)), ..held(10, Time::from_millis(0)) };
+        assert!(queue.push(redirected, REDIRECT_LIMIT) && queue.push(held(10, Time::from_millis(0)), SESSION_LIMIT));
+        assert!(queue.pop_without_session(Time::from_millis(4999)).is_none());
+        assert!(queue.pop_without_session(Time::from_millis(5000)).is_some_and(|h| h.from.is_some()));
+        assert!(queue.pop_without_session(Time::from_millis(5000)).is_some_and(|h| h.from.is_none()));
+    }
+
+    #[test]
+    fn queues_together_are_bounded_and_what_leaves_makes_room() {
+        let (mut room, now) = (Room::new(), Time::from_millis(1));
+        let mut queues: Vec<HoldQueue> = (0..40).map(|_| HoldQueue::default()).collect();
+        let mut kept = 0;
+        for queue in &mut queues {
+            while room.push(queue, held(64 << 10, now), INTERFACE_LIMIT) {
+                kept += 64 << 10;
+            }
+        }
+        assert_eq!(kept, ROOM);
+        queues[0].pop();
+        assert!(!room.push(&mut queues[30], held(64 << 10, now), INTERFACE_LIMIT));
+        room.measure(queues.iter());
+        assert!(room.push(&mut queues[30], held(64 << 10, now), INTERFACE_LIMIT));
     }
 
     #[test]

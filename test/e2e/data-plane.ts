@@ -1,10 +1,13 @@
 /** A data plane on a lab host without an agent: the test is its agent. */
+import { createPrivateKey } from 'node:crypto';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { DataplaneLink } from '../../agent/shell/dataplane-link.ts';
 import { parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import type { DataplaneCommand, DataplaneEvent, StatsReply } from '../../proto/dataplane/messages.ts';
 import type { InstanceId } from '../../proto/eid.ts';
+import { parseTunnelKey } from '../../proto/identity.ts';
+import type { TunnelKey } from '../../proto/mapping.ts';
 import type { Host } from '../lab/lab.ts';
 import type { LabProcess } from '../lab/lab-process.ts';
 import { waitFor } from '../lab/wait.ts';
@@ -12,12 +15,14 @@ import { waitFor } from '../lab/wait.ts';
 export type EventOf<T extends DataplaneEvent['type']> = Extract<DataplaneEvent, { readonly type: T }>;
 
 export class DataPlane {
+  readonly publicKey: TunnelKey;
   readonly host: Host;
   readonly process: LabProcess;
   readonly events: DataplaneEvent[] = [];
   private readonly link: DataplaneLink;
 
-  private constructor(host: Host, process: LabProcess, socket: string) {
+  private constructor(host: Host, process: LabProcess, socket: string, publicKey: TunnelKey) {
+    this.publicKey = publicKey;
     this.host = host;
     this.process = process;
     this.link = new DataplaneLink(
@@ -32,12 +37,13 @@ export class DataPlane {
   static async start(host: Host, binary: string, number: number): Promise<DataPlane> {
     const socket = join(host.dir, 'dataplane.sock');
     const process = host.spawn('dataplane', [binary, '--socket', socket, '--log', 'debug']);
-    const dataplane = new DataPlane(host, process, socket);
+    const privateKey = Buffer.alloc(32, number);
+    const dataplane = new DataPlane(host, process, socket, publicKeyOf(privateKey));
     dataplane.link.start();
     await waitFor('the data plane answers', () => dataplane.link.connected);
     dataplane.tell({
       type: 'configure',
-      privateKey: Buffer.alloc(32, number).toString('base64'),
+      privateKey: privateKey.toString('base64'),
       presharedKey: Buffer.alloc(32, 9).toString('base64'),
       epoch: Date.now(),
       instance: 7 as InstanceId,
@@ -48,6 +54,12 @@ export class DataPlane {
     });
     await dataplane.done();
     return dataplane;
+  }
+
+  /** Makes another one known, which is at this address of the underlay. */
+  meet(other: DataPlane, address: string): void {
+    const locator = { address: parseIpAddress(address), port: 4341, priority: 1, weight: 100 };
+    this.tell({ type: 'peer-set', publicKey: other.publicKey, locators: [locator] });
   }
 
   tell(command: DataplaneCommand): void {
@@ -72,4 +84,10 @@ export class DataPlane {
   close(): void {
     this.link.close();
   }
+}
+
+function publicKeyOf(privateKey: Buffer): TunnelKey {
+  const pkcs8 = Buffer.concat([Buffer.from('302e020100300506032b656e04220420', 'hex'), privateKey]);
+  const { x } = createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' }).export({ format: 'jwk' });
+  return parseTunnelKey(Buffer.from(x ?? '', 'base64url').toString('base64'));
 }

@@ -13,9 +13,11 @@ import { type Agent, Overlay } from './overlay.ts';
 export const CLIENT_EID = '10.77.0.1';
 export const VM_EID = '10.77.0.10';
 export const DB_EID = '10.77.0.20';
+/** Granted to both hosts; only some stories attach it. */
+export const DB_EID6 = 'fd77::20';
 
 /** The same on every host; not the cable itself, so a host sees it come and go. */
-const WORKLOAD_PORT = 'wl-db';
+export const WORKLOAD_PORT = 'wl-db';
 
 export interface WorldOptions {
   readonly name: string;
@@ -118,7 +120,7 @@ export class World {
   }
 
   private async addWorkload(): Promise<void> {
-    const also = { eids: [`${DB_EID}/32`], names: ['db'] };
+    const also = { eids: [`${DB_EID}/32`, `${DB_EID6}/128`], names: ['db'] };
     const carrier = async (name: string, cloud: string, eid: string): Promise<Agent> =>
       await this.overlay.join(await this.internet.attach(name, cloud), { eids: [eid], names: [name], mayAlso: also });
     const [here, there] = await Promise.all([
