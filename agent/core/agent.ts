@@ -21,6 +21,7 @@ import type { DataplaneEvent, HelloReply } from '../../proto/dataplane/messages.
 import type { Eid } from '../../proto/eid.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotifyAck, mappingsOf } from '../../proto/lisp/native.ts';
+import { orderOf } from '../../proto/lisp/order.ts';
 import { isTarget, type Mapping, type TunnelKey } from '../../proto/mapping.ts';
 import { type Instant, type Millis, minutes, seconds } from '../../proto/time.ts';
 import { Callers } from './callers.ts';
@@ -236,6 +237,11 @@ export class Agent {
 
   /** @throws DecodeError when a record is not understood; nothing of the message is applied then */
   handleMessage(message: LispMessage, now: Instant): void {
+    if (message.type === 'map-request') {
+      const order = orderOf(message);
+      if (order !== null) this.mover.handleOrder(order, now);
+      return;
+    }
     if (message.type !== 'map-notify' && message.type !== 'map-reply') return;
     const mappings = mappingsOf(message);
     const register = message.type === 'map-notify' ? this.registers.finish(message.nonce) : null;

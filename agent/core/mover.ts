@@ -10,6 +10,7 @@
  */
 import type { IpPrefix } from '../../proto/address.ts';
 import { type Eid, type EidKey, eidKey, parseEidKey, prefixEid } from '../../proto/eid.ts';
+import type { Order } from '../../proto/lisp/order.ts';
 import type { Generation, Mapping, TunnelKey, XtrId } from '../../proto/mapping.ts';
 import { type Instant, type Millis, seconds } from '../../proto/time.ts';
 import { Callers } from './callers.ts';
@@ -69,11 +70,29 @@ export class Mover {
 
   /** Answered with `attachment` when it is decided, or after a while without the map server. False: too many EIDs. */
   attach(request: AttachRequest, ticket: Ticket, now: Instant): boolean {
+    return this.take(request, ticket, false, now);
+  }
+
+  /** What the map server asks on an administrator's behalf. Its answer is the registration that follows. */
+  handleOrder({ what, eid, interface: via }: Order, now: Instant): void {
+    const { registrar, outbox } = this.parts;
+    outbox.note({ type: 'order', what, eid: eidKey(eid) });
+    const known = registrar.find(eid);
+    if (what === 'detach') {
+      this.detach(eid.prefix, now);
+      return;
+    }
+    const request = { prefix: eid.prefix, names: null, interface: via ?? known?.interface ?? null };
+    if (!this.take(request, null, true, now)) outbox.note({ type: 'limit', what: 'eids' });
+  }
+
+  /** `announced`: its owner was told that we are going to. */
+  private take(request: AttachRequest, ticket: Ticket | null, announced: boolean, now: Instant): boolean {
     const { registrar, registers, table, outbox, resolver, locators, identity } = this.parts;
     const known = registrar.find(prefixEid(identity.instance, request.prefix));
     if (known === undefined && registrar.addresses().length >= MAX_OWN_EIDS) return false;
     const up = request.interface === null || this.isUp(request.interface);
-    const prepared = known?.state === 'target';
+    const prepared = announced || known?.state === 'target';
     const watched = request.interface !== null && this.interfaces.has(request.interface);
     const owned = registrar.attach(request.prefix, request.names, request.interface, up, now);
     this.gone.cancel(owned);
@@ -81,7 +100,9 @@ export class Mover {
     this.noteState(owned);
     outbox.persist('eids');
     const waits = owned.state !== 'target' || (table.isAttached && !watched);
-    if (!waits || !this.attaching.add(owned.key, ticket, now + ATTACH_PATIENCE)) this.answerAttachment(ticket, owned);
+    if (ticket !== null && !(waits && this.attaching.add(owned.key, ticket, now + ATTACH_PATIENCE))) {
+      this.answerAttachment(ticket, owned);
+    }
     if (owned.state === 'target') {
       table.removeLocal(request.prefix, owned.generation, null, now);
       // Whoever has it now should be a known peer by the time it comes here, and the other way round.

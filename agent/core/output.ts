@@ -59,6 +59,8 @@ export type Note =
   | { readonly type: 'handover'; readonly publicKey: TunnelKey; readonly micros: number }
   | { readonly type: 'peer-refused'; readonly publicKey: TunnelKey }
   | { readonly type: 'mapping-refused'; readonly reason: string }
+  /** An administrator of the map server wants it. */
+  | { readonly type: 'order'; readonly what: 'attach' | 'detach'; readonly eid: string }
   /** An EID that came (`new-owner`) or went (`old-owner`), and who decided: the other agent, or the map server. */
   | {
       readonly type: 'move';
@@ -74,4 +76,4 @@ export type Note =
   | { readonly type: 'correspondents'; readonly count: number }
   | { readonly type: 'overlay'; readonly overlay: readonly IpPrefix[] }
   | { readonly type: 'dataplane-superseded' }
-  | { readonly type: 'limit'; readonly what: 'map-requests' | 'registrations' | 'unknown-peers' };
+  | { readonly type: 'limit'; readonly what: 'eids' | 'map-requests' | 'registrations' | 'unknown-peers' };

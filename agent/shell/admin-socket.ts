@@ -3,6 +3,7 @@ import type { Server } from 'node:http';
 import { z } from 'zod';
 import { type IpPrefix, isHostPrefix, parseIpPrefix, prefixAddress } from '../../proto/address.ts';
 import { DEFAULT_INSTANCE, type Eid, nameEid, prefixEid } from '../../proto/eid.ts';
+import { INTERFACE_NAME } from '../../proto/lisp/order.ts';
 import type { Mapping } from '../../proto/mapping.ts';
 import { seconds } from '../../proto/time.ts';
 import { ApiError, apiListener, parseBody, type Route } from '../../runtime/http-api.ts';
@@ -257,7 +258,7 @@ function textOf(eid: Eid): string {
   return isHostPrefix(eid.prefix) ? prefixAddress(eid.prefix) : eid.prefix;
 }
 
-const INTERFACE = z.string().regex(/^(?!\.)[!-.0-~]{1,15}$/, 'is not the name of a network interface');
+const INTERFACE = z.string().regex(INTERFACE_NAME, 'is not the name of a network interface');
 const ATTACH = z.strictObject({
   eid: z.string().max(64),
   names: z.array(z.string().max(253)).max(16).optional(),

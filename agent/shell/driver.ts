@@ -368,6 +368,9 @@ export class AgentDriver {
       case 'handover':
         log.info({ micros: note.micros }, 'handover');
         return;
+      case 'order':
+        log.info({ operation: note.what, eid: note.eid }, 'the map server asks for it');
+        return;
       case 'move':
         log.info({ role: note.role, result: note.result }, 'move');
         return;

@@ -156,6 +156,7 @@ export class AgentMetrics {
       case 'eid-state':
       case 'locators':
       case 'overlay':
+      case 'order':
       case 'dataplane-superseded':
         return;
       default:
@@ -227,5 +228,5 @@ function gauge(registry: Registry, name: string, help: string, value: () => numb
 }
 
 const DOTTED: Readonly<Record<string, string>> = { drop: 'drops', fallback: 'fallbacks' };
-const REFUSED = ['peer', 'mapping', 'map-requests', 'registrations', 'unknown-peers'] as const;
+const REFUSED = ['peer', 'mapping', 'eids', 'map-requests', 'registrations', 'unknown-peers'] as const;
 const MAX_SCRAPED = 200;

@@ -2,7 +2,9 @@ import type { Command } from 'commander';
 import { parseIpPrefix } from '../../proto/address.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { type ClientOptions, callAgent, printLines, withClientOptions } from '../agent-client.ts';
+import { dataDirOption } from '../map-server-client.ts';
 import { printJson } from '../output.ts';
+import { type OrderOptions, orderAttach } from './mapserver.ts';
 import { type OwnEid, printEids } from './status.ts';
 
 export function registerEidCommands(program: Command): void {
@@ -32,6 +34,20 @@ export function registerEidCommands(program: Command): void {
     if (options.json === true) printJson(result);
     else printLines([describe(text, result, options.interface)]);
   });
+  eid
+    .command('move')
+    .description(
+      'On the map server: move an EID from the agent that has it to another one, and wait until it is live there',
+    )
+    .argument('<eid>', 'address or prefix')
+    .addOption(dataDirOption())
+    .option('--json', 'print JSON')
+    .requiredOption('--to <agent>', 'xTR-ID of the agent, or as much of its start as fits one only')
+    .option('--interface <if>', 'the workload is behind this interface there')
+    .option('--timeout <duration>', 'how long to wait until it is live', '10s')
+    .action(async (text: string, options: OrderOptions) => {
+      await orderAttach('/v1/moves', text, options);
+    });
   withClientOptions(eid.command('detach').description('Give an EID up').argument('<eid>', 'address or prefix')).action(
     async (text: string, options: ClientOptions) => {
       const result = await callAgent(options, 'DELETE', `/v1/eids/${encodeURIComponent(checked(text))}`);

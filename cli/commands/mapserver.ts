@@ -1,11 +1,9 @@
-/** `stayput mapserver …`, `stayput token …` and `stayput agents …`: the map server and what its administrator does. */
-import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type IpPrefix, parseIpPrefix } from '../../proto/address.ts';
 import { instanceId } from '../../proto/eid.ts';
 import { DecodeError, UsageError } from '../../proto/errors.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
-import { ApiError, callApi } from '../../runtime/http-api.ts';
+import { admin, DATA_DIR_ENV, dataDirOption, type ListOptions } from '../map-server-client.ts';
 import { formatDuration, printJson, printTable } from '../output.ts';
 
 export function registerMapserverCommands(program: Command): void {
@@ -13,6 +11,7 @@ export function registerMapserverCommands(program: Command): void {
   registerInit(mapserver);
   registerRun(mapserver);
   registerListings(mapserver);
+  registerOrders(mapserver);
   registerTokens(program);
   registerAgents(program);
 }
@@ -170,6 +169,56 @@ function registerListings(mapserver: Command): void {
   });
 }
 
+/** The map server has the agent do it, and waits until it is done. */
+function registerOrders(mapserver: Command): void {
+  listing(mapserver, 'attach <eid>', 'Have an agent take an EID to its host')
+    .requiredOption('--to <agent>', 'xTR-ID of the agent, or as much of its start as fits one only')
+    .option('--interface <if>', 'the workload is behind this interface there')
+    .option('--timeout <duration>', 'how long to wait until it is live', '10s')
+    .action(async (text: string, options: OrderOptions) => {
+      await orderAttach('/v1/eids', text, options);
+    });
+  listing(mapserver, 'detach <eid>', 'Have the agent that owns an EID give it up')
+    .option('--timeout <duration>', 'how long to wait until it is done', '10s')
+    .action(async (text: string, options: OrderOptions) => {
+      const [eid] = prefixes('EID', [text]);
+      const timeout = duration('--timeout', options.timeout);
+      const view = await admin(
+        options,
+        'DELETE',
+        `/v1/eids/${encodeURIComponent(eid ?? '')}?timeoutMs=${timeout}`,
+        undefined,
+        timeout + LATER,
+      );
+      return options.json ? printJson(view) : print(`${text} is not attached to any agent`);
+    });
+}
+
+/** `path`: whether another agent must have it. */
+export async function orderAttach(path: '/v1/eids' | '/v1/moves', text: string, options: OrderOptions): Promise<void> {
+  const [eid] = prefixes('EID', [text]);
+  const timeoutMs = duration('--timeout', options.timeout);
+  const body = {
+    eid,
+    agent: options.to,
+    timeoutMs,
+    ...(options.interface === undefined ? {} : { interface: options.interface }),
+  };
+  const view = (await admin(options, 'POST', path, body, timeoutMs + LATER)) as EidView & {
+    readonly already: boolean;
+    readonly tookMs: number;
+  };
+  if (options.json) return printJson(view);
+  const when = view.already ? 'already' : `after ${view.tookMs} ms`;
+  return print(`${text} is live on ${view.owner.slice(0, SHORT_ID)} at generation ${view.generation} (${when})`);
+}
+
+export interface OrderOptions extends ListOptions {
+  readonly to: string;
+  readonly interface?: string;
+  readonly timeout: string;
+}
+
 function registerTokens(program: Command): void {
   const token = program.command('token').description('Join tokens: what an agent may register, and the right to join');
   listing(token, 'create', 'Make a join token; it alone goes to stdout')
@@ -260,11 +309,6 @@ function registerAgents(program: Command): void {
     });
 }
 
-interface ListOptions {
-  readonly dataDir: string;
-  readonly json?: boolean;
-}
-
 interface TokenOptions extends ListOptions {
   readonly eid?: string[];
   readonly name?: string[];
@@ -328,29 +372,6 @@ function listing(parent: Command, name: string, description: string): Command {
   return parent.command(name).description(description).addOption(dataDirOption()).option('--json', 'print JSON');
 }
 
-function dataDirOption(): Option {
-  return new Option('--data-dir <folder>', 'data folder of the map server').env(DATA_DIR_ENV).default(DEFAULT_DATA_DIR);
-}
-
-async function admin(
-  { dataDir }: ListOptions,
-  method: 'GET' | 'POST' | 'DELETE',
-  path: string,
-  body?: unknown,
-): Promise<unknown> {
-  try {
-    return await callApi({ socketPath: join(dataDir, 'admin.sock') }, method, path, body === undefined ? {} : { body });
-  } catch (error) {
-    if (error instanceof ApiError && error.status === 400) throw new UsageError(error.message, { cause: error });
-    if (!(error instanceof ApiError) || error.code !== 'STAYPUT_UNREACHABLE') throw error;
-    const code = (error.cause as NodeJS.ErrnoException | undefined)?.code;
-    const why = code === 'EACCES' ? 'you may not open its admin socket' : 'it is not running';
-    throw new ApiError(0, error.code, `no answer from the map server of ${dataDir}: ${why} (see --data-dir)`, {
-      cause: error,
-    });
-  }
-}
-
 function prefixes(flag: string, texts: readonly string[]): IpPrefix[] {
   return texts.map((text) => typed(flag, () => parseIpPrefix(text)));
 }
@@ -390,6 +411,6 @@ function print(...lines: readonly string[]): void {
   process.stdout.write(`${lines.join('\n')}\n`);
 }
 
-const DATA_DIR_ENV = 'STAYPUT_MAPSERVER_DATA';
-const DEFAULT_DATA_DIR = '/var/lib/stayput/mapserver';
 const SHORT_ID = 12;
+/** The map server's own word that the time is over should arrive. */
+const LATER = 5_000;

@@ -3,6 +3,7 @@ import type { EidKey } from '../../proto/eid.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import type { Operation, OperationError } from './operations.ts';
+import type { EidOrder, OrderId, OrderResult } from './orders.ts';
 import type { SessionId } from './presence.ts';
 import type { AgentRecord, TokenRecord } from './records.ts';
 import type { DenialReason } from './registration.ts';
@@ -19,6 +20,7 @@ export type Action =
   | { readonly kind: 'close'; readonly session: SessionId; readonly code: number; readonly reason: string }
   | { readonly kind: 'commit'; readonly commit: Commit }
   | { readonly kind: 'outcome'; readonly id: OperationId; readonly result: OperationResult }
+  | { readonly kind: 'order-outcome'; readonly id: OrderId; readonly result: OrderResult }
   | { readonly kind: 'event'; readonly event: ServerEvent };
 
 /** What the log and the metrics tell. */
@@ -39,6 +41,12 @@ export type ServerEvent =
       readonly operation: Operation['kind'];
       readonly result: string;
       readonly subject?: string;
+    }
+  | {
+      readonly kind: 'order';
+      readonly order: EidOrder['kind'];
+      readonly result: string;
+      readonly eid: EidKey;
     }
   | { readonly kind: 'rejected'; readonly reason: RejectionReason; readonly xtrId: XtrId };
 

@@ -8,7 +8,7 @@
  * acknowledgement of its registration, first.
  */
 import type { IpPrefix } from '../../proto/address.ts';
-import { type EidKey, eidKey, parseEidKey } from '../../proto/eid.ts';
+import { type Eid, type EidKey, eidKey, parseEidKey } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Incarnation } from '../../proto/incarnation.ts';
 import { type Nonce, nonce } from '../../proto/lisp/header.ts';
@@ -23,7 +23,8 @@ import {
   negativeReply,
   queriesOf,
 } from '../../proto/lisp/native.ts';
-import type { Mapping, XtrId } from '../../proto/mapping.ts';
+import { orderRequest } from '../../proto/lisp/order.ts';
+import { asTarget, type Mapping, type XtrId } from '../../proto/mapping.ts';
 import { type Instant, type Millis, minutes, type WallClock } from '../../proto/time.ts';
 import {
   type Action,
@@ -39,6 +40,7 @@ import type { Overlay } from './grants.ts';
 import { Incarnations } from './incarnations.ts';
 import { MappingDatabase } from './mapping-database.ts';
 import { evaluateOperation, type Operation, OperationError } from './operations.ts';
+import { type EidOrder, type OrderId, Orders } from './orders.ts';
 import { Presence, type SessionId } from './presence.ts';
 import {
   type AgentRecord,
@@ -93,6 +95,7 @@ export class MapServer {
   private readonly subscriptions: Subscriptions;
   private readonly presence: Presence;
   private readonly targets = new Targets();
+  private readonly orders: Orders;
   private readonly incarnations = new Incarnations();
   private readonly sessions = new Map<SessionId, Session>();
   private readonly changed = new Map<
@@ -114,6 +117,16 @@ export class MapServer {
       total: config.limits.subscriptions,
     });
     this.presence = new Presence(config.grace);
+    this.orders = new Orders({
+      overlay: config.overlay,
+      replica: this.replica,
+      targets: this.targets,
+      isConnected: (xtrId) => this.presence.session(xtrId) !== undefined,
+      finish: (id, { kind, eid }, result) => {
+        this.act({ kind: 'order-outcome', id, result });
+        this.event({ kind: 'order', order: kind, result: result.ok ? 'ok' : result.error.code, eid: eidKey(eid) });
+      },
+    });
   }
 
   /** Everything that the store holds, before the first other input. */
@@ -218,6 +231,18 @@ export class MapServer {
     return id;
   }
 
+  /** The outcome follows as an `order-outcome` with the returned id. */
+  handleOrder(order: EidOrder, now: Instant): OrderId {
+    const { id, agent } = this.orders.begin(order, now);
+    const session = this.sessions.get(this.presence.session(agent ?? ('' as XtrId)) ?? (0 as SessionId));
+    if (agent === null || session === undefined) return id;
+    if (order.kind === 'attach') this.announceTarget(agent, order.eid, now);
+    const via = order.kind === 'attach' ? order.interface : null;
+    const message = orderRequest(nonce(session.pushNonce++), { what: order.kind, eid: order.eid, interface: via });
+    this.send(session, message);
+    return id;
+  }
+
   handleCommitOutcome(id: number, outcome: CommitOutcome, now: Instant): void {
     this.transactions.handleOutcome(id, outcome, now);
     this.settle();
@@ -236,6 +261,7 @@ export class MapServer {
     this.transactions.handleTimeout(now);
     this.subscriptions.handleTimeout(now);
     this.targets.handleTimeout(now);
+    this.orders.handleTimeout(now);
     for (const { xtrId, confirmed } of this.presence.handleTimeout(now)) this.withdraw(xtrId, confirmed, now);
     this.settle();
   }
@@ -245,6 +271,7 @@ export class MapServer {
       this.transactions.pollTimeout(),
       this.subscriptions.pollTimeout(),
       this.targets.pollTimeout(),
+      this.orders.pollTimeout(),
       this.presence.pollTimeout(),
     ].filter((deadline) => deadline !== undefined);
     return deadlines.length === 0 ? undefined : Math.min(...deadlines);
@@ -399,6 +426,9 @@ export class MapServer {
             : registration.kind;
       const answer = answerTo(registration);
       this.event({ kind: 'registration', result, xtrId: session.xtrId, eid: eidKey(answer.eid) });
+      if (registration.kind === 'denied') {
+        this.orders.handleDenied(eidKey(answer.eid), session.xtrId, registration.reason);
+      }
       if (registration.kind === 'accepted') this.presence.confirm(session.xtrId, session.id, registration.record.eid);
       const other =
         registration.kind === 'accepted'
@@ -437,6 +467,18 @@ export class MapServer {
     const { xtrId, tunnelKey } = agent;
     const added = this.targets.add({ eid: eidKey(eid), xtrId, tunnelKey, locators }, now);
     return added ? registration : denied(eid, registration.record, 'too-many');
+  }
+
+  /** By order it is going to take the EID over: its owner has to know before its claim comes. */
+  private announceTarget(xtrId: XtrId, eid: Eid, now: Instant): void {
+    const agent = this.replica.get(agentKey(xtrId));
+    const owned = this.replica.get(ownershipKey(eidKey(eid)));
+    if (agent?.kind !== 'agent' || owned?.kind !== 'eid') return;
+    const address = this.replica.get(ownershipKey(agentEidKey(this.config.overlay.instance, agent.tunnelKey)));
+    const locators = address?.kind === 'eid' ? asTarget(mappingOf(address)).locators : [];
+    if (locators.length === 0) return;
+    this.targets.add({ eid: owned.eid, xtrId, tunnelKey: agent.tunnelKey, locators }, now);
+    this.tellTargets(owned);
   }
 
   /** Tells the owner who is authorised to take its EID over, with their agent address mappings. */
@@ -584,6 +626,7 @@ export class MapServer {
           generation: after.generation,
         });
       }
+      this.orders.handleRecord(after);
       const eid = parseEidKey(after.eid);
       const concerned = this.subscriptions.concerned(eid);
       if (after.state === 'live') this.subscriptions.settle(eid, concerned);

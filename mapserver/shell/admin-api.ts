@@ -1,10 +1,12 @@
 /** What administrators see and do, on the Unix socket in the data folder. Who can open it may do all of it. */
 import { z } from 'zod';
 import type { IpPrefix } from '../../proto/address.ts';
-import { parseEidKey } from '../../proto/eid.ts';
+import { parseEidKey, prefixEid } from '../../proto/eid.ts';
+import { INTERFACE_NAME } from '../../proto/lisp/order.ts';
 import { ApiError, parseBody, type Route } from '../../runtime/http-api.ts';
 import { VERSION } from '../../runtime/project-root.ts';
 import type { Operation } from '../core/operations.ts';
+import type { EidOrder, OrderCode } from '../core/orders.ts';
 import type { AgentRecord, OwnershipRecord, StoreRecord, TokenRecord } from '../core/records.ts';
 import type { Driver } from './driver.ts';
 import { apiError, namePatternText, newToken } from './enrolment.ts';
@@ -28,6 +30,28 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
     if (!result.ok) throw apiError(result.error);
     return result.record;
   };
+  const order = async (wanted: EidOrder): Promise<Record<string, unknown>> => {
+    const since = performance.now();
+    const result = await driver.order(wanted);
+    if (!result.ok) throw new ApiError(ORDER_STATUS[result.error.code], result.error.code, result.error.message);
+    const view = result.record === undefined ? { eid: wanted.eid.prefix } : eidView(driver, result.record);
+    return { ...view, already: result.already, tookMs: Math.round((performance.now() - since) * 10) / 10 };
+  };
+  const give = (
+    eid: IpPrefix,
+    agent: string,
+    via: string | null,
+    patience: number,
+    move: boolean,
+  ): Promise<Record<string, unknown>> =>
+    order({
+      kind: 'attach',
+      eid: prefixEid(overlay.instance, eid),
+      xtrId: resolveAgent(records('agent'), agent),
+      interface: via,
+      move,
+      patience,
+    });
   const token = (record: TokenRecord | AgentRecord): unknown =>
     record.kind === 'token' ? tokenView(record, Date.now()) : agentView(driver, record);
   const owned = (kind: 'prefix' | 'name'): OwnershipRecord[] =>
@@ -87,6 +111,34 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
       method: 'GET',
       path: '/v1/eids',
       handle: () => ({ eids: owned('prefix').map((record) => eidView(driver, record)) }),
+    },
+    {
+      method: 'POST',
+      path: '/v1/eids',
+      handle: async ({ body }) => {
+        const { eid, agent, interface: via, timeoutMs } = parseBody(ATTACH, body);
+        return await give(eid, agent, via, timeoutMs, false);
+      },
+    },
+    {
+      method: 'POST',
+      path: '/v1/moves',
+      handle: async ({ body }) => {
+        const { eid, agent, interface: via, timeoutMs } = parseBody(ATTACH, body);
+        return await give(eid, agent, via, timeoutMs, true);
+      },
+    },
+    {
+      method: 'DELETE',
+      path: '/v1/eids/:eid',
+      handle: async ({ params, query }) => {
+        const eid = parseBody(DETACH, { eid: params.eid, timeoutMs: query.get('timeoutMs') ?? undefined });
+        return await order({
+          kind: 'detach',
+          eid: prefixEid(overlay.instance, eid.eid),
+          patience: eid.timeoutMs,
+        });
+      },
     },
     {
       method: 'GET',
@@ -163,6 +215,27 @@ function eidView(driver: Driver, record: OwnershipRecord): Record<string, unknow
     ...(eid.kind === 'prefix' ? { locators, names } : { targets }),
   };
 }
+
+const timeoutMs = z.coerce.number().int().min(100).max(600_000).default(10_000);
+const ATTACH = z.strictObject({
+  eid: ipPrefixText,
+  /** xTR-ID, or the start of one. */
+  agent: z.string().max(64),
+  interface: z.string().regex(INTERFACE_NAME, 'is not the name of a network interface').nullable().default(null),
+  timeoutMs,
+});
+const DETACH = z.strictObject({ eid: ipPrefixText, timeoutMs });
+
+const ORDER_STATUS: Readonly<Record<OrderCode, number>> = {
+  STAYPUT_AGENT_UNKNOWN: 404,
+  STAYPUT_AGENT_REVOKED: 409,
+  STAYPUT_OUTSIDE_OVERLAY: 422,
+  STAYPUT_NOT_GRANTED: 403,
+  STAYPUT_NOT_CONNECTED: 409,
+  STAYPUT_NOT_REGISTERED: 404,
+  STAYPUT_TOO_MANY: 429,
+  STAYPUT_TIMEOUT: 504,
+};
 
 const NEW_TOKEN = z.strictObject({
   eids: z

@@ -6,6 +6,7 @@ import type { Log } from '../../runtime/log.ts';
 import type { Action, OperationId, OperationResult } from '../core/actions.ts';
 import type { MapServer } from '../core/map-server.ts';
 import type { Operation } from '../core/operations.ts';
+import type { EidOrder, OrderId, OrderResult } from '../core/orders.ts';
 import type { SessionId } from '../core/presence.ts';
 import type { Commit, CommitOutcome, LearnedRecord } from '../core/transactions.ts';
 import { CompactedError, type Store, type StoreChange, type Watch } from '../store/store.ts';
@@ -32,6 +33,7 @@ export class Driver {
   private readonly metrics: MapServerMetrics;
   private readonly log: Log;
   private readonly peers = new Map<SessionId, Peer>();
+  private readonly orders = new Map<OrderId, (result: OrderResult) => void>();
   private readonly operations = new Map<OperationId, (result: OperationResult) => void>();
   /** What others can cause at will is logged at a bounded rate; the metrics count it all. */
   private readonly complaints = new TokenBucket(COMPLAINTS_PER_SECOND, performance.now());
@@ -74,6 +76,13 @@ export class Driver {
   operate(operation: Operation): Promise<OperationResult> {
     return new Promise((resolve) => {
       this.input((now) => this.operations.set(this.core.handleOperation(operation, now), resolve));
+    });
+  }
+
+  /** Ends with the order's patience at the latest. */
+  order(order: EidOrder): Promise<OrderResult> {
+    return new Promise((resolve) => {
+      this.input((now) => this.orders.set(this.core.handleOrder(order, now), resolve));
     });
   }
 
@@ -122,6 +131,10 @@ export class Driver {
       case 'outcome':
         this.operations.get(action.id)?.(action.result);
         this.operations.delete(action.id);
+        break;
+      case 'order-outcome':
+        this.orders.get(action.id)?.(action.result);
+        this.orders.delete(action.id);
         break;
       case 'event':
         this.metrics.count(action.event);
@@ -179,6 +192,9 @@ export class Driver {
       case 'operation':
         if (event.result !== 'ok' && !this.complaints.tryTake(performance.now())) break;
         this.log.info({ operation: event.operation, result: event.result, subject: event.subject }, 'operation');
+        break;
+      case 'order':
+        this.log.info({ operation: event.order, result: event.result, eid: event.eid }, 'order');
         break;
       case 'rejected':
         if (this.complaints.take(performance.now()) === 0)

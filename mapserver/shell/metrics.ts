@@ -25,6 +25,7 @@ export class MapServerMetrics {
   private readonly requests: Counter<'result'>;
   private readonly notifies: Counter<'kind'>;
   private readonly moves: Counter;
+  private readonly ordered: Counter<'order' | 'result'>;
   private readonly enrolments: Counter<'result'>;
   private readonly rejected: Counter<'reason'>;
   private readonly throttled: Counter;
@@ -41,6 +42,7 @@ export class MapServerMetrics {
     this.requests = counter('map_requests_total', 'Map-Requests, by answer', ['result']);
     this.notifies = counter('map_notifies_total', 'Map-Notifies sent, by occasion', ['kind']);
     this.moves = counter('moves_total', 'EIDs that another agent took over');
+    this.ordered = counter('orders_total', 'What administrators wanted done with EIDs', ['order', 'result']);
     this.enrolments = counter('enrolments_total', 'Enrolments, by result', ['result']);
     this.rejected = counter('rejected_total', 'Connections and messages refused, by reason', ['reason']);
     this.throttled = counter('throttled_total', 'Times an agent was read more slowly because it sent too fast');
@@ -89,6 +91,9 @@ export class MapServerMetrics {
         break;
       case 'operation':
         if (event.operation === 'enrol') this.enrolled(event.result);
+        break;
+      case 'order':
+        this.ordered.inc({ order: event.order, result: event.result.replace(/^STAYPUT_/, '').toLowerCase() });
         break;
       case 'withdrawn':
         break;

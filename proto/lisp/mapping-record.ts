@@ -259,7 +259,7 @@ export const MAP_ACTIONS: readonly MapAction[] = [
 ];
 
 /** Locally administered. */
-const STAYPUT_OUI = 0x025350;
+export const STAYPUT_OUI = 0x025350;
 const OWNERSHIP = 1;
 /** Key algorithm in LCAF 11; the RFC 8061 suites have small numbers. */
 const STAYPUT_X25519 = 0x53;

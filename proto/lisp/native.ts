@@ -70,8 +70,9 @@ export function subscribeRequest(options: {
 }
 
 /** Agent to agent: ask for this EID again (SMR, RFC 9301 section 6.1). */
-export function solicitMapRequest(options: { nonce: Nonce; eid: Eid; itr: IpAddress }): MapRequest {
-  return { ...request(options.nonce, options.eid, false), smr: true, itrRlocs: [ipLispAddress(options.itr)] };
+export function solicitMapRequest(options: { nonce: Nonce; eid: Eid; itr?: IpAddress }): MapRequest {
+  const itr = options.itr === undefined ? NO_ADDRESS : ipLispAddress(options.itr);
+  return { ...request(options.nonce, options.eid, false), smr: true, itrRlocs: [itr] };
 }
 
 /** Agent: asks for a mapping once. */

@@ -2,10 +2,11 @@
 import { strict as assert } from 'node:assert';
 import { describe, test } from 'node:test';
 import { parseIpPrefix } from '../../proto/address.ts';
-import { eidKey, parseEid } from '../../proto/eid.ts';
+import { DEFAULT_INSTANCE, eidKey, parseEid, prefixEid } from '../../proto/eid.ts';
 import { nonce } from '../../proto/lisp/header.ts';
 import { encodeLispMessage } from '../../proto/lisp/message.ts';
 import { mapNotify, solicitMapRequest } from '../../proto/lisp/native.ts';
+import { orderRequest } from '../../proto/lisp/order.ts';
 import { asTarget, type Generation, type Mapping } from '../../proto/mapping.ts';
 import { minutes } from '../../proto/time.ts';
 import { type Host, World } from './world.ts';
@@ -261,6 +262,35 @@ describe('a move while the map server is there', () => {
     world.isCut = () => false;
     world.advance(11_000);
     assert.match(a.stateOf(EID), /^drain/);
+  });
+});
+
+describe('an order of the map server', () => {
+  const order = (host: Host, what: 'attach' | 'detach', via: string | null = null): void => {
+    const eid = prefixEid(DEFAULT_INSTANCE, PREFIX);
+    host.deliver(orderRequest(nonce(1n << 63n), { what, eid, interface: via }));
+  };
+
+  test('is done as if our own operator had asked', () => {
+    const { world, a, c } = prepared();
+    order(c, 'attach');
+    world.pump();
+    assert.equal(c.stateOf(EID), 'live@2');
+    assert.match(a.stateOf(EID), /^drain/);
+    order(c, 'detach');
+    world.pump();
+    assert.equal(c.stateOf(EID), 'none');
+    assert.equal(world.server.mappings.get(eidKey(parseEid(EID))), undefined);
+  });
+
+  test('to take an EID behind an interface that is not up waits for it', () => {
+    const { world, c } = prepared();
+    order(c, 'attach', 'tap0');
+    c.event({ type: 'interface', name: 'tap0', up: false });
+    assert.equal(c.stateOf(EID), 'target@0');
+    c.event({ type: 'interface', name: 'tap0', up: true });
+    world.pump();
+    assert.equal(c.stateOf(EID), 'live@2');
   });
 });
 

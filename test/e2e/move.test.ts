@@ -32,6 +32,24 @@ describe('a workload that moves to another host', () => {
     assert.equal(await lookUp(), DB_EID);
   });
 
+  it('moves by order of the administrator, who is told when it is there', async () => {
+    const { mapServer } = world.overlay;
+    const { there } = world.workload;
+    const { xtrId } = JSON.parse((await there.stayput(['status', '--json'])).stdout) as { xtrId: string };
+    const move = (...more: string[]) =>
+      mapServer.stayput(['eid', 'move', DB_EID, '--to', xtrId.slice(0, 12), '--json', ...more]);
+    const carry = await world.prepareMove();
+    const ordered = move('--timeout', '20s');
+    await carry();
+    const moved = JSON.parse((await ordered).stdout) as { owner: string; state: string };
+    assert.equal(moved.owner, xtrId);
+    assert.equal(moved.state, 'live');
+    const again = JSON.parse((await move()).stdout) as { already: boolean };
+    assert.equal(again.already, true);
+    const refused = await mapServer.stayput(['eid', 'move', '10.77.0.1', '--to', xtrId], { anyExit: true });
+    assert.match(refused.stderr, /is not granted 10\.77\.0\.1\/32/);
+  });
+
   it('moves back as well, and each side knows who owns it', async (t) => {
     const result = await play('move', world, MUTE);
     showFigures(t, result);

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import type { Action, OperationResult, ServerEvent } from '../../mapserver/core/actions.ts';
 import { MapServer } from '../../mapserver/core/map-server.ts';
 import type { Operation } from '../../mapserver/core/operations.ts';
+import type { EidOrder, OrderResult } from '../../mapserver/core/orders.ts';
 import type { SessionId } from '../../mapserver/core/presence.ts';
 import type { RecordKey, StoreRecord } from '../../mapserver/core/records.ts';
 import type { Commit, LearnedRecord } from '../../mapserver/core/transactions.ts';
@@ -62,6 +63,8 @@ export class CoreWorld {
   now = 1_000;
   private readonly held: Commit[] = [];
   private readonly outcomes = new Map<number, OperationResult>();
+  /** Outcomes of orders. */
+  readonly ordered = new Map<number, OrderResult>();
   private lastSession = 0;
 
   constructor(options: { store?: DurableStore; limits?: object; agents?: CoreAgent[] } = {}) {
@@ -119,6 +122,13 @@ export class CoreWorld {
     const result = this.outcomes.get(id);
     assert.ok(result, 'the operation has an outcome');
     return result;
+  }
+
+  /** Its outcome is in `ordered` when it is finished. */
+  order(order: EidOrder): number {
+    const id = this.core.handleOrder(order, this.now);
+    this.drain();
+    return id;
   }
 
   open(agent: CoreAgent, incarnation: Incarnation | null = null): SessionId {
@@ -200,6 +210,9 @@ export class CoreWorld {
         break;
       case 'outcome':
         this.outcomes.set(action.id, action.result);
+        break;
+      case 'order-outcome':
+        this.ordered.set(action.id, action.result);
         break;
       case 'event':
         this.events.push(action.event);

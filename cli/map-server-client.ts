@@ -1,0 +1,42 @@
+/** Calls to the admin socket in a map server's data folder. */
+import { join } from 'node:path';
+import { Option } from 'commander';
+import { UsageError } from '../proto/errors.ts';
+import { ApiError, callApi } from '../runtime/http-api.ts';
+
+/** Options that every command to a map server has. */
+export interface ListOptions {
+  readonly dataDir: string;
+  readonly json?: boolean;
+}
+
+export function dataDirOption(): Option {
+  return new Option('--data-dir <folder>', 'data folder of the map server').env(DATA_DIR_ENV).default(DEFAULT_DATA_DIR);
+}
+
+/** @throws StayputError in words for the person at the terminal */
+export async function admin(
+  { dataDir }: ListOptions,
+  method: 'GET' | 'POST' | 'DELETE',
+  path: string,
+  body?: unknown,
+  timeoutMs?: number,
+): Promise<unknown> {
+  try {
+    return await callApi({ socketPath: join(dataDir, 'admin.sock') }, method, path, {
+      ...(body === undefined ? {} : { body }),
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    });
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 400) throw new UsageError(error.message, { cause: error });
+    if (!(error instanceof ApiError) || error.code !== 'STAYPUT_UNREACHABLE') throw error;
+    const code = (error.cause as NodeJS.ErrnoException | undefined)?.code;
+    const why = code === 'EACCES' ? 'you may not open its admin socket' : 'it is not running';
+    throw new ApiError(0, error.code, `no answer from the map server of ${dataDir}: ${why} (see --data-dir)`, {
+      cause: error,
+    });
+  }
+}
+
+export const DATA_DIR_ENV = 'STAYPUT_MAPSERVER_DATA';
+const DEFAULT_DATA_DIR = '/var/lib/stayput/mapserver';
