@@ -168,6 +168,7 @@ export class MapServerProcess {
         this.commit(action.commit);
         return;
       case 'outcome':
+      case 'order-outcome':
       case 'event':
         return;
       default:
