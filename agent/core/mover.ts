@@ -94,7 +94,8 @@ export class Mover {
     const up = request.interface === null || this.isUp(request.interface);
     const prepared = announced || known?.state === 'target';
     const watched = request.interface !== null && this.interfaces.has(request.interface);
-    const owned = registrar.attach(request.prefix, request.names, request.interface, up, now);
+    const { owned, withdrawals } = registrar.attach(request.prefix, request.names, request.interface, up, now);
+    registers.withdraw(withdrawals, now);
     this.gone.cancel(owned);
     this.updateWatches();
     this.noteState(owned);

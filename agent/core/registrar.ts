@@ -131,13 +131,19 @@ export class Registrar {
       .sort((a, b) => length(b) - length(a))[0];
   }
 
-  attach(prefix: IpPrefix, names: readonly string[] | null, via: string | null, up: boolean, now: Instant): OwnedEid {
+  /** Returns the names that it has no more, and that are to be given up. */
+  attach(
+    prefix: IpPrefix,
+    names: readonly string[] | null,
+    via: string | null,
+    up: boolean,
+    now: Instant,
+  ): { readonly owned: OwnedEid; readonly withdrawals: readonly Mapping[] } {
     const eid = prefixEid(this.identity.instance, prefix);
     const owned = this.owned.get(eidKey(eid)) ?? this.add(eid, 'address', 'lost', now);
     const before = owned.names;
     owned.names = names ?? owned.names;
     owned.interface = via;
-    owned.yielded = false;
     owned.problem = null;
     if (owned.state === 'live') {
       owned.claiming = true;
@@ -145,10 +151,10 @@ export class Registrar {
       owned.generation = 0 as Generation;
       this.enter(owned, via === null || up ? 'base' : 'target', now);
     }
-    this.updateNames(before, now);
+    const withdrawals = this.withdrawalsOf(this.updateNames(before, now));
     this.claimNames(owned, now);
     if (owned.state === 'target') this.unclaimNames(owned);
-    return owned;
+    return { owned, withdrawals };
   }
 
   /** The interface of a target came up: from now on it is claimed. */
@@ -170,9 +176,7 @@ export class Registrar {
     const withdrawals: Mapping[] = [];
     if (owned.state === 'live') withdrawals.push(this.withdrawal(owned));
     if (owned.state === 'target') withdrawals.push({ ...asTarget(this.mapping(owned, [])), ttl: 0 });
-    for (const name of this.updateNames(owned.names, now)) {
-      if (name.state === 'live') withdrawals.push(this.withdrawal(name));
-    }
+    withdrawals.push(...this.withdrawalsOf(this.updateNames(owned.names, now)));
     return { owned, withdrawals };
   }
 
@@ -360,15 +364,25 @@ export class Registrar {
     };
   }
 
+  private withdrawalsOf(owned: readonly OwnedEid[]): Mapping[] {
+    return owned.filter(({ state }) => state === 'live').map((each) => this.withdrawal(each));
+  }
+
   private withdrawal(owned: OwnedEid): Mapping {
     return { ...this.mapping(owned, []), generation: owned.generation, ttl: 0 };
   }
 
-  /** An EID that another agent took over still is what the name means, until the name is taken over too. */
+  /**
+   * An EID that another agent took over still is what the name means, until the name is taken over too; also while it is
+   * to come back here.
+   */
   private targets(name: string): readonly IpAddress[] {
-    return this.addresses()
-      .filter((owned) => owned.state !== 'target' && owned.problem === null && owned.names.includes(name))
-      .flatMap(({ eid }) => (eid.kind === 'prefix' && isHostPrefix(eid.prefix) ? [prefixAddress(eid.prefix)] : []));
+    const carriers = this.addresses().filter(({ problem, names }) => problem === null && names.includes(name));
+    const here = carriers.filter(({ state }) => state !== 'target');
+    const live = this.find(nameEid(this.identity.instance, name))?.state === 'live';
+    return (here.length === 0 && live ? carriers : here).flatMap(({ eid }) =>
+      eid.kind === 'prefix' && isHostPrefix(eid.prefix) ? [prefixAddress(eid.prefix)] : [],
+    );
   }
 
   /** Names that no EID here carries any more are removed and returned. */

@@ -86,6 +86,26 @@ describe('registration', () => {
     assert.deepEqual(b.dataplane?.peers.get(a.key), ['198.51.100.7:4341'], 'and is followed');
   });
 
+  test('a name that stayed here goes on to mean its EID while that is to come back', () => {
+    const { world, a, b } = talking();
+    b.attach(A);
+    assert.equal(a.stateOf('db'), 'live@1');
+    a.attach(A, { interface: 'veth0' });
+    world.advance(61_000);
+    assert.deepEqual(found(b, b.resolve('db')).targets, [A]);
+    a.disconnect();
+    b.attach(A, { names: ['db'] });
+    a.connect();
+    assert.equal(a.stateOf('db'), 'lost@1', 'and is registered, so that a new owner is heard of');
+  });
+
+  test('a name that an EID is attached without is given up', () => {
+    const { world, a } = talking();
+    a.attach(A, { names: ['web'] });
+    assert.equal(world.server.mappings.has(eidKey(nameEid(DEFAULT_INSTANCE, 'db'))), false);
+    assert.deepEqual(found(a, a.resolve('web')).targets, [A]);
+  });
+
   test('a name is not claimed for an EID that is denied', () => {
     const { world, a, b } = talking();
     world.server.denied.add(eidKey(prefixEid(DEFAULT_INSTANCE, P(A))));
