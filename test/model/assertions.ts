@@ -17,10 +17,23 @@ export function checkQuiet(world: World, reference: Reference): void {
   heal(world);
   world.pass(QUIET);
   const owners = new Map(EIDS.map((eid) => [eid, checkOwner(world, reference, eid)]));
+  checkStored(world);
   checkNames(world, reference, owners);
   checkReachable(world, reference, owners);
   checkBounds(world);
   checkRest(world);
+}
+
+/** Whatever the map server answers with is what its owner has. */
+function checkStored(world: World): void {
+  for (const record of world.mapServer.records()) {
+    if (record.kind !== 'eid' || record.state !== 'live') continue;
+    const owner = world.hosts.find(({ xtrId }) => xtrId === record.owner);
+    const own = owner?.agent?.ownEids().find(({ key }) => key === record.eid);
+    if (own?.state === 'live' && own.generation === record.generation) continue;
+    const is = `${own?.state ?? 'none'}@${own?.generation ?? 0}`;
+    throw new Violation(`${record.eid}@${record.generation} is stored for ${owner?.name}, where it is ${is}`);
+  }
 }
 
 /** The store, the agents and the reference agree on who owns it. */

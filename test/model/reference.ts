@@ -16,9 +16,9 @@ import type { StoreRecord } from '../../mapserver/core/records.ts';
 import { hostPrefix, type IpAddress } from '../../proto/address.ts';
 import type { DataplaneCommand, DataplaneEvent } from '../../proto/dataplane/messages.ts';
 import { DEFAULT_INSTANCE, type EidKey, eidKey, prefixEid } from '../../proto/eid.ts';
-import type { LispMessage } from '../../proto/lisp/message.ts';
+import { decodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import { mappingsOf } from '../../proto/lisp/native.ts';
-import { isTarget, isWithdrawal, type Mapping } from '../../proto/mapping.ts';
+import { isTarget, isWithdrawal, type Mapping, type TunnelKey } from '../../proto/mapping.ts';
 import { type Instant, seconds } from '../../proto/time.ts';
 import type { Packet } from '../sim/dataplane.ts';
 import type { Host } from '../sim/host.ts';
@@ -44,6 +44,8 @@ interface Knowledge {
   readonly unsaid: Set<IpAddress>;
   /** Ever attached here. */
   readonly ever: Set<IpAddress>;
+  /** Claimed from this host by another agent, and given to it before the map server said so. */
+  readonly asked: Set<IpAddress>;
   /** When it last stopped claiming. */
   readonly claimed: Map<IpAddress, Instant>;
 }
@@ -108,6 +110,7 @@ export class Reference implements Observer {
   }
 
   event(host: Host, event: DataplaneEvent): void {
+    if (event.type === 'peer-message') this.hear(host, event);
     if (event.type !== 'interface' || !event.up) return;
     for (const eid of this.eids) {
       const standing = this.standing(host, eid);
@@ -116,7 +119,7 @@ export class Reference implements Observer {
   }
 
   handled(host: Host): void {
-    this.seeTargets(host);
+    this.see(host);
     for (const { key, kind, state, generation } of host.agent?.ownEids() ?? []) {
       if (state === 'live' && kind !== 'agent') this.own(key, generation, host.xtrId);
     }
@@ -139,7 +142,7 @@ export class Reference implements Observer {
   }
 
   saved(host: Host): void {
-    this.seeTargets(host);
+    this.see(host);
     const knowledge = this.of(host);
     knowledge.disk = new Map(knowledge.told);
   }
@@ -236,14 +239,34 @@ export class Reference implements Observer {
     }
   }
 
-  /** Whether an interface is up is the agent's to know; that a target claims when it comes up is checked. */
-  private seeTargets(host: Host): void {
+  /** The claim of an agent that was told to take an EID over. */
+  private hear(host: Host, { publicKey, payload }: { readonly publicKey: TunnelKey; readonly payload: string }): void {
+    const from = [...this.hosts.keys()].find(({ key }) => key === publicKey);
+    const message = decodeLispMessage(Buffer.from(payload, 'base64'));
+    if (from === undefined || message.type !== 'map-notify') return;
+    const [subject] = mappingsOf(message);
+    const eid = subject === undefined ? undefined : this.byKey.get(eidKey(subject.eid));
+    if (eid !== undefined && subject?.tunnelKey === publicKey && this.of(from).ever.has(eid)) {
+      this.of(host).asked.add(eid);
+    }
+  }
+
+  /**
+   * What is the agent's to decide: whether an interface is up (that a target claims when it comes up is checked), and
+   * whether it yields to another agent's claim.
+   */
+  private see(host: Host): void {
     for (const { kind, eid, state } of host.agent?.ownEids() ?? []) {
-      if (kind !== 'address' || state !== 'target') continue;
-      const address = this.byKey.get(eidKey(eid));
+      const address = kind === 'address' ? this.byKey.get(eidKey(eid)) : undefined;
       if (address === undefined) continue;
       const standing = this.standing(host, address);
-      if (standing.is === 'claiming' && standing.via !== null) this.set(host, address, { ...standing, is: 'target' });
+      if (state === 'target' && standing.is === 'claiming' && standing.via !== null) {
+        this.set(host, address, { ...standing, is: 'target' });
+      }
+      if (!this.of(host).asked.has(address)) continue;
+      if (state === 'drain' && this.isEntitled(host, address)) this.set(host, address, { ...standing, is: 'lost' });
+      if (state === 'live' && standing.is === 'lost') this.set(host, address, { ...standing, is: 'granted' });
+      if (state === 'base' && standing.is === 'lost') this.set(host, address, { ...standing, is: 'claiming' });
     }
   }
 
@@ -294,6 +317,7 @@ export class Reference implements Observer {
       late: new Set(),
       unsaid: new Set(),
       ever: new Set(),
+      asked: new Set(),
       claimed: new Map(),
     };
     this.hosts.set(host, knowledge);

@@ -22,7 +22,8 @@ export type Step = { readonly wait: number } & (
       readonly host: Index;
       readonly eid: Index;
       readonly via: boolean;
-      readonly named: boolean;
+      /** `keep` those that it has. */
+      readonly names: 'keep' | 'none' | 'own';
     }
   | { readonly do: 'detach'; readonly host: Index; readonly eid: Index }
   | { readonly do: 'interface'; readonly host: Index; readonly up: boolean }
@@ -60,7 +61,8 @@ export function take(world: World, step: Step): void {
   switch (step.do) {
     case 'attach': {
       const eid = at(EIDS, step.eid);
-      host(step.host).attachEid(eid, step.named ? [nameOf(eid)] : null, step.via ? INTERFACE : null);
+      const names = { keep: null, none: [], own: [nameOf(eid)] }[step.names];
+      host(step.host).attachEid(eid, names, step.via ? INTERFACE : null);
       return;
     }
     case 'detach':
@@ -182,7 +184,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       host: index,
       eid,
       via: fc.boolean(),
-      named: fc.boolean(),
+      names: fc.constantFrom('keep' as const, 'none' as const, 'own' as const, 'own' as const),
     }),
   },
   { weight: 5, arbitrary: fc.record({ do: fc.constant('detach' as const), wait, host: index, eid }) },
