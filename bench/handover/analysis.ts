@@ -17,6 +17,8 @@ export interface Watch {
   readonly fromMs: number;
   readonly begunMs: number;
   readonly countedMs: number;
+  /** The mover's own cable carries again. */
+  readonly carriedMs: number;
   /** The watch ended; sending went on until here. */
   readonly endMs: number;
   readonly interrupted: boolean;
@@ -89,7 +91,7 @@ function delivery(samples: Samples, watch: Watch): Pick<Outcome, 'sent' | 'lost'
     seen.add(number);
   }
   const away = samples.sent.filter(
-    ({ number, atMs }) => atMs >= watch.begunMs && atMs < watch.countedMs && !seen.has(number),
+    ({ number, atMs }) => atMs >= watch.begunMs && atMs < watch.carriedMs && !seen.has(number),
   );
   const lostWhileAway = samples.probe === 'udp-out' ? away.length : 0;
   return { sent: counted.size, lost: counted.size - seen.size, lostWhileAway, duplicated };

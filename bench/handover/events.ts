@@ -24,6 +24,8 @@ export interface EventTimes {
    * in its place; for a move just before the interface in front of the workload went up; otherwise `begun`.
    */
   readonly counted: bigint;
+  /** When the mover's own cable was seen to carry again, if later than `counted`. */
+  readonly carried?: bigint;
 }
 
 /** Of these the first packet through is waited for, as the way there was interrupted by the event itself. */

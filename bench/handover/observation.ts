@@ -24,7 +24,7 @@ export async function observe(
   const probing = await Probing.start(program, staged.mover, staged.peer, probes);
   try {
     const origin = process.hrtime.bigint();
-    const { begun, counted } = await staged.happen();
+    const { begun, counted, carried = counted } = await staged.happen();
     const happened = process.hrtime.bigint();
     await probing.steadyAgain(happened, LIMIT_MS);
     const end = process.hrtime.bigint();
@@ -34,6 +34,7 @@ export async function observe(
       fromMs: 0,
       begunMs: since(begun),
       countedMs: since(counted),
+      carriedMs: since(carried),
       endMs: since(end),
       interrupted: interrupts(event),
     };

@@ -8,7 +8,7 @@ import { drawTimeline } from '../../bench/handover/timeline-picture.ts';
 import type { Packet } from '../lab/capture.ts';
 import { assertWellFormed } from './well-formed.ts';
 
-const WATCH: Watch = { fromMs: -100, begunMs: 0, countedMs: 8, endMs: 1000, interrupted: true };
+const WATCH: Watch = { fromMs: -100, begunMs: 0, countedMs: 8, carriedMs: 8, endMs: 1000, interrupted: true };
 
 test('captured packets are told by their kind and direction; data and empty TCP segments are none', () => {
   const own = new Set(['198.18.1.10', '198.18.2.11']);

@@ -115,13 +115,19 @@ class StayputScene implements Scene {
     await there.attach(WORKLOAD, 'target', { interface: WORKLOAD_PORT });
     const out = here.host.ipConsole();
     const into = there.host.ipConsole();
+    // Opens the view, so that looking later costs nothing.
+    workload.device('eth0', 'operstate');
+    const carrying = (): Promise<bigint> =>
+      waitFor('the workload’s cable to carry', () => workload.device('eth0', 'operstate') === 'up' && now(), {
+        intervalMs: 1,
+      });
     const move = async (): Promise<EventTimes> => {
       const begun = now();
       await out.run([`link set ${WORKLOAD_PORT} netns ${there.host.namespace}`]);
       const counted = now();
-      await into.run([`link set ${WORKLOAD_PORT} up`]);
+      const [carried] = await Promise.all([carrying(), into.run([`link set ${WORKLOAD_PORT} up`])]);
       Object.assign(carriers, { here: there, there: here });
-      return { begun, counted };
+      return { begun, counted, carried };
     };
     return this.staged({ host: workload, address: WORKLOAD }, [here, there], move, async () => {
       await waitFor(`${WORKLOAD} live on ${there.host.name}`, async () => (await there.eidState(WORKLOAD)) === 'live');
