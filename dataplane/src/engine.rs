@@ -390,7 +390,7 @@ impl Engine {
     pub(crate) fn read_path_ceiling(&mut self, peer: PeerId) {
         let Some(path) = self.tunnel.peer(peer).and_then(|p| p.endpoint) else { return };
         let Some(source) = udp::source_address(path) else { return };
-        let Some(mtu) = self.host.mtu_at(source) else { return };
+        let mtu = self.host.mtu_at(source).unwrap_or(ETHERNET_MTU);
         let inner = self.config.as_ref().map_or(0, |c| c.mtu);
         self.tunnel.set_path_ceiling(peer, mtu.min(u32::from(u16::MAX)) as u16, inner);
     }
@@ -596,6 +596,7 @@ fn is_hello(frame: &[u8]) -> bool {
 }
 
 const MAX_FRAME: usize = 65_536;
+const ETHERNET_MTU: u32 = 1500;
 const TUN: u64 = 1;
 const UDP4: u64 = 2;
 const UDP6: u64 = 3;

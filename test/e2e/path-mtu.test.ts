@@ -66,6 +66,34 @@ for (const family of [4, 6] as const) {
   });
 }
 
+describe('an underlay that begins to take 9000 octets', () => {
+  let world: World;
+
+  before(async () => {
+    world = await World.build({ name: 'jumbo', internet: { families: [4] }, agentConfig: { mtu: 8900 } });
+  });
+  after(() => world?.close());
+
+  it('carries inner packets of 1440 octets before, and of 8900 after', async () => {
+    const { vm, client, internet, lab } = world;
+    await (await Download.start(world, RATE)).finish();
+    await pathMtu(vm, (mtu) => mtu > 1492 && mtu <= 1500);
+    const wires = await lab.wires.exec(['ip', '-j', 'link']);
+    const names = (JSON.parse(wires.stdout) as { ifname: string }[]).map(({ ifname }) => ifname);
+    await lab.wires.ip(names.filter((name) => name !== 'lo').map((name) => `link set ${name} mtu 9000`));
+    for (const cloud of ['a', 'c']) {
+      await internet.cloud(cloud).router.ip(['link set lan0 mtu 9000']);
+      await widthOf(world, cloud, 9000);
+    }
+    // The VM last: who has been told of a limit remembers it for minutes.
+    for (const { host } of [client, vm]) await host.ip(['link set eth0 mtu 9000']);
+    const ping = ['ping', '-c1', '-W1', '-M', 'do', '-s', String(8900 - 28), CLIENT_EID];
+    await waitFor('a ping of 8900 octets', async () => (await vm.host.exec(ping, { anyExit: true })).code === 0);
+    await pathMtu(vm, (mtu) => mtu === 8960);
+    await (await Download.start(world, RATE)).finish();
+  });
+});
+
 describe('an underlay that speaks', () => {
   let world: World;
 

@@ -27,6 +27,8 @@ export interface WorldOptions {
   readonly workload?: boolean;
   readonly vmEids?: readonly string[];
   readonly clientEids?: readonly string[];
+  /** More keys for the configuration files of `client` and `vm`. */
+  readonly agentConfig?: Readonly<Record<string, unknown>>;
   readonly say?: (what: string) => void;
 }
 
@@ -67,15 +69,16 @@ export class World {
       ...(options.prefixes === undefined ? {} : { prefixes: options.prefixes }),
     });
     say(`map server serves on ${overlay.mapServer.url}`);
+    const config = options.agentConfig ?? {};
     const [client, vm] = await Promise.all([
       internet
         .attach('client', 'c')
         .then((at) =>
-          overlay.join(at, { eids: options.clientEids ?? [`${CLIENT_EID}/32`], names: ['client'], dns: true }),
+          overlay.join(at, { eids: options.clientEids ?? [`${CLIENT_EID}/32`], names: ['client'], dns: true, config }),
         ),
       internet
         .attach('vm', 'a')
-        .then((at) => overlay.join(at, { eids: options.vmEids ?? [`${VM_EID}/32`], names: ['vm'] })),
+        .then((at) => overlay.join(at, { eids: options.vmEids ?? [`${VM_EID}/32`], names: ['vm'], config })),
     ]);
     say('client and vm have joined');
     const world = new World(lab, internet, overlay, client, vm);
