@@ -30,6 +30,11 @@ const IDENTITY = z.strictObject({
   onMachineChange: z.enum(['refuse', 'accept']).default('refuse'),
 });
 
+const PREFERENCE = {
+  priority: z.int().min(0).max(254).optional(),
+  weight: z.int().min(0).max(100).optional(),
+};
+
 export const AGENT_CONFIG = z.strictObject({
   /** Identity, keys, own EIDs and the map-cache. */
   stateDir: path.default(DEFAULT_STATE_DIR),
@@ -44,16 +49,15 @@ export const AGENT_CONFIG = z.strictObject({
   /** Prometheus metrics and /healthz; null switches them off. */
   metricsListen: listen.nullable().default('127.0.0.1:9341'),
   dns: DNS.prefault({}),
-  /** Addresses that reach this host although no interface has them (static NAT, elastic IP). */
+  /** Addresses that reach this host although no interface has them (static NAT, elastic IP), and how interfaces are preferred. */
   locators: z
     .array(
-      z.strictObject({
-        address,
-        port: z.int().min(1).max(65535).optional(),
-        priority: z.int().min(0).max(254).optional(),
-      }),
+      z.union([
+        z.strictObject({ address, port: z.int().min(1).max(65535).optional(), ...PREFERENCE }),
+        z.strictObject({ interface: z.string().min(1).max(15), ...PREFERENCE }),
+      ]),
     )
-    .max(4)
+    .max(8)
     .default([]),
   identity: IDENTITY.prefault({}),
   logLevel: z.enum(LOG_LEVELS).default('info'),

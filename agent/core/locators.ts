@@ -11,11 +11,16 @@ import type { LocalAddress } from '../../proto/dataplane/messages.ts';
 import type { Locator } from '../../proto/mapping.ts';
 import { isPlausibleLocator } from '../../proto/overlay.ts';
 
-export interface ConfiguredLocator {
-  readonly address: IpAddress;
-  readonly port?: number | undefined;
+/** RFC 9301: peers use the lowest priority that works, and spread over equal ones by weight. */
+interface Preference {
   readonly priority?: number | undefined;
+  readonly weight?: number | undefined;
 }
+
+/** An address that no interface has, or how the addresses of an interface are preferred. */
+export type ConfiguredLocator =
+  | (Preference & { readonly address: IpAddress; readonly port?: number | undefined })
+  | (Preference & { readonly interface: string });
 
 export class Locators {
   private readonly port: number;
@@ -65,19 +70,24 @@ export class Locators {
   }
 
   private build(overlay: readonly IpPrefix[]): readonly Locator[] {
-    const all: Locator[] = this.configured.map(({ address, port, priority }) => ({
-      address,
-      port: port ?? this.port,
-      priority: priority ?? PRIORITY_DEFAULT_ROUTE,
-      weight: 100,
-    }));
+    const all: Locator[] = this.configured.flatMap((locator) =>
+      'address' in locator
+        ? {
+            address: locator.address,
+            port: locator.port ?? this.port,
+            priority: locator.priority ?? PRIORITY_DEFAULT_ROUTE,
+            weight: locator.weight ?? WEIGHT,
+          }
+        : [],
+    );
     const usable = (this.local ?? []).filter(({ address }) => isPlausibleLocator(address, overlay));
-    for (const { address, defaultRoute } of usable) {
-      const priority = defaultRoute ? PRIORITY_DEFAULT_ROUTE : PRIORITY_OTHER;
-      all.push({ address, port: this.port, priority, weight: 100 });
+    for (const { address, defaultRoute, interface: name } of usable) {
+      const preference = this.configured.find((locator) => 'interface' in locator && locator.interface === name);
+      const priority = preference?.priority ?? (defaultRoute ? PRIORITY_DEFAULT_ROUTE : PRIORITY_OTHER);
+      all.push({ address, port: this.port, priority, weight: preference?.weight ?? WEIGHT });
     }
     if (this.observed !== null) {
-      all.push({ address: this.observed, port: this.port, priority: PRIORITY_OBSERVED, weight: 100 });
+      all.push({ address: this.observed, port: this.port, priority: PRIORITY_OBSERVED, weight: WEIGHT });
     }
     const seen = new Set<string>();
     return all
@@ -91,6 +101,7 @@ export class Locators {
 }
 
 const MAX_LOCATORS = 8;
+const WEIGHT = 100;
 const PRIORITY_DEFAULT_ROUTE = 1;
 const PRIORITY_OBSERVED = 2;
 const PRIORITY_OTHER = 10;

@@ -1,5 +1,6 @@
 import { strict as assert } from 'node:assert';
 import { describe, test } from 'node:test';
+import { Locators } from '../../agent/core/locators.ts';
 import type { Ticket } from '../../agent/core/map-requests.ts';
 import { parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import { DEFAULT_INSTANCE, eidKey, nameEid, prefixEid } from '../../proto/eid.ts';
@@ -10,6 +11,7 @@ import { FakeDataplaneState, type Host, World } from './world.ts';
 const A = '10.77.0.5';
 const B = '10.77.0.6';
 const P = (text: string) => parseIpPrefix(text);
+const ip = parseIpAddress;
 
 describe('registration', () => {
   test('an attached EID with its name is registered with the locators and becomes live', () => {
@@ -57,6 +59,23 @@ describe('registration', () => {
     assert.deepEqual(locators(), ['192.168.2.5 1']);
     a.connect('127.0.0.1');
     assert.deepEqual(locators(), ['192.168.2.5 1'], 'loopback is not a locator');
+  });
+
+  test('interfaces are preferred as configured, and equal ones carry their weights', () => {
+    const locators = new Locators(4341, [
+      { interface: 'lte0', priority: 9 },
+      { interface: 'eth1', weight: 25 },
+      { address: ip('203.0.113.9'), weight: 50 },
+    ]);
+    const local = (address: string, name: string) => ({ address: ip(address), interface: name, defaultRoute: true });
+    locators.handleLocal(
+      [local('198.51.100.3', 'lte0'), local('198.51.100.1', 'eth0'), local('198.51.100.2', 'eth1')],
+      [],
+    );
+    assert.deepEqual(
+      locators.list().map(({ address, priority, weight }) => `${address} ${priority} ${weight}`),
+      ['203.0.113.9 1 50', '198.51.100.1 1 100', '198.51.100.2 1 25', '198.51.100.3 9 100'],
+    );
   });
 
   test('a policy that denies an EID is told to who attached it, and packets for it are not taken', () => {
