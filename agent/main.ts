@@ -63,8 +63,10 @@ function gauges(driver: AgentDriver) {
   for (const { kind, state } of driver.agent.ownEids()) if (kind !== 'agent') eids[state]++;
   const { mapServer, dataplane } = driver;
   const fenced = driver.fence !== null;
+  const certificateNotAfter = driver.certificate.notAfter;
   return {
     fenced,
+    certificateNotAfter,
     mapServerConnected: mapServer.connected,
     dataplaneConnected: dataplane.connected,
     cache,

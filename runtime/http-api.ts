@@ -73,6 +73,9 @@ export type ApiTarget =
       /** PEM to verify the server with. Without it, the caller must check `onPeer` before it trusts the answer. */
       readonly ca?: string;
       readonly onPeer?: (socket: TLSSocket) => void;
+      /** PEM of the caller, for an API that asks who calls. */
+      readonly certificate?: string;
+      readonly privateKey?: string;
     };
 
 /** One call. @throws ApiError with the server's code and message, or STAYPUT_UNREACHABLE / STAYPUT_TIMEOUT (status 0) */
@@ -103,6 +106,7 @@ export function callApi(
             port: target.port,
             minVersion: 'TLSv1.3',
             ...(target.ca === undefined ? { rejectUnauthorized: false } : { ca: target.ca }),
+            ...(target.certificate === undefined ? {} : { cert: target.certificate, key: target.privateKey }),
           });
     if (!('socketPath' in target) && target.onPeer !== undefined) {
       const { onPeer } = target;

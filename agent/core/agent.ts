@@ -189,6 +189,15 @@ export class Agent {
           this.outbox.answer(ticket, { kind: 'probe', rttUs: event.rttUs });
         }
         return;
+      case 'resumed':
+        if (event.from === 'snapshot') {
+          // As the data plane did by itself.
+          this.dataplane = { ...this.dataplane, epoch: this.dataplane.epoch + 1 };
+          this.outbox.persist('dataplane');
+        }
+        this.outbox.addressesChanged(this.locators.localAddresses());
+        this.register(now);
+        return;
       case 'superseded':
         this.outbox.note({ type: 'dataplane-superseded' });
         return;

@@ -119,6 +119,8 @@ function problems(
   } else if (!registered && locators > 0) {
     lines.push('the map server has not confirmed the registration yet');
   }
+  const { warning } = driver.certificate;
+  if (warning !== null) lines.push(warning);
   for (const why of driver.unwrittenState)
     lines.push(`${why}: a restart of the agent would go back to what was written`);
   for (const { eid, state, problem, interface: via } of own) {

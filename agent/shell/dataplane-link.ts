@@ -353,6 +353,7 @@ const INCOMING = z.union([
     interface: z.string().max(64),
     by: z.enum(['arp', 'nd', 'packet']),
   }),
+  z.object({ type: z.literal('resumed'), from: z.enum(['suspend', 'snapshot']) }),
   z.object({ type: z.literal('superseded') }),
 ]);
 const UNKNOWN_EVENT = z.object({ type: z.string().max(64) });
@@ -368,5 +369,6 @@ const KNOWN_TYPES: ReadonlySet<string> = new Set([
   'probe-result',
   'peer-message',
   'workload-seen',
+  'resumed',
   'superseded',
 ]);

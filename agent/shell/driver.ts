@@ -14,6 +14,7 @@ import { describeFence, type Machine } from '../core/incarnation.ts';
 import type { Ticket } from '../core/map-requests.ts';
 import type { AttachRequest } from '../core/mover.ts';
 import type { AgentOutput, Answer, Note, Persistent, Resolution } from '../core/output.ts';
+import { CertificateRenewal } from './certificate-renewal.ts';
 import { DataplaneLink } from './dataplane-link.ts';
 import { agentIdentity, type Identity, mapServerTarget, type StateFolder } from './identity.ts';
 import { OwnIncarnation } from './incarnation.ts';
@@ -31,6 +32,7 @@ export class AgentDriver {
   readonly agent: Agent;
   readonly mapServer: MapServerLink;
   readonly dataplane: DataplaneLink;
+  readonly certificate: CertificateRenewal;
   private readonly folder: StateFolder;
   private readonly log: Log;
   private readonly incarnation: OwnIncarnation;
@@ -59,6 +61,11 @@ export class AgentDriver {
     this.identity = identity;
     this.zone = identity.zone;
     this.log = log;
+    this.certificate = new CertificateRenewal(
+      () => this.identity,
+      (certificate) => this.handleCertificate(certificate),
+      log,
+    );
     this.incarnation = new OwnIncarnation(folder, machine, config.identity.onMachineChange, log);
     this.agent = new Agent(
       {
@@ -82,7 +89,10 @@ export class AgentDriver {
           // One that was never told anything forwards nothing.
           if (this.incarnation.fence !== null && hello.configured) this.silenceDataplane();
         },
-        onEvent: (event) => this.input((now) => this.agent.handleDataplaneEvent(event, now)),
+        onEvent: (event) => {
+          this.input((now) => this.agent.handleDataplaneEvent(event, now));
+          if (event.type === 'resumed') this.handleResumed(event.from);
+        },
         onLost: () => this.input(() => this.agent.handleDataplaneLost()),
       },
       log,
@@ -126,6 +136,7 @@ export class AgentDriver {
     this.dataplane.start();
     if (this.incarnation.fence !== null) return;
     this.mapServer.start();
+    this.certificate.start();
     this.input(() => undefined);
   }
 
@@ -207,8 +218,29 @@ export class AgentDriver {
     });
   }
 
+  private handleCertificate(certificate: string): void {
+    this.identity = { ...this.identity, certificate };
+    this.mapServer.useCertificate(certificate);
+    this.write('overlay');
+    this.log.info('certificate renewed');
+  }
+
+  /** A copy of a running machine is a new start: its original may be running on. */
+  private handleResumed(from: 'suspend' | 'snapshot'): void {
+    this.log.warn({ reason: from }, 'this machine was interrupted');
+    if (from === 'suspend' || this.closed || this.incarnation.fence !== null) return;
+    this.incarnation.begin();
+    if (this.incarnation.fence === null) this.mapServer.renew();
+    else this.stopWorking();
+  }
+
   private handleFenced(newestRun: number): void {
     this.incarnation.refused(newestRun);
+    this.stopWorking();
+  }
+
+  private stopWorking(): void {
+    this.mapServer.close();
     this.stopTimers();
     for (const caller of this.callers.values()) caller.fail(new FencedError('STAYPUT_FENCED', this.fence ?? ''));
     this.callers.clear();
@@ -222,6 +254,7 @@ export class AgentDriver {
   }
 
   private stopTimers(): void {
+    this.certificate.stop();
     for (const timer of [this.timer, this.cacheTimer, this.eidsTimer]) if (timer !== null) clearTimeout(timer);
   }
 

@@ -43,7 +43,7 @@ export interface MapServerListener {
 }
 
 export class MapServerLink {
-  private readonly target: MapServerTarget;
+  private target: MapServerTarget;
   private readonly software: string;
   private readonly listener: MapServerListener;
   private readonly log: Log;
@@ -100,6 +100,19 @@ export class MapServerLink {
       });
       return;
     }
+    this.candidate?.abandon();
+    this.candidate = null;
+    this.open();
+  }
+
+  /** For the sessions to come. */
+  useCertificate(certificate: string): void {
+    this.target = { ...this.target, certificate };
+  }
+
+  /** Opens another session beside the present one, which it takes the place of. */
+  renew(): void {
+    this.backoff.reset();
     this.candidate?.abandon();
     this.candidate = null;
     this.open();

@@ -7,6 +7,8 @@ import type { EidState } from '../core/registrar.ts';
 /** What the gauges show. */
 export interface AgentGauges {
   readonly fenced: boolean;
+  /** Milliseconds since 1970. */
+  readonly certificateNotAfter: number;
   readonly mapServerConnected: boolean;
   readonly dataplaneConnected: boolean;
   readonly cache: {
@@ -37,6 +39,12 @@ export class AgentMetrics {
     collectDefaultMetrics({ register: registry });
     gauge(registry, 'fenced', 'Another agent has this identity, or another machine had it; nothing is done here', () =>
       Number(gauges().fenced),
+    );
+    gauge(
+      registry,
+      'certificate_not_after_seconds',
+      'When the certificate ends, in seconds since 1970',
+      () => gauges().certificateNotAfter / 1000,
     );
     gauge(registry, 'map_server_connected', 'A session with the map server is up', () =>
       Number(gauges().mapServerConnected),

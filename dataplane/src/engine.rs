@@ -22,6 +22,7 @@ use crate::handshake::{Suite, random_u64};
 use crate::hold::{EXPIRY_STEP, HoldQueue, Holds, INTERFACE_LIFETIME, Room, Why};
 use crate::host::{Changes, HostNetwork, Item, LocalAddress, gateway};
 use crate::icmp::{ErrorBudget, Problem};
+use crate::interruption::{Interruption, SleepWatch, Uevents};
 use crate::log;
 use crate::messages::{Command, Event, key_text, parse_request};
 use crate::neighbour_proxy::NeighbourProxies;
@@ -88,6 +89,8 @@ pub struct Engine {
     ready: Ready,
     pub(crate) poller: Poller,
     signals: OwnedFd,
+    uevents: Option<Uevents>,
+    sleep: Option<SleepWatch>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -138,6 +141,8 @@ impl Engine {
         poller.add(&host, NETLINK)?;
         poller.add(&channel, LISTENER)?;
         poller.add(&tun, TUN)?;
+        let uevents = noticing("new VM generations", Uevents::open().and_then(|u| poller.add(&u, UEVENTS).map(|()| u)));
+        let sleep = noticing("sleep", SleepWatch::open().and_then(|s| poller.add(&s, SLEEP).map(|()| s)));
         let suite = Suite::fastest();
         // The agent asks for the offloads before there is a port to listen on.
         let trial = [false, true].into_iter().find_map(|v6| UdpSocket::open(0, v6, wanted, &mut Stats::new()).ok());
@@ -192,6 +197,8 @@ impl Engine {
             ready: Ready::default(),
             poller,
             signals,
+            uevents,
+            sleep,
         })
     }
 
@@ -247,6 +254,16 @@ impl Engine {
                 NETLINK => {
                     let changes = self.host.poll();
                     self.host_changed(changes);
+                }
+                UEVENTS => {
+                    if self.uevents.as_mut().is_some_and(Uevents::poll) {
+                        self.resume(Interruption::Snapshot);
+                    }
+                }
+                SLEEP => {
+                    if self.sleep.as_mut().and_then(SleepWatch::poll).is_some() {
+                        self.resume(Interruption::Suspend);
+                    }
                 }
                 LISTENER => {
                     if let Some(newcomer) = self.channel.accept() {
@@ -393,6 +410,19 @@ impl Engine {
         let mtu = self.host.mtu_at(source).unwrap_or(ETHERNET_MTU);
         let inner = self.config.as_ref().map_or(0, |c| c.mtu);
         self.tunnel.set_path_ceiling(peer, mtu.min(u32::from(u16::MAX)) as u16, inner);
+    }
+
+    fn resume(&mut self, from: Interruption) {
+        log::info("this machine was interrupted", &[("by", &format!("{from:?}"))]);
+        match from {
+            Interruption::Suspend => self.tunnel.locators_changed(self.now),
+            Interruption::Snapshot => {
+                self.unsent.clear();
+                self.tunnel.forget_sessions(sys::clock(libc::CLOCK_REALTIME).as_secs(), self.now);
+            }
+        }
+        self.drain_outputs();
+        self.event(&Event::Resumed(from));
     }
 
     fn host_changed(&mut self, changes: Changes) {
@@ -591,6 +621,14 @@ impl Engine {
     }
 }
 
+/// Without it everything else works.
+fn noticing<T>(what: &str, opened: io::Result<T>) -> Option<T> {
+    if let Err(error) = &opened {
+        log::warn("not noticed on this machine", &[("what", &what), ("error", error)]);
+    }
+    opened.ok()
+}
+
 fn is_hello(frame: &[u8]) -> bool {
     matches!(parse_request(frame), (_, Ok(Command::Hello)))
 }
@@ -603,6 +641,8 @@ const UDP6: u64 = 3;
 const NETLINK: u64 = 4;
 const LISTENER: u64 = 5;
 const SIGNALS: u64 = 6;
+const UEVENTS: u64 = 7;
+const SLEEP: u64 = 8;
 /// And the index of the interface.
 pub(crate) const WORKLOADS: u64 = 1 << 32;
 pub(crate) const PROXIES: u64 = 1 << 33;

@@ -20,6 +20,7 @@ mod hold;
 mod host;
 pub mod icmp;
 mod ingress;
+mod interruption;
 mod load;
 mod log;
 pub mod messages;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::agent_messages::MAX_AGENT_MESSAGE;
 use crate::handshake::PublicKey;
 use crate::host::LocalAddress;
+use crate::interruption::Interruption;
 use crate::neighbour::By;
 use crate::peer::Locator;
 use crate::prefix::Prefix;
@@ -260,6 +261,7 @@ pub enum Event {
     ProbeResult { token: u64, rtt_us: Option<u64> },
     PeerMessage { key: PublicKey, payload: Box<[u8]> },
     WorkloadSeen { prefix: Prefix, interface: String, by: By },
+    Resumed(Interruption),
     Superseded,
 }
 
@@ -303,6 +305,13 @@ impl Event {
                     By::Packet => "packet",
                 };
                 json!({ "type": "workload-seen", "prefix": prefix.to_string(), "interface": interface, "by": by })
+            }
+            Event::Resumed(from) => {
+                let from = match from {
+                    Interruption::Suspend => "suspend",
+                    Interruption::Snapshot => "snapshot",
+                };
+                json!({ "type": "resumed", "from": from })
             }
             Event::Superseded => json!({ "type": "superseded" }),
         }
@@ -368,6 +377,8 @@ mod tests {
             Event::WorkloadSeen { prefix: Prefix::host(ip("10.77.0.9")), interface: "br0".to_string(), by: By::Arp },
             Event::WorkloadSeen { prefix: Prefix::host(ip("fd77::9")), interface: "vm0".to_string(), by: By::Nd },
             Event::WorkloadSeen { prefix: Prefix::host(ip("fd77::9")), interface: "vm0".to_string(), by: By::Packet },
+            Event::Resumed(Interruption::Suspend),
+            Event::Resumed(Interruption::Snapshot),
             Event::Superseded,
         ];
         let lines = golden("dataplane");

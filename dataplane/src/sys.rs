@@ -18,10 +18,14 @@ pub fn check_size(result: isize) -> io::Result<usize> {
 }
 
 pub fn now() -> Time {
+    Time::from_nanos(clock(libc::CLOCK_BOOTTIME).as_nanos() as u64)
+}
+
+pub fn clock(id: libc::clockid_t) -> Duration {
     let mut spec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: spec is a valid timespec to write to.
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut spec) };
-    Time::from_nanos(spec.tv_sec as u64 * 1_000_000_000 + spec.tv_nsec as u64)
+    unsafe { libc::clock_gettime(id, &mut spec) };
+    Duration::new(spec.tv_sec as u64, spec.tv_nsec as u32)
 }
 
 /// Lets the kernel have what the allocator holds but nobody uses.

@@ -151,6 +151,23 @@ impl Tunnel {
             return;
         }
         self.identity = Some(identity);
+        self.drop_sessions();
+    }
+
+    /// The sessions are also those of the machine that this one was copied from: none of their keys is used again, and
+    /// the peers that were up are spoken to anew. `wall_seconds` since 1970: what was initiated after the copy was
+    /// made must be older than what is initiated now.
+    pub fn forget_sessions(&mut self, wall_seconds: u64, now: Time) {
+        self.epoch = (self.epoch + 1).max(wall_seconds);
+        let up = |peer: &Peer| peer.current.is_some() || !peer.pending.is_empty() || peer.handshake.is_some();
+        let wanted: Vec<PeerId> = self.peers().filter(|(_, peer)| up(peer)).map(|(id, _)| id).collect();
+        self.drop_sessions();
+        for id in wanted {
+            self.want_session(id, now);
+        }
+    }
+
+    fn drop_sessions(&mut self) {
         self.by_index.clear();
         self.parked.clear();
         for peer in self.peers.iter_mut().flatten() {

@@ -15,6 +15,7 @@ import {
   verify,
   X509Certificate,
 } from 'node:crypto';
+import type { TLSSocket } from 'node:tls';
 import forge from 'node-forge';
 import { ipToBytes, isIpAddress, parseIpAddress } from '../../proto/address.ts';
 import { StayputError } from '../../proto/errors.ts';
@@ -82,6 +83,14 @@ export function certifyAgent(authority: KeyAndCertificate, publicKey: KeyObject,
     notBefore: now - BACKDATED,
     notAfter: now + AGENT_LIFE,
   });
+}
+
+/** The agent at the other end, if its certificate is of this authority and valid. */
+export function callerOf(socket: TLSSocket): XtrId | undefined {
+  if (!socket.authorized) return undefined;
+  const names = socket.getPeerX509Certificate()?.subjectAltName ?? '';
+  const match = /(?:^|, )URI:urn:stayput:agent:([0-9a-f]{32})(?:$|, )/.exec(names);
+  return match?.[1] !== undefined && names.includes(agentUri(match[1])) ? (match[1] as XtrId) : undefined;
 }
 
 export function agentUri(xtrId: string): string {

@@ -21,7 +21,7 @@ import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
 import { apiListener, type Route } from '../../runtime/http-api.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { MapServerSettings } from '../config.ts';
-import { agentUri, type KeyAndCertificate } from './certificate-authority.ts';
+import { callerOf, type KeyAndCertificate } from './certificate-authority.ts';
 import type { Driver } from './driver.ts';
 import type { MapServerMetrics, ShellRejection } from './metrics.ts';
 import { TokenBucket } from './token-bucket.ts';
@@ -211,7 +211,7 @@ export class ControlServer {
         sentence: `The map server has capability ${CAPABILITY}, the agent ${capability}: upgrade ${older}.`,
       };
     }
-    const xtrId = tls.authorized ? xtrIdOfCertificate(tls) : undefined;
+    const xtrId = callerOf(tls);
     if (xtrId === undefined) {
       const why = tls.authorized ? 'it does not name an agent' : String(tls.authorizationError ?? 'none was sent');
       return {
@@ -408,12 +408,6 @@ class AgentLink {
       observed: { address: address.replace(/^::ffff:(?=\d+\.)/, ''), port: this.socket.remotePort ?? 0 },
     };
   }
-}
-
-function xtrIdOfCertificate(socket: TLSSocket): XtrId | undefined {
-  const names = socket.getPeerX509Certificate()?.subjectAltName ?? '';
-  const match = /(?:^|, )URI:urn:stayput:agent:([0-9a-f]{32})(?:$|, )/.exec(names);
-  return match?.[1] !== undefined && names.includes(agentUri(match[1])) ? (match[1] as XtrId) : undefined;
 }
 
 function refuse(

@@ -1,5 +1,6 @@
 /** How agents join: the CA certificate for everybody, and a certificate for whoever has a join token. */
 import { createHash, randomBytes } from 'node:crypto';
+import type { TLSSocket } from 'node:tls';
 import { z } from 'zod';
 import type { IpPrefix } from '../../proto/address.ts';
 import { isHostPrefix } from '../../proto/address.ts';
@@ -7,7 +8,7 @@ import { nameEid } from '../../proto/eid.ts';
 import { ApiError, parseBody, type Route } from '../../runtime/http-api.ts';
 import { parseNamePattern } from '../core/grants.ts';
 import type { OperationCode, OperationError } from '../core/operations.ts';
-import { certifyAgent, keyHash, readSigningRequest } from './certificate-authority.ts';
+import { callerOf, certifyAgent, keyHash, readSigningRequest } from './certificate-authority.ts';
 import type { Driver } from './driver.ts';
 import type { MapServerMetrics } from './metrics.ts';
 import type { OverlayFiles } from './overlay-files.ts';
@@ -26,6 +27,23 @@ export function enrolmentRoutes({ driver, overlay, metrics, perSecond }: Enrolme
   const ca = overlay.authority.certificate;
   return [
     { method: 'GET', path: '/v1/ca', handle: () => ({ ca }) },
+    {
+      method: 'POST',
+      path: '/v1/renew',
+      handle: ({ raw }) => {
+        const socket = raw.socket as TLSSocket;
+        const xtrId = callerOf(socket);
+        const publicKey = socket.getPeerX509Certificate()?.publicKey;
+        if (xtrId === undefined || publicKey === undefined) {
+          throw new ApiError(401, 'STAYPUT_CERTIFICATE', 'a valid agent certificate of this overlay is needed');
+        }
+        if (driver.core.admits(xtrId, null) !== 'yes') {
+          throw new ApiError(403, 'STAYPUT_AGENT_REVOKED', 'this agent is not enrolled, or was revoked');
+        }
+        // The handshake has proved that the caller has the private key.
+        return { certificate: certifyAgent(overlay.authority, publicKey, xtrId, Date.now()) };
+      },
+    },
     {
       method: 'POST',
       path: '/v1/enrol',

@@ -187,4 +187,9 @@ export type DataplaneEvent =
       readonly interface: string;
       readonly by: 'arp' | 'nd' | 'packet';
     }
+  /**
+   * This machine slept, or is a copy that runs on from a snapshot (its VM generation changed). The data plane has
+   * spoken to its peers; after a snapshot it has dropped all session keys first, and raised its epoch.
+   */
+  | { readonly type: 'resumed'; readonly from: 'suspend' | 'snapshot' }
   | { readonly type: 'superseded' };

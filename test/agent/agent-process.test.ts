@@ -1,5 +1,6 @@
 /** The shell for real: sockets, files and TLS, with a map server in this process and a data plane that forwards nothing. */
 import { strict as assert } from 'node:assert';
+import { X509Certificate } from 'node:crypto';
 import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -10,6 +11,7 @@ import { AGENT_CONFIG } from '../../agent/config.ts';
 import { type Machine, NEVER_RUN } from '../../agent/core/incarnation.ts';
 import { startAdminSocket } from '../../agent/shell/admin-socket.ts';
 import { CachedNameResolver } from '../../agent/shell/cached-name-resolver.ts';
+import { CertificateRenewal } from '../../agent/shell/certificate-renewal.ts';
 import { AgentDriver } from '../../agent/shell/driver.ts';
 import { join, keepIdentity, resetIdentity } from '../../agent/shell/enrolment.ts';
 import { StateFolder } from '../../agent/shell/identity.ts';
@@ -239,6 +241,52 @@ describe('an agent process', () => {
     await a.until('registered');
   });
 
+  test('a machine that was restored from a snapshot is a new start, in a new session', async () => {
+    const a = await agent('a10', ['10.77.0.20'], '192.0.2.1');
+    await a.until('registered');
+    const before = performance.now();
+    a.dataplane.emit({ type: 'resumed', from: 'snapshot' });
+    await a.until(
+      'in a new session',
+      ({ agent, now }) => (agent.snapshot(now()).sessionMs ?? Number.POSITIVE_INFINITY) < performance.now() - before,
+    );
+    await a.until('registered');
+    assert.equal(a.folder.incarnation()?.run, 2);
+    assert.equal(a.driver.fence, null);
+  });
+
+  test('the certificate is renewed for the same keys, and not for an agent that was revoked', async () => {
+    const a = await agent('a11', ['10.77.0.21'], '192.0.2.1');
+    await a.until('registered');
+    const { notAfter } = a.driver.certificate;
+    const renewed: string[] = [];
+    const renewal = new CertificateRenewal(
+      () => a.identity,
+      (certificate) => renewed.push(certificate),
+      log,
+      () => notAfter - 5 * 86_400_000,
+    );
+    closers.push(() => renewal.stop());
+    assert.match(renewal.warning ?? '', /ends at .* and was not renewed/);
+    await renewal.check();
+    assert.equal(renewed.length, 1);
+    const [before, after_] = [a.identity.certificate, renewed[0] ?? ''].map((pem) => new X509Certificate(pem));
+    assert.notEqual(after_?.serialNumber, before?.serialNumber);
+    assert.ok(after_?.publicKey.equals(before!.publicKey));
+    assert.equal(after_?.subjectAltName, before?.subjectAltName);
+
+    await overlay.admin('DELETE', `/v1/agents/${a.identity.xtrId}`);
+    const refused = new CertificateRenewal(
+      () => a.identity,
+      () => assert.fail(),
+      log,
+      () => notAfter - 1000,
+    );
+    closers.push(() => refused.stop());
+    await refused.check();
+    assert.match(refused.warning ?? '', /revoked/);
+  });
+
   test('a restarted agent brings its state back, and two on one socket are refused', async () => {
     const a = await agent('a7', ['10.77.0.15'], '192.0.2.1');
     const b = await agent('b7', ['10.77.0.16'], '192.0.2.2');
@@ -294,6 +342,7 @@ class TestAgent {
     this.driver = new AgentDriver(config, this.identity, folder, 'test', log, () => machine);
     this.metrics = new AgentMetrics(
       () => ({
+        certificateNotAfter: this.driver.certificate.notAfter,
         fenced: this.driver.fence !== null,
         mapServerConnected: this.driver.mapServer.connected,
         dataplaneConnected: this.driver.dataplane.connected,

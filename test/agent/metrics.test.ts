@@ -10,6 +10,7 @@ test('odd names from the data plane are left out and cost the others nothing', a
   const metrics = new AgentMetrics(
     () => ({
       fenced: false,
+      certificateNotAfter: 0,
       mapServerConnected: true,
       dataplaneConnected: true,
       cache: { positive: 0, negative: 0, stale: 0, oldestMs: 0 },

@@ -118,6 +118,33 @@ describe('the life of a host', () => {
     await Promise.all([world.vm.ready(), world.client.ready()]);
   });
 
+  it('a VM that runs on from a snapshot gives up its session keys, and its connections live', async () => {
+    const age = async (): Promise<number | null> => {
+      const { stdout } = await world.vm.stayput(['peers', '--json']);
+      const peers = JSON.parse(stdout) as { sessionAgeMs: number | null }[];
+      return peers[0]?.sessionAgeMs ?? null;
+    };
+    const run = async (): Promise<number> => {
+      const { stdout } = await world.vm.host.exec(['cat', join(world.vm.stateDir, 'incarnation.json')]);
+      return (JSON.parse(stdout) as { run: number }).run;
+    };
+    const before = await run();
+    const result = await underTraffic(world, async () => {
+      const old = (await age()) ?? 0;
+      assert.ok(old > 0);
+      const started = performance.now();
+      await world.vm.host.exec(['perl', '-e', NEW_GENERATION]);
+      await waitFor('a session that is younger than the event', async () => {
+        const now = await age();
+        return now !== null && now < performance.now() - started;
+      });
+    });
+    assert.equal(result.sha256Match, true);
+    assert.deepEqual([result.tcpResets, result.udpDuplicated], [0, 0]);
+    await waitFor('a new run', async () => (await run()) === before + 1);
+    await world.vm.ready();
+  });
+
   it('a data plane that is up before the agent forwards as soon as the agent comes', async () => {
     await Promise.all([world.vm.daemon.kill9(), world.vm.dataplane.kill9()]);
     world.vm.startDataplane();
@@ -130,6 +157,20 @@ describe('the life of a host', () => {
     await reaches(world.client, VM_EID);
   });
 });
+
+/**
+ * The uevent of the kernel's vmgenid driver. The kernel passes what a privileged process sends it on to all listeners of
+ * the network namespace, as its own.
+ */
+const NEW_GENERATION = `
+  socket(my $kernel, 16, 3, 15) or die $!;
+  my $address = pack('SSLL', 16, 0, 0, 0);
+  bind($kernel, $address) or die $!;
+  my $device = '/devices/platform/QEMUVGID:00';
+  my $uevent = join("\\0", 'change@' . $device, 'ACTION=change', "DEVPATH=$device", 'SUBSYSTEM=platform', 'NEW_VMGENID=1', '');
+  my $header = pack('LSSLL', 16 + length $uevent, 16, 1, 1, 0);
+  send($kernel, $header . $uevent, 0, $address) or die $!;
+`;
 
 /** The event happens while a download, a TCP heartbeat and datagrams flow from the VM to the client and back. */
 async function underTraffic(world: World, event: () => Promise<void>): Promise<TrafficResult> {

@@ -115,6 +115,27 @@ fn of_an_initiation_that_comes_by_several_locators_one_is_answered() {
 }
 
 #[test]
+fn a_restored_snapshot_uses_no_key_again_and_is_heard_at_once() {
+    let mut world = World::pair();
+    world.send(0, 1);
+    world.run(millis(20));
+    let copied = world.session(0).local_index;
+    // What the machine did after the copy was made, the peer remembers.
+    let sequence = world.nodes[0].tunnel.sequence;
+    world.run(seconds(150));
+    world.send(0, 1);
+    world.run(millis(20));
+    assert_ne!(world.session(0).local_index, copied);
+    world.nodes[0].tunnel.sequence = sequence;
+    let now = world.now;
+    world.nodes[0].tunnel.forget_sessions(0, now);
+    assert!(!world.is_up(0) && !world.send(0, 1));
+    world.run(millis(20));
+    assert!(world.is_up(0) && world.is_up(1) && world.send(0, 1) && world.send(1, 0));
+    assert_eq!(world.count(1, Counter::HandshakesRejected), 0);
+}
+
+#[test]
 fn the_responder_does_not_speak_before_it_heard_the_session_used() {
     let mut world = World::pair();
     world.loses(|kind| kind == Some(Kind::Control));

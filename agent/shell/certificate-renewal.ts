@@ -1,0 +1,98 @@
+/** Renews the agent's certificate at the map server, for the same keys, over TLS with the certificate that it has. */
+import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto';
+import { z } from 'zod';
+import { callApi } from '../../runtime/http-api.ts';
+import type { Log } from '../../runtime/log.ts';
+import { Renewal, type Validity } from '../core/renewal.ts';
+import type { Identity } from './identity.ts';
+
+type Credentials = Pick<Identity, 'mapServer' | 'ca' | 'certificate' | 'tlsPrivateKey'>;
+
+export class CertificateRenewal {
+  private readonly identity: () => Credentials;
+  private readonly onRenewed: (certificate: string) => void;
+  private readonly wall: () => number;
+  private readonly log: Log;
+  private readonly renewal: Renewal;
+  private timer: NodeJS.Timeout | null = null;
+  private problem: string | null = null;
+  private stopped = false;
+
+  constructor(
+    identity: () => Credentials,
+    onRenewed: (certificate: string) => void,
+    log: Log,
+    wall: () => number = Date.now,
+  ) {
+    this.identity = identity;
+    this.onRenewed = onRenewed;
+    this.wall = wall;
+    this.log = log;
+    this.renewal = new Renewal(validityOf(identity().certificate));
+  }
+
+  /** Milliseconds since 1970. */
+  get notAfter(): number {
+    return this.renewal.notAfter;
+  }
+
+  /** That it ends soon, or has ended, in a line; null when all is well. */
+  get warning(): string | null {
+    if (!this.renewal.isLate(this.wall())) return null;
+    const ends = new Date(this.renewal.notAfter).toISOString();
+    const why = this.problem === null ? '' : ` (${this.problem})`;
+    return `the certificate ends at ${ends} and was not renewed${why}: bring the map server within reach; once it has ended, join again with a new token and --force`;
+  }
+
+  start(): void {
+    if (!this.stopped) void this.check();
+  }
+
+  stop(): void {
+    this.stopped = true;
+    if (this.timer !== null) clearTimeout(this.timer);
+  }
+
+  /** Renews if it is time. */
+  async check(): Promise<void> {
+    if (this.renewal.isDue(this.wall())) await this.renew();
+    if (this.stopped) return;
+    const delay = Math.min(Math.max(this.renewal.dueAt() - this.wall(), SHORTEST_PAUSE), LONGEST_PAUSE);
+    this.timer = setTimeout(() => void this.check(), delay).unref();
+  }
+
+  private async renew(): Promise<void> {
+    const { mapServer, ca, certificate, tlsPrivateKey } = this.identity();
+    try {
+      const target = { ...mapServer, ca, certificate, privateKey: tlsPrivateKey };
+      const answer = ANSWER.parse(await callApi(target, 'POST', '/v1/renew', { body: {} }));
+      const validity = validated(answer.certificate, ca, tlsPrivateKey);
+      this.renewal.renewed(validity);
+      this.problem = null;
+      if (!this.stopped) this.onRenewed(answer.certificate);
+    } catch (err) {
+      this.renewal.failed(this.wall());
+      if (this.problem === null) this.log.warn({ err }, 'the certificate cannot be renewed, trying on');
+      this.problem = (err as Error).message;
+    }
+  }
+}
+
+/** @throws Error when it is not a certificate of this CA for this key */
+function validated(pem: string, ca: string, privateKey: string): Validity {
+  const certificate = new X509Certificate(pem);
+  if (!certificate.verify(new X509Certificate(ca).publicKey)) throw new Error('it is not of this overlay’s CA');
+  const own = createPublicKey(createPrivateKey(privateKey));
+  if (!certificate.publicKey.equals(own)) throw new Error('it is for another key');
+  return validityOf(pem);
+}
+
+function validityOf(pem: string): Validity {
+  const { validFrom, validTo } = new X509Certificate(pem);
+  return { notBefore: Date.parse(validFrom), notAfter: Date.parse(validTo) };
+}
+
+const ANSWER = z.object({ certificate: z.string().includes('-----BEGIN CERTIFICATE-----').max(65_536) });
+const SHORTEST_PAUSE = 1000;
+/** A step of the wall clock is noticed after it at the latest. */
+const LONGEST_PAUSE = 3_600_000;
