@@ -204,8 +204,10 @@ export class Agent {
       case 'peer-message':
         this.peerMoves.handle(event.publicKey, event.payload, now);
         return;
-      case 'peer-moved':
       case 'workload-seen':
+        this.mover.handleWorkloadSeen(event.prefix, event.interface, now);
+        return;
+      case 'peer-moved':
         return;
       default:
         event satisfies never;

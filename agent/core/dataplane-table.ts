@@ -15,6 +15,11 @@ type Of<T extends DataplaneCommand['type']> = Extract<DataplaneCommand, { readon
 export type MappingCommand = Of<'mapping-set'>;
 export type LocalCommand = Of<'local-eid-set'>;
 
+interface Workload {
+  readonly prefix: IpPrefix;
+  readonly interface: string;
+}
+
 interface Peer {
   locators: readonly Locator[];
   readonly usedBy: Set<IpPrefix>;
@@ -31,6 +36,7 @@ export class DataplaneTable {
     { readonly command: Of<'local-eid-remove'>; readonly until: Instant }
   >();
   private readonly watches = new Set<string>();
+  private workloads: ReadonlyMap<string, Workload> = new Map();
   private attached = false;
 
   constructor(emit: (command: DataplaneCommand) => void) {
@@ -57,6 +63,7 @@ export class DataplaneTable {
     for (const local of this.locals.values()) this.emit(local);
     for (const { command, until } of this.redirects.values()) if (until > now) this.emit(command);
     for (const name of this.watches) this.emit({ type: 'interface-watch', name });
+    for (const workload of this.workloads.values()) this.emit({ type: 'workload-watch', ...workload });
     this.emit({ type: 'sync-end' });
   }
 
@@ -141,6 +148,17 @@ export class DataplaneTable {
 
   unwatch(name: string): void {
     if (this.watches.delete(name)) this.send({ type: 'interface-unwatch', name });
+  }
+
+  /** What to look for behind interfaces, and nothing else. */
+  watchWorkloads(wanted: readonly Workload[]): void {
+    const next = new Map(wanted.map((workload) => [`${workload.prefix} ${workload.interface}`, workload]));
+    for (const [key, workload] of this.workloads) {
+      if (!next.has(key)) this.send({ type: 'workload-unwatch', ...workload });
+    }
+    for (const [key, workload] of next)
+      if (!this.workloads.has(key)) this.send({ type: 'workload-watch', ...workload });
+    this.workloads = next;
   }
 
   /** Drops peers and redirects that nothing needs any more. */

@@ -22,7 +22,7 @@ import type { Locators } from './locators.ts';
 import type { MapRegisters } from './map-registers.ts';
 import type { Ticket } from './map-requests.ts';
 import type { Outbox } from './outbox.ts';
-import type { AgentIdentity, OwnedEid, Registrar } from './registrar.ts';
+import type { AgentIdentity, Arrival, OwnedEid, Registrar } from './registrar.ts';
 import { agentEid, type RemoteMappings } from './remote-mappings.ts';
 import type { Resolver } from './resolver.ts';
 import type { Takeovers } from './takeovers.ts';
@@ -33,6 +33,8 @@ export interface AttachRequest {
   readonly names: readonly string[] | null;
   /** Where the workload is; null: this host itself. */
   readonly interface: string | null;
+  /** With an interface: when the EID is claimed. */
+  readonly when: Arrival;
 }
 
 export interface MoverParts {
@@ -82,7 +84,12 @@ export class Mover {
       this.detach(eid.prefix, now);
       return;
     }
-    const request = { prefix: eid.prefix, names: null, interface: via ?? known?.interface ?? null };
+    const request = {
+      prefix: eid.prefix,
+      names: null,
+      interface: via ?? known?.interface ?? null,
+      when: 'up' as const,
+    };
     if (!this.take(request, null, true, now)) outbox.note({ type: 'limit', what: 'eids' });
   }
 
@@ -91,16 +98,17 @@ export class Mover {
     const { registrar, registers, table, outbox, resolver, locators, identity } = this.parts;
     const known = registrar.find(prefixEid(identity.instance, request.prefix));
     if (known === undefined && registrar.addresses().length >= MAX_OWN_EIDS) return false;
-    const up = request.interface === null || this.isUp(request.interface);
+    const { when, interface: via } = request;
+    const up = via === null || when === 'now' || (when === 'up' && this.isUp(via));
     const prepared = announced || known?.state === 'target';
-    const watched = request.interface !== null && this.interfaces.has(request.interface);
-    const { owned, withdrawals } = registrar.attach(request.prefix, request.names, request.interface, up, now);
+    const watched = via !== null && this.interfaces.has(via);
+    const { owned, withdrawals } = registrar.attach(request.prefix, request.names, via, when, up, now);
     registers.withdraw(withdrawals, now);
     this.gone.cancel(owned);
     this.updateWatches();
     this.noteState(owned);
     outbox.persist('eids');
-    const waits = owned.state !== 'target' || (table.isAttached && !watched);
+    const waits = owned.state !== 'target' || (when === 'up' && table.isAttached && !watched);
     if (ticket !== null && !(waits && this.attaching.add(owned.key, ticket, now + ATTACH_PATIENCE))) {
       this.answerAttachment(ticket, owned);
     }
@@ -146,18 +154,33 @@ export class Mover {
   }
 
   handleInterface(name: string, up: boolean, now: Instant): void {
-    const { registrar, outbox } = this.parts;
+    const { registrar } = this.parts;
     this.interfaces.set(name, up);
     for (const owned of registrar.waitingFor(name)) {
       if (!up) {
         for (const ticket of this.attaching.take(owned.key)) this.answerAttachment(ticket, owned);
         continue;
       }
-      registrar.claim(owned, now);
-      this.claim(owned, true, now);
-      this.noteState(owned);
-      outbox.persist('eids');
+      this.arrive(owned, now);
     }
+  }
+
+  /** The data plane saw a packet, ARP or neighbour discovery of a workload that we wait for. */
+  handleWorkloadSeen(prefix: IpPrefix, via: string, now: Instant): void {
+    for (const owned of this.parts.registrar.waitingForWorkload()) {
+      if (owned.interface !== via || owned.eid.kind !== 'prefix' || owned.eid.prefix !== prefix) continue;
+      this.arrive(owned, now);
+    }
+  }
+
+  /** The workload of a target is here. */
+  private arrive(owned: OwnedEid, now: Instant): void {
+    const { registrar, outbox } = this.parts;
+    registrar.claim(owned, now);
+    this.claim(owned, true, now);
+    this.updateWatches();
+    this.noteState(owned);
+    outbox.persist('eids');
   }
 
   /** The map server has us as the owner. `previousOwner`: of what is new to us. */
@@ -373,6 +396,11 @@ export class Mover {
   private updateWatches(): void {
     const { registrar, table } = this.parts;
     const wanted = registrar.interfaces();
+    table.watchWorkloads(
+      registrar.waitingForWorkload().flatMap(({ eid, interface: via }) => {
+        return eid.kind === 'prefix' && via !== null ? [{ prefix: eid.prefix, interface: via }] : [];
+      }),
+    );
     for (const name of wanted) table.watch(name);
     for (const name of table.watched) {
       if (wanted.has(name)) continue;

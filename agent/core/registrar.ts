@@ -38,6 +38,9 @@ import { type Instant, type Millis, minutes } from '../../proto/time.ts';
 
 export type EidState = 'base' | 'target' | 'live' | 'drain' | 'lost';
 
+/** When an EID is claimed: at once, when its interface is up, or when its workload is seen behind that. */
+export type Arrival = 'now' | 'up' | 'seen';
+
 export interface AgentIdentity {
   readonly xtrId: XtrId;
   readonly tunnelKey: TunnelKey;
@@ -53,6 +56,8 @@ export interface OwnedEid {
   generation: Generation;
   /** Of an address EID: where the workload is; null is this host itself. */
   interface: string | null;
+  /** Of a target: what it waits for. */
+  when: Arrival;
   names: readonly string[];
   since: Instant;
   /** When the map server last confirmed it in this session; null if it has not. */
@@ -74,6 +79,7 @@ export interface SavedEid {
   readonly state: EidState;
   readonly generation: Generation;
   readonly interface: string | null;
+  readonly when: Arrival;
   readonly names: readonly string[];
 }
 
@@ -136,6 +142,7 @@ export class Registrar {
     prefix: IpPrefix,
     names: readonly string[] | null,
     via: string | null,
+    when: Arrival,
     up: boolean,
     now: Instant,
   ): { readonly owned: OwnedEid; readonly withdrawals: readonly Mapping[] } {
@@ -143,7 +150,9 @@ export class Registrar {
     const owned = this.owned.get(eidKey(eid)) ?? this.add(eid, 'address', 'lost', now);
     const before = owned.names;
     owned.names = names ?? owned.names;
+    owned.when = when;
     owned.interface = via;
+    owned.yielded = false;
     owned.problem = null;
     if (owned.state === 'live') {
       owned.claiming = true;
@@ -207,7 +216,14 @@ export class Registrar {
   }
 
   waitingFor(name: string): readonly OwnedEid[] {
-    return this.addresses().filter((owned) => owned.state === 'target' && owned.interface === name);
+    return this.addresses().filter(
+      (owned) => owned.state === 'target' && owned.interface === name && owned.when !== 'seen',
+    );
+  }
+
+  /** Those whose workload has to be seen first. */
+  waitingForWorkload(): readonly OwnedEid[] {
+    return this.addresses().filter(({ state, when }) => state === 'target' && when === 'seen');
   }
 
   /** Interfaces that an EID is, or will be, behind. */
@@ -310,12 +326,13 @@ export class Registrar {
   }
 
   save(): readonly SavedEid[] {
-    return [...this.owned.values()].map(({ key, kind, state, generation, interface: via, names }) => ({
+    return [...this.owned.values()].map(({ key, kind, state, generation, interface: via, when, names }) => ({
       eid: key,
       kind,
       state,
       generation,
       interface: via,
+      when,
       names,
     }));
   }
@@ -425,7 +442,18 @@ export class Registrar {
   private add(eid: Eid, kind: OwnedEid['kind'], state: EidState, now: Instant): OwnedEid {
     const key = eidKey(eid);
     const generation = 0 as Generation;
-    const owned: OwnedEid = { key, eid, kind, state, generation, interface: null, names: [], ...FRESH, since: now };
+    const owned: OwnedEid = {
+      key,
+      eid,
+      kind,
+      state,
+      generation,
+      interface: null,
+      when: 'up',
+      names: [],
+      ...FRESH,
+      since: now,
+    };
     this.owned.set(key, owned);
     return owned;
   }

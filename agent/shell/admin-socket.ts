@@ -156,7 +156,12 @@ function ownEids(driver: AgentDriver): readonly unknown[] {
 async function attach(driver: AgentDriver, body: z.output<typeof ATTACH>): Promise<unknown> {
   const prefix = parseIpPrefix(body.eid);
   const names = body.names?.map((name) => nameEid(DEFAULT_INSTANCE, name).name) ?? null;
-  const { state, generation, problem } = await driver.attach({ prefix, names, interface: body.interface ?? null });
+  const via = body.interface ?? null;
+  if (via === null && (body.when ?? 'now') !== 'now') {
+    throw new ApiError(400, 'STAYPUT_BAD_REQUEST', `when "${body.when}": needs an interface`);
+  }
+  const when = body.when ?? 'up';
+  const { state, generation, problem } = await driver.attach({ prefix, names, interface: via, when });
   if (problem !== null) throw new ApiError(403, 'STAYPUT_NOT_GRANTED', `${body.eid}: ${problem}`);
   return { eid: prefix, state, generation };
 }
@@ -265,6 +270,8 @@ const ATTACH = z.strictObject({
   eid: z.string().max(64),
   names: z.array(z.string().max(253)).max(16).optional(),
   interface: INTERFACE.optional(),
+  /** Default: with an interface `up`, else `now`. */
+  when: z.enum(['now', 'up', 'seen']).optional(),
 });
 const LEAVE = z.strictObject({ interface: INTERFACE, patienceSeconds: z.number().min(0).max(3600) });
 const PING = z.strictObject({ target: z.string().min(1).max(300) });

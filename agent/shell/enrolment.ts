@@ -238,7 +238,7 @@ function identityFrom(
 /** What is asked for becomes this host's own, claimed when the agent runs. */
 function firstEids(identity: Identity, owned: readonly OwnedRequest[]): readonly SavedEid[] {
   const registrar = new Registrar({ ...agentIdentity(identity), instance: instanceId(identity.instance) }, [], 0);
-  for (const { prefix, names } of owned) registrar.attach(prefix, names, null, true, 0);
+  for (const { prefix, names } of owned) registrar.attach(prefix, names, null, 'now', true, 0);
   return registrar.save().map((saved) => ({ ...saved, generation: 0 as Generation }));
 }
 

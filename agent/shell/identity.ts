@@ -213,6 +213,7 @@ const EIDS = z.object({
         state: z.enum(['base', 'target', 'live', 'drain', 'lost']),
         generation,
         interface: z.string().nullable(),
+        when: z.enum(['now', 'up', 'seen']).default('up'),
         names: z.array(z.string()),
       }),
     )

@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { parseIpPrefix } from '../../proto/address.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { type ClientOptions, callAgent, printLines, withClientOptions } from '../agent-client.ts';
@@ -23,17 +23,24 @@ export function registerEidCommands(program: Command): void {
       .description('Take an EID to this host: at once, or as soon as its interface is up')
       .argument('<eid>', 'address or prefix')
       .option('--name <name>', 'name that points to it; may be given several times', collect)
-      .option('--interface <if>', 'the workload is behind this interface, which may be still to come'),
-  ).action(async (text: string, options: ClientOptions & { name?: readonly string[]; interface?: string }) => {
-    const body = {
-      eid: checked(text),
-      ...(options.name === undefined ? {} : { names: options.name }),
-      ...(options.interface === undefined ? {} : { interface: options.interface }),
-    };
-    const result = (await callAgent(options, 'POST', '/v1/eids', body)) as { state: string; generation: number };
-    if (options.json === true) printJson(result);
-    else printLines([describe(text, result, options.interface)]);
-  });
+      .option('--interface <if>', 'the workload is behind this interface, which may be still to come')
+      .addOption(
+        new Option('--when <event>', 'with an interface: take it now, when that is up, or when the workload is seen')
+          .choices(['now', 'up', 'seen'])
+          .default('up'),
+      ),
+  ).action(
+    async (text: string, options: ClientOptions & { name?: readonly string[]; interface?: string; when: string }) => {
+      const body = {
+        eid: checked(text),
+        ...(options.name === undefined ? {} : { names: options.name }),
+        ...(options.interface === undefined ? {} : { interface: options.interface, when: options.when }),
+      };
+      const result = (await callAgent(options, 'POST', '/v1/eids', body)) as { state: string; generation: number };
+      if (options.json === true) printJson(result);
+      else printLines([describe(text, result, options)]);
+    },
+  );
   eid
     .command('move')
     .description(
@@ -57,9 +64,14 @@ export function registerEidCommands(program: Command): void {
   );
 }
 
-function describe(eid: string, { state, generation }: { state: string; generation: number }, via?: string): string {
+function describe(
+  eid: string,
+  { state, generation }: { state: string; generation: number },
+  { interface: via, when }: { interface?: string; when: string },
+): string {
   if (state === 'live') return `${eid} is live here at generation ${generation}.`;
-  if (state === 'target') return `${eid} is prepared: it becomes live when ${via} comes up.`;
+  const event = when === 'seen' ? `its workload is seen behind ${via}` : `${via} comes up`;
+  if (state === 'target') return `${eid} is prepared: it becomes live when ${event}.`;
   return `${eid} is attached; it becomes live when the map server confirms it.`;
 }
 

@@ -9,7 +9,7 @@ import { mapNotify, solicitMapRequest } from '../../proto/lisp/native.ts';
 import { orderRequest } from '../../proto/lisp/order.ts';
 import { asTarget, type Generation, type Mapping } from '../../proto/mapping.ts';
 import { minutes } from '../../proto/time.ts';
-import { type Host, World } from './world.ts';
+import { FakeDataplaneState, type Host, World } from './world.ts';
 
 const EID = '10.77.0.5';
 const PREFIX = parseIpPrefix(EID);
@@ -164,6 +164,17 @@ describe('a move while the map server is away', () => {
     });
   }
 
+  test('is taken back by attaching at the former owner again', () => {
+    const { world, a, b, c, hosts } = prepared();
+    for (const host of hosts) host.disconnect();
+    arrive(b);
+    a.attach(EID);
+    for (const host of [b, c, a]) host.connect();
+    world.advance(10_000);
+    assert.equal(a.stateOf(EID), 'live@3');
+    for (const host of [b, c]) assert.equal(host.dataplane?.route(EID), a.key);
+  });
+
   test('works after a restart of the owner too: it knows who may take the EID', () => {
     const { world, a, b, c, hosts } = prepared();
     for (const host of hosts) host.disconnect();
@@ -264,6 +275,47 @@ describe('a move while the map server is there', () => {
     assert.match(a.stateOf(EID), /^drain/);
   });
 });
+
+describe('a target behind an interface that is always up', () => {
+  test('waits until its workload is seen there, over a restart of agent and data plane', () => {
+    const { world, a, c } = prepared();
+    c.attach(EID, { interface: 'br0', when: 'seen' });
+    c.event({ type: 'interface', name: 'br0', up: true });
+    assert.equal(c.stateOf(EID), 'target@0');
+    assert.deepEqual(watches(c), [`${PREFIX} br0`]);
+    c.restart();
+    c.attachDataplane(new FakeDataplaneState('another'));
+    c.plug('192.0.2.3');
+    c.connect();
+    c.event({ type: 'interface', name: 'br0', up: true });
+    assert.deepEqual(watches(c), [`${PREFIX} br0`]);
+    for (const via of ['br1', 'br0']) {
+      assert.equal(c.stateOf(EID), 'target@0');
+      c.event({ type: 'workload-seen', prefix: PREFIX, interface: via, by: 'arp' });
+    }
+    world.advance(1000);
+    assert.equal(c.stateOf(EID), 'live@2');
+    assert.match(a.stateOf(EID), /^drain/);
+    assert.deepEqual(watches(c), []);
+  });
+
+  test('does not wait with `now`', () => {
+    const { c } = prepared();
+    c.attach(EID, { interface: 'br0', when: 'now' });
+    assert.equal(c.stateOf(EID), 'live@2');
+    assert.equal(c.dataplane?.locals.get(PREFIX)?.interface, 'br0');
+  });
+});
+
+/** What the data plane looks for. */
+function watches(host: Host): readonly string[] {
+  const watched = new Set<string>();
+  for (const command of host.dataplane?.log ?? []) {
+    if (command.type === 'workload-watch') watched.add(`${command.prefix} ${command.interface}`);
+    if (command.type === 'workload-unwatch') watched.delete(`${command.prefix} ${command.interface}`);
+  }
+  return [...watched];
+}
 
 describe('an order of the map server', () => {
   const order = (host: Host, what: 'attach' | 'detach', via: string | null = null): void => {

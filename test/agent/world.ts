@@ -2,6 +2,7 @@
 import { strict as assert } from 'node:assert';
 import { Agent, type SavedState } from '../../agent/core/agent.ts';
 import type { Ticket } from '../../agent/core/map-requests.ts';
+import type { AttachRequest } from '../../agent/core/mover.ts';
 import type { Answer, Note } from '../../agent/core/output.ts';
 import { hostPrefix, type IpPrefix, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import type { DataplaneCommand, DataplaneEvent, HelloReply } from '../../proto/dataplane/messages.ts';
@@ -165,8 +166,12 @@ export class Host {
     this.world.pump();
   }
 
-  attach(eid: string, options: { names?: readonly string[]; interface?: string } = {}): Ticket {
-    const request = { prefix: parseIpPrefix(eid), names: options.names ?? null, interface: options.interface ?? null };
+  attach(
+    eid: string,
+    options: { names?: readonly string[]; interface?: string; when?: AttachRequest['when'] } = {},
+  ): Ticket {
+    const { names = null, interface: via = null, when = 'up' } = options;
+    const request = { prefix: parseIpPrefix(eid), names, interface: via, when };
     const ticket = this.ticket();
     assert(this.agent.attach(request, ticket, this.world.now));
     this.world.pump();

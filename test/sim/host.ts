@@ -213,7 +213,7 @@ export class Host {
   attachEid(eid: IpAddress, names: readonly string[] | null, via: string | null): void {
     this.input((agent, now) => {
       this.world.observer.attached(this, eid, names, via);
-      agent.attach({ prefix: hostPrefix(eid), names, interface: via }, this.ticket(), now);
+      agent.attach({ prefix: hostPrefix(eid), names, interface: via, when: 'up' }, this.ticket(), now);
     });
   }
 
