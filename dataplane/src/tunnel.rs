@@ -4,6 +4,8 @@
 
 mod handshaking;
 mod liveness;
+#[cfg(test)]
+mod many_peers_tests;
 mod outer_error;
 mod path_mtu;
 #[cfg(test)]

@@ -358,7 +358,7 @@ impl Tunnel {
 }
 
 /// Changes of this host's locators that are acted on at once, and how soon there may be another one.
-const CHANGES_AT_ONCE: u32 = 8;
+const CHANGES_AT_ONCE: u32 = 16;
 const CHANGE_INTERVAL: Duration = millis(25);
 const MAX_PROBES: usize = 32;
 const SILENCE_BEFORE_HANDSHAKE: Duration = seconds(5);

@@ -360,8 +360,10 @@ impl Peer {
 
     /// When the path in use has had its time to answer.
     fn decision_time(&self) -> Option<Time> {
+        // A host that was busy answers late; after a change of locators nothing speaks for the path in use.
+        let margin = if self.roam.as_ref().is_some_and(|roam| !roam.answered) { millis(10) } else { millis(40) };
         let slowest = self.slowest_rtt.max(self.rtt.or(self.first_rtt).unwrap_or(UNKNOWN_RTT)).min(LONGEST_GRACE);
-        self.paths.search.as_ref().map(|search| search.since + slowest.mul_f32(1.5) + millis(40))
+        self.paths.search.as_ref().map(|search| search.since + slowest.mul_f32(1.5) + margin)
     }
 
     pub fn heard_rtt(&mut self, rtt: Duration) {

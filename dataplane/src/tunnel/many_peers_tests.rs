@@ -1,0 +1,119 @@
+//! A host with a thousand correspondents moves: real packets over real sockets, and how long it takes.
+
+use std::collections::HashMap;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::*;
+use crate::sys;
+
+#[test]
+fn a_thousand_correspondents_follow_a_move() {
+    let sockets: [UdpSocket; 3] = std::array::from_fn(|_| socket());
+    let [before, after, theirs] = sockets.each_ref().map(|s| s.local_addr().unwrap());
+    let [_, own_socket, their_socket] = sockets;
+    let (mut mover, mut others) = (tunnel(0), (1..=PEERS).map(tunnel).collect::<Vec<_>>());
+    for other in &mut others {
+        meet(&mut mover, other, before, theirs);
+    }
+    let mut by_index: HashMap<u32, Vec<usize>> = HashMap::new();
+    for (n, other) in others.iter().enumerate() {
+        by_index.entry(the_peer(other).current.as_ref().unwrap().local_index).or_default().push(n);
+    }
+
+    let all_moved = AtomicBool::new(false);
+    let started = sys::now();
+    std::thread::scope(|scope| {
+        let correspondents = scope.spawn(|| {
+            let mut buffer = vec![0; 65_536];
+            let mut moved = 0;
+            while moved < PEERS {
+                let Ok((length, remote)) = their_socket.recv_from(&mut buffer) else { continue };
+                let path = Path { local: Some(theirs.ip()), ..Path::to(remote) };
+                let header = Header::parse(&buffer[..length]).unwrap();
+                for &n in &by_index[&header.index] {
+                    let was = the_peer(&others[n]).endpoint.unwrap().remote;
+                    let _ = others[n].open(path, header, &mut buffer[..length].to_vec(), sys::now());
+                    moved += usize::from(was == before && the_peer(&others[n]).endpoint.unwrap().remote == after);
+                    send_all(&mut others[n], &their_socket);
+                }
+            }
+            all_moved.store(true, Ordering::Release);
+            sys::now()
+        });
+        mover.locators_changed(started);
+        let spoken = send_all(&mut mover, &own_socket);
+        let spoke = sys::now().since(started);
+        assert_eq!(spoken, 2 * PEERS, "a probe and a report to each, before any answer");
+        let mut buffer = vec![0; 65_536];
+        while !all_moved.load(Ordering::Acquire) {
+            assert!(sys::now().since(started) < seconds(60));
+            if let Ok((length, remote)) = own_socket.recv_from(&mut buffer) {
+                let header = Header::parse(&buffer[..length]).unwrap();
+                let _ = mover.open(Path::to(remote), header, &mut buffer[..length], sys::now());
+            }
+            mover.handle_timeout(sys::now());
+            send_all(&mut mover, &own_socket);
+        }
+        let took = correspondents.join().unwrap().since(started);
+        println!("{PEERS} correspondents: spoken to after {spoke:?}, all switched after {took:?}");
+    });
+}
+
+fn socket() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let _ = sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 8i32 << 20);
+    socket
+}
+
+fn tunnel(n: usize) -> Tunnel {
+    let mut private = [1; 32];
+    private[..8].copy_from_slice(&n.to_be_bytes());
+    let mut tunnel = Tunnel::new(Suite::AesGcm, Limits::default());
+    tunnel.configure(Identity::new(private, [9; 32], 7).unwrap(), 1);
+    tunnel
+}
+
+/// A session between two, without a network.
+fn meet(mover: &mut Tunnel, other: &mut Tunnel, own: SocketAddr, theirs: SocketAddr) {
+    let now = sys::now();
+    let locator = |address| vec![Locator { address, priority: 1, weight: 100 }];
+    let id = mover.set_peer(other.public_key().unwrap(), locator(theirs), 0, now);
+    other.set_peer(mover.public_key().unwrap(), locator(own), 0, now);
+    mover.want_session(id, now);
+    while carry(mover, other, own, now) + carry(other, mover, theirs, now) > 0 {}
+    assert!(mover.peer(id).unwrap().is_up(now) && the_peer(other).is_up(now));
+}
+
+fn carry(from: &mut Tunnel, to: &mut Tunnel, source: SocketAddr, now: Time) -> usize {
+    let mut carried = 0;
+    while let Some(output) = from.poll() {
+        let Output::Transmit { mut bytes, .. } = output else { continue };
+        carried += 1;
+        let header = Header::parse(&bytes).unwrap();
+        match header.kind {
+            Kind::Data | Kind::DataPartial | Kind::Control => drop(to.open(Path::to(source), header, &mut bytes, now)),
+            _ => to.handle_handshake(Path::to(source), header, &bytes, now),
+        }
+    }
+    carried
+}
+
+fn the_peer(tunnel: &Tunnel) -> &Peer {
+    tunnel.peers().next().unwrap().1
+}
+
+/// How many packets that were.
+fn send_all(tunnel: &mut Tunnel, socket: &UdpSocket) -> usize {
+    let mut sent = 0;
+    while let Some(output) = tunnel.poll() {
+        if let Output::Transmit { path, bytes, .. } = output {
+            sent += socket.send_to(&bytes, path.remote).map_or(0, |_| 1);
+        }
+    }
+    sent
+}
+
+const PEERS: usize = 1000;
