@@ -21,7 +21,7 @@ use crate::neighbour::{
 use crate::packet_filter::{ARP, IPV6, SNAPSHOT, signs_of_life};
 use crate::packet_socket::{Addressed, PacketSocket, Received};
 use crate::prefix::Prefix;
-use crate::time::{Time, millis, seconds};
+use crate::time::{Time, seconds};
 
 #[derive(Default)]
 pub struct WorkloadWatches {
@@ -35,7 +35,8 @@ struct Watched {
     eids: BTreeMap<Prefix, Awaited>,
     socket: Option<PacketSocket>,
     up: bool,
-    asked: Option<Time>,
+    /// How often everybody was asked for in the second that began then.
+    asked: (Time, u32),
 }
 
 struct Awaited {
@@ -117,8 +118,11 @@ impl Watched {
     }
 
     fn ask_for_all(&mut self, now: Time) {
-        if self.asked.is_none_or(|at| now.since(at) >= ASK_AGAIN) {
-            self.asked = Some(now);
+        if now.since(self.asked.0) >= seconds(1) {
+            self.asked = (now, 0);
+        }
+        self.asked.1 += 1;
+        if self.asked.1 <= ASKS_A_SECOND {
             self.ask_for(self.eids.keys());
         }
     }
@@ -187,7 +191,6 @@ impl Engine {
             }
             let up = self.host.live_link(name).is_some();
             if !std::mem::replace(&mut watched.up, up) && up {
-                watched.asked = None;
                 watched.ask_for_all(self.now);
             }
         }
@@ -268,12 +271,13 @@ fn announce_address(socket: &PacketSocket, mac: Mac, address: IpAddr) -> io::Res
 
 pub const MAX_EIDS_OF_INTERFACE: usize = 256;
 const QUIET: Duration = seconds(1);
-const ASK_AGAIN: Duration = millis(100);
+const ASKS_A_SECOND: u32 = 10;
 const PACKETS_AT_ONCE: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::millis;
 
     fn prefix(text: &str) -> Prefix {
         text.parse().unwrap()

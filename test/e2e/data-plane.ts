@@ -33,10 +33,10 @@ export class DataPlane {
     );
   }
 
-  /** Configured for 10.77.0.0/16 and fd77::/48; `number` makes its key and its agent address. */
-  static async start(host: Host, binary: string, number: number): Promise<DataPlane> {
+  /** Configured for 10.77.0.0/16 and fd77::/48; `number` makes its key and its agent address, `wrapper` starts it. */
+  static async start(host: Host, binary: string, number: number, wrapper: readonly string[] = []): Promise<DataPlane> {
     const socket = join(host.dir, 'dataplane.sock');
-    const process = host.spawn('dataplane', [binary, '--socket', socket, '--log', 'debug']);
+    const process = host.spawn('dataplane', [...wrapper, binary, '--socket', socket, '--log', 'debug']);
     const privateKey = Buffer.alloc(32, number);
     const dataplane = new DataPlane(host, process, socket, publicKeyOf(privateKey));
     dataplane.link.start();

@@ -138,6 +138,31 @@ describe('a workload that comes to a bridge', () => {
     assert.match(state, /fd77::30/);
   });
 
+  it('is seen on a cable of its own; its neighbours find the way through the host when it has moved on', async () => {
+    await lab.cable(vm, 'eth1', edge, 'port1');
+    await vm.ip([`addr add ${OTHER}/32 dev eth1`]);
+    await watch(`${OTHER}/32`, 'port1');
+    assert.deepEqual(await dataplane.event('workload-seen'), seen(`${OTHER}/32`, 'arp', 'port1'));
+    await unwatch(`${OTHER}/32`, 'port1');
+    const gone = '10.77.0.22';
+    const prefix = parseIpPrefix(`${gone}/32`);
+    dataplane.tell({
+      type: 'local-eid-set',
+      prefix,
+      generation: 1 as Generation,
+      interface: 'port1',
+      redirectFrom: null,
+    });
+    await vm.ip([`neigh replace ${gone} lladdr 02:00:00:00:88:88 dev eth1 nud reachable`]);
+    const redirectTo = dataplane.publicKey;
+    dataplane.tell({ type: 'local-eid-remove', prefix, generation: 2 as Generation, redirectTo });
+    await dataplane.done();
+    const mac = (await edge.exec(['cat', '/sys/class/net/port1/address'])).stdout.trim();
+    await waitFor('the neighbour knows the way through the host', async () =>
+      (await vm.exec(['ip', 'neigh', 'show', gone])).stdout.includes(mac),
+    );
+  });
+
   it('leaves the interface as it was found when the EID is detached', async () => {
     assert.equal(await settings(), '0 1 0');
     for (const prefix of [`${EID4}/32`, `${EID6}/128`]) {
@@ -148,5 +173,43 @@ describe('a workload that comes to a bridge', () => {
     assert.equal(await settings(), foundSettings);
     const { stdout } = await edge.exec(['ip', '-o', 'addr', 'show', 'dev', 'br0']);
     assert.doesNotMatch(stdout, /169\.254\.1\.1|fe80::1\/128/);
+  });
+});
+
+describe('a data plane without CAP_NET_RAW', () => {
+  let lab: Lab;
+  let dataplane: DataPlane;
+  after(async () => {
+    dataplane?.close();
+    await lab?.close();
+  });
+
+  it('says that it cannot look for workloads, and carries those that it is told of', async () => {
+    const binary = await ensureDataplaneBuilt(() => {});
+    lab = await Lab.create({ name: 'no-raw' });
+    const edge = await lab.host('edge');
+    const vm = await lab.host('vm');
+    await lab.cable(vm, 'eth0', edge, 'port');
+    dataplane = await DataPlane.start(edge, binary, 1, ['setpriv', '--bounding-set', '-net_raw']);
+    dataplane.tell({ type: 'workload-watch', prefix: parseIpPrefix(`${EID4}/32`), interface: 'port' });
+    for (const prefix of [`${EID4}/32`, `${EID6}/128`]) {
+      const eid = {
+        type: 'local-eid-set',
+        generation: 1 as Generation,
+        interface: 'port',
+        redirectFrom: null,
+      } as const;
+      dataplane.tell({ ...eid, prefix: parseIpPrefix(prefix) });
+    }
+    await dataplane.done();
+    assert.match(dataplane.process.output(), /not-permitted.*CAP_NET_RAW/);
+    await vm.ip([
+      `addr add ${EID4}/32 dev eth0`,
+      `addr add ${EID6}/128 dev eth0`,
+      'route add default via 169.254.1.1 dev eth0 onlink',
+      'route add default via fe80::1 dev eth0',
+    ]);
+    await edge.exec(['ping', '-c', '1', '-W', '5', EID4]);
+    await edge.exec(['ping', '-c', '1', '-W', '5', EID6]);
   });
 });

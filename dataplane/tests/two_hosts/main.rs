@@ -4,6 +4,7 @@
 mod lab;
 mod offloads;
 mod threads;
+mod workload;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
