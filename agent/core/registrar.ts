@@ -154,6 +154,7 @@ export class Registrar {
     owned.interface = via;
     owned.yielded = false;
     owned.problem = null;
+    owned.yielded = false;
     if (owned.state === 'live') {
       owned.claiming = true;
     } else {
@@ -295,9 +296,10 @@ export class Registrar {
       return { kind: 'not-ours' };
     }
     if (!REGISTERED.has(owned.state)) {
-      // A claim that was answered after the news of the owner whom it was made against, or after it became a target.
-      const regained = said && solicited && mapping.generation > owned.generation;
-      return regained ? this.handleRegained(owned, mapping, now) : { kind: 'not-ours' };
+      // A claim that was answered after the news of the owner whom it was made against, or after it became a target, or
+      // that a process before this one made and did not live to write down.
+      const regained = said && mapping.generation > owned.generation;
+      return regained ? this.handleRegained(owned, mapping, solicited, now) : { kind: 'not-ours' };
     }
     // One that was denied is only asked for again; until then its owner is followed as by anybody else.
     if (!solicited && !this.isHere(owned)) return { kind: 'not-ours' };
@@ -337,10 +339,10 @@ export class Registrar {
     }));
   }
 
-  private handleRegained(owned: OwnedEid, mapping: Mapping, now: Instant): RecordOutcome {
-    const prepared = owned.state === 'target';
+  private handleRegained(owned: OwnedEid, mapping: Mapping, solicited: boolean, now: Instant): RecordOutcome {
+    const claimed = solicited && owned.state !== 'target';
     const outcome = this.handleConfirmed(owned, mapping, now);
-    if (prepared) {
+    if (!claimed) {
       // Its names waited, and the map server may only have named the owner, without taking this for a registration.
       owned.confirmedAt = null;
       this.claimNames(owned, now);

@@ -413,6 +413,25 @@ describe('a move to another agent', () => {
     assert.equal(b.stateOf(A), 'live@2');
   });
 
+  test('what the map server says to be ours is taken, although a crash came before it was written down', () => {
+    const { world, a, b } = talking();
+    b.attach(A, { names: ['db'] });
+    assert.equal(a.stateOf(A), 'drain@1');
+    const written = structuredClone(a.saved);
+    a.attach(A);
+    assert.equal(a.stateOf(A), 'live@3');
+    Object.assign(a.saved, written);
+    a.restart(false);
+    assert.equal(a.stateOf(A), 'lost@1');
+    a.attachDataplane();
+    a.plug('192.0.2.1');
+    a.connect();
+    assert.deepEqual([a.stateOf(A), a.stateOf('db')], ['live@3', 'live@3']);
+    assert.equal(a.dataplane?.route(A), 'here');
+    world.advance(1000);
+    assert.equal(b.dataplane?.route(A), a.key);
+  });
+
   test('the answer to a target is not taken for that to its claim', () => {
     const { world } = talking();
     const c = world.host('c', { address: '192.0.2.3' });

@@ -110,6 +110,20 @@ describe('a move while the map server is away', () => {
     assert.match(a.stateOf(EID), /^lost/);
   });
 
+  test('can be taken back by attaching before it is settled', () => {
+    const { world, a, b } = prepared();
+    b.disconnect();
+    arrive(b);
+    assert.equal(a.stateOf(EID), 'drain@1', 'yielded, and the map server does not know');
+    a.attach(EID);
+    world.advance(1000);
+    assert.equal(a.stateOf(EID), 'live@1', 'the map server is listened to again');
+    b.connect();
+    world.advance(10_000);
+    assert.equal(b.stateOf(EID), 'live@2', 'whose claim came last');
+    assert.equal(a.stateOf(EID), 'drain@1');
+  });
+
   test('is not undone by a map server that does not know yet', () => {
     const { world, a, b, c, hosts } = prepared();
     for (const host of hosts) host.disconnect();

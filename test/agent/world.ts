@@ -203,10 +203,10 @@ export class Host {
     return ticket;
   }
 
-  /** A new process of the same agent, from what is on disk. */
-  restart(): void {
+  /** A new process of the same agent, from what is on disk; not `written`: the former did not come to write the last. */
+  restart(written = true): void {
     this.late = null;
-    Object.assign(this.saved, this.agent.save(this.world.now));
+    if (written) Object.assign(this.saved, this.agent.save(this.world.now));
     this.connected = false;
     this.agent = this.start();
   }
