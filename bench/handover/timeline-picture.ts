@@ -188,7 +188,7 @@ function noteLane(notes: readonly LogNote[], scale: Scale): Lane {
     );
   });
   return {
-    height: Math.max(shown.length, 1) * NOTE_HEIGHT,
+    height: Math.max(shown.length, 2) * NOTE_HEIGHT,
     content: laneLabel('logs', ['of the daemons']) + rows.join(''),
   };
 }
