@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { play } from '../lab/scenes.ts';
 import { waitFor } from '../lab/wait.ts';
-import { DB_EID, World } from '../lab/world.ts';
+import { CLIENT_EID, DB_EID, World } from '../lab/world.ts';
 import { MUTE, showFigures } from './figures.ts';
 import { requireLab } from './require.ts';
 
@@ -59,5 +59,20 @@ describe('a workload that moves to another host', () => {
       const [owner, former] = await Promise.all([here.eidState(DB_EID), there.eidState(DB_EID)]);
       return owner === 'live' && former !== 'live';
     });
+  });
+
+  it('moves behind a bridge that is always up as soon as it is seen there', async () => {
+    const { here, there, db } = world.workload;
+    await there.host.ip(['link add br-wl type bridge', 'link set br-wl up']);
+    await there.stayput(['eid', 'attach', DB_EID, '--name', 'db', '--interface', 'br-wl', '--when', 'seen']);
+    await waitFor('target', async () => (await there.eidState(DB_EID)) === 'target');
+    await here.host.ip([`link set wl-db netns ${there.host.namespace}`]);
+    await there.host.ip(['link set wl-db master br-wl', 'link set wl-db up']);
+    await waitFor('answered through the new host', async () => {
+      const ping = await db.exec(['ping', '-c', '1', '-W', '1', CLIENT_EID], { anyExit: true });
+      return ping.code === 0;
+    });
+    await waitFor('live there', async () => (await there.eidState(DB_EID)) === 'live');
+    await world.client.host.exec(['ping', '-c', '1', '-W', '2', DB_EID]);
   });
 });
