@@ -31,7 +31,7 @@ export async function runAgent(config: AgentConfig): Promise<void> {
     const admin = await startAdminSocket(config.socket, driver, identity, log);
     shutdown.add('admin socket', () => admin.close());
     if (config.metricsListen !== null) {
-      const server = await startMetricsServer(config.metricsListen, metrics.registry, () => driver.dataplane.connected);
+      const server = await startMetricsServer(config.metricsListen, metrics.registry, () => isFit(driver));
       shutdown.add('metrics', () => server.close());
     }
     if (config.dns.enabled) {
@@ -55,6 +55,10 @@ export async function runAgent(config: AgentConfig): Promise<void> {
   log.info({ xtrId: identity.xtrId, pid: process.pid, version: VERSION }, 'agent is running');
   notifySystemd();
   await shutdown.onSignals(log);
+}
+
+function isFit(driver: AgentDriver): boolean {
+  return driver.dataplane.connected && driver.fence === null;
 }
 
 function gauges(driver: AgentDriver) {

@@ -223,6 +223,11 @@ export class Agent {
     this.daemon.install([process.execPath, main, 'agent', 'run', '--config', this.configFile]);
   }
 
+  /** Says that this host, and not a copy of it, keeps the identity. */
+  async keepIdentity(): Promise<void> {
+    await this.host.exec(stayput('agent', 'reset-identity', '--keep', '--config', this.configFile));
+  }
+
   startDataplane(): void {
     this.dataplane.start();
   }
