@@ -333,6 +333,9 @@ impl Tunnel {
         };
         if opened.newest && latest && peer.endpoint != Some(path) && !about_path && !peer.paths.is_abandoned(&path, now)
         {
+            if peer.endpoint.is_some_and(|endpoint| !endpoint.is_same_way(&path)) {
+                peer.paths.note_relapse(now);
+            }
             self.move_endpoint(id, path, now);
         }
         if rekey {

@@ -10,8 +10,8 @@
 //! - Questions and answers about paths never move the other end; the packets that follow a decision do.
 //! - A better path (a locator before the one in use, through the same uplink) is asked once a second while data is
 //!   sent, and less often if it does not answer. It is taken back after answers without a gap for some time; that time
-//!   doubles if it fails again soon. As each end improves only on the locator of the other, both can never pull in
-//!   turns. The own uplink that the kernel prefers is taken back in the same way if the peer sends no data and so
+//!   doubles if it fails again soon, or if the peer leaves it. Each end improves only on the locator of the other, and
+//!   on the family only for a better priority, so that they do not pull in turns. The own uplink that the kernel prefers is taken back in the same way if the peer sends no data and so
 //!   will not do it.
 
 use std::collections::VecDeque;
@@ -86,6 +86,17 @@ impl Paths {
     #[inline]
     pub fn is_abandoned(&self, path: &Path, now: Time) -> bool {
         self.abandoned.is_some_and(|(old, until)| now < until && old.is_same_way(path))
+    }
+
+    /// The path in use is left, by this host's decision or by the peer's. True if it was taken back only lately, and
+    /// so must prove itself for longer the next time.
+    pub fn note_relapse(&mut self, now: Time) -> bool {
+        let proof = self.proof.max(PROOF);
+        let relapse = self.returned.take().is_some_and(|at| now.since(at) < RELAPSE.max(proof * 2));
+        if relapse {
+            self.proof = (proof * 2).min(LONGEST_PROOF);
+        }
+        relapse
     }
 
     /// Something was heard on the path in use; that does not say that the peer hears this host.
@@ -249,8 +260,9 @@ impl Tunnel {
         self.stats.count(Counter::PathFailovers);
         if let Some(peer) = self.peer_mut(id) {
             let paths = &mut peer.paths;
-            let relapse = paths.returned.take().is_some_and(|at| now.since(at) < RELAPSE);
-            paths.proof = if relapse { (paths.proof * 2).min(LONGEST_PROOF) } else { PROOF };
+            if !paths.note_relapse(now) {
+                paths.proof = PROOF;
+            }
             (peer.rtt, peer.slowest_rtt) = (Some(rtt), rtt);
         }
         self.take_path(id, path, now);
@@ -299,9 +311,13 @@ impl Tunnel {
 
     fn better_paths(&self, peer: &Peer, now: Time) -> Vec<Better> {
         let Some(endpoint) = peer.endpoint else { return Vec::new() };
-        let before = peer.locators.iter().take(peer.rank(&endpoint)).map(|l| l.address);
-        let by_locator = before.filter_map(|remote| {
-            let mut ways = self.uplinks.paths_to(remote).into_iter();
+        let priority = peer.locators.get(peer.rank(&endpoint)).map_or(u8::MAX, |l| l.priority);
+        let before = peer.locators.iter().take(peer.rank(&endpoint)).filter(|locator| {
+            // The lot is drawn by each end for itself: in another family they would pull in turns.
+            locator.address.is_ipv6() == endpoint.remote.is_ipv6() || locator.priority < priority
+        });
+        let by_locator = before.filter_map(|locator| {
+            let mut ways = self.uplinks.paths_to(locator.address).into_iter();
             ways.find(|w| w.link == endpoint.link || w.link == 0 || endpoint.link == 0)
         });
         let others_turn = peer.data_received.is_some_and(|at| now.since(at) < ONE_WAY);

@@ -231,6 +231,30 @@ fn a_locator_of_the_other_family_is_taken_at_once_when_the_first_has_no_route() 
 }
 
 #[test]
+fn two_hosts_with_both_families_do_not_pull_each_other_to_and_fro() {
+    for n in 1..=16u16 {
+        for opposed in [false, true] {
+            let mut world = two_locators_of_b(10);
+            let six = |host: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, n, host]);
+            for (node, four) in [(0, A1), (1, B1)] {
+                world.nodes[node].aliases = vec![SocketAddr::new(six(node as u16), 4341)];
+                let (key, now) = (world.nodes[node].key, world.now);
+                let priorities = [1, if opposed { 2 } else { 1 }];
+                let families = if node == 0 { [four, six(0)] } else { [six(1), four] };
+                let locators = families.iter().zip(priorities);
+                let locators =
+                    locators.map(|(a, priority)| Locator { address: SocketAddr::new(*a, 4341), priority, weight: 100 });
+                world.nodes[1 - node].tunnel.set_peer(key, locators.collect(), 0, now);
+            }
+            world.talk(&[0, 1], seconds(300));
+            let moves = world.nodes.iter().map(|node| node.moves.len()).max().unwrap();
+            let most = if opposed { 24 } else { 1 };
+            assert!(moves <= most, "{n}, opposed {opposed}: {moves} moves");
+        }
+    }
+}
+
+#[test]
 fn both_sides_roam_at_once_and_meet_by_their_new_locators() {
     let mut world = two_locators_of_b(10);
     world.talk(&[0, 1], millis(500));

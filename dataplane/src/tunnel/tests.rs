@@ -608,7 +608,9 @@ impl Node {
     }
 
     fn source(&self, path: Path) -> SocketAddr {
-        path.local.map_or(self.address, |ip| SocketAddr::new(ip, 4341))
+        let own = |address: &&SocketAddr| address.is_ipv6() == path.remote.is_ipv6();
+        let usual = || std::iter::once(&self.address).chain(&self.aliases).find(own).copied();
+        path.local.map(|ip| SocketAddr::new(ip, 4341)).or_else(usual).unwrap_or(self.address)
     }
 
     fn receive(&mut self, packet: &Packet, now: Time) {
