@@ -3,6 +3,7 @@
 
 mod lab;
 mod offloads;
+mod table;
 mod threads;
 mod workload;
 
