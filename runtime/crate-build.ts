@@ -20,6 +20,8 @@ export interface Crate {
   readonly binary: string;
   /** What it is, for people who wait for it. */
   readonly what: string;
+  /** A build with this feature, in a target folder of its own. */
+  readonly feature?: string;
 }
 
 const DATAPLANE: Crate = {
@@ -38,6 +40,12 @@ export function ensureDataplaneBuilt(progress: (line: string) => void): Promise<
   return ensureCrateBuilt(DATAPLANE, progress);
 }
 
+/** The data plane that forwards without encryption, which talks to nobody but its like. @throws CrateBuildError */
+export function ensurePlaintextDataplaneBuilt(progress: (line: string) => void): Promise<string> {
+  const what = 'the data plane without encryption (once; a few minutes on a small machine)';
+  return ensureCrateBuilt({ ...DATAPLANE, what, feature: 'bench-plaintext' }, progress);
+}
+
 /**
  * Builds the release binary if needed and returns its path. `progress` gets cargo's lines as they come. Two builds at
  * once are kept apart by cargo's own lock on the target folder; the second one then finds nothing to do.
@@ -48,7 +56,8 @@ export async function ensureCrateBuilt(crate: Crate, progress: (line: string) =>
   const present = builtBinary(crate);
   if (present !== undefined) return present;
   progress(`building ${crate.what}`);
-  await runCargo(['build', '--release', '--locked'], progress, crate.folder);
+  const feature = crate.feature === undefined ? [] : ['--features', crate.feature, '--target-dir', targetFolder(crate)];
+  await runCargo(['build', '--release', '--locked', ...feature], progress, crate.folder);
   const binary = binaryPath(crate);
   if (!existsSync(binary)) throw new CrateBuildError(`cargo made no ${binary}`);
   return binary;
@@ -64,7 +73,11 @@ function builtBinary(crate: Crate): string | undefined {
 }
 
 function binaryPath(crate: Crate): string {
-  return join(PROJECT_ROOT, crate.folder, 'target', 'release', crate.binary);
+  return join(PROJECT_ROOT, crate.folder, targetFolder(crate), 'release', crate.binary);
+}
+
+function targetFolder(crate: Crate): string {
+  return crate.feature === undefined ? 'target' : join('target', crate.feature);
 }
 
 /** Runs cargo in the folder of a crate, the data plane's unless another is named. @throws CrateBuildError with the last lines it printed */

@@ -13,6 +13,11 @@ export function stayput(dataplane: string): System {
   };
 }
 
+/** What it would be without the cost of encryption: a build for this measurement only. */
+export function stayputPlaintext(dataplane: string): System {
+  return { ...stayput(dataplane), name: 'stayput-plaintext', encrypted: false };
+}
+
 async function startStayput(link: Link, dataplane: string): Promise<Running> {
   const overlay = await Overlay.start(attachmentOf(link.a), { dataplane, prefixes: ['10.77.0.0/16'] });
   const config = { mtu: INNER_MTU };

@@ -1,7 +1,7 @@
 /** `stayput bench dataplane`: what the data plane does on this machine, beside other systems. */
 import { type Command, Option } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
-import { ensureDataplaneBuilt } from '../../runtime/crate-build.ts';
+import { ensureDataplaneBuilt, ensurePlaintextDataplaneBuilt } from '../../runtime/crate-build.ts';
 import { missingForDemo } from '../../runtime/preflight.ts';
 import { findProgram } from '../../runtime/programs.ts';
 import { demandRoot, peerOption, say, wholeNumber, writePicture } from './bench-options.ts';
@@ -15,6 +15,7 @@ interface BenchDataplaneOptions {
   readonly svg?: string;
   readonly congestion?: string;
   readonly profile?: true;
+  readonly plaintext?: true;
 }
 
 export function registerBenchDataplane(bench: Command): void {
@@ -29,6 +30,7 @@ export function registerBenchDataplane(bench: Command): void {
     .addOption(peerOption())
     .addOption(new Option('--rounds <n>', 'how often every system is measured, 1 to 50').default('3'))
     .addOption(new Option('--seconds <n>', 'for each throughput, 1 to 60').default('5'))
+    .option('--plaintext', 'measure also Stayput built without encryption, which exists for this measurement only')
     .option('--svg <file>', 'draw the medians')
     .option('--congestion <name>', 'TCP congestion control; default: cubic where it is allowed')
     .option('--profile', 'show where the time of the data plane goes, by perf')
@@ -42,7 +44,7 @@ async function benchmark(options: BenchDataplaneOptions): Promise<number> {
   const { benchDataplane } = await import('../../bench/dataplane.ts');
   const { ensureBlasterBuilt } = await import('../../bench/blaster.ts');
   const { RAW } = await import('../../bench/systems/kernel.ts');
-  const { stayput } = await import('../../bench/systems/stayput.ts');
+  const { stayput, stayputPlaintext } = await import('../../bench/systems/stayput.ts');
   const { machineLines } = await import('../../bench/machine.ts');
   const { formatTable } = await import('../../bench/table.ts');
   const { formatProfile } = await import('../../bench/profile.ts');
@@ -56,7 +58,8 @@ async function benchmark(options: BenchDataplaneOptions): Promise<number> {
   const dataplane = await ensureDataplaneBuilt(say);
   const blaster = await ensureBlasterBuilt(say);
   const kernel = peers.filter(({ encrypted }) => !encrypted);
-  const systems = [RAW, ...kernel, stayput(dataplane), ...peers.filter(({ encrypted }) => encrypted)];
+  const plaintext = options.plaintext === true ? [stayputPlaintext(await ensurePlaintextDataplaneBuilt(say))] : [];
+  const systems = [RAW, ...kernel, ...plaintext, stayput(dataplane), ...peers.filter(({ encrypted }) => encrypted)];
   say(`measuring ${systems.map(({ name }) => name).join(', ')}`);
   const report = await benchDataplane(
     systems,

@@ -5,6 +5,7 @@ use aws_lc_rs::{agreement, constant_time, digest, hmac, rand};
 use snow::HandshakeState;
 use zeroize::Zeroizing;
 
+use crate::packet_cipher::PROLOGUE;
 use crate::time::Time;
 use crate::wire::{self, COOKIE_REPLY, Header, INITIATION, Kind, LISP_HEADER, MAC, NOISE_1, NOISE_2, RESPONSE};
 
@@ -99,7 +100,7 @@ impl Identity {
     }
 
     fn prologue(&self, suite: Suite) -> Vec<u8> {
-        let mut prologue = b"Stayput tunnel v1".to_vec();
+        let mut prologue = PROLOGUE.to_vec();
         prologue.push(suite as u8);
         prologue.extend_from_slice(&self.instance.to_be_bytes()[1..]);
         prologue

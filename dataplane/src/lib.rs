@@ -31,6 +31,7 @@ mod offload;
 mod outer_error;
 mod outer_header;
 pub mod packet;
+mod packet_cipher;
 mod packet_filter;
 mod packet_socket;
 mod peer;
@@ -61,6 +62,8 @@ use tun::Tun;
 /// Until a signal ends it. The error is for the operator.
 pub fn run(args: &Args) -> Result<(), String> {
     log::set_level(args.level);
+    #[cfg(feature = "bench-plaintext")]
+    log::warn("nothing is encrypted: this build is for measurements only", &[]);
     let group = match &args.group {
         Some(name) => Some(sys::group_id(name).ok_or_else(|| format!("there is no group \"{name}\""))?),
         None => None,

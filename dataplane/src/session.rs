@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
+use aws_lc_rs::aead::LessSafeKey;
 
 use crate::handshake::SessionKeys;
+use crate::packet_cipher;
 use crate::replay::Replay;
 use crate::time::{Time, seconds};
 use crate::wire::{DATA_HEADER, DATA_OVERHEAD, Header, Kind, TAG};
@@ -100,9 +101,7 @@ impl Session {
         let (head, rest) = out[..total].split_at_mut(DATA_HEADER);
         let (ciphertext, tag) = rest.split_at_mut(plaintext.len());
         head.copy_from_slice(&header);
-        self.send
-            .seal_out_of_place_scatter(nonce(counter), Aad::from(&header), plaintext, ciphertext, &[], tag)
-            .ok()?;
+        packet_cipher::seal(&self.send, counter, &header, plaintext, ciphertext, tag)?;
         Some(total)
     }
 
@@ -117,17 +116,10 @@ impl Session {
         }
         let [.., c0, c1, c2, c3, c4, c5, c6, c7] = *head;
         let counter = u64::from_be_bytes([c0, c1, c2, c3, c4, c5, c6, c7]);
-        self.receive.open_in_place(nonce(counter), Aad::from(&*head), rest).map_err(|_| OpenError::Auth)?;
+        packet_cipher::open(&self.receive, counter, head, rest).ok_or(OpenError::Auth)?;
         let newest = self.replay.is_newest(counter);
         if self.replay.accept(counter) { Ok(Opened { newest }) } else { Err(OpenError::Replay) }
     }
-}
-
-#[inline]
-fn nonce(counter: u64) -> Nonce {
-    let mut bytes = [0; 12];
-    bytes[4..].copy_from_slice(&counter.to_be_bytes());
-    Nonce::assume_unique_for_key(bytes)
 }
 
 pub const REKEY_AFTER_TIME: Duration = seconds(120);
