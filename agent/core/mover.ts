@@ -131,6 +131,7 @@ export class Mover {
     if (result === null) return false;
     const { owned, withdrawals } = result;
     this.gone.cancel(owned);
+    if (owned.state === 'base') this.giveBack(owned.key, now);
     this.forgetMove(owned.key);
     table.removeLocal(prefix, owned.generation, null, now);
     registers.withdraw(withdrawals, now);
@@ -216,12 +217,7 @@ export class Mover {
   }
 
   handleDenied(owned: OwnedEid, now: Instant): void {
-    const { takeovers, remote, outbox } = this.parts;
-    const predecessor = takeovers.predecessor(owned.key);
-    if (predecessor !== undefined) {
-      takeovers.giveBack(owned.key, remote.agentMapping(predecessor.key)?.owner, now);
-      outbox.note({ type: 'move', role: 'new-owner', result: 'denied' });
-    }
+    if (this.giveBack(owned.key, now)) this.parts.outbox.note({ type: 'move', role: 'new-owner', result: 'denied' });
     if (owned.eid.kind === 'prefix') this.parts.table.removeLocal(owned.eid.prefix, owned.generation, null, now);
     this.settle(owned, 'denied', true);
   }
@@ -350,6 +346,15 @@ export class Mover {
     this.takeIn(owned, now);
     registers.send(registrar.claimGroup(owned, locators.list()), now);
     if (prepared && before !== undefined && !before.negative) takeovers.begin(before.mapping, now);
+  }
+
+  /** To whom yielded it to us, while the map server does not know. */
+  private giveBack(key: EidKey, now: Instant): boolean {
+    const { takeovers, remote } = this.parts;
+    const predecessor = takeovers.predecessor(key);
+    if (predecessor === undefined) return false;
+    takeovers.giveBack(key, remote.agentMapping(predecessor.key)?.owner, now);
+    return true;
   }
 
   /** Nothing of a former move counts any more. */

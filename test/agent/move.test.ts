@@ -110,6 +110,18 @@ describe('a move while the map server is away', () => {
     assert.match(a.stateOf(EID), /^lost/);
   });
 
+  test('is undone when the new owner detaches before it is settled', () => {
+    const { world, a, b, hosts } = prepared();
+    for (const host of hosts) host.disconnect();
+    arrive(b);
+    assert.equal(a.stateOf(EID), 'drain@1');
+    b.detach(EID);
+    assert.equal(a.stateOf(EID), 'live@1', 'nobody else would ever have it');
+    for (const host of hosts) host.connect();
+    world.advance(10_000);
+    assert.equal(a.stateOf(EID), 'live@1');
+  });
+
   test('can be taken back by attaching before it is settled', () => {
     const { world, a, b } = prepared();
     b.disconnect();
