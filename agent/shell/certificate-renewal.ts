@@ -28,7 +28,7 @@ export class CertificateRenewal {
     this.onRenewed = onRenewed;
     this.wall = wall;
     this.log = log;
-    this.renewal = new Renewal(validityOf(identity().certificate));
+    this.renewal = new Renewal(presentValidity(identity().certificate));
   }
 
   /** Milliseconds since 1970. */
@@ -85,6 +85,15 @@ function validated(pem: string, ca: string, privateKey: string): Validity {
   const own = createPublicKey(createPrivateKey(privateKey));
   if (!certificate.publicKey.equals(own)) throw new Error('it is for another key');
   return validityOf(pem);
+}
+
+/** One that cannot be read is as good as ended. */
+function presentValidity(pem: string): Validity {
+  try {
+    return validityOf(pem);
+  } catch {
+    return { notBefore: 0, notAfter: 0 };
+  }
 }
 
 function validityOf(pem: string): Validity {

@@ -133,6 +133,7 @@ export class AgentDriver {
 
   start(metrics: AgentMetrics): void {
     this.metrics = metrics;
+    this.incarnation.begin();
     this.dataplane.start();
     if (this.incarnation.fence !== null) return;
     this.mapServer.start();

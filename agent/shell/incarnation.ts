@@ -28,7 +28,6 @@ export class OwnIncarnation {
     this.machine = machine;
     this.policy = policy;
     this.log = log;
-    this.begin();
   }
 
   get fence(): Fence | null {
