@@ -113,6 +113,7 @@ export class Mover {
       this.answerAttachment(ticket, owned);
     }
     if (owned.state === 'target') {
+      this.giveBack(owned.key, now);
       table.removeLocal(request.prefix, owned.generation, null, now);
       // Whoever has it now should be a known peer by the time it comes here, and the other way round.
       registers.send([registrar.targetRegistration(owned, locators.list())], now);

@@ -190,6 +190,21 @@ describe('a move while the map server is away', () => {
     });
   }
 
+  for (const how of ['detached', 'only prepared again'] as const) {
+    test(`goes back to the former owner when it is ${how} at the new one before it is settled`, () => {
+      const { world, a, b, c, hosts } = prepared();
+      for (const host of hosts) host.disconnect();
+      arrive(b);
+      if (how === 'detached') b.detach(EID);
+      else b.attach(EID, { interface: 'veth1' });
+      assert.equal(a.stateOf(EID), 'live@1');
+      for (const host of hosts) host.connect();
+      world.advance(20_000);
+      assert.equal(a.stateOf(EID), 'live@1');
+      assert.equal(c.dataplane?.route(EID), a.key);
+    });
+  }
+
   test('is taken back by attaching at the former owner again', () => {
     const { world, a, b, c, hosts } = prepared();
     for (const host of hosts) host.disconnect();
