@@ -39,7 +39,10 @@ export class RemoteMappings {
   /** From disk; `isOwn` are the EIDs that this agent has itself. */
   restore(saved: readonly SavedEntry[], isOwn: (key: EidKey) => boolean, now: Instant): void {
     this.cache.restore(
-      saved.filter(({ mapping }) => !isOwn(eidKey(mapping.eid)) && this.isVouched(mapping)),
+      saved
+        .filter(({ mapping }) => !isOwn(eidKey(mapping.eid)) && this.isVouched(mapping))
+        // What was told but not asked for yet is forwarded by, and nobody would tell of its next owner.
+        .map((entry) => ({ ...entry, asked: entry.asked || !isAgentMapping(entry.mapping) })),
       now,
     );
     for (const entry of this.cache.values()) this.forward(entry, now);
@@ -192,6 +195,10 @@ export class RemoteMappings {
 /** The EID under which an agent registers its agent address. */
 export function agentEid(instance: InstanceId, key: TunnelKey): Eid {
   return prefixEid(instance, hostPrefix(agentAddressOf(key)));
+}
+
+function isAgentMapping({ eid }: Mapping): boolean {
+  return eid.kind === 'prefix' && isAgentPrefix(eid.prefix);
 }
 
 export function isAgentPrefix(prefix: IpPrefix | IpAddress): boolean {

@@ -413,6 +413,20 @@ describe('a move to another agent', () => {
     assert.equal(b.stateOf(A), 'live@2');
   });
 
+  test('an EID that was lost just before a restart is followed after it', () => {
+    const { world, a, b } = talking();
+    const c = world.host('c', { address: '192.0.2.3' });
+    c.connect();
+    b.attach(A);
+    Object.assign(a.saved, { cache: a.saved.cache.map((entry) => ({ ...entry, asked: false })) });
+    a.restart(false);
+    a.attachDataplane();
+    a.plug('192.0.2.1');
+    a.connect();
+    c.attach(A);
+    assert.equal(a.dataplane?.route(A), c.key);
+  });
+
   test('what the map server says to be ours is taken, although a crash came before it was written down', () => {
     const { world, a, b } = talking();
     b.attach(A, { names: ['db'] });
