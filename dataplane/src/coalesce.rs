@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use crate::packet::{Inner, TCP, UDP, be16, be32, checksum_ok, pseudo_sum, put16, write_ipv4_checksum};
+use crate::packet::{Inner, TCP, UDP, be16, be32, checksum_ok, pseudo_sum, put16, sum, write_ipv4_checksum};
 use crate::vnet::{Gso, VnetHeader};
 
 /// Takes finished frames: the vnet header and the places of the packet's parts.
@@ -120,13 +120,16 @@ impl Coalescer {
         if packet.len() == header || (!inner.is_v6() && inner.header != 20) {
             return false;
         }
+        // Merging makes new checksums, which must not turn a damaged packet into a sound one.
+        if !inner.is_v6() && sum(&packet[..20], 0) != 0xffff {
+            return false;
+        }
         let l4 = &packet[inner.header..];
         let fits = if inner.protocol == TCP {
             self.tso && l4[13] & !PSH == ACK
         } else {
             self.uso && usize::from(be16(l4, 4)) == l4.len()
         };
-        // Merging makes a new checksum, which must not turn a damaged packet into a sound one.
         fits && (partial || checksum_ok(packet, inner))
     }
 
@@ -186,25 +189,29 @@ impl Run {
             || self.total + payload > MAX_TOTAL
             || self.parts.len() == if inner.protocol == UDP { MAX_DATAGRAMS } else { MAX_PARTS }
             || inner.tos != self.inner.tos
-            || inner.dont_fragment != self.inner.dont_fragment
         {
             return false;
         }
         let first = &arena[self.parts[0].clone()];
         let packet = &arena[place.clone()];
-        // TTL, or the flow label and hop limit.
-        let same_ip =
-            if inner.is_v6() { packet[..4] == first[..4] && packet[7] == first[7] } else { packet[8] == first[8] };
+        let same_ip = if inner.is_v6() {
+            // Flow label and hop limit.
+            packet[..4] == first[..4] && packet[7] == first[7]
+        } else {
+            // Flags and TTL. The kernel counts identifications up; they mean nothing where DF is set (RFC 6864).
+            let identified = be16(packet, 4) == be16(first, 4).wrapping_add(self.parts.len() as u16);
+            packet[6] == first[6] && packet[8] == first[8] && (inner.dont_fragment || identified)
+        };
         if inner.protocol == UDP {
             return same_ip;
         }
         let (a, b) = (&packet[inner.header..header], &first[inner.header..header]);
-        // Acknowledgement, data offset, window, and options.
+        // Acknowledgement, data offset, window, urgent pointer, and options.
         same_ip
             && be32(a, 4) == self.next_sequence
             && a[8..13] == b[8..13]
             && a[14..16] == b[14..16]
-            && a[20..] == b[20..]
+            && a[18..] == b[18..]
     }
 }
 
@@ -248,8 +255,8 @@ const ACK: u8 = 0x10;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::finish_checksum;
     use crate::packet::tests::{tcp, udp};
-    use crate::packet::{finish_checksum, sum};
     use crate::segment::Segments;
 
     /// Cuts every frame back as the kernel would, and keeps the number of writes.
@@ -343,7 +350,7 @@ mod tests {
             finish_checksum(packet, 20, 16, false).unwrap();
         };
         type Change = fn(&mut Vec<u8>);
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 11] = [
             ("tos", |p| p[1] = 4),
             ("ttl", |p| p[8] = 9),
             ("df", |p| p[6] = 0),
@@ -353,6 +360,8 @@ mod tests {
             ("window", |p| p[34] ^= 1),
             ("sequence", |p| p[27] ^= 1),
             ("ports", |p| p[21] ^= 1),
+            ("urgent pointer", |p| p[39] ^= 1),
+            ("reserved flag", |p| p[6] ^= 0x80),
         ];
         for (name, change) in changes {
             let mut packets = base();
@@ -362,10 +371,28 @@ mod tests {
             assert_eq!(kernel.writes, 2, "{name}");
             assert_eq!(kernel.packets, packets, "{name}");
         }
-        let mut damaged = base();
-        damaged[1][60] ^= 1;
-        let kernel = run(&damaged);
-        assert_eq!((kernel.writes, kernel.packets), (2, damaged));
+        for place in [60, 11] {
+            let mut damaged = base();
+            damaged[1][place] ^= 1;
+            let kernel = run(&damaged);
+            assert_eq!((kernel.writes, kernel.packets), (2, damaged));
+        }
+    }
+
+    #[test]
+    fn where_fragments_are_allowed_identifications_stay() {
+        let fragmentable = |first: u16, step: u16| {
+            let mut packets = stream(false, 5, ACK);
+            for (i, packet) in packets.iter_mut().enumerate() {
+                packet[6] = 0;
+                put16(packet, 4, first.wrapping_add(step * i as u16));
+                write_ipv4_checksum(packet, 20);
+            }
+            let kernel = run(&packets);
+            assert_eq!(kernel.packets, packets);
+            kernel.writes
+        };
+        assert_eq!((fragmentable(65_534, 1), fragmentable(7, 0), fragmentable(7, 9)), (1, 5, 5));
     }
 
     #[test]

@@ -197,7 +197,7 @@ fn add(a: u16, b: u16, c: u16) -> u16 {
     (folded + (folded >> 16)) as u16
 }
 
-/// IPv4 fragments of a packet that may be cut. The L4 checksum must be complete.
+/// IPv4 fragments of a packet that may be cut; none of one that may not. The L4 checksum must be complete.
 pub fn fragment_ipv4(packet: &[u8], inner: &Inner, limit: usize) -> Vec<Vec<u8>> {
     let room = limit.saturating_sub(inner.header) & !7;
     if inner.is_v6() || inner.dont_fragment || room == 0 {
@@ -206,6 +206,9 @@ pub fn fragment_ipv4(packet: &[u8], inner: &Inner, limit: usize) -> Vec<Vec<u8>>
     let field = be16(packet, 6);
     let (first_offset, more_after) = (field & 0x1fff, field & MORE_FRAGMENTS);
     let payload = &packet[inner.header..inner.total];
+    if usize::from(first_offset) * 8 + payload.len() > MAX_DATAGRAM {
+        return Vec::new();
+    }
     let count = payload.len().div_ceil(room);
     payload
         .chunks(room)
@@ -240,6 +243,8 @@ const MAX_HEADER: usize = 192;
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
+/// A fragment that reaches beyond belongs to no datagram.
+const MAX_DATAGRAM: usize = 65_535;
 const MORE_FRAGMENTS: u16 = 0x2000;
 
 #[cfg(test)]
