@@ -180,7 +180,7 @@ pub fn is_agent_message(inner: &Inner, packet: &[u8]) -> bool {
 }
 
 /// A frame in TUN format.
-fn wrap(from: Ipv6Addr, to: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn wrap(from: Ipv6Addr, to: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
     let mut frame = VnetHeader::default().bytes().to_vec();
     let length = (UDP_HEADER + payload.len()) as u16;
     frame.extend_from_slice(&[0x60, 0, 0, 0]);
@@ -200,7 +200,7 @@ fn wrap(from: Ipv6Addr, to: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
 }
 
 /// What the tunnel has authenticated needs no look at the checksum.
-fn payload_of<'a>(inner: &Inner, packet: &'a [u8]) -> Option<&'a [u8]> {
+pub(crate) fn payload_of<'a>(inner: &Inner, packet: &'a [u8]) -> Option<&'a [u8]> {
     let length = usize::from(be16(packet, IPV6_HEADER + 4));
     let payload = packet.get(HEADERS..IPV6_HEADER + length).filter(|_| IPV6_HEADER + length <= inner.total)?;
     (1..=MAX_AGENT_MESSAGE).contains(&payload.len()).then_some(payload)

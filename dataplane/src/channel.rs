@@ -184,16 +184,9 @@ impl Connection {
 
     /// The next complete message.
     pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, Ended> {
-        let rest = &self.incoming[self.consumed..];
-        let Some(head) = rest.first_chunk::<4>() else { return Ok(None) };
-        let length = u32::from_be_bytes(*head) as usize;
-        if length > MAX_FRAME {
-            return Err(Ended::Failed(format!("a message of {length} octets, more than {MAX_FRAME}")));
-        }
-        let Some(frame) = rest.get(4..4 + length) else { return Ok(None) };
-        let frame = frame.to_vec();
-        self.consumed += 4 + length;
-        Ok(Some(frame))
+        let frame = first_frame(&self.incoming[self.consumed..])?.map(<[u8]>::to_vec);
+        self.consumed += frame.as_ref().map_or(0, |frame| 4 + frame.len());
+        Ok(frame)
     }
 
     pub fn queue(&mut self, message: &Value, droppable: bool) {
@@ -238,6 +231,16 @@ impl Connection {
         }
         true
     }
+}
+
+/// The message that the octets begin with, behind its length, once it is complete.
+pub fn first_frame(octets: &[u8]) -> Result<Option<&[u8]>, Ended> {
+    let Some(head) = octets.first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_be_bytes(*head) as usize;
+    if length > MAX_FRAME {
+        return Err(Ended::Failed(format!("a message of {length} octets, more than {MAX_FRAME}")));
+    }
+    Ok(octets.get(4..4 + length))
 }
 
 /// Smaller ones are the event loop's own.

@@ -306,7 +306,7 @@ fn index_at(message: &[u8], at: usize) -> Result<u32, Refusal> {
     if index == 0 || index > wire::INDEX_MASK { Err(Refusal::Invalid) } else { Ok(index) }
 }
 
-fn append_macs(message: &mut Vec<u8>, receiver: &PublicKey, cookie: Option<&Mac>) -> Mac {
+pub(crate) fn append_macs(message: &mut Vec<u8>, receiver: &PublicKey, cookie: Option<&Mac>) -> Mac {
     let mac1 = mac(&mac1_key(receiver), &[message]);
     message.extend_from_slice(&mac1);
     let mac2 = cookie.map_or([0; MAC], |cookie| mac(&hmac::Key::new(hmac::HMAC_SHA256, cookie), &[message]));

@@ -15,6 +15,8 @@ mod egress;
 mod engine;
 mod fast_hash;
 pub mod forwarding;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod handshake;
 mod hold;
 mod host;

@@ -169,17 +169,7 @@ impl Netlink {
         // SAFETY: buffer is valid for writes of its length.
         let length =
             check_size(unsafe { libc::recv(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) })?;
-        let mut rest = &buffer[..length];
-        let mut messages = Vec::new();
-        while let Some(size) = read_u32(rest, 0).map(|s| s as usize).filter(|s| (16..=rest.len()).contains(s)) {
-            messages.push(Message {
-                kind: u16::from_ne_bytes([rest[4], rest[5]]),
-                sequence: read_u32(rest, 8).unwrap_or(0),
-                body: rest[16..size].to_vec(),
-            });
-            rest = &rest[aligned(size).min(rest.len())..];
-        }
-        Ok(messages)
+        Ok(messages_in(&buffer[..length]))
     }
 }
 
@@ -273,6 +263,30 @@ struct Message {
     body: Vec<u8>,
 }
 
+/// The messages of one datagram.
+fn messages_in(mut rest: &[u8]) -> Vec<Message> {
+    let mut messages = Vec::new();
+    while let Some(size) = read_u32(rest, 0).map(|s| s as usize).filter(|s| (16..=rest.len()).contains(s)) {
+        messages.push(Message {
+            kind: u16::from_ne_bytes([rest[4], rest[5]]),
+            sequence: read_u32(rest, 8).unwrap_or(0),
+            body: rest[16..size].to_vec(),
+        });
+        rest = &rest[aligned(size).min(rest.len())..];
+    }
+    messages
+}
+
+/// What a datagram says, and whether its acknowledgements can be read.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn changes_in(datagram: &[u8]) -> Vec<Change> {
+    let messages = messages_in(datagram);
+    for message in &messages {
+        let _ = result_of(&message.body);
+    }
+    messages.iter().filter_map(parse).collect()
+}
+
 fn parse(message: &Message) -> Option<Change> {
     let body = &message.body;
     match message.kind {
@@ -316,6 +330,9 @@ fn parse(message: &Message) -> Option<Change> {
                 address: local.or(address)?,
                 usable: flags & unusable == 0 && *body.get(3)? == libc::RT_SCOPE_UNIVERSE,
             };
+            if !fits(address.prefix_length, address.address) {
+                return None;
+            }
             let added = message.kind == libc::RTM_NEWADDR;
             Some(if added { Change::Address(address) } else { Change::AddressGone(address) })
         }
@@ -349,11 +366,18 @@ fn parse(message: &Message) -> Option<Change> {
                     _ => {}
                 }
             }
+            if !fits(route.destination.length, route.destination.address) {
+                return None;
+            }
             let added = message.kind == libc::RTM_NEWROUTE;
             Some(if added { Change::Route(route) } else { Change::RouteGone(route) })
         }
         _ => None,
     }
+}
+
+fn fits(prefix_length: u8, address: IpAddr) -> bool {
+    prefix_length <= Prefix::host(address).length
 }
 
 fn attributes(body: &[u8], fixed: usize) -> impl Iterator<Item = (u16, &[u8])> {
@@ -370,7 +394,7 @@ fn attributes(body: &[u8], fixed: usize) -> impl Iterator<Item = (u16, &[u8])> {
 fn result_of(body: &[u8]) -> io::Result<()> {
     match read_u32(body, 0).map(|code| code as i32) {
         Some(0) => Ok(()),
-        Some(code) => Err(io::Error::from_raw_os_error(-code)),
+        Some(code) => Err(io::Error::from_raw_os_error(code.wrapping_neg())),
         None => Err(io::ErrorKind::InvalidData.into()),
     }
 }

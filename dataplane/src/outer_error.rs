@@ -85,7 +85,7 @@ fn next_error(socket: &UdpSocket) -> io::Result<Option<OuterError>> {
     Ok(problem.zip(name.decode()).map(|(problem, to)| OuterError { to, problem, quoted }))
 }
 
-fn classify(origin: u8, kind: u8, code: u8, info: u32) -> Option<OuterProblem> {
+pub(crate) fn classify(origin: u8, kind: u8, code: u8, info: u32) -> Option<OuterProblem> {
     match (origin, kind, code) {
         (libc::SO_EE_ORIGIN_ICMP, 3, 4) | (libc::SO_EE_ORIGIN_ICMP6, 2, _) => Some(OuterProblem::TooBig { mtu: info }),
         (libc::SO_EE_ORIGIN_ICMP, 3, _) | (libc::SO_EE_ORIGIN_ICMP6, 1, _) => Some(OuterProblem::Unreachable),
