@@ -591,6 +591,7 @@ impl Engine {
             sys::give_back_memory();
         }
         self.workloads.end_quiet(now);
+        self.workloads.ask_again(now);
         self.hold_room.measure(self.table.held_queues().chain(self.waiting.values()));
         self.holding = self.has_waiting();
         self.next_housekeeping = if self.holding { now + EXPIRY_STEP } else { Time::NEVER };
@@ -600,7 +601,7 @@ impl Engine {
         !self.holds.is_empty()
             || !self.waiting.is_empty()
             || self.agent_messages.is_waiting()
-            || self.workloads.is_quiet()
+            || self.workloads.is_waiting()
             || !self.unsent.is_empty()
             || self.tunnel.keeps_memory()
             || self.table.departed.len() > 0

@@ -4,7 +4,8 @@
 //!
 //! For each interface watched there is one packet socket, with a filter for the EIDs awaited. An EID that was seen is
 //! reported and left out of the filter for a second. A RARP announcement names no EID, so the EIDs awaited on that
-//! interface are asked for; so are they when the interface comes up.
+//! interface are asked for; so are they when the interface comes up, and once a second, since a server may have nothing to
+//! say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -96,8 +97,16 @@ impl WorkloadWatches {
         }
     }
 
-    pub fn is_quiet(&self) -> bool {
-        self.interfaces.values().any(|w| w.eids.values().any(|awaited| awaited.quiet_until.is_some()))
+    /// A workload that has nothing to say is asked for: one that began to listen after the watch began, for example.
+    pub fn ask_again(&mut self, now: Time) {
+        for watched in self.interfaces.values_mut().filter(|w| w.up && now.since(w.asked.0) >= ASK_AGAIN) {
+            watched.ask_for_all(now);
+        }
+    }
+
+    /// Something is to be done by and by.
+    pub fn is_waiting(&self) -> bool {
+        self.interfaces.values().any(|w| w.up || w.eids.values().any(|awaited| awaited.quiet_until.is_some()))
     }
 }
 
@@ -194,6 +203,7 @@ impl Engine {
                 watched.ask_for_all(self.now);
             }
         }
+        self.holding |= self.workloads.is_waiting();
     }
 
     /// There is something to read on the packet socket of this interface.
@@ -270,6 +280,7 @@ fn announce_address(socket: &PacketSocket, mac: Mac, address: IpAddr) -> io::Res
 }
 
 pub const MAX_EIDS_OF_INTERFACE: usize = 256;
+const ASK_AGAIN: Duration = seconds(1);
 const QUIET: Duration = seconds(1);
 const ASKS_A_SECOND: u32 = 10;
 const PACKETS_AT_ONCE: usize = 64;
@@ -295,9 +306,9 @@ mod tests {
         assert_eq!(br0.recognise("fd77::9".parse().unwrap(), start), Some(prefix("fd77::/64")));
         assert_eq!(br0.recognise("10.77.0.6".parse().unwrap(), start), None);
         watches.end_quiet(start + QUIET - millis(1));
-        assert!(watches.is_quiet());
+        assert!(watches.is_waiting());
         watches.end_quiet(start + QUIET);
-        assert!(!watches.is_quiet());
+        assert!(!watches.is_waiting());
         assert!(watches.interfaces.get_mut("br0").unwrap().recognise(eid, start + QUIET).is_some());
     }
 
