@@ -10,6 +10,7 @@ import { VERSION } from '../runtime/project-root.ts';
 import { registerAgentCommands } from './commands/agent.ts';
 import { registerBenchCommand } from './commands/bench.ts';
 import { registerDemoCommand } from './commands/demo.ts';
+import { registerHookCommands } from './commands/hook.ts';
 import { registerMapserverCommands } from './commands/mapserver.ts';
 
 export function buildProgram(): Command {
@@ -25,6 +26,7 @@ export function buildProgram(): Command {
   registerAgentCommands(program);
   registerDemoCommand(program);
   registerBenchCommand(program);
+  registerHookCommands(program);
   return program;
 }
 

@@ -10,6 +10,7 @@ import { AgentMetrics } from '../agent/shell/metrics.ts';
 import { registerAgentCommands } from '../cli/commands/agent.ts';
 import { registerBenchCommand } from '../cli/commands/bench.ts';
 import { registerDemoCommand } from '../cli/commands/demo.ts';
+import { registerHookCommands } from '../cli/commands/hook.ts';
 import { registerMapserverCommands } from '../cli/commands/mapserver.ts';
 import { CONFIG as MAP_SERVER_CONFIG } from '../mapserver/config.ts';
 import type { MapServer } from '../mapserver/core/map-server.ts';
@@ -42,6 +43,7 @@ test('cli.md has every command with each of its options, and no other', () => {
   registerAgentCommands(program);
   registerDemoCommand(program);
   registerBenchCommand(program);
+  registerHookCommands(program);
   const sections = new Map(
     read('docs/cli.md')
       .split(/^### `/m)

@@ -44,6 +44,14 @@ export async function startServer(host: Host, address: string): Promise<LabProce
   return server;
 }
 
+/** A connection to TCP echo on `address` with a message every 10 ms; ready when the first has come back. */
+export async function startHeartbeat(client: Host, address: string): Promise<LabProcess> {
+  const heartbeat = client.spawn('heartbeat', [process.execPath, join(SCRIPTS, 'heartbeat.js'), address, '7']);
+  const report = (): HeartbeatReport | undefined => heartbeat.lastReport<HeartbeatReport>('heartbeat');
+  await heartbeat.waitUntil('first echo', () => (report()?.received ?? 0) > 0);
+  return heartbeat;
+}
+
 export class Traffic {
   readonly heartbeat: LabProcess;
   readonly datagrams: LabProcess;

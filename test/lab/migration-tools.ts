@@ -1,0 +1,30 @@
+/** QEMU guests and CRIU need more than the other tests: `scripts/install-migration-tools.sh` brings it. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { findProgram } from '../../runtime/programs.ts';
+import { PROJECT_ROOT } from '../../runtime/project-root.ts';
+
+const FOLDER = join(PROJECT_ROOT, '.ci', 'migration-tools');
+
+export const GUEST_KERNEL = join(FOLDER, 'guest', 'vmlinuz');
+export const GUEST_MODULES = join(FOLDER, 'guest', 'modules');
+
+const CRIU_ROOT = join(FOLDER, 'criu', 'usr');
+
+/** CRIU with the libraries it came with, not the system's. */
+export const CRIU = [
+  join(CRIU_ROOT, 'lib64', 'ld-linux-x86-64.so.2'),
+  '--library-path',
+  join(CRIU_ROOT, 'lib', 'x86_64-linux-gnu'),
+  join(CRIU_ROOT, 'sbin', 'criu'),
+] as const;
+
+/** Why the tests cannot run here; undefined if they can. */
+export function missingMigrationTools(): string | undefined {
+  const programs = ['qemu-system-x86_64', 'busybox', 'cpio', 'podman', 'crun'].filter(
+    (name) => findProgram(name) === undefined,
+  );
+  const files = [GUEST_KERNEL, GUEST_MODULES, CRIU[0], CRIU[3]].filter((path) => !existsSync(path));
+  if (programs.length + files.length === 0) return undefined;
+  return `${[...programs, ...files].join(', ')} not found: sudo scripts/install-migration-tools.sh`;
+}
