@@ -92,6 +92,18 @@ mod tests {
     }
 
     #[test]
+    fn the_window_holds_up_to_the_last_counter() {
+        let mut replay = Replay::new();
+        let last = u64::MAX - 1;
+        assert!(replay.accept(last - 2) && replay.accept(last) && replay.accept(last - 1));
+        assert!(!replay.accept(u64::MAX) && !replay.accept(last) && !replay.accept(0));
+        assert!(replay.accept(last - (WINDOW - 1)) && !replay.accept(last - WINDOW));
+        let (first, next, bits) = replay.state();
+        assert_eq!((first, next), (last - (WINDOW - 2), u64::MAX));
+        assert_eq!(bits.iter().map(|b| b.count_ones()).sum::<u32>(), 3);
+    }
+
+    #[test]
     fn the_state_says_what_is_missing() {
         let mut replay = Replay::new();
         assert_eq!(replay.state(), (0, 0, vec![]));

@@ -66,6 +66,12 @@ impl Session {
         self.age(now) < REJECT_AFTER_TIME && self.counter < REJECT_AFTER_MESSAGES
     }
 
+    /// As if so many packets had been sent.
+    #[cfg(test)]
+    pub fn skip_to(&mut self, counter: u64) {
+        self.counter = counter;
+    }
+
     /// The counter of the next packet sent.
     pub fn next_counter(&self) -> u64 {
         self.counter
@@ -125,8 +131,8 @@ impl Session {
 pub const REKEY_AFTER_TIME: Duration = seconds(120);
 pub const REJECT_AFTER_TIME: Duration = seconds(180);
 const REKEY_RECEIVER_AFTER_TIME: Duration = seconds(165);
-const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
-const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
+pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
+pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,8 @@
 //! messages are in `handshaking`, those to time, silence and changes of locators in `liveness`.
 
 mod handshaking;
+#[cfg(test)]
+mod limits_tests;
 mod liveness;
 #[cfg(test)]
 mod many_peers_tests;
@@ -36,6 +38,7 @@ use crate::stats::{Counter, Stats};
 use crate::time::{Time, seconds};
 use crate::wire::{Control, DATA_HEADER, Header, Kind, TAG};
 
+use handshaking::MAX_INDICES;
 use paths::order_locators;
 use recent::RecentInitiations;
 
@@ -94,6 +97,7 @@ pub struct Tunnel {
     free: Vec<usize>,
     by_key: HashMap<PublicKey, PeerId>,
     by_index: FastMap<u32, PeerId>,
+    index_limit: usize,
     timers: BinaryHeap<Reverse<(Time, PeerId)>>,
     parked: Vec<Parked>,
     recent: RecentInitiations,
@@ -130,6 +134,7 @@ impl Tunnel {
             free: Vec::new(),
             by_key: HashMap::new(),
             by_index: FastMap::default(),
+            index_limit: MAX_INDICES,
             timers: BinaryHeap::new(),
             parked: Vec::new(),
             recent: RecentInitiations::default(),

@@ -116,6 +116,10 @@ impl Tunnel {
             handshake.next = Time::NEVER;
             return;
         }
+        let Some(index) = index else {
+            handshake.next = now + RETRY_CAP;
+            return;
+        };
         let first = handshake.tries as usize * MAX_AT_ONCE % paths.len();
         let wait = RETRIES.get(handshake.tries as usize).copied().unwrap_or(RETRY_CAP);
         let jitter = wait.as_nanos() as u64 / 10;
@@ -154,7 +158,9 @@ impl Tunnel {
             }
             return;
         };
-        let index = self.new_index();
+        let Some(index) = self.new_index() else {
+            return self.stats.count(Counter::HandshakesRejected);
+        };
         let (Some(identity), Some(peer)) =
             (self.identity.as_ref(), self.peers.get_mut(id.0 as usize).and_then(Option::as_mut))
         else {
@@ -260,12 +266,18 @@ impl Tunnel {
         }
     }
 
-    fn new_index(&self) -> u32 {
-        loop {
-            let index = random_u64() as u32 & INDEX_MASK;
-            if index != 0 && !self.by_index.contains_key(&index) {
-                return index;
-            }
+    fn new_index(&self) -> Option<u32> {
+        (self.by_index.len() < self.index_limit)
+            .then(|| free_index(|| random_u64() as u32, |index| self.by_index.contains_key(&index)))
+    }
+}
+
+/// Of 24 bits, not 0 and not taken.
+fn free_index(mut random: impl FnMut() -> u32, is_taken: impl Fn(u32) -> bool) -> u32 {
+    loop {
+        let index = random() & INDEX_MASK;
+        if index != 0 && !is_taken(index) {
+            return index;
         }
     }
 }
@@ -279,6 +291,8 @@ fn source_bytes(source: SocketAddr) -> Vec<u8> {
     bytes
 }
 
+/// Session indices in use at once: of 24 bits so many that a free one is found in a few draws.
+pub(super) const MAX_INDICES: usize = 15 << 20;
 /// Locators that one initiation goes to.
 const MAX_AT_ONCE: usize = 8;
 const MAX_ATTEMPTS: usize = 8;
@@ -289,3 +303,23 @@ const RETRIES: [Duration; 6] = [millis(100), millis(200), millis(400), millis(80
 const RETRY_CAP: Duration = seconds(5);
 pub(super) const GIVE_UP: Duration = seconds(90);
 const COOKIE_LIFETIME: Duration = seconds(120);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn an_index_has_24_bits_and_is_not_0_or_taken() {
+        let mut draws = [0, 0x0100_0000, 0xff00_0007, 0x0200_0005, 5].into_iter();
+        assert_eq!(free_index(|| draws.next().unwrap(), |index| index == 7), 5);
+        // As full as it may get.
+        let mut taken: HashSet<u32> = HashSet::new();
+        for _ in 0..2000 {
+            let nearly_all = |index: u32| index & 15 != 3 || taken.contains(&index);
+            let index = free_index(|| random_u64() as u32, nearly_all);
+            assert!((1..=INDEX_MASK).contains(&index) && taken.insert(index));
+        }
+    }
+}
