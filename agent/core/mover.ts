@@ -190,7 +190,7 @@ export class Mover {
     if (owned.kind === 'address') {
       const { takeovers } = this.parts;
       const moved = previousOwner !== undefined || takeovers.predecessor(owned.key) !== undefined;
-      takeovers.settle(owned.key);
+      takeovers.settle(owned.key, now);
       this.takeIn(owned, now, previousOwner);
       if (changed && moved) this.parts.outbox.note({ type: 'move', role: 'new-owner', result: 'live' });
     }

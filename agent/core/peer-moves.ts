@@ -154,11 +154,13 @@ export class PeerMoves {
   private handleHandover({ from, key, subject, agents, others }: Said, now: Instant): boolean {
     const { registrar, takeovers, targets, remote, resolver, session } = this.parts;
     const owned = registrar.find(subject.eid);
-    const awaited = owned !== undefined && registrar.isHere(owned) && takeovers.predecessor(key)?.key === from;
+    const awaited = owned !== undefined && registrar.isHere(owned) && takeovers.listensTo(key, from, now);
     if (!awaited) return this.refuse('handover');
     for (const agent of agents) remote.introduce(agent.tunnelKey, agent, now);
     const rivals = others.filter((each) => isTarget(each));
-    for (const rival of rivals) if (eidKey(rival.eid) === key) targets.add(rival, now);
+    // While the map server is there, only it names those to whom we yield.
+    const alone = !session.isUp && takeovers.isUnsettled(key);
+    for (const rival of rivals) if (alone && eidKey(rival.eid) === key) targets.add(rival, now);
     const mappings = others.filter((each) => !isTarget(each) && registrar.find(each.eid) === undefined);
     // Answers must find their way. The map server is asked while it is there; else the former host's word has to do.
     for (const mapping of mappings) {

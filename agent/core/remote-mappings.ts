@@ -7,7 +7,14 @@
 import { hostPrefix, type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
 import { type Eid, type EidKey, eidKey, type InstanceId, prefixEid } from '../../proto/eid.ts';
 import { AGENT_PREFIX, agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
-import { type Locator, type Mapping, NEVER_USE, type TunnelKey, type XtrId } from '../../proto/mapping.ts';
+import {
+  type Generation,
+  type Locator,
+  type Mapping,
+  NEVER_USE,
+  type TunnelKey,
+  type XtrId,
+} from '../../proto/mapping.ts';
 import { isPlausibleLocator } from '../../proto/overlay.ts';
 import type { Instant } from '../../proto/time.ts';
 import type { DataplaneTable } from './dataplane-table.ts';
@@ -56,6 +63,7 @@ export class RemoteMappings {
       return;
     }
     const answered = asked !== null && answers(mapping, asked) ? asked : null;
+    if (answered !== null && eidKey(answered) !== eidKey(mapping.eid)) this.forget(answered, now);
     if (this.cache.insert(mapping, answered, now) === 'older') return;
     const entry = this.cache.exact(eidKey(mapping.eid));
     if (entry !== undefined) this.forward(entry, now);
@@ -150,9 +158,13 @@ export class RemoteMappings {
     this.provide(moved, this.identity.xtrId, now);
   }
 
-  /** The map server is away: what another agent knows is taken for what we do not know ourselves. */
+  /**
+   * The map server is away: what another agent knows is taken for what we do not know ourselves, at no generation, so that
+   * whatever the map server says later holds.
+   */
   believe(mapping: Mapping & { readonly tunnelKey: TunnelKey }, now: Instant): void {
-    if (this.cache.exact(eidKey(mapping.eid)) === undefined) this.provide(mapping, null, now);
+    if (this.cache.find(mapping.eid) !== undefined) return;
+    this.provide({ ...mapping, generation: 0 as Generation }, null, now);
   }
 
   private provide(mapping: Mapping & { readonly tunnelKey: TunnelKey }, formerOwner: XtrId | null, now: Instant): void {
@@ -185,6 +197,12 @@ export class RemoteMappings {
     } else {
       this.table.drop(eid.prefix, generation);
     }
+  }
+
+  /** The map server has no such mapping. */
+  private forget(eid: Eid, now: Instant): void {
+    const entry = this.cache.remove(eidKey(eid));
+    if (entry !== undefined) this.unforward(entry, now);
   }
 
   private unforward({ mapping }: CacheEntry, now: Instant): void {

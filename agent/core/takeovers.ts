@@ -20,8 +20,8 @@ interface Takeover {
   /** Who had it, at which generation. */
   from: TunnelKey;
   readonly generation: Generation;
-  /** The map server has confirmed us. */
-  settled: boolean;
+  /** When the map server confirmed us; null if it has not. */
+  settledAt: Instant | null;
   repeatAt: Instant;
   /** Correspondents that we spoke to. */
   readonly greeted: Set<TunnelKey>;
@@ -42,7 +42,14 @@ export class Takeovers {
   /** `before`: the mapping of the EID until now. */
   begin({ eid, tunnelKey, owner, generation }: Mapping, now: Instant): void {
     if (tunnelKey === undefined || owner === undefined || owner === this.identity.xtrId) return;
-    const takeover = { eid, from: tunnelKey, generation, settled: false, repeatAt: now, greeted: new Set<TunnelKey>() };
+    const takeover = {
+      eid,
+      from: tunnelKey,
+      generation,
+      settledAt: null,
+      repeatAt: now,
+      greeted: new Set<TunnelKey>(),
+    };
     this.takeovers.set(eidKey(eid), takeover);
     this.claim(takeover, now);
   }
@@ -55,7 +62,7 @@ export class Takeovers {
   /** The owner before says that it had passed the EID on: the claim is for that one then. */
   handlePassedOn(key: EidKey, to: TunnelKey, now: Instant): void {
     const takeover = this.takeovers.get(key);
-    if (takeover === undefined || takeover.settled || takeover.from === to) return;
+    if (takeover === undefined || takeover.settledAt !== null || takeover.from === to) return;
     takeover.from = to;
     this.claim(takeover, now);
   }
@@ -72,15 +79,27 @@ export class Takeovers {
   }
 
   /** The map server has us as the owner. */
-  settle(key: EidKey): void {
+  settle(key: EidKey, now: Instant): void {
     const takeover = this.takeovers.get(key);
-    if (takeover !== undefined) takeover.settled = true;
+    if (takeover !== undefined) takeover.settledAt ??= now;
+  }
+
+  /** Whoever had it still has something to say of it. */
+  listensTo(key: EidKey, from: TunnelKey, now: Instant): boolean {
+    const takeover = this.takeovers.get(key);
+    if (takeover?.from !== from) return false;
+    return takeover.settledAt === null || now - takeover.settledAt < LISTENS;
+  }
+
+  /** Taken over, and the map server does not know yet. */
+  isUnsettled(key: EidKey): boolean {
+    return this.takeovers.get(key)?.settledAt === null;
   }
 
   /** The map server refused us: whoever yielded still is the owner. */
   giveBack(key: EidKey, owner: Mapping['owner'], now: Instant): void {
     const takeover = this.takeovers.get(key);
-    if (takeover === undefined || takeover.settled || owner === undefined) return;
+    if (takeover === undefined || takeover.settledAt !== null || owner === undefined) return;
     const { eid, from, generation } = takeover;
     this.takeovers.delete(key);
     this.channel.notify(from, 'give-back', bare({ eid, generation, owner, tunnelKey: from }), [], now);
@@ -92,13 +111,15 @@ export class Takeovers {
 
   handleTimeout(now: Instant): void {
     for (const takeover of this.takeovers.values()) {
-      if (!takeover.settled && takeover.repeatAt <= now) this.claim(takeover, now);
+      if (takeover.settledAt === null && takeover.repeatAt <= now) this.claim(takeover, now);
     }
   }
 
   pollTimeout(): Instant {
     let at = Number.POSITIVE_INFINITY;
-    for (const { settled, repeatAt } of this.takeovers.values()) if (!settled) at = Math.min(at, repeatAt);
+    for (const { settledAt, repeatAt } of this.takeovers.values()) {
+      if (settledAt === null) at = Math.min(at, repeatAt);
+    }
     return at;
   }
 
@@ -113,5 +134,7 @@ export class Takeovers {
 }
 
 const REPEAT = seconds(10);
+/** As long as late packets are redirected, and then some. */
+const LISTENS = seconds(90);
 const MAX_GREETED = 16_384;
 const MAX_LOCATORS = 4;

@@ -1,11 +1,12 @@
 /** Moves that the two agents settle between themselves, with and without the map server, and what is not believed. */
 import { strict as assert } from 'node:assert';
 import { describe, test } from 'node:test';
-import { parseIpPrefix } from '../../proto/address.ts';
+import { agentEid } from '../../agent/core/remote-mappings.ts';
+import { parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import { DEFAULT_INSTANCE, eidKey, parseEid, prefixEid } from '../../proto/eid.ts';
 import { nonce } from '../../proto/lisp/header.ts';
 import { encodeLispMessage } from '../../proto/lisp/message.ts';
-import { mapNotify, solicitMapRequest } from '../../proto/lisp/native.ts';
+import { mapNotify, queriesOf, solicitMapRequest } from '../../proto/lisp/native.ts';
 import { orderRequest } from '../../proto/lisp/order.ts';
 import { asTarget, type Generation, type Mapping } from '../../proto/mapping.ts';
 import { minutes } from '../../proto/time.ts';
@@ -39,19 +40,11 @@ function arrive(host: Host): void {
 
 /** What `from` says of who has the EID. */
 function says(world: World, from: Host, to: Host, mapping: Partial<Mapping>, kind = nonce(77n)): void {
-  const subject: Mapping = {
-    eid: parseEid(EID),
-    ttl: minutes(10),
-    action: 'no-action',
-    generation: 1 as Generation,
-    owner: from.xtrId,
-    tunnelKey: from.key,
-    locators: [],
-    names: [],
-    targets: [],
-    ...mapping,
-  };
-  const message = mapNotify({ nonce: kind, xtrId: from.xtrId, mappings: [subject] });
+  tells(world, from, to, [{ ...mappingOf(from), ...mapping }], kind);
+}
+
+function tells(world: World, from: Host, to: Host, mappings: readonly Mapping[], kind = nonce(78n)): void {
+  const message = mapNotify({ nonce: kind, xtrId: from.xtrId, mappings });
   to.hear(from.key, Buffer.from(encodeLispMessage(message)).toString('base64'));
   world.pump();
 }
@@ -466,6 +459,69 @@ describe('what is not believed', () => {
     assert.equal(a.stateOf(EID), 'live@1');
   });
 
+  test('a former owner who names a target, once the map server has confirmed the move', () => {
+    const { world, a, b, hosts } = prepared();
+    const d = world.host('d', { address: '192.0.2.4' });
+    d.connect();
+    arrive(b);
+    assert.equal(b.stateOf(EID), 'live@2');
+    const locators = [{ address: parseIpAddress('192.0.2.4'), port: 4341, priority: 1, weight: 1 }];
+    const rival = asTarget({ ...mappingOf(d), locators });
+    const name = (): void => {
+      tells(world, a, b, [mappingOf(b), { ...rival, generation: 2 as Generation }, agentOf(world, d)]);
+      says(world, d, b, { generation: 2 as Generation });
+    };
+    name();
+    assert.equal(b.stateOf(EID), 'live@2');
+    for (const host of hosts) host.disconnect();
+    name();
+    assert.equal(b.stateOf(EID), 'live@2');
+    assert.equal(heard(b, 'claim', 'refused'), 2);
+  });
+
+  test('a former owner who has had its time: it introduces nobody any more', () => {
+    const { world, a, b } = prepared();
+    arrive(b);
+    world.advance(minutes(2));
+    says(world, a, b, { owner: b.xtrId, tunnelKey: b.key });
+    assert.equal(heard(b, 'handover', 'refused'), 1);
+  });
+
+  test('where a former owner says others are, as soon as the map server says something else', () => {
+    const { world, a, b, c, hosts } = prepared();
+    const e = world.host('e', { eids: ['10.77.0.66'], address: '192.0.2.5' });
+    e.connect();
+    for (const host of hosts) host.disconnect();
+    arrive(b);
+    const said = { ...mappingOf(c), eid: parseEid('10.77.0.66'), generation: (2 ** 50) as Generation };
+    tells(world, a, b, [mappingOf(b), said]);
+    assert.equal(b.dataplane?.route('10.77.0.66'), c.key, 'better than nothing');
+    b.connect();
+    world.advance(10_000);
+    assert.equal(b.dataplane?.route('10.77.0.66'), e.key);
+  });
+
+  test('an address that a former owner made up inside the prefix of somebody else', () => {
+    const { world, a, b, c, hosts } = prepared();
+    for (const host of hosts) host.disconnect();
+    arrive(b);
+    const inside = parseEid('10.77.1.66');
+    tells(world, a, b, [mappingOf(b), { ...mappingOf(c), eid: inside }]);
+    assert.equal(b.dataplane?.route('10.77.1.66'), c.key);
+    world.server.silent = true;
+    b.connect();
+    const asked = b.sent.findLast(
+      (message) =>
+        message.type === 'map-request' && queriesOf(message).some(({ eid }) => eidKey(eid) === eidKey(inside)),
+    );
+    assert.ok(asked?.type === 'map-request');
+    const prefix = { ...mappingOf(a), eid: prefixEid(DEFAULT_INSTANCE, parseIpPrefix('10.77.1.0/24')) };
+    b.deliver(mapNotify({ nonce: asked.nonce, mappings: [prefix, agentOf(world, a)] }));
+    world.pump();
+    assert.equal(b.dataplane?.mappings.has(parseIpPrefix('10.77.1.66')), false);
+    assert.equal(b.dataplane?.mappings.get(parseIpPrefix('10.77.1.0/24'))?.to, a.key);
+  });
+
   test('octets that are no message, and a target that somebody made up', () => {
     const { world, a, c } = prepared();
     a.hear(c.key, Buffer.from('not LISP').toString('base64'));
@@ -485,6 +541,13 @@ describe('what is not believed', () => {
     assert.equal(c.dataplane?.route(EID), a.key);
   });
 });
+
+/** Its agent address, as the map server has it. */
+function agentOf(world: World, host: Host): Mapping {
+  const mapping = world.server.mappings.get(eidKey(agentEid(DEFAULT_INSTANCE, host.key)));
+  assert.ok(mapping !== undefined);
+  return mapping;
+}
 
 function mappingOf(host: Host): Mapping {
   return {
