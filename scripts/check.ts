@@ -12,7 +12,7 @@ await runScript(async () => {
   removeStaleOutputs();
   demand(missingForCheck());
   await step('cargo fmt --check', ['fmt', '--check']);
-  await step('cargo clippy', ['clippy', '--locked', '--all-targets', '--', '-D', 'warnings']);
+  await step('cargo clippy', ['clippy', '--locked', '--all-targets', '--features', 'fuzz', '--', '-D', 'warnings']);
   await step('cargo test', ['test', '--locked', '--quiet']);
   await runTests([{ suite: 'unit', files: testFiles('unit', []) }]);
 });

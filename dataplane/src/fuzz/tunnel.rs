@@ -37,7 +37,8 @@ struct Datagram {
 /// A list of steps, each an octet and what it needs.
 pub fn tunnel(data: &[u8]) {
     let mut input = Input(data);
-    let mut world = World { now: Time::from_millis(1000), nodes: [1, 2].map(node).into(), wire: VecDeque::new() };
+    let mut world =
+        World { now: Time::from_nanos(1_000_000_000), nodes: [1, 2].map(node).into(), wire: VecDeque::new() };
     for n in [0, 1] {
         world.introduce(n);
     }
