@@ -5,7 +5,7 @@ import { StayputError, UsageError } from '../../proto/errors.ts';
 import { type ClientOptions, withClientOptions } from '../agent-client.ts';
 import { criuEvent } from '../hooks/criu.ts';
 import { libvirtEvents } from '../hooks/libvirt.ts';
-import { ociSteps } from '../hooks/oci.ts';
+import { demandOwnNetwork, ociSteps } from '../hooks/oci.ts';
 import { checkedEid, checkedInterface, tellAgent } from '../hooks/workload.ts';
 
 export function registerHookCommands(program: Command): void {
@@ -59,6 +59,7 @@ export function registerHookCommands(program: Command): void {
   ).action(async (options: ClientOptions) => {
     const steps = ociSteps(await standardInput());
     if (steps === null) return;
+    if (steps.pid !== null) await demandOwnNetwork(steps.pid);
     if (steps.host.length > 0) await run('ip', ['-batch', '-'], steps.host);
     if (steps.pid !== null) {
       await run('nsenter', [`--net=/proc/${steps.pid}/ns/net`, 'ip', '-batch', '-'], steps.container);

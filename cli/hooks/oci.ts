@@ -6,6 +6,7 @@
  * restored from a checkpoint, on another host takes its address with it.
  */
 import { createHash } from 'node:crypto';
+import { readlink } from 'node:fs/promises';
 import { z } from 'zod';
 import { hostPrefix, type IpPrefix, prefixAddress } from '../../proto/address.ts';
 import { UsageError } from '../../proto/errors.ts';
@@ -48,6 +49,16 @@ function containerLines(eid: IpPrefix): string[] {
     `address add ${eid} dev ${CONTAINER_INTERFACE}${eid.includes(':') ? ' nodad' : ''}`,
     `route add default via ${gateway} dev ${CONTAINER_INTERFACE} onlink`,
   ];
+}
+
+/**
+ * The container has a network of its own. Without one the container's address and default route would be the host's.
+ * @throws UsageError if it shares that of the caller
+ */
+export async function demandOwnNetwork(pid: number): Promise<void> {
+  const [container, own] = await Promise.all([readlink(`/proc/${pid}/ns/net`), readlink('/proc/self/ns/net')]);
+  if (container !== own) return;
+  throw new UsageError('the container shares the host’s network; one with an EID needs its own (--network none)');
 }
 
 /** Interface names have 15 characters at most; container IDs 64. */

@@ -3,7 +3,7 @@
  *
  * Soft state: a target says it again with each of its registrations, else it ends after TARGET_TTL. It owns nothing and
  * changes no generation. Its grant was checked, so the owner is told of it, with each of its
- * registrations and in each of the owner's sessions: owner and target know each other before the move. Bounded per EID and in all.
+ * registrations and in each of the owner's sessions: owner and target know each other before the move. Bounded per EID, per agent and in all.
  */
 import type { EidKey } from '../../proto/eid.ts';
 import type { Locator, TunnelKey, XtrId } from '../../proto/mapping.ts';
@@ -24,6 +24,7 @@ export class Targets {
   /** In the order in which they end, since all last equally long. */
   private readonly targets = new Map<string, Target>();
   private readonly byEid = new Map<EidKey, Set<string>>();
+  private readonly counts = new Map<XtrId, number>();
 
   get size(): number {
     return this.targets.size;
@@ -34,7 +35,10 @@ export class Targets {
     const key = keyOf(target.eid, target.xtrId);
     const known = this.targets.get(key);
     const siblings = this.byEid.get(target.eid) ?? new Set();
-    if (known === undefined && (siblings.size >= MAX_PER_EID || this.targets.size >= MAX_TARGETS)) return false;
+    const count = this.counts.get(target.xtrId) ?? 0;
+    const full = siblings.size >= MAX_PER_EID || count >= MAX_PER_AGENT || this.targets.size >= MAX_TARGETS;
+    if (known === undefined && full) return false;
+    if (known === undefined) this.counts.set(target.xtrId, count + 1);
     this.targets.delete(key);
     this.targets.set(key, { ...target, endsAt: now + TARGET_TTL, toldIn: undefined });
     this.byEid.set(target.eid, siblings.add(key));
@@ -44,6 +48,9 @@ export class Targets {
   delete(eid: EidKey, xtrId: XtrId): void {
     const key = keyOf(eid, xtrId);
     if (!this.targets.delete(key)) return;
+    const count = (this.counts.get(xtrId) ?? 1) - 1;
+    if (count === 0) this.counts.delete(xtrId);
+    else this.counts.set(xtrId, count);
     const siblings = this.byEid.get(eid);
     siblings?.delete(key);
     if (siblings?.size === 0) this.byEid.delete(eid);
@@ -86,4 +93,6 @@ function keyOf(eid: EidKey, xtrId: XtrId): string {
 /** Three refreshes. */
 export const TARGET_TTL = minutes(3);
 const MAX_PER_EID = 8;
+/** As many EIDs as an agent attaches. */
+const MAX_PER_AGENT = 1024;
 const MAX_TARGETS = 65_536;

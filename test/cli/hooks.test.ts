@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { criuEvent } from '../../cli/hooks/criu.ts';
 import { libvirtEvents } from '../../cli/hooks/libvirt.ts';
-import { ociSteps } from '../../cli/hooks/oci.ts';
+import { demandOwnNetwork, ociSteps } from '../../cli/hooks/oci.ts';
 import { checkedInterface } from '../../cli/hooks/workload.ts';
 import { UsageError } from '../../proto/errors.ts';
 
@@ -79,6 +79,10 @@ describe('the hook of an OCI runtime', () => {
     assert.deepEqual(steps.event, { what: 'here', eid: '10.77.0.9/32', interface: port, names: ['db'] });
     assert.deepEqual(steps.host, [`link add ${port} type veth peer name eth0 netns 4711`, `link set ${port} up`]);
     assert.ok(steps.container.includes('address add 10.77.0.9/32 dev eth0'));
+  });
+
+  it('does not lay it into the host’s own network', async () => {
+    await assert.rejects(demandOwnNetwork(process.pid), /shares the host’s network/);
   });
 
   it('gives it up when the container has stopped', () => {

@@ -115,4 +115,22 @@ describe('a target of a move', () => {
     const late = world.agent('late', GRANT);
     assert.equal(late.register(asTargetOf(late))[0]?.action, 'policy-denied');
   });
+
+  test('of more EIDs than an agent attaches leaves room for others', () => {
+    const world = new CoreWorld();
+    const greedy = world.agent('greedy', { eids: ['10.77.0.0/16'] });
+    const target = (n: number, fields: Partial<Mapping> = {}): Mapping => ({
+      ...asTarget(greedy.mapping(`10.77.${n >> 8}.${n & 255}`)),
+      ...fields,
+    });
+    let accepted = 0;
+    for (let n = 0; n < 1100; n++) accepted += Number(greedy.register(target(n))[0]?.action === 'drop');
+    assert.equal(accepted, 1024);
+    assert.equal(greedy.register(target(0))[0]?.action, 'drop', 'one that is known may say so again');
+    greedy.register(target(0, { ttl: 0, locators: [] }));
+    assert.equal(greedy.register(target(2000))[0]?.action, 'drop');
+    assert.equal(greedy.register(target(2001))[0]?.action, 'policy-denied');
+    world.advance(minutes(3) + seconds(1));
+    assert.equal(greedy.register(target(2001))[0]?.action, 'drop');
+  });
 });
