@@ -188,8 +188,10 @@ export class Mover {
   /** The map server has us as the owner. `previousOwner`: of what is new to us. */
   handleAccepted(owned: OwnedEid, previousOwner: TunnelKey | undefined, changed: boolean, now: Instant): void {
     if (owned.kind === 'address') {
-      const { takeovers } = this.parts;
+      const { takeovers, targets } = this.parts;
       const moved = previousOwner !== undefined || takeovers.predecessor(owned.key) !== undefined;
+      // What the former owner said of others ends here: the map server names them itself.
+      if (takeovers.isUnsettled(owned.key)) targets.forget(owned.key);
       takeovers.settle(owned.key, now);
       this.takeIn(owned, now, previousOwner);
       if (changed && moved) this.parts.outbox.note({ type: 'move', role: 'new-owner', result: 'live' });

@@ -479,6 +479,22 @@ describe('what is not believed', () => {
     assert.equal(heard(b, 'claim', 'refused'), 2);
   });
 
+  test('a target that a former owner named while the map server was away, once that is back', () => {
+    const { world, a, b, hosts } = prepared();
+    const d = world.host('d', { address: '192.0.2.4' });
+    d.connect();
+    for (const host of hosts) host.disconnect();
+    arrive(b);
+    const locators = [{ address: parseIpAddress('192.0.2.4'), port: 4341, priority: 1, weight: 1 }];
+    tells(world, a, b, [mappingOf(b), asTarget({ ...mappingOf(d), locators }), agentOf(world, d)]);
+    b.connect();
+    world.advance(1000);
+    assert.equal(b.stateOf(EID), 'live@2');
+    says(world, d, b, { generation: 2 as Generation });
+    assert.equal(b.stateOf(EID), 'live@2');
+    assert.equal(heard(b, 'claim', 'refused'), 1);
+  });
+
   test('a former owner who has had its time: it introduces nobody any more', () => {
     const { world, a, b } = prepared();
     arrive(b);
