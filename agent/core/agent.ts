@@ -129,7 +129,7 @@ export class Agent {
     const departures = new Departures({ remote, table, channel, targets, outbox });
     const takeovers = new Takeovers(identity, locators, channel);
     const parts = { identity, registrar, registers, remote, resolver, locators, table, takeovers, departures, targets };
-    const mover = new Mover({ ...parts, outbox });
+    const mover = new Mover({ ...parts, session, outbox });
     this.peerMoves = new PeerMoves({ ...parts, session, mover, channel, outbox });
     this.mover = mover;
     this.channel = channel;

@@ -3,10 +3,11 @@
  *
  * It comes by `attach`: at once, or, with an interface that is not up yet, as a `target` that is claimed in the call that
  * reports the interface. From the claim on, packets for it are taken here (`base`), and the map server's answer makes it
- * `live`; the owner before is remembered for a while, since what it still forwards is to be accepted. A target also tells
- * the owner before (`Takeovers`). It leaves when the map server names a newer owner, or when an authorised target says
- * that it has it (`yieldTo`): then packets are redirected to that one (`drain`, `Departures`), and after that it is only
- * remembered (`lost`).
+ * `live`. For the host itself, an EID that it never had is taken only with that answer: if it is another's, this host
+ * would break its own connections to the owner. The owner before is remembered for a while, since what it still forwards
+ * is to be accepted. A target also tells the owner before (`Takeovers`). It leaves when the map server names a newer
+ * owner, or when an authorised target says that it has it (`yieldTo`): then packets are redirected to that one (`drain`,
+ * `Departures`), and after that it is only remembered (`lost`).
  */
 import type { IpPrefix } from '../../proto/address.ts';
 import { type Eid, type EidKey, eidKey, parseEidKey, prefixEid } from '../../proto/eid.ts';
@@ -21,6 +22,7 @@ import type { KnownTargets } from './known-targets.ts';
 import type { Locators } from './locators.ts';
 import type { MapRegisters } from './map-registers.ts';
 import type { Ticket } from './map-requests.ts';
+import type { MapServerSession } from './map-server-session.ts';
 import type { Outbox } from './outbox.ts';
 import type { AgentIdentity, Arrival, OwnedEid, Registrar } from './registrar.ts';
 import { agentEid, type RemoteMappings } from './remote-mappings.ts';
@@ -48,6 +50,7 @@ export interface MoverParts {
   readonly takeovers: Takeovers;
   readonly departures: Departures;
   readonly targets: KnownTargets;
+  readonly session: MapServerSession;
   readonly outbox: Outbox;
 }
 
@@ -102,7 +105,9 @@ export class Mover {
     const up = via === null || when === 'now' || (when === 'up' && this.isUp(via));
     const prepared = announced || known?.state === 'target';
     const watched = via !== null && this.interfaces.has(via);
+    const awaitsGrant = !announced && this.awaitsGrant(known, via);
     const { owned, withdrawals } = registrar.attach(request.prefix, request.names, via, when, up, now);
+    owned.awaitsGrant = awaitsGrant && owned.state === 'base';
     registers.withdraw(withdrawals, now);
     this.gone.cancel(owned);
     this.updateWatches();
@@ -123,6 +128,19 @@ export class Mover {
     owned.confirmedAt = null;
     this.claim(owned, prepared, now);
     return true;
+  }
+
+  /**
+   * Whether a claim may only take packets with the map server's answer: that of what this agent never had, for this host
+   * itself, and of what was refused before. Without a session there would be no answer to wait for.
+   */
+  private awaitsGrant(known: OwnedEid | undefined, via: string | null): boolean {
+    const { registrar, session } = this.parts;
+    if (!session.isUp) return false;
+    if (known === undefined) return via === null;
+    if (known.problem !== null) return true;
+    const had = known.generation > 0 || known.state === 'target' || registrar.isHere(known);
+    return via === null && !had;
   }
 
   /** False if it is not attached here. */
@@ -178,6 +196,7 @@ export class Mover {
   /** The workload of a target is here. */
   private arrive(owned: OwnedEid, now: Instant): void {
     const { registrar, outbox } = this.parts;
+    owned.awaitsGrant = this.awaitsGrant(owned, owned.interface);
     registrar.claim(owned, now);
     this.claim(owned, true, now);
     this.updateWatches();
@@ -346,9 +365,10 @@ export class Mover {
     const { registrar, registers, remote, takeovers, locators } = this.parts;
     const before = remote.cache.exact(owned.key);
     this.forgetMove(owned.key);
-    this.takeIn(owned, now);
+    if (!owned.awaitsGrant) this.takeIn(owned, now);
     registers.send(registrar.claimGroup(owned, locators.list()), now);
-    if (prepared && before !== undefined && !before.negative) takeovers.begin(before.mapping, now);
+    if (prepared && !owned.awaitsGrant && before !== undefined && !before.negative)
+      takeovers.begin(before.mapping, now);
   }
 
   /** To whom yielded it to us, while the map server does not know. */

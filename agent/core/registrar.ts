@@ -70,6 +70,8 @@ export interface OwnedEid {
   yielded: boolean;
   /** To be claimed although we believe to own it: attached again, and somebody may have taken it unheard. */
   claiming: boolean;
+  /** In `base`: packets for it are not taken before the map server's answer. */
+  awaitsGrant: boolean;
 }
 
 /** What is written to disk. */
@@ -124,7 +126,7 @@ export class Registrar {
 
   /** True when packets for this EID are taken by this host. */
   isHere(owned: OwnedEid): boolean {
-    return owned.state === 'live' || (owned.state === 'base' && owned.problem === null);
+    return owned.state === 'live' || (owned.state === 'base' && owned.problem === null && !owned.awaitsGrant);
   }
 
   /** The most specific EID of ours that contains this address. */
@@ -154,7 +156,6 @@ export class Registrar {
     owned.interface = via;
     owned.yielded = false;
     owned.problem = null;
-    owned.yielded = false;
     if (owned.state === 'live') {
       owned.claiming = true;
     } else {
@@ -359,6 +360,7 @@ export class Registrar {
     owned.confirmedAt = now;
     owned.problem = null;
     owned.claiming = false;
+    owned.awaitsGrant = false;
     if (entered) this.enter(owned, 'live', now);
     return news ? { kind: 'accepted', owned, took, entered } : { kind: 'unchanged' };
   }
@@ -494,7 +496,14 @@ function inMessages(mappings: readonly Mapping[]): readonly (readonly Mapping[])
 
 const REGISTERED: ReadonlySet<EidState> = new Set(['base', 'live']);
 const NOT_GRANTED = 'not granted to this agent by the map server';
-const FRESH = { confirmedAt: null, problem: null, redirectFrom: null, yielded: false, claiming: false } as const;
+const FRESH = {
+  confirmedAt: null,
+  problem: null,
+  redirectFrom: null,
+  yielded: false,
+  claiming: false,
+  awaitsGrant: false,
+} as const;
 /** "I take it over". */
 const CLAIM = 0 as Generation;
 const REGISTRATION_TTL: Millis = minutes(10);

@@ -105,6 +105,63 @@ describe('registration', () => {
     assert.deepEqual(b.dataplane?.peers.get(a.key), ['198.51.100.7:4341'], 'and is followed');
   });
 
+  test('an EID that was never here is not taken before it is granted, and its owner stays reachable until then', () => {
+    const { a, b } = talking();
+    b.miss(A);
+    b.lag();
+    const ticket = b.attach(A);
+    assert.equal(b.stateOf(A), 'base@0');
+    assert.equal(b.dataplane?.route(A), a.key, 'it may still be refused');
+    assert.equal(b.answers.get(ticket), undefined);
+    b.catchUp();
+    assert.equal(b.stateOf(A), 'live@2');
+    assert.equal(b.dataplane?.route(A), 'here');
+    assert.equal(b.dataplane?.locals.get(P(A))?.redirectFrom, a.key);
+  });
+
+  test('an attempt that is refused, also a repeated one, never takes a packet of the owner', () => {
+    const { world, a, b } = talking();
+    b.miss(A);
+    world.server.denied.add(eidKey(prefixEid(DEFAULT_INSTANCE, P(A))));
+    const taken = () => b.dataplane?.log.filter((each) => each.type === 'local-eid-set' && each.prefix === P(A)).length;
+    for (const via of [null, null, 'veth0']) {
+      b.attach(A, via === null ? {} : { interface: via, when: 'now' });
+      world.advance(61_000);
+      assert.equal(b.dataplane?.route(A), a.key);
+    }
+    b.attach(A, { interface: 'veth0', when: 'up' });
+    b.event({ type: 'interface', name: 'veth0', up: true });
+    assert.equal(b.stateOf(A), 'base@0');
+    assert.equal(b.dataplane?.route(A), a.key);
+    assert.equal(taken(), 0);
+  });
+
+  test('what was here before, or has its workload here, is taken without waiting for the grant', () => {
+    const { a, b } = talking();
+    b.attach(A);
+    assert.equal(a.stateOf(A), 'drain@1');
+    a.lag();
+    a.attach(A);
+    assert.equal(a.dataplane?.route(A), 'here');
+    b.lag();
+    b.attach('10.77.0.8', { interface: 'veth0', when: 'now' });
+    assert.equal(b.dataplane?.route('10.77.0.8'), 'here');
+  });
+
+  test('an answer that a session did not bring comes with the next one', () => {
+    const { b } = talking();
+    b.lag();
+    b.attach(A);
+    b.disconnect();
+    assert.notEqual(b.dataplane?.route(A), 'here');
+    b.connect();
+    assert.equal(b.stateOf(A), 'live@2');
+    assert.equal(b.dataplane?.route(A), 'here');
+    b.disconnect();
+    b.attach('10.77.0.8');
+    assert.equal(b.dataplane?.route('10.77.0.8'), 'here', 'nobody is there to grant it');
+  });
+
   test('a name that stayed here goes on to mean its EID while that is to come back', () => {
     const { world, a, b } = talking();
     b.attach(A);
@@ -491,7 +548,7 @@ describe('a move to another agent', () => {
     c.connect();
     c.miss(A);
     world.server.silent = true;
-    c.attach(A);
+    c.attach(A, { interface: 'veth0', when: 'now' });
     const stored = world.server.mappings.get(eidKey(prefixEid(DEFAULT_INSTANCE, P(A))));
     assert.ok(stored);
     world.server.push([stored], [c.xtrId]);
