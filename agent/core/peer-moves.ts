@@ -145,7 +145,7 @@ export class PeerMoves {
     }
     const verdict = remote.handleNotice(from, subject, agent, now);
     if (verdict === 'accepted') departures.handlePassedOn(key, from, subject.tunnelKey, subject.owner, now);
-    if (verdict === 'stranger') resolver.followBounded(subject.eid, now);
+    if (verdict === 'stranger') resolver.followForPeer(subject.eid, now);
     if (verdict !== 'known') this.count('notice', verdict === 'accepted' ? 'accepted' : 'refused');
     if (verdict === 'accepted') this.parts.outbox.persist('map-cache');
     return true;
@@ -164,7 +164,7 @@ export class PeerMoves {
     const mappings = others.filter((each) => !isTarget(each) && registrar.find(each.eid) === undefined);
     // Answers must find their way. The map server is asked while it is there; else the former host's word has to do.
     for (const mapping of mappings) {
-      if (session.isUp && !remote.isFollowed(mapping.eid)) resolver.followBounded(mapping.eid, now);
+      if (session.isUp && !remote.isFollowed(mapping.eid)) resolver.followForPeer(mapping.eid, now);
       if (!session.isUp) remote.believe(mapping, now);
     }
     const waiting = new Set(rivals.map(({ tunnelKey }) => tunnelKey));
@@ -192,7 +192,7 @@ export class PeerMoves {
     const entry = remote.cache.exact(key);
     const known = entry === undefined || entry.mapping.tunnelKey === from;
     this.count('solicit', known || !session.isUp ? 'ignored' : 'accepted');
-    if (!known && session.isUp) resolver.followBounded(entry.mapping.eid, now);
+    if (!known && session.isUp) resolver.followForPeer(entry.mapping.eid, now);
   }
 
   private refuse(kind: PeerMessageKind): false {

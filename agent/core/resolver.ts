@@ -36,6 +36,7 @@ export class Resolver {
   private readonly parts: ResolverParts;
   private readonly requests: MapRequests;
   private readonly resolutionRate: TokenBucket;
+  private readonly peerRate: TokenBucket;
   private readonly strangerRate: TokenBucket;
   private resubscribe: Eid[] = [];
   /** Subscriptions whose entry left the map-cache. */
@@ -45,6 +46,7 @@ export class Resolver {
     this.parts = parts;
     this.requests = new MapRequests(() => parts.session.nextNonce());
     this.resolutionRate = new TokenBucket(1000, 500, now);
+    this.peerRate = new TokenBucket(1000, 500, now);
     this.strangerRate = new TokenBucket(64, 32, now);
   }
 
@@ -76,7 +78,7 @@ export class Resolver {
 
   /** Somebody else sends from this address than whom the map-cache names. */
   handleConflict(address: IpAddress, now: Instant): void {
-    this.followBounded(this.addressEid(address), now);
+    this.followForPeer(this.addressEid(address), now);
   }
 
   /** A peer that we know nothing of is authorised by its agent address mapping, or not at all. */
@@ -91,7 +93,16 @@ export class Resolver {
 
   /** Like `follow`, but raised by what others do. */
   followBounded(eid: Eid, now: Instant): void {
-    if (this.resolutionRate.take(now) && this.requests.ask(eid, null, now)) this.send(now);
+    this.followAt(this.resolutionRate, eid, now);
+  }
+
+  /** Raised by what peers say, who must not keep this host's own packets from being resolved. */
+  followForPeer(eid: Eid, now: Instant): void {
+    this.followAt(this.peerRate, eid, now);
+  }
+
+  private followAt(rate: TokenBucket, eid: Eid, now: Instant): void {
+    if (rate.take(now) && this.requests.ask(eid, null, now)) this.send(now);
     else this.parts.outbox.note({ type: 'limit', what: 'map-requests' });
   }
 

@@ -549,12 +549,18 @@ describe('what is not believed', () => {
 
   test('an SMR makes us ask, at a bounded rate, and nothing else', () => {
     const { world, a, b, c } = prepared();
-    const message = solicitMapRequest({ nonce: nonce(5n), eid: parseEid(EID), itr: 'fd53:7461:7970:7574::1' as never });
-    const before = c.sent.length;
-    for (let i = 0; i < 5000; i++) c.hear(b.key, Buffer.from(encodeLispMessage(message)).toString('base64'));
-    world.pump();
-    assert.ok(c.sent.length - before <= 1100);
-    assert.equal(c.dataplane?.route(EID), a.key);
+    const itr = 'fd53:7461:7970:7574::1' as never;
+    const message = solicitMapRequest({ nonce: nonce(5n), eid: parseEid(CLIENT), itr });
+    const before = a.sent.length;
+    for (let i = 0; i < 5000; i++) {
+      a.hear(b.key, Buffer.from(encodeLispMessage(message)).toString('base64'));
+      world.pump();
+    }
+    const asked = a.sent.length;
+    assert.ok(asked - before >= 1000 && asked - before <= 1100, `${asked - before}`);
+    assert.equal(a.dataplane?.route(CLIENT), c.key);
+    a.miss('10.77.0.200');
+    assert.equal(a.sent.length, asked + 1, 'our own packets are still resolved');
   });
 });
 
