@@ -5,6 +5,10 @@
  * first), addresses that the operator configured (a static NAT, an elastic IP), and the address from which the map
  * server saw this agent, when it is none of ours, which means that a NAT is between. The observed one is forgotten as
  * soon as the host's addresses change: after a roam it names the network that was left.
+ *
+ * The address of an uplink through which nobody answers is registered as the last resort, not withheld: it may work
+ * again before that is proven, and who only hears would otherwise be lost when the uplink in use falls silent too,
+ * since it cannot notice.
  */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import type { LocalAddress } from '../../proto/dataplane/messages.ts';
@@ -39,8 +43,9 @@ export class Locators {
     return this.current;
   }
 
+  /** Those through which somebody answers. */
   localAddresses(): readonly IpAddress[] {
-    return (this.local ?? []).map(({ address }) => address);
+    return (this.local ?? []).flatMap(({ address, silent }) => (silent === true ? [] : [address]));
   }
 
   /** `moved`: other addresses than at the last call; `changed`: other locators. */
@@ -49,9 +54,10 @@ export class Locators {
     overlay: readonly IpPrefix[],
   ): { readonly moved: boolean; readonly changed: boolean } {
     const before = new Set(this.localAddresses());
-    const differs = addresses.length !== before.size || addresses.some(({ address }) => !before.has(address));
-    const moved = this.local !== null && differs;
+    const known = this.local !== null;
     this.local = addresses;
+    const after = this.localAddresses();
+    const moved = known && (after.length !== before.size || after.some((address) => !before.has(address)));
     if (moved) this.observed = null;
     return { moved, changed: this.update(overlay) };
   }
@@ -81,9 +87,10 @@ export class Locators {
         : [],
     );
     const usable = (this.local ?? []).filter(({ address }) => isPlausibleLocator(address, overlay));
-    for (const { address, defaultRoute, interface: name } of usable) {
+    for (const { address, defaultRoute, interface: name, silent } of usable) {
       const preference = this.configured.find((locator) => 'interface' in locator && locator.interface === name);
-      const priority = preference?.priority ?? (defaultRoute ? PRIORITY_DEFAULT_ROUTE : PRIORITY_OTHER);
+      const usual = preference?.priority ?? (defaultRoute ? PRIORITY_DEFAULT_ROUTE : PRIORITY_OTHER);
+      const priority = silent === true ? Math.max(usual, PRIORITY_SILENT) : usual;
       all.push({ address, port: this.port, priority, weight: preference?.weight ?? WEIGHT });
     }
     if (this.observed !== null) {
@@ -105,3 +112,4 @@ const WEIGHT = 100;
 const PRIORITY_DEFAULT_ROUTE = 1;
 const PRIORITY_OBSERVED = 2;
 const PRIORITY_OTHER = 10;
+const PRIORITY_SILENT = 254;

@@ -337,7 +337,16 @@ const INCOMING = z.union([
   z.object({ type: z.literal('reply'), id: z.int(), ok: z.literal(false), code: z.string(), message: z.string() }),
   z.object({
     type: z.literal('locators'),
-    addresses: z.array(z.object({ address: ip, interface: z.string().max(64), defaultRoute: z.boolean() })).max(4096),
+    addresses: z
+      .array(
+        z.object({
+          address: ip,
+          interface: z.string().max(64),
+          defaultRoute: z.boolean(),
+          silent: z.boolean().optional(),
+        }),
+      )
+      .max(4096),
   }),
   z.object({ type: z.literal('interface'), name: z.string().max(64), up: z.boolean() }),
   z.object({ type: z.literal('miss'), eid: ip, reason: z.enum(['destination', 'source']) }),

@@ -45,6 +45,8 @@ pub struct LocalAddress {
     pub address: IpAddr,
     pub interface: String,
     pub default_route: bool,
+    /// Nobody answers through the interface, although its link is up.
+    pub silent: bool,
 }
 
 pub struct HostNetwork {
@@ -172,22 +174,23 @@ impl HostNetwork {
         routes.iter().filter_map(uplink).collect()
     }
 
-    /// `is_dead`: addresses of an interface through which nobody answers.
+    /// `is_silent`: addresses of an interface through which nobody answers.
     pub fn local_addresses(
         &self,
         is_eid: impl Fn(IpAddr) -> bool,
-        is_dead: impl Fn(u32, IpAddr) -> bool,
+        is_silent: impl Fn(u32, IpAddr) -> bool,
     ) -> Vec<LocalAddress> {
         let mut found: Vec<LocalAddress> = self
             .addresses
             .iter()
-            .filter(|a| self.is_underlay_address(a) && a.usable && !is_eid(a.address) && !is_dead(a.link, a.address))
+            .filter(|a| self.is_underlay_address(a) && a.usable && !is_eid(a.address))
             .filter_map(|a| {
                 let link = self.links.get(&a.link).filter(|l| l.up)?;
                 Some(LocalAddress {
                     address: a.address,
                     interface: link.name.clone(),
                     default_route: self.has_default_route(a.link, a.address.is_ipv6()),
+                    silent: is_silent(a.link, a.address),
                 })
             })
             .collect();

@@ -276,7 +276,14 @@ impl Event {
             Event::Locators(addresses) => {
                 let addresses: Vec<Value> = addresses
                     .iter()
-                    .map(|a| json!({ "address": a.address, "interface": a.interface, "defaultRoute": a.default_route }))
+                    .map(|a| {
+                        json!({
+                            "address": a.address,
+                            "interface": a.interface,
+                            "defaultRoute": a.default_route,
+                            "silent": a.silent,
+                        })
+                    })
                     .collect();
                 json!({ "type": "locators", "addresses": addresses })
             }
@@ -361,6 +368,7 @@ mod tests {
             address: ip(address),
             interface: "eth0".to_string(),
             default_route,
+            silent: !default_route,
         };
         let events = [
             Event::Locators(vec![local("198.51.100.1", true), local("2001:db8::1", false)]),

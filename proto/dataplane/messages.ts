@@ -160,6 +160,8 @@ export interface LocalAddress {
   readonly interface: string;
   /** The routing table has a default route of this family out of this interface. */
   readonly defaultRoute: boolean;
+  /** Nobody answers through this interface, although its link is up. Older data planes leave such addresses out. */
+  readonly silent?: boolean | undefined;
 }
 
 export type DataplaneEvent =

@@ -78,6 +78,26 @@ describe('registration', () => {
     );
   });
 
+  test('an uplink through which nobody answers is registered as the last resort, and the host counts as moved', () => {
+    const locators = new Locators(4341, [{ interface: 'lte0', priority: 9 }]);
+    const local = (address: string, name: string, silent: boolean) => ({
+      ...{ address: ip(address), interface: name },
+      ...{ defaultRoute: true, silent },
+    });
+    const told = (eth: boolean, lte: boolean) =>
+      locators.handleLocal([local('198.51.100.1', 'eth0', eth), local('198.51.100.3', 'lte0', lte)], []);
+    const listed = () => locators.list().map(({ address, priority }) => `${address} ${priority}`);
+    assert.deepEqual(told(false, false), { moved: false, changed: true });
+    assert.deepEqual(told(true, false), { moved: true, changed: true });
+    assert.deepEqual(listed(), ['198.51.100.3 9', '198.51.100.1 254']);
+    assert.deepEqual(locators.localAddresses(), ['198.51.100.3'], 'the session with the map server does not use it');
+    assert.deepEqual(told(true, true), { moved: true, changed: true });
+    assert.deepEqual(listed(), ['198.51.100.1 254', '198.51.100.3 254']);
+    assert.deepEqual(told(true, true), { moved: false, changed: false });
+    assert.deepEqual(told(false, false), { moved: true, changed: true });
+    assert.deepEqual(listed(), ['198.51.100.1 1', '198.51.100.3 9']);
+  });
+
   test('a policy that denies an EID is told to who attached it, and packets for it are not taken', () => {
     const world = new World();
     const a = world.host('a', { address: '192.0.2.1' });

@@ -160,6 +160,22 @@ fn one_way_traffic_out_of_a_dead_uplink_takes_another_and_comes_back() {
 }
 
 #[test]
+fn a_host_that_only_hears_is_reached_by_an_uplink_that_it_holds_for_dead() {
+    let mut world = two_uplinks_of_b(10);
+    world.talk(&[0, 1], millis(500));
+    world.talk(&[1], seconds(1));
+    world.cut = both_ways(&[(A1, B1)]);
+    world.talk(&[1], seconds(3));
+    assert!(world.nodes[1].tunnel.uplinks.is_down(1, B1));
+    // It works again, which is not proven yet, and so is registered as the last resort.
+    world.tell_locators(1, &[B2, B1]);
+    world.cut = both_ways(&[(A1, B2)]);
+    let gap = world.longest_gap(&[0], millis(3000));
+    assert!(gap <= millis(300), "{gap:?}");
+    assert!(world.nodes[1].tunnel.uplinks.is_down(1, B1));
+}
+
+#[test]
 fn one_peer_that_is_gone_does_not_condemn_the_uplink() {
     let mut world = two_uplinks_of_a(10);
     world.talk(&[0, 1], millis(500));

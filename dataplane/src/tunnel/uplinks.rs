@@ -6,7 +6,7 @@
 //!
 //! An uplink is suspected when a peer was silent through it and answered through another one, and nothing else came
 //! in by it meanwhile. Other peers are then asked through it; if nobody answers it is down: its peers are spoken to
-//! through another one and the agent registers without it. While it is down one peer a second is asked through it.
+//! through another one and the agent registers it as the last resort. While it is down one peer a second is asked through it.
 //! It is taken back after answers without a gap for some time, which doubles if it dies again soon.
 
 use std::net::{IpAddr, SocketAddr};
