@@ -147,6 +147,19 @@ fn a_dead_uplink_of_our_own_is_left_and_told_and_taken_back() {
 }
 
 #[test]
+fn a_dead_uplink_is_taken_back_also_when_the_round_trip_is_shorter_than_timers_are_late() {
+    let mut world = two_uplinks_of_a(10);
+    world.talk(&[0, 1], millis(500));
+    world.cut = both_ways(&[(A1, B1), (A1, B2)]);
+    world.talk(&[0, 1], seconds(1));
+    assert!(world.nodes[0].tunnel.uplinks.is_down(1, A1));
+    world.cut.clear();
+    world.latency = Duration::ZERO;
+    world.talk(&[0, 1], seconds(8));
+    assert!(!world.nodes[0].tunnel.uplinks.is_down(1, A1));
+}
+
+#[test]
 fn one_way_traffic_out_of_a_dead_uplink_takes_another_and_comes_back() {
     let mut world = two_uplinks_of_a(10);
     world.talk(&[0], millis(500));

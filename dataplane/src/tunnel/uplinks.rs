@@ -58,6 +58,7 @@ struct Suspicion {
 struct Down {
     /// Of the answers without a gap.
     proven_since: Option<Time>,
+    last_question: Time,
     next_question: Time,
     /// Which peer is asked next.
     turn: usize,
@@ -197,18 +198,19 @@ impl Tunnel {
                 } else {
                     state.proof = PROOF;
                 }
-                state.down = Some(Down { proven_since: None, next_question: now, turn: 0 });
+                state.down = Some(Down { proven_since: None, last_question: now, next_question: now, turn: 0 });
                 died.push((state.link, state.v6));
             }
             let Some(down) = state.down.as_mut().filter(|down| now >= down.next_question) else { continue };
-            let answered = now.since(state.heard) < QUESTION_STEP;
+            // Timers are late by more than a short round trip, so it is not the age of the answer that counts.
+            let answered = state.heard >= down.last_question && down.turn > 0;
             down.proven_since = if answered { down.proven_since.or(Some(now)) } else { None };
             if down.proven_since.is_some_and(|since| now.since(since) >= state.proof) {
                 (state.down, state.recovered) = (None, Some(now));
                 returned = true;
                 continue;
             }
-            down.next_question = now + QUESTION_STEP;
+            (down.last_question, down.next_question) = (now, now + QUESTION_STEP);
             down.turn += 1;
             questions.push((state.link, state.v6, down.turn));
         }
