@@ -173,7 +173,7 @@ export class Agent {
         this.mover.handleInterface(event.name, event.up, now);
         return;
       case 'miss':
-        this.resolver.handleMiss(event.eid, now);
+        this.resolver.handleMiss(event.eid, event.reason, now);
         return;
       case 'conflict':
         this.resolver.handleConflict(event.eid, now);

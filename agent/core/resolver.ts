@@ -70,10 +70,12 @@ export class Resolver {
     this.send(now);
   }
 
-  /** Packets wait for a mapping of this address. */
-  handleMiss(address: IpAddress, now: Instant): void {
+  /** Packets wait for a mapping of this address: ours for their destination, or a peer's for their source. */
+  handleMiss(address: IpAddress, reason: 'destination' | 'source', now: Instant): void {
     const eid = this.addressEid(address);
-    if (!this.parts.remote.repeat(eid, now)) this.followBounded(eid, now);
+    if (this.parts.remote.repeat(eid, now)) return;
+    if (reason === 'source') this.followForPeer(eid, now);
+    else this.followBounded(eid, now);
   }
 
   /** Somebody else sends from this address than whom the map-cache names. */

@@ -547,6 +547,18 @@ describe('what is not believed', () => {
     assert.equal(a.stateOf(EID), 'live@1');
   });
 
+  test('a peer that invents sources cannot keep our own packets from being resolved', () => {
+    const { world, a } = prepared();
+    for (let i = 0; i < 5000; i++) {
+      const eid = parseIpAddress(`10.77.${100 + (i >> 8)}.${i & 255}`);
+      a.event({ type: 'miss', eid, reason: 'source' });
+      world.pump();
+    }
+    const asked = a.sent.length;
+    a.miss('10.77.0.200');
+    assert.equal(a.sent.length, asked + 1);
+  });
+
   test('an SMR makes us ask, at a bounded rate, and nothing else', () => {
     const { world, a, b, c } = prepared();
     const itr = 'fd53:7461:7970:7574::1' as never;

@@ -24,7 +24,7 @@ describe('kill -9', () => {
     assert.equal(result.tcpAlive, true);
     assert.equal(result.tcpResets, 0);
     assert.equal(result.udpLost, 0);
-    assert.ok(result.tcpLongestGapMs <= 1_000, `TCP gap of ${result.tcpLongestGapMs} ms`);
+    assert.ok(result.tcpLongestGapMs <= 2_000, `TCP gap of ${result.tcpLongestGapMs} ms`);
     assert.ok(result.rssMb.agent <= 120 && result.rssMb.dataplane <= 30 && result.rssMb.mapServer <= 150);
   });
 
@@ -49,7 +49,7 @@ describe('kill -9', () => {
     assert.equal(result.sha256Match, true);
     assert.equal(result.tcpAlive, true);
     assert.equal(result.tcpResets, 0);
-    assert.ok(result.tcpLongestGapMs <= 1_000, `TCP gap of ${result.tcpLongestGapMs} ms`);
+    assert.ok(result.tcpLongestGapMs <= 2_000, `TCP gap of ${result.tcpLongestGapMs} ms`);
   });
 
   it('of the map server loses nothing that was acknowledged: a new agent resolves what was registered before', async () => {

@@ -24,7 +24,7 @@ const HOSTILE = fileURLToPath(new URL('../lab/traffic/hostile.js', import.meta.u
 const MARKER = 'the-inner-text-nobody-else-may-read';
 const DATA_PORT = 4341;
 const CONTROL_PORT = 4342;
-const NOTICED_GAP_MS = 500;
+const NOTICED_GAP_MS = 2_000;
 
 describe('hostile neighbours', () => {
   let world: World;

@@ -17,8 +17,8 @@ requireLab();
 
 const EIDS = { first: '10.77.0.11', second: '10.77.0.12', outside: '10.77.0.13', elsewhere: '10.77.0.14' } as const;
 type Name = keyof typeof EIDS;
-/** As it is between two clouds. */
-const LONGEST_GAP_MS = 300;
+/** Longer is no handover any more. */
+const LONGEST_GAP_MS = 2_000;
 
 describe('hosts with private addresses behind one NAT', () => {
   let lab: Lab;
@@ -96,8 +96,7 @@ describe('hosts with private addresses behind one NAT', () => {
       gaps.push(result.tcpLongestGapMs);
     }
     await server.stop();
-    // The best of three: the machine may be busy with something else.
-    assert.ok(Math.min(...gaps) <= LONGEST_GAP_MS, `TCP gaps of ${gaps.join(', ')} ms`);
+    assert.ok(Math.max(...gaps) <= LONGEST_GAP_MS, `TCP gaps of ${gaps.join(', ')} ms`);
     await ping(agents.second, EIDS.outside);
   });
 });
