@@ -71,10 +71,13 @@ export class DataPlane {
     return await this.link.stats();
   }
 
-  /** The next event of a kind, from those that came since the last call. */
-  event<T extends DataplaneEvent['type']>(type: T): Promise<EventOf<T>> {
+  /** The next event of a kind that fits, from those that came since the last call. */
+  event<T extends DataplaneEvent['type']>(
+    type: T,
+    fits: (event: EventOf<T>) => boolean = () => true,
+  ): Promise<EventOf<T>> {
     return waitFor(`the event ${type}`, () => {
-      const at = this.events.findIndex((event) => event.type === type);
+      const at = this.events.findIndex((event) => event.type === type && fits(event as EventOf<T>));
       if (at === -1) return undefined;
       const [found] = this.events.splice(0, at + 1).slice(-1);
       return found as EventOf<T>;
