@@ -14,7 +14,7 @@ export class GoneWorkloads {
     this.until.set(owned, now + patience);
   }
 
-  /** It is wanted here, or another host has it. */
+  /** It is wanted here again, or was given up in another way. */
   cancel(owned: OwnedEid): void {
     this.until.delete(owned);
   }
