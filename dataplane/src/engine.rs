@@ -1,35 +1,35 @@
 //! The whole data plane: the state machines, the sockets they drive, and the loop that joins them.
 //!
-//! Egress is in `egress.rs`, ingress in `ingress.rs`, the agent's commands in `commands.rs`.
+//! Egress is in `egress.rs`, ingress in `ingress.rs`, the agent's connection in `agent_connection.rs` and its commands in
+//! `commands.rs`, what the host's network says in `host_changes.rs`, what is wanted of it in `reconcile.rs`, and what
+//! time alone does in `housekeeping.rs`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent_messages::AgentMessages;
-use crate::attachment::{Attachments, set_sysctl};
+use crate::attachment::Attachments;
 use crate::batch::SendQueue;
-use crate::channel::{Channel, Ended, FIRST_TOKEN};
+use crate::channel::{Channel, FIRST_TOKEN};
 use crate::coalesce::Coalescer;
 use crate::correspondents::Correspondents;
 use crate::delivery::Delivery;
 use crate::fast_hash::FastMap;
-use crate::forwarding::{AGENT_PREFIX, Forwarding};
+use crate::forwarding::Forwarding;
 use crate::handshake::{Suite, random_u64};
-use crate::hold::{EXPIRY_STEP, HoldQueue, Holds, INTERFACE_LIFETIME, Room, Why};
-use crate::host::{Changes, HostNetwork, Item, LocalAddress, gateway};
-use crate::icmp::{ErrorBudget, Problem};
+use crate::hold::{HoldQueue, Holds, Room};
+use crate::host::{HostNetwork, LocalAddress};
+use crate::icmp::ErrorBudget;
 use crate::interruption::{Interruption, SleepWatch, Uevents};
 use crate::log;
-use crate::messages::{Command, Event, key_text, parse_request};
+use crate::messages::{Event, key_text};
 use crate::neighbour_proxy::NeighbourProxies;
 use crate::offload::Offloads;
 use crate::outer_header::HeaderRules;
 use crate::peer::PeerId;
-use crate::prefix::Prefix;
 use crate::receive::{Received, Receiver};
 use crate::retransmit::Limits;
 use crate::send::Sender;
@@ -38,7 +38,7 @@ use crate::sys::{self, Poller, Readiness};
 use crate::time::Time;
 use crate::tun::Tun;
 use crate::tunnel::{Output, Tunnel};
-use crate::udp::{self, UdpSocket};
+use crate::udp::UdpSocket;
 use crate::vnet::VNET_HEADER;
 use crate::workload::WorkloadWatches;
 
@@ -82,10 +82,10 @@ pub struct Engine {
     pub(crate) host_dirty: bool,
     /// Something may wait in a queue that has to be looked through.
     pub(crate) holding: bool,
-    reported: Option<Vec<LocalAddress>>,
+    pub(crate) reported: Option<Vec<LocalAddress>>,
     pub(crate) attachments: Attachments,
     pub(crate) neighbour_proxies: NeighbourProxies,
-    next_housekeeping: Time,
+    pub(crate) next_housekeeping: Time,
     ready: Ready,
     pub(crate) poller: Poller,
     signals: OwnedFd,
@@ -284,61 +284,6 @@ impl Engine {
         Ok(true)
     }
 
-    fn serve_agent(&mut self, token: u64) {
-        let mut ended = None;
-        match self.channel.connection() {
-            Some(connection) if connection.token == token => ended = connection.fill().err(),
-            _ => {
-                let Some(hello) = self.channel.hear_newcomer(token, is_hello) else { return };
-                self.syncing = false;
-                self.handle_request(&hello);
-            }
-        }
-        while let Some(connection) = self.channel.connection() {
-            match connection.next_frame() {
-                Ok(Some(frame)) => self.handle_request(&frame),
-                Ok(None) => break,
-                Err(error) => {
-                    ended = Some(error);
-                    break;
-                }
-            }
-        }
-        // Everything asked for is in place when the replies go out.
-        self.reconcile_host();
-        self.drain_outputs();
-        if let Some(ended) = ended {
-            self.agent_gone(&ended);
-        }
-    }
-
-    fn agent_gone(&mut self, ended: &Ended) {
-        match ended {
-            Ended::Closed => log::info("the agent is gone; forwarding goes on", &[]),
-            Ended::Failed(why) => log::warn("the agent's connection failed; forwarding goes on", &[("error", why)]),
-        }
-        self.syncing = false;
-        self.channel.close();
-    }
-
-    fn flush_channel(&mut self) {
-        let Some(connection) = self.channel.connection() else { return };
-        if let Err(ended) = connection.flush() {
-            return self.agent_gone(&ended);
-        }
-        let wants = connection.has_outgoing();
-        if wants != connection.waits_to_write {
-            connection.waits_to_write = wants;
-            if let Err(error) = self.poller.set_writable_interest(connection, connection.token, wants) {
-                log::warn("epoll", &[("error", &error)]);
-            }
-        }
-    }
-
-    pub(crate) fn event(&mut self, event: &Event) {
-        self.channel.send_event(event, &mut self.tunnel.stats);
-    }
-
     pub(crate) fn open_sockets(&mut self, port: u16) -> Result<(), String> {
         // A port that both families share; the old sockets go first, as they may hold it.
         (self.udp4, self.udp6) = (None, None);
@@ -358,15 +303,6 @@ impl Engine {
             }
         }
         (self.udp4, self.udp6) = (v4, v6);
-        Ok(())
-    }
-
-    pub(crate) fn prepare_tun(&mut self, mtu: u32) -> io::Result<()> {
-        // One superpacket fits one send: segments of `mtu` and what the tunnel adds to each.
-        let segments = (crate::batch::MAX_BYTES as u32 / (mtu + 32)).clamp(1, 64);
-        let gso_max_size = segments * (mtu - 52);
-        self.host.tun_up(mtu, gso_max_size.max(mtu))?;
-        set_sysctl(&format!("ipv4/conf/{}/rp_filter", self.tun.name), "0");
         Ok(())
     }
 
@@ -403,15 +339,6 @@ impl Engine {
         }
     }
 
-    /// What the own interface takes bounds the search for the path's MTU.
-    pub(crate) fn read_path_ceiling(&mut self, peer: PeerId) {
-        let Some(path) = self.tunnel.peer(peer).and_then(|p| p.endpoint) else { return };
-        let Some(source) = udp::source_address(path) else { return };
-        let mtu = self.host.mtu_at(source).unwrap_or(ETHERNET_MTU);
-        let inner = self.config.as_ref().map_or(0, |c| c.mtu);
-        self.tunnel.set_path_ceiling(peer, mtu.min(u32::from(u16::MAX)) as u16, inner);
-    }
-
     fn resume(&mut self, from: Interruption) {
         log::info("this machine was interrupted", &[("by", &format!("{from:?}"))]);
         match from {
@@ -424,202 +351,6 @@ impl Engine {
         self.drain_outputs();
         self.event(&Event::Resumed(from));
     }
-
-    fn host_changed(&mut self, changes: Changes) {
-        if changes.underlay {
-            // First of all the peers hear of it.
-            self.host.refresh_routes();
-            self.refresh_uplinks();
-            self.tunnel.locators_changed(self.now);
-            self.drain_outputs();
-            self.send_all_unsent();
-        }
-        if changes.links {
-            self.host_dirty = true;
-        }
-        // An own route or address may have been removed by somebody.
-        self.host_dirty |= changes.underlay;
-        self.reconcile_host();
-        if changes.underlay || changes.links {
-            self.report_locators(false);
-        }
-        if changes.links {
-            self.report_interfaces();
-        }
-    }
-
-    pub(crate) fn refresh_uplinks(&mut self) {
-        let table = &self.table;
-        let routes = self.host.uplinks(|a| table.in_eid_space(a) || table.locals.get(&Prefix::host(a)).is_some());
-        self.tunnel.set_uplinks(routes);
-    }
-
-    pub(crate) fn report_locators(&mut self, always: bool) {
-        if self.config.is_none() {
-            return;
-        }
-        let (table, uplinks) = (&self.table, &self.tunnel.uplinks);
-        let is_eid = |a| table.in_eid_space(a) || table.locals.get(&Prefix::host(a)).is_some();
-        let addresses = self.host.local_addresses(is_eid, |link, address| uplinks.is_down(link, address));
-        if always || self.reported.as_ref() != Some(&addresses) {
-            self.reported = Some(addresses.clone());
-            self.event(&Event::Locators(addresses));
-        }
-    }
-
-    pub(crate) fn report_interfaces(&mut self) {
-        self.prepare_interfaces();
-        self.follow_workload_interfaces();
-        let mut events = Vec::new();
-        for (name, watch) in &mut self.watched {
-            let up = self.host.live_link(name).is_some();
-            if watch.told != Some(up) {
-                watch.told = Some(up);
-                events.push(Event::Interface { name: name.clone(), up });
-            }
-        }
-        for event in events {
-            self.event(&event);
-        }
-    }
-
-    /// Addresses, routes and local EIDs follow the commands and the interfaces.
-    pub(crate) fn reconcile_host(&mut self) {
-        if !std::mem::take(&mut self.host_dirty) || self.config.is_none() {
-            return;
-        }
-        self.prepare_interfaces();
-        let wanted = self.wanted_items();
-        self.host.reconcile(&wanted, self.complete && !self.syncing);
-        let mut came_up = Vec::new();
-        let mut newly_used = BTreeSet::new();
-        for (prefix, local) in self.locals_snapshot() {
-            let link = local.as_ref().map(|name| self.host.live_link(name));
-            let live = link.is_none_or(|link| link.is_some());
-            if let Some(entry) = self.table.locals.get_mut(&prefix) {
-                if live && !entry.live {
-                    came_up.push(std::mem::take(&mut entry.held));
-                    newly_used.extend(link.flatten().map(|link| (link, prefix.address.is_ipv6())));
-                }
-                entry.live = live;
-            }
-        }
-        self.follow_proxied_interfaces();
-        self.announce_gateways(&newly_used);
-        for queue in came_up {
-            self.release(queue);
-        }
-    }
-
-    fn locals_snapshot(&self) -> Vec<(Prefix, Option<String>)> {
-        self.table.locals.iter().map(|(prefix, local)| (prefix, local.interface.clone())).collect()
-    }
-
-    fn wanted_items(&self) -> BTreeSet<Item> {
-        let mut wanted = BTreeSet::new();
-        let Some(tun) = self.host.link_index(&self.tun.name) else { return wanted };
-        let on_tun: BTreeSet<IpAddr> = self
-            .table
-            .locals
-            .iter()
-            .filter(|(prefix, local)| prefix.is_host() && local.interface.is_none())
-            .map(|(prefix, _)| prefix.address)
-            .collect();
-        let addresses = on_tun.iter().chain(&self.table.agent);
-        wanted.extend(addresses.map(|address| Item::Address(Prefix::host(*address))));
-        for prefix in &self.table.overlay {
-            let source = on_tun.iter().find(|a| a.is_ipv6() == prefix.address.is_ipv6()).copied();
-            wanted.insert(Item::Route { prefix: *prefix, link: tun, source });
-        }
-        wanted.insert(Item::Route { prefix: AGENT_PREFIX, link: tun, source: self.table.agent });
-        for (prefix, local) in self.table.locals.iter() {
-            let Some(name) = &local.interface else { continue };
-            let Some(link) = self.host.live_link(name) else { continue };
-            wanted.insert(Item::Gateway { link, address: gateway(prefix.address.is_ipv6()) });
-            wanted.insert(Item::Route { prefix, link, source: None });
-        }
-        wanted
-    }
-
-    fn timeouts(&mut self) {
-        if self.tunnel.next_timeout() <= self.now {
-            self.tunnel.handle_timeout(self.now);
-        }
-        if self.now < self.next_housekeeping {
-            // A queue may have been started meanwhile.
-            if self.next_housekeeping == Time::NEVER && self.holding {
-                self.next_housekeeping = self.now + EXPIRY_STEP;
-            }
-            return;
-        }
-        for (key, queue) in self.holds.expire(self.now) {
-            self.expired(key.why, queue);
-        }
-        let now = self.now;
-        let mut interface_away = 0;
-        for local in self.table.locals.values_mut() {
-            while local.held.pop_older(INTERFACE_LIFETIME, now).is_some() {
-                interface_away += 1;
-            }
-        }
-        for departed in self.table.departed.values_mut() {
-            while departed.held.pop_older(INTERFACE_LIFETIME, now).is_some() {
-                interface_away += 1;
-            }
-        }
-        let over: Vec<Prefix> = self.table.departed.iter().filter(|(_, d)| d.until <= now).map(|(p, _)| p).collect();
-        for prefix in over {
-            let departed = self.table.departed.remove(&prefix);
-            interface_away += departed.map_or(0, |d| d.held.len() as u64);
-        }
-        self.tunnel.stats.add(Counter::DropInterfaceAway, interface_away);
-        let mut no_session = self.agent_messages.expire(now) as u64;
-        let mut unreachable = Vec::new();
-        for queue in self.waiting.values_mut() {
-            while let Some(held) = queue.pop_without_session(now) {
-                no_session += 1;
-                unreachable.push(held);
-            }
-        }
-        self.waiting.retain(|_, queue| queue.len() > 0);
-        self.tunnel.stats.add(Counter::DropNoSession, no_session);
-        for held in unreachable {
-            self.explain(&held, Problem::HostUnreachable);
-        }
-        self.expire_unsent();
-        if self.tunnel.expire_kept(now) {
-            sys::give_back_memory();
-        }
-        self.workloads.end_quiet(now);
-        self.workloads.ask_again(now);
-        self.hold_room.measure(self.table.held_queues().chain(self.waiting.values()));
-        self.holding = self.has_waiting();
-        self.next_housekeeping = if self.holding { now + EXPIRY_STEP } else { Time::NEVER };
-    }
-
-    fn has_waiting(&self) -> bool {
-        !self.holds.is_empty()
-            || !self.waiting.is_empty()
-            || self.agent_messages.is_waiting()
-            || self.workloads.is_waiting()
-            || !self.unsent.is_empty()
-            || self.tunnel.keeps_memory()
-            || self.table.departed.len() > 0
-            || self.table.locals.iter().any(|(_, l)| l.held.len() > 0)
-    }
-
-    fn expired(&mut self, why: Why, mut queue: HoldQueue) {
-        let counter = match why {
-            Why::Destination => Counter::DropNoMapping,
-            Why::Source | Why::Conflict => Counter::DropSourceCheck,
-        };
-        self.tunnel.stats.add(counter, queue.len() as u64);
-        if why == Why::Destination {
-            while let Some(held) = queue.pop() {
-                self.explain(&held, Problem::HostUnreachable);
-            }
-        }
-    }
 }
 
 /// Without it everything else works.
@@ -630,12 +361,7 @@ fn noticing<T>(what: &str, opened: io::Result<T>) -> Option<T> {
     opened.ok()
 }
 
-fn is_hello(frame: &[u8]) -> bool {
-    matches!(parse_request(frame), (_, Ok(Command::Hello)))
-}
-
 const MAX_FRAME: usize = 65_536;
-const ETHERNET_MTU: u32 = 1500;
 const TUN: u64 = 1;
 const UDP4: u64 = 2;
 const UDP6: u64 = 3;

@@ -2,6 +2,7 @@
 //!
 //! A library only so that benchmarks and fuzz targets reach its parts; nothing outside this crate builds on it.
 
+mod agent_connection;
 mod agent_messages;
 pub mod args;
 mod attachment;
@@ -20,6 +21,8 @@ pub mod fuzz;
 pub mod handshake;
 mod hold;
 mod host;
+mod host_changes;
+mod housekeeping;
 pub mod icmp;
 mod ingress;
 mod interruption;
@@ -39,6 +42,7 @@ mod packet_socket;
 mod peer;
 pub mod prefix;
 mod receive;
+mod reconcile;
 pub mod replay;
 mod retransmit;
 pub mod segment;
