@@ -10,6 +10,7 @@ import type { OwnershipRecord, RecordKey, StoreRecord } from './records.ts';
 export class Replica {
   private readonly records = new Map<RecordKey, { readonly record: StoreRecord; readonly revision: number }>();
   private readonly dirtyKeys = new Set<RecordKey>();
+  private readonly sizes = { eid: 0, agent: 0, token: 0 };
   private readonly onChange: (before: StoreRecord | undefined, after: StoreRecord | undefined) => void;
 
   constructor(onChange: (before: StoreRecord | undefined, after: StoreRecord | undefined) => void) {
@@ -34,6 +35,11 @@ export class Replica {
 
   get size(): number {
     return this.records.size;
+  }
+
+  /** Records of each kind. */
+  get counts(): Readonly<Record<StoreRecord['kind'], number>> {
+    return this.sizes;
   }
 
   /** What a committed transaction wrote. */
@@ -64,6 +70,8 @@ export class Replica {
     const before = this.records.get(key)?.record;
     if (record === undefined) this.records.delete(key);
     else this.records.set(key, { record, revision });
+    if (before !== undefined) this.sizes[before.kind]--;
+    if (record !== undefined) this.sizes[record.kind]++;
     if (before !== record) this.onChange(before, record);
   }
 }
