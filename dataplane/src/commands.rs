@@ -340,5 +340,5 @@ impl Engine {
     }
 }
 
-/// 1 (2026-11): the first.
-const CAPABILITY: u64 = 1;
+/// The history is in `proto/capability.ts`.
+const CAPABILITY: u64 = 2;
