@@ -1,6 +1,7 @@
 //! The agent's commands, parsed into what they mean, and the replies and events, as JSON.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +12,7 @@ use crate::handshake::PublicKey;
 use crate::host::LocalAddress;
 use crate::interruption::Interruption;
 use crate::neighbour::By;
-use crate::peer::Locator;
+use crate::peer::{Locator, OVERHEAD_V6};
 use crate::prefix::Prefix;
 
 #[derive(Debug, PartialEq)]
@@ -98,9 +99,9 @@ fn parse_command(fields: &Fields<'_>) -> Result<Command, Refused> {
             instance: fields.number("instance", 0xff_ffff)? as u32,
             agent_address: fields.address("agentAddress")?,
             listen_port: fields.number("listenPort", 0xffff)? as u16,
-            mtu: match fields.number("mtu", 65_535)? as u32 {
-                mtu if mtu >= 576 => mtu,
-                _ => return Err(invalid("mtu", "must be 576 or more")),
+            mtu: match fields.number("mtu", u64::MAX)?.try_into() {
+                Ok(mtu) if MTUS.contains(&mtu) => mtu,
+                _ => return Err(invalid("mtu", &format!("must be {} to {}", MTUS.start(), MTUS.end()))),
             },
             overlay: fields
                 .array("overlay")?
@@ -226,6 +227,9 @@ impl<'a> Fields<'a> {
         if good { Ok(text.to_string()) } else { Err(invalid(name, "must be an interface name")) }
     }
 }
+
+/// Of the TUN: from what IPv4 demands of everyone to what an IPv6 packet holds beside what the tunnel adds.
+pub const MTUS: RangeInclusive<u32> = 576..=u16::MAX as u32 - OVERHEAD_V6 as u32;
 
 fn invalid(field: &str, why: &str) -> Refused {
     Refused::new("invalid", format!("field \"{field}\" {why}"))
@@ -408,6 +412,26 @@ mod tests {
                 })
             };
             assert_eq!(reply(id, result), golden);
+        }
+    }
+
+    #[test]
+    fn an_mtu_that_no_packet_of_the_underlay_could_carry_is_refused() {
+        let configure = golden("agent").into_iter().find(|m| m["type"] == "configure").unwrap();
+        let mtu = |mtu: u64| {
+            let mut message = configure.clone();
+            message["mtu"] = mtu.into();
+            match parse_request(message.to_string().as_bytes()).1 {
+                Ok(Command::Configure(configure)) => Ok(configure.mtu),
+                Ok(other) => panic!("{other:?}"),
+                Err(refused) => Err(refused.message),
+            }
+        };
+        for passes in [576, 1280, 9000, 65_455] {
+            assert_eq!(mtu(passes), Ok(passes as u32));
+        }
+        for refused in [0, 575, 65_456, 65_535, 65_536, 1 << 32 | 1420, u64::MAX] {
+            assert_eq!(mtu(refused), Err("field \"mtu\" must be 576 to 65455".to_string()));
         }
     }
 

@@ -31,7 +31,7 @@ export type DataplaneCommand =
       /** Put on the TUN as /128; always local. */
       readonly agentAddress: IpAddress;
       readonly listenPort: number;
-      /** MTU of the TUN. */
+      /** MTU of the TUN: 576 to 65,455, which an IPv6 packet holds beside what the tunnel adds. */
       readonly mtu: number;
       /** EID space: routed into the TUN. Packets for it without a mapping raise `miss`. */
       readonly overlay: readonly IpPrefix[];

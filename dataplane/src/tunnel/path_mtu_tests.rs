@@ -46,6 +46,21 @@ fn an_ipv4_path_below_the_base_is_found_too() {
 }
 
 #[test]
+fn the_largest_sizes_there_are_do_not_overflow() {
+    for mtu in [u16::MAX - 1, u16::MAX] {
+        let mut path = Simulation::new(mtu, u16::MAX);
+        path.send(1200);
+        path.run(seconds(3));
+        assert_eq!(path.machine.size(), u16::MAX - 1);
+        path.mtu = 1500;
+        path.machine.hint(u16::MAX, path.now);
+        path.send(u16::MAX);
+        path.run(seconds(3));
+        assert!((1492..=1500).contains(&path.machine.size()), "{}", path.machine.size());
+    }
+}
+
+#[test]
 fn random_loss_does_not_hide_a_size() {
     let mut path = Simulation::new(1480, 1480);
     path.lose_every = Some(3);

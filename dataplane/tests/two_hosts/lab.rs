@@ -205,13 +205,26 @@ impl Lab {
         stats["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name}"))
     }
 
+    /// Of the path to the other host.
+    pub fn wait_for_path_mtu(&mut self, host: usize, size: u32) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let peers = self.hosts[host].agent.request(json!({ "type": "peers" }));
+            if peers["peers"][0]["pathMtu"] == size {
+                return;
+            }
+            assert!(Instant::now() < end, "the path MTU is not {size}: {peers}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     pub fn echo_datagrams(&mut self, from: &str, to: &str, size: usize) {
         let open = |address: String| move || UdpSocket::bind((address.as_str(), 0)).expect("bind");
         let far = in_namespace(&self.hosts[1].namespace, open(to.to_string()));
         let near = in_namespace(&self.hosts[0].namespace, open(from.to_string()));
         near.set_read_timeout(Some(PATIENCE)).expect("timeout");
         far.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        let mut buffer = vec![0; 2048];
+        let mut buffer = vec![0; size + 1];
         near.send_to(&vec![7; size], far.local_addr().expect("address")).expect("send");
         let (length, sender) = far.recv_from(&mut buffer).expect("no datagram arrived");
         far.send_to(&buffer[..length], sender).expect("send");
@@ -241,17 +254,7 @@ impl Host {
             .expect("start");
         let mut agent = Agent::connect(&socket);
         agent.request(json!({ "type": "hello", "capability": 1, "software": "test" }));
-        let reply = agent.request(json!({
-            "type": "configure",
-            "privateKey": STANDARD.encode([n as u8 + 1; 32]),
-            "presharedKey": STANDARD.encode([9; 32]),
-            "epoch": epoch,
-            "instance": 7,
-            "agentAddress": format!("fd53:7461:7970:7574::{}", n + 1),
-            "listenPort": 4341,
-            "mtu": 1420,
-            "overlay": ["10.77.0.0/16", "fd77::/48"],
-        }));
+        let reply = agent.request(configuration(n, epoch, 1420));
         let key = reply["publicKey"].as_str().expect("key").to_string();
         Host { namespace, socket, process, agent, key, epoch }
     }
@@ -263,6 +266,21 @@ impl Host {
         assert!(self.process.wait().expect("wait").success());
         assert!(!self.socket.exists());
     }
+}
+
+/// The command `configure` of a host.
+pub fn configuration(n: usize, epoch: u64, mtu: u32) -> Value {
+    json!({
+        "type": "configure",
+        "privateKey": STANDARD.encode([n as u8 + 1; 32]),
+        "presharedKey": STANDARD.encode([9; 32]),
+        "epoch": epoch,
+        "instance": 7,
+        "agentAddress": format!("fd53:7461:7970:7574::{}", n + 1),
+        "listenPort": 4341,
+        "mtu": mtu,
+        "overlay": ["10.77.0.0/16", "fd77::/48"],
+    })
 }
 
 pub struct Agent {

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use lab::{Lab, why_not};
+use lab::{Lab, configuration, why_not};
 
 #[test]
 fn a_transfer_survives_a_roam_and_a_small_mtu() {
@@ -41,6 +41,36 @@ fn a_transfer_survives_a_roam_and_a_small_mtu() {
     lab.transfer("10.77.0.2", |_| {});
     let counters = lab.hosts[1].agent.request(json!({ "type": "stats" }))["counters"].clone();
     assert_eq!(counters["drop.auth"], 0, "{counters}");
+    for host in &mut lab.hosts {
+        host.terminate();
+    }
+}
+
+#[test]
+fn the_largest_mtu_is_used_to_its_last_octet_and_a_larger_one_refused() {
+    if let Some(reason) = why_not() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let mut lab = Lab::new();
+    for host in 0..2 {
+        lab.ip(host, "link set eth0 mtu 65535");
+        let refused = lab.hosts[host].agent.try_request(configuration(host, 1, 65_535));
+        assert_eq!(refused["code"], "invalid", "{refused}");
+        lab.hosts[host].agent.request(configuration(host, 1, 65_455));
+    }
+    lab.introduce();
+    for (near, far, headers) in [("10.77.0.1", "10.77.0.2", 28), ("fd77::1", "fd77::2", 48)] {
+        lab.transfer(far, |_| {});
+        for host in 0..2 {
+            lab.wait_for_path_mtu(host, 65_455 + 60);
+        }
+        lab.echo_datagrams(near, far, 65_455 - headers);
+    }
+    for host in 0..2 {
+        lab.ip(host, "link set eth0 mtu 1500");
+    }
+    lab.transfer("10.77.0.2", |_| {});
     for host in &mut lab.hosts {
         host.terminate();
     }
