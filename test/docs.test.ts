@@ -16,6 +16,7 @@ import { CONFIG as MAP_SERVER_CONFIG } from '../mapserver/config.ts';
 import type { MapServer } from '../mapserver/core/map-server.ts';
 import { MapServerMetrics } from '../mapserver/shell/metrics.ts';
 import { PROJECT_ROOT } from '../runtime/project-root.ts';
+import { attacks, attackTable } from '../scripts/attacks.ts';
 
 test('configuration.md lists every key with its default, and no other', () => {
   const sections = read('docs/configuration.md').split(/^## /m);
@@ -110,6 +111,12 @@ test('logging.md lists every field that is logged', () => {
   const listed = [...read('docs/logging.md').matchAll(/^\| `(\w+)` \|/gm)].map((row) => row[1] ?? '');
   assert.ok(fields.size > 10);
   assert.deepEqual([...fields].filter((field) => !listed.includes(field)).sort(), []);
+});
+
+test('security.md lists every attack that a test tries', () => {
+  const tried = attacks();
+  assert.ok(tried.length >= 60, `${tried.length}`);
+  assert.ok(read('docs/security.md').includes(`\n\n${attackTable(tried)}\n\n`), 'run `npm run attack-table`');
 });
 
 test('every link between pages leads to a file', () => {

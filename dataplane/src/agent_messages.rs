@@ -293,8 +293,10 @@ mod tests {
         assert!(!messages.is_waiting() && messages.waiting_bytes == 0);
     }
 
+    // Attack: messages of one peer to the agent, at once, half a second and a minute later | 6000 | heard up to the
+    // rate; another peer is not affected
     #[test]
-    fn a_peer_is_heard_up_to_its_rate_and_another_is_not_affected() {
+    fn attack_flood_of_agent_messages() {
         let mut messages = AgentMessages::default();
         let start = Time::from_millis(1);
         let heard = |messages: &mut AgentMessages, at| (0..2000).filter(|_| messages.allow(PEER, at)).count();

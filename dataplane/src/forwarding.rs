@@ -282,8 +282,10 @@ mod tests {
         assert_eq!(table.behind_interface(ip("10.3.0.9")), None);
     }
 
+    // Attack: inner sources that belong to another peer, to nobody, to the receiver, to a denied EID, outside of the
+    // overlay, or to a former owner after its time | 8 | each refused by its own verdict
     #[test]
-    fn source_check() {
+    fn attack_spoofed_inner_sources() {
         let table = table();
         let here = ip("10.1.0.1");
         for (from, peer, verdict) in [
@@ -302,8 +304,9 @@ mod tests {
         assert_eq!(table.check_source(ip("10.4.0.1"), moved, B, NOW + REDIRECT_TRUST), Source::Unknown);
     }
 
+    // Attack: a mapping of an earlier generation | 1 | ignored
     #[test]
-    fn an_older_generation_is_ignored() {
+    fn attack_mapping_of_an_older_generation() {
         let mut table = Forwarding::new();
         let eid = prefix("10.9.0.1/32");
         assert!(table.set_mapping(eid, mapping(5, Action::Forward(A))));

@@ -387,8 +387,10 @@ mod tests {
         }
     }
 
+    // Attack: handshakes with the right keys, but another pre-shared key, and of another instance | 2 | the response,
+    // or the initiation, is refused
     #[test]
-    fn another_psk_or_instance_fails() {
+    fn attack_handshake_with_another_preshared_key_or_instance() {
         let (a, b) = pair();
         let other_psk = Identity::new([1; 32], [8; 32], 7).unwrap();
         let (initiation, mut attempt) = Attempt::start(&other_psk, Suite::AesGcm, &b.public, 5, (0, 0), None).unwrap();

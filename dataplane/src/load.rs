@@ -102,8 +102,9 @@ mod tests {
         assert_eq!(meter.admit(source, now + millis(2100), || false), Admission::Accept);
     }
 
+    // Attack: initiations with valid cookies, each from another source, within one second | 100,000 | 2,000 are taken
     #[test]
-    fn the_whole_is_bounded() {
+    fn attack_initiations_from_a_hundred_thousand_sources() {
         let (mut meter, now) = (LoadMeter::new(), Time::from_millis(5000));
         let accepted = (0..100_000u32)
             .filter(|i| meter.admit(IpAddr::from(i.to_be_bytes()), now, || true) == Admission::Accept)

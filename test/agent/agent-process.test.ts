@@ -170,7 +170,9 @@ describe('an agent process', () => {
     assert.deepEqual(a.driver.unwrittenState, []);
   });
 
-  test('of a host and its copy the one that was started last goes on; the other one is fenced and says so', async () => {
+  // Attack: the same state folder started on two hosts | 1 | the newer goes on; the other registers and forwards
+  // nothing and says so
+  test('attack: a copied host beside the original', async () => {
     const a = await agent('a6', ['10.77.0.14'], '192.0.2.1');
     await a.until('registered');
     const copied = `${a.path}-copy`;
@@ -202,7 +204,8 @@ describe('an agent process', () => {
     await copy.until('fenced');
   });
 
-  test('a state folder on another machine is not used, unless the configuration says so', async () => {
+  // Attack: an agent started with the state of another machine | 1 | does not register, and says what to do
+  test('attack: a state folder carried to another machine', async () => {
     const a = await agent('a8', ['10.77.0.17'], '192.0.2.1');
     await a.until('registered');
     await a.close();

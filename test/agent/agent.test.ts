@@ -336,7 +336,9 @@ describe('resolution', () => {
     assert.equal(world.server.subscribersOf(A), 1);
   });
 
-  test('locators at which no other host can be are left out', () => {
+  // Attack: mappings with locators that are loopback, link-local, broadcast or inside the overlay | 5 | left out of
+  // the forwarding table
+  test('attack: locators that would turn a host against itself', () => {
     const { world, a, b } = talking();
     const key = eidKey(prefixEid(DEFAULT_INSTANCE, P(A)));
     const stored = world.server.mappings.get(key);
@@ -622,7 +624,8 @@ describe('a move to another agent', () => {
     assert.ok(a.dataplane?.locals.has(P(A)));
   });
 
-  test('an older generation is ignored, whoever says it', () => {
+  // Attack: the mapping of an earlier generation, to all hosts | 3 | ignored by each
+  test('attack: a stale mapping pushed again', () => {
     const { world, a, b } = talking();
     const old = world.server.mappings.get(eidKey(prefixEid(DEFAULT_INSTANCE, P(A))));
     assert.ok(old);
@@ -647,7 +650,8 @@ describe('peers', () => {
     assert.deepEqual(a.dataplane?.peers.get(b.key), ['192.0.2.2:4341']);
   });
 
-  test('a peer that the map server does not know is refused, also when it asks often', () => {
+  // Attack: unknown keys | 2000 | none becomes a peer; fewer than 100 questions to the map server
+  test('attack: handshakes from keys that nobody vouches for', () => {
     const world = new World();
     const a = world.host('a', { eids: [A], address: '192.0.2.1' });
     a.connect();
@@ -659,7 +663,8 @@ describe('peers', () => {
     assert.ok(a.sent.length < 100, 'strangers do not make us flood the map server');
   });
 
-  test('a mapping whose owner does not follow from its key is not believed', () => {
+  // Attack: a pushed mapping with a newer generation and a foreign tunnel key | 1 | refused and noted; the route stays
+  test('attack: a mapping whose owner does not follow from its key', () => {
     const { world, a, b } = talking();
     const stored = world.server.mappings.get(eidKey(prefixEid(DEFAULT_INSTANCE, P(A))));
     assert.ok(stored);

@@ -180,7 +180,9 @@ test('An upstream that does not know EDNS is asked without, and remembered', () 
   assert.equal(read(bench.sent[2]!.packet).additionals?.length, 0);
 });
 
-test('Answers with another ID or to another question change nothing', () => {
+// Attack: answers with a wrong ID, a wrong name, a wrong type, and the question itself | 4 | ignored; the real answer
+// is used
+test('attack: DNS answers forged with another ID or question', () => {
   const bench = started();
   bench.ask('www.example', 'A');
   const id = read(bench.sent[0]!.packet).id ?? 0;
@@ -194,7 +196,8 @@ test('Answers with another ID or to another question change nothing', () => {
   assert.equal(bench.replies.length, 1);
 });
 
-test('A damaged answer turns to the next upstream', () => {
+// Attack: an answer that promises 65,535 records | 1 | not passed on; the next upstream is asked
+test('attack: a damaged DNS answer', () => {
   const bench = started();
   bench.ask('www.example', 'A');
   const damaged = Buffer.from(bench.sent[0]!.packet);
@@ -228,7 +231,9 @@ test('Losing all upstreams ends what is in flight', () => {
   assert.deepEqual([bench.last().rcodeNumber, bench.last().ede], [2, 22]);
 });
 
-test('Flights are bounded, and so are the clients of one', () => {
+// Attack: different questions, and equal ones, beyond the limits | 8 | the excess is answered at once with an error;
+// nothing grows
+test('attack: more DNS questions than fit', () => {
   const bench = new Bench({ flights: 3, waitingPerFlight: 2 });
   bench.upstreams(...HOSTS);
   for (let i = 0; i < 5; i++) bench.ask(`n${i}.example`, 'A');
@@ -236,7 +241,8 @@ test('Flights are bounded, and so are the clients of one', () => {
   assert.deepEqual([bench.sent.length, bench.replies.length], [3, 4]);
 });
 
-test('A question that comes back from its own upstream joins its flight instead of going round', () => {
+// Attack: a question that its own upstream sends back | 100 | joins the question in flight; one packet is sent
+test('attack: a DNS loop', () => {
   const bench = started();
   bench.ask('www.example', 'A', { udpSize: 1232 });
   for (let i = 0; i < 100; i++) bench.give(bench.sent[0]!.packet);

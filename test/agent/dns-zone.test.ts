@@ -276,7 +276,9 @@ test('Messages that are no proper query get what RFC 1035 and RFC 6891 say', () 
   assert.deepEqual([reply.readUInt8(3) & 0xf, reply.readUInt8(reply.length - 6)], [0, 1], 'BADVERS is 16');
 });
 
-test('A stranger is refused without an answer', () => {
+// Attack: a question about a name of the overlay from an address that is not served | 1 | REFUSED; nothing is looked
+// up
+test('attack: a DNS question from a stranger', () => {
   const bench = new Bench();
   bench.service.handleStranger('far', query('db.stayput.internal', 'A', { udpSize: 1232 }), 'udp', 0);
   bench.drain();

@@ -132,7 +132,9 @@ describe('joining an overlay', () => {
     assert.notDeepEqual(folder.eids().eids, []);
   });
 
-  test('a CA that the token does not name gets neither the token nor anything else', async () => {
+  // Attack: a CA whose fingerprint is not the one of the join token | 1 | the join fails before the token or a key is
+  // sent
+  test('attack: a false map server at the first contact', async () => {
     await assert.rejects(join(folder, request({ token: tokenFor('0'.repeat(64)) })), {
       code: 'STAYPUT_CA_FINGERPRINT',
     });
@@ -149,7 +151,8 @@ describe('joining an overlay', () => {
     assert.equal(asked[0]?.tunnelKey, tunnelKey);
   });
 
-  test('an answer that is wrong is not believed', async () => {
+  // Attack: answers with a foreign xTR-ID and with nonsense for an overlay | 2 | the join fails; no identity is kept
+  test('attack: a wrong answer to an enrolment', async () => {
     spoil = { xtrId: 'f'.repeat(32) };
     await assert.rejects(join(folder, request()), { code: 'STAYPUT_ENROL' });
     spoil = { overlay: ['nonsense'] };

@@ -381,21 +381,27 @@ describe('an order of the map server', () => {
 });
 
 describe('what is not believed', () => {
-  test('a claim from somebody whom the map server did not name', () => {
+  // Attack: a claim of another host's EID, from an authenticated peer that the map server did not name | 1 | refused
+  // and counted; the owner keeps the EID
+  test('attack: a claim inside the tunnel by somebody who is no target', () => {
     const { world, a, c } = prepared();
     says(world, c, a, {});
     assert.equal(a.stateOf(EID), 'live@1');
     assert.equal(heard(a, 'claim', 'refused'), 1);
   });
 
-  test('a claim at another generation than ours', () => {
+  // Attack: a target's claims at generations 0, 2 and 2^40 of an EID at 1 | 3 | refused and counted; the owner keeps
+  // the EID
+  test("attack: a claim at a generation that is not the owner's", () => {
     const { world, a, b } = prepared();
     for (const generation of [0, 2, 2 ** 40]) says(world, b, a, { generation: generation as Generation });
     assert.equal(a.stateOf(EID), 'live@1');
     assert.equal(heard(a, 'claim', 'refused'), 3);
   });
 
-  test('a claim by a target that lost its place among the agents', () => {
+  // Attack: a claim from a target whose agent address the map server has withdrawn | 1 | not believed; the owner keeps
+  // the EID
+  test('attack: a claim by a target that was removed', () => {
     const { world, a, b } = prepared();
     const agent = [...world.server.mappings.values()].find(
       (mapping) => mapping.owner === b.xtrId && eidKey(mapping.eid).includes('fd53'),
@@ -407,7 +413,8 @@ describe('what is not believed', () => {
     assert.equal(a.stateOf(EID), 'live@1');
   });
 
-  test('a claim in the name of another agent', () => {
+  // Attack: claims with the xTR-ID of one agent and the key of another | 2 | refused as malformed and counted
+  test('attack: a claim in the name of another agent', () => {
     const { world, a, b, c } = prepared();
     says(world, c, a, { owner: b.xtrId, tunnelKey: c.key });
     says(world, c, a, { owner: c.xtrId, tunnelKey: b.key });
@@ -415,7 +422,9 @@ describe('what is not believed', () => {
     assert.equal(heard(a, 'notice', 'malformed'), 2);
   });
 
-  test('a notice from somebody who is not the owner that we know: the map server is asked', () => {
+  // Attack: notices that an EID has moved, from agents that do not own it | 3 | the route stays; the map server is
+  // asked at most once
+  test('attack: a notice of a move by somebody who is not the owner', () => {
     const { world, a, b, c } = prepared();
     const requests = (): number => c.sent.filter(({ type }) => type === 'map-request').length;
     const before = requests();
@@ -427,7 +436,9 @@ describe('what is not believed', () => {
     assert.ok(requests() <= before + 1);
   });
 
-  test('a notice of an older generation, or of an EID of our own', () => {
+  // Attack: a notice at generation 1 of an EID at 2, and one that gives away the receiver's own EID | 2 | the routes
+  // stay
+  test("attack: a notice of an old generation, or about the receiver's own EID", () => {
     const { world, a, b, c } = prepared();
     a.detach(EID);
     a.attach(EID);
@@ -440,7 +451,9 @@ describe('what is not believed', () => {
     assert.equal(c.dataplane?.route(CLIENT), 'here');
   });
 
-  test('a generation that only the map server may give: it does not keep the next owner out', () => {
+  // Attack: a notice with generation 2^50 | 1 | no generation is taken from it; the map server's word holds after a
+  // moment
+  test('attack: a generation made up to keep the next owner out', () => {
     const { world, a, b, c } = prepared();
     says(world, a, c, { owner: b.xtrId, tunnelKey: b.key, generation: (2 ** 50) as Generation });
     assert.equal(c.dataplane?.mappings.get(PREFIX)?.generation, 1);
@@ -448,7 +461,8 @@ describe('what is not believed', () => {
     assert.equal(c.dataplane?.route(EID), a.key, 'what the map server says holds after a moment');
   });
 
-  test('a handover that nobody waits for, with whatever it brings', () => {
+  // Attack: handovers from agents that do not own the EID | 2 | refused and counted; no peer is added
+  test('attack: a handover that nobody waits for', () => {
     const { world, a, b, c } = prepared();
     a.disconnect();
     const before = a.dataplane?.peers.size;
@@ -459,7 +473,9 @@ describe('what is not believed', () => {
     assert.equal(a.stateOf(EID), 'live@1');
   });
 
-  test('a former owner who names a target, once the map server has confirmed the move', () => {
+  // Attack: introductions of a rival target and its claims, with the map server there and away | 2 | the claims are
+  // refused and counted; the new owner keeps the EID
+  test('attack: a former owner who names an accomplice after the move', () => {
     const { world, a, b, hosts } = prepared();
     const d = world.host('d', { address: '192.0.2.4' });
     d.connect();
@@ -479,7 +495,9 @@ describe('what is not believed', () => {
     assert.equal(heard(b, 'claim', 'refused'), 2);
   });
 
-  test('a target that a former owner named while the map server was away, once that is back', () => {
+  // Attack: a claim by a target that only the former owner had named | 1 | refused and counted once the map server is
+  // back
+  test('attack: a target named while the map server was away, used later', () => {
     const { world, a, b, hosts } = prepared();
     const d = world.host('d', { address: '192.0.2.4' });
     d.connect();
@@ -495,7 +513,8 @@ describe('what is not believed', () => {
     assert.equal(heard(b, 'claim', 'refused'), 1);
   });
 
-  test('a former owner who has had its time: it introduces nobody any more', () => {
+  // Attack: a handover two minutes after the move | 1 | refused and counted
+  test('attack: an introduction by an owner of long ago', () => {
     const { world, a, b } = prepared();
     arrive(b);
     world.advance(minutes(2));
@@ -503,7 +522,9 @@ describe('what is not believed', () => {
     assert.equal(heard(b, 'handover', 'refused'), 1);
   });
 
-  test('where a former owner says others are, as soon as the map server says something else', () => {
+  // Attack: a mapping of somebody else's EID, at generation 2^50, brought by a handover | 1 | gives way to the map
+  // server's word
+  test('attack: false locators of others from a former owner', () => {
     const { world, a, b, c, hosts } = prepared();
     const e = world.host('e', { eids: ['10.77.0.66'], address: '192.0.2.5' });
     e.connect();
@@ -517,7 +538,9 @@ describe('what is not believed', () => {
     assert.equal(b.dataplane?.route('10.77.0.66'), e.key);
   });
 
-  test('an address that a former owner made up inside the prefix of somebody else', () => {
+  // Attack: a mapping of one address inside a prefix that another agent owns, brought by a handover | 1 | withdrawn as
+  // soon as the map server names the prefix
+  test("attack: an EID made up inside somebody else's prefix", () => {
     const { world, a, b, c, hosts } = prepared();
     for (const host of hosts) host.disconnect();
     arrive(b);
@@ -538,7 +561,8 @@ describe('what is not believed', () => {
     assert.equal(b.dataplane?.mappings.get(parseIpPrefix('10.77.1.0/24'))?.to, a.key);
   });
 
-  test('octets that are no message, and a target that somebody made up', () => {
+  // Attack: octets that are no LISP message, an introduction of oneself, and a claim upon it | 4 | nothing changes
+  test('attack: garbage inside the tunnel, and a target without locators', () => {
     const { world, a, c } = prepared();
     a.hear(c.key, Buffer.from('not LISP').toString('base64'));
     a.hear(c.key, '');
@@ -547,7 +571,9 @@ describe('what is not believed', () => {
     assert.equal(a.stateOf(EID), 'live@1');
   });
 
-  test('a peer that invents sources cannot keep our own packets from being resolved', () => {
+  // Attack: packets from 5000 sources that nobody owns | 5000 | bounded; the host's own packets are still resolved at
+  // once
+  test('attack: invented inner sources to exhaust the resolution', () => {
     const { world, a } = prepared();
     for (let i = 0; i < 5000; i++) {
       const eid = parseIpAddress(`10.77.${100 + (i >> 8)}.${i & 255}`);
@@ -559,7 +585,9 @@ describe('what is not believed', () => {
     assert.equal(a.sent.length, asked + 1);
   });
 
-  test('an SMR makes us ask, at a bounded rate, and nothing else', () => {
+  // Attack: solicitations of a Map-Request for one EID | 5000 | answered by 1000 to 1100 requests; the route stays and
+  // own packets are still resolved
+  test('attack: a flood of solicitations (SMR)', () => {
     const { world, a, b, c } = prepared();
     const itr = 'fd53:7461:7970:7574::1' as never;
     const message = solicitMapRequest({ nonce: nonce(5n), eid: parseEid(CLIENT), itr });

@@ -51,7 +51,8 @@ describe('the qemu hook of libvirt', () => {
     }
   });
 
-  it('is not made to expand entities without end', () => {
+  // Attack: a document with nested entities | 1 | refused
+  it('attack: a libvirt document with entities that expand without end', () => {
     const lol =
       '<!DOCTYPE d [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;">]><domain><metadata>&b;</metadata></domain>';
     assert.throws(() => libvirtEvents('started', 'begin', lol), UsageError);

@@ -56,7 +56,9 @@ describe('hostile neighbours', () => {
     assert.ok(result.tcpLongestGapMs < NOTICED_GAP_MS, `TCP gap of ${result.tcpLongestGapMs} ms`);
   });
 
-  it('on the path see LISP on port 4341 and nothing of what is inside', async () => {
+  // Attack: nothing; every packet between two hosts is captured on the way | at least 40 packets | LISP headers and
+  // ciphertext; neither the contents nor an inner address is found
+  it('attack: reading the packets on the path', async () => {
     const capture = await Capture.start(world.internet.core, 'to-a');
     const { stdout } = await world.client.host.exec([
       'curl',
@@ -81,7 +83,9 @@ describe('hostile neighbours', () => {
     assert.equal(bytes.includes(Buffer.from(VM_EID.split('.').map(Number))), false, 'an inner address in the clear');
   });
 
-  it('replay what they have captured: dropped and counted, and the peer does not move to them', async () => {
+  // Attack: data packets captured at the receiver, from another address | up to 500 | dropped as replays and counted;
+  // the session does not move to the sender; traffic goes on
+  it('attack: captured packets sent again from elsewhere', async () => {
     const filter = `udp and dst port ${DATA_PORT} and src host ${world.client.at.address4}`;
     const capture = await Capture.start(world.vm.host, 'eth0', { filter });
     await waitFor('100 datagrams captured', () => capture.datagrams().length >= 100);
@@ -94,7 +98,9 @@ describe('hostile neighbours', () => {
     assert.equal(stdout.includes(attacker.address4), false);
   });
 
-  it('forge packets from captured ones: dropped and counted', async () => {
+  // Attack: captured data packets with a counter far ahead | up to 200 | dropped by authentication and counted;
+  // traffic goes on
+  it('attack: packets forged from captured ones', async () => {
     const filter = `udp and dst port ${DATA_PORT} and src host ${world.client.at.address4}`;
     const capture = await Capture.start(world.vm.host, 'eth0', { filter });
     await waitFor('100 datagrams captured', () => capture.datagrams().length >= 100);
@@ -113,7 +119,9 @@ describe('hostile neighbours', () => {
     await grows(world.vm, before, /drops_total\{.*reason="auth"/, 20);
   });
 
-  it('throw random bytes at the data port and the UDP control port', async () => {
+  // Attack: random octets, half of them behind a LISP header, to 4341/udp and 4342/udp | 700 | dropped and counted;
+  // traffic goes on
+  it('attack: random octets on the UDP ports', async () => {
     const before = await world.vm.metrics();
     await throwAt(
       attacker.host,
@@ -125,7 +133,9 @@ describe('hostile neighbours', () => {
     await grows(world.vm, before, /drops_total\{/, 200);
   });
 
-  it('throw random bytes at the map server: connections closed and counted, sessions kept', async () => {
+  // Attack: random octets, TLS headers with garbage, broken HTTP | more than 80 connections | closed and counted; all
+  // sessions stay
+  it('attack: random octets on the control port', async () => {
     const before = await world.overlay.mapServer.metrics();
     await throwAt(
       attacker.host,
@@ -137,7 +147,9 @@ describe('hostile neighbours', () => {
     assert.equal(after_.get('stayput_mapserver_sessions'), before.get('stayput_mapserver_sessions'));
   });
 
-  it('throw random bytes at DNS, metrics and the Unix sockets of a host', async () => {
+  // Attack: random octets and broken HTTP to DNS, metrics and both Unix sockets | more than 400 | agent and data plane
+  // go on and answer
+  it('attack: random octets on the local sockets', async () => {
     const { host } = world.client;
     await throwAt(host, ['udp', '127.0.0.1', 53], garbage(200));
     await throwAt(host, ['tcp', '127.0.0.1', 53], garbage(40));
@@ -150,7 +162,9 @@ describe('hostile neighbours', () => {
     await world.client.stayput(['ping', VM_EID, '-c', '1']);
   });
 
-  it('come with a wrong token, a spent token or a token of another map server: one line, nothing enrolled', async () => {
+  // Attack: enrolments with tokens that are spent, changed, malformed, of another CA, or that do not cover the EID | 5
+  // | each refused with one line and counted; nobody is enrolled
+  it('attack: join tokens that are spent, changed, of another map server or too narrow', async () => {
     const { mapServer } = world.overlay;
     const before = await mapServer.metrics();
     const spent = await mapServer.createToken(['10.77.0.40/32'], []);
@@ -178,7 +192,9 @@ describe('hostile neighbours', () => {
     );
   });
 
-  it('ask for an EID that they were not granted: refused and counted, the owner keeps it', async () => {
+  // Attack: `eid attach` of an EID that is owned elsewhere and not granted | 1 | refused as not granted and counted;
+  // the owner keeps it and is reached
+  it('attack: the EID of another agent', async () => {
     const { mapServer } = world.overlay;
     const before = await mapServer.metrics();
     const attempt = await world.client.stayput(['eid', 'attach', `${VM_EID}/32`], { anyExit: true });
@@ -187,7 +203,8 @@ describe('hostile neighbours', () => {
     await world.client.stayput(['ping', VM_EID, '-c', '1']);
   });
 
-  it('open the control channel without a certificate or with one of another CA: no session, counted', async () => {
+  // Attack: WebSocket upgrades without a client certificate and with one of another CA | 2 | no session; counted
+  it('attack: the control channel with no certificate or a foreign one', async () => {
     const { mapServer } = world.overlay;
     const before = await mapServer.metrics();
     const dir = attacker.host.dir;

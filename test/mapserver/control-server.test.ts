@@ -75,7 +75,8 @@ describe('agents', () => {
     assert.equal(await closed, 4001);
   });
 
-  test('an agent that is revoked is disconnected with 4003 and not admitted again', async () => {
+  // Attack: the revoked agent's next connection with its valid certificate | 1 | disconnected, and not admitted again
+  test('attack: a revoked agent comes back', async () => {
     const agent = await overlay.agent({ eids: ['10.77.2.1/32'] });
     const client = await overlay.agent({ names: ['r'] });
     await agent.register(agent.mapping('10.77.2.1'));
@@ -110,7 +111,9 @@ describe('joining', () => {
     assert.deepEqual(answer.names, ['a.web']);
   });
 
-  test('a wrong, spent or revoked token, a wish beyond it and a broken request are refused', async () => {
+  // Attack: tokens that are malformed, changed, spent or revoked; wishes beyond the token; a CSR, key or EID that is
+  // broken or of somebody else | 14 | each refused with its status; nobody is enrolled
+  test('attack: enrolments over HTTPS that are wrong in one thing', async () => {
     const token = await overlay.token({ eids: ['10.77.3.7/32'] });
     const keys = generateKeys();
     await refused(401, enrolment(`${token.slice(0, -6)}AAAAAA`, keys));
@@ -135,7 +138,8 @@ describe('joining', () => {
     await refused(401, enrolment(valid, generateKeys()));
   });
 
-  test('the management API is not on the TLS port', async () => {
+  // Attack: `GET /v1/agents` on the TLS port | 1 | 404
+  test('attack: the management API over the network', async () => {
     const response = await rawHttps('GET /v1/agents HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
     assert.match(response, /^HTTP\/1\.1 404/);
   });
@@ -153,7 +157,9 @@ describe('strangers', () => {
     assert.equal(mapping?.generation, 1);
   }
 
-  test('no certificate, an expired one, one of another CA and one of an agent that is not known are refused', async () => {
+  // Attack: WebSocket upgrades with no certificate, one of another CA, one of an agent that is not enrolled, an
+  // expired one | 4 | 401 or 403; other sessions are not disturbed
+  test('attack: client certificates that are missing, expired, foreign or unknown', async () => {
     const agent = await TestAgent.enrol(overlay, await overlay.token({ names: ['y'] }));
     await assert.rejects(agent.connect({ cert: undefined, key: undefined }), /401: .*certificate/);
     const other = createAuthority('other', Date.now());
@@ -175,7 +181,9 @@ describe('strangers', () => {
     await assert.rejects(agent.connect({ headers: {} }), /426/);
   });
 
-  test('text frames, frames that are not LISP and frames that are too long end the session, and only that', async () => {
+  // Attack: a text frame, octets that are no message, a message cut off, 70,000 octets | 4 | that session ends and is
+  // counted; others are not disturbed
+  test('attack: frames that are text, no LISP or too long', async () => {
     for (const [data, code] of [
       ['hello', 1003],
       [Buffer.from('ffffffffff', 'hex'), 1007],
@@ -193,7 +201,8 @@ describe('strangers', () => {
     await undisturbed();
   });
 
-  test('random octets on the TCP port and inside TLS are dropped and counted', async () => {
+  // Attack: random octets before and after the TLS handshake | 31 | closed and counted; sessions are not disturbed
+  test('attack: random octets on the TCP port and inside TLS', async () => {
     const before = await rejections('tls');
     for (let i = 0; i < 20; i++) await rawTcp(randomBytes(1 + i * 100));
     await rawTcp(Buffer.from('GET / HTTP/1.1\r\n\r\n'));
@@ -203,7 +212,9 @@ describe('strangers', () => {
     await undisturbed();
   });
 
-  test('random frames from an agent with a certificate hurt nobody', async () => {
+  // Attack: random octets behind the type of each LISP message | 300 | at most its own session ends; others are not
+  // disturbed
+  test('attack: random frames from an agent with a certificate', async () => {
     let agent = await overlay.agent({ names: ['f'] });
     for (let i = 0; i < 300; i++) {
       if (agent.closed !== undefined || agent.webSocket!.readyState !== agent.webSocket!.OPEN) {
@@ -218,7 +229,8 @@ describe('strangers', () => {
     await undisturbed();
   });
 
-  test('an upgrade elsewhere and one without our subprotocol are refused', async () => {
+  // Attack: upgrades to another path and without the subprotocol | 2 | 404 and 400
+  test('attack: WebSocket upgrades elsewhere or without the subprotocol', async () => {
     const upgrade = (path: string): string =>
       `GET ${path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n`;
     assert.match(await rawHttps(upgrade('/other')), /^HTTP\/1\.1 404/);

@@ -26,7 +26,9 @@ describe('two agents with one identity', () => {
     assert.ok(opened(world, agent, start(1, 'a', 5)));
   });
 
-  test('an older run is refused, whether the newer is connected or not, and over a restart of the server', () => {
+  // Attack: a connection with a smaller run number, beside the newer one, without it, and after a restart of the
+  // server | 3 | refused each time
+  test('attack: an older copy of an agent connects', () => {
     const { world, agent } = setUp();
     opened(world, agent, start(7, 'a'));
     refused(world, agent, start(3, 'b'));
@@ -45,7 +47,8 @@ describe('two agents with one identity', () => {
     refused(world, agent, start(3, 'a', 2));
   });
 
-  test('of two copies with the same run the first that came goes on', () => {
+  // Attack: a second start with the same run number | 1 | refused; the first goes on
+  test('attack: two copies of an agent with one run number', () => {
     const { world, agent } = setUp();
     const first = opened(world, agent, start(5, 'a'));
     refused(world, agent, start(5, 'b'));
@@ -54,7 +57,8 @@ describe('two agents with one identity', () => {
     assert.equal(agent.claim(EID)[0]?.generation, 1);
   });
 
-  test('of a copied memory one goes on: a number of a connection is used once', () => {
+  // Attack: connections with numbers that were used before | 2 | refused
+  test('attack: a copied memory connects again', () => {
     const { world, agent } = setUp();
     opened(world, agent, start(5, 'a', 3));
     assert.ok(opened(world, agent, start(5, 'a', 4)), 'the copy, whose connection did not survive');
@@ -76,7 +80,8 @@ describe('two agents with one identity', () => {
     refused(world, agent, start(4, 'b'));
   });
 
-  test('the header is read back as it was written, and anything else is refused', () => {
+  // Attack: headers that are cut, negative, no numbers or too long | 5 | each refused
+  test("attack: a forged header of an agent's start", () => {
     const incarnation = start(12, 'c', 4);
     assert.deepEqual(parseIncarnation(formatIncarnation(incarnation)), incarnation);
     for (const wrong of ['', '1.2.3', '1.00112233445566zz.1', '-1.0011223344556677.1', '1.0011223344556677.1.1']) {

@@ -80,7 +80,9 @@ describe('registering', () => {
     assert.equal(agent.claim(EID)[0]?.generation, 1);
   });
 
-  test('what the grant does not cover is refused by policy, with the generation of its owner', () => {
+  // Attack: claims of an EID of another agent, of a wider prefix and of two names | 4 | each denied by policy; owners
+  // and generations stay
+  test('attack: registering what was not granted', () => {
     const world = new CoreWorld();
     const owner = world.agent('a', GRANT);
     owner.claim(EID);
@@ -98,7 +100,10 @@ describe('registering', () => {
     assert.equal(stored(world, EID)?.owner, owner.xtrId);
   });
 
-  test('another instance, a foreign key, a target outside the overlay and an impossible locator are refused', () => {
+  // Attack: claims with a foreign instance, tunnel key, owner or agent address, with a name that leads out of the
+  // overlay, and with locators that are multicast, loopback, link-local or inside the overlay | 10 | each denied by
+  // policy
+  test('attack: registrations with a foreign key, instance, target or locator', () => {
     const world = new CoreWorld();
     const agent = world.agent('a', GRANT);
     const other = world.agent('b');
@@ -127,7 +132,8 @@ describe('registering', () => {
     assert.deepEqual(agent.claim(EID, 0, { names: ['db', 'bank'] })[0]?.names, ['db']);
   });
 
-  test('a name is not taken to an EID that is refused', () => {
+  // Attack: a granted name claimed for an EID of another agent | 1 | both denied; the name stays
+  test('attack: a name carried to an EID that is refused', () => {
     const world = new CoreWorld();
     const owner = world.agent('a', GRANT);
     const targets = [parseIpAddress(EID)];
@@ -148,7 +154,8 @@ describe('registering', () => {
     assert.equal(taken?.owner, stranger.xtrId);
   });
 
-  test('an agent owns at most so many EIDs', () => {
+  // Attack: claims beyond the limit of mappings | 3 at a limit of 2 | the excess is denied until one is given up
+  test('attack: more EIDs than an agent may own', () => {
     const world = new CoreWorld({ limits: { mappingsPerAgent: 2 } });
     const agent = world.agent('a', { eids: ['10.77.0.0/24'] });
     const answers = agent.register(...[1, 2, 3].map((i) => agent.mapping(`10.77.0.${i}`)));
@@ -160,7 +167,9 @@ describe('registering', () => {
     assert.equal(agent.claim('10.77.0.3')[0]?.generation, 1);
   });
 
-  test('a nonce that does not grow is dropped, and a foreign xTR-ID ends the session', () => {
+  // Attack: a Map-Register with an old nonce, and one with a foreign xTR-ID | 2 | dropped and counted; the session
+  // ends
+  test('attack: a registration replayed, and one in the name of another agent', () => {
     const world = new CoreWorld();
     const agent = world.agent('a', GRANT);
     const other = world.agent('b');
@@ -218,7 +227,9 @@ describe('moving', () => {
     assert.equal(client.pushed().length, 3);
   });
 
-  test('an owner from before is told who owns it now, and cannot get it back by a refresh', () => {
+  // Attack: a refresh at the former generation after the EID was taken over | 1 | the owner stays; the sender is told
+  // who it is
+  test('attack: a refresh by an owner from before', () => {
     const world = new CoreWorld();
     const [from, to] = [world.agent('a', GRANT), world.agent('b', GRANT)];
     from.claim(EID);
@@ -331,7 +342,8 @@ describe('resolving', () => {
     assert.equal(world.core.statistics().subscriptions, 0);
   });
 
-  test('a subscription too many is answered once, for a short time', () => {
+  // Attack: subscriptions beyond the limit | 2 at a limit of 1 | answered once with a TTL of a minute; not kept
+  test('attack: more subscriptions than an agent may have', () => {
     const world = new CoreWorld({ limits: { subscriptionsPerAgent: 1 } });
     const [agent, client] = [world.agent('a', { eids: ['10.77.0.0/24'] }), world.agent('c')];
     agent.register(agent.mapping('10.77.0.1'), agent.mapping('10.77.0.2'));
@@ -341,7 +353,8 @@ describe('resolving', () => {
     assert.equal(mappingsOf(answer!)[0]?.ttl, minutes(1));
   });
 
-  test('another instance is refused by policy', () => {
+  // Attack: a Map-Request for an EID of another instance | 1 | denied by policy
+  test('attack: resolving in another instance', () => {
     const world = new CoreWorld();
     const client = world.agent('c');
     world.deliver(client, {
@@ -486,7 +499,9 @@ describe('joining', () => {
   });
   const codeOf = (result: ReturnType<CoreWorld['operate']>): string => (result.ok ? 'ok' : result.error.code);
 
-  test('a token is spent once, even by two at the same time', () => {
+  // Attack: a single-use token in two enrolments, before either is on disk | 2 | one is enrolled, the other told that
+  // it is spent
+  test('attack: one join token used by two at once', () => {
     const world = new CoreWorld();
     const [a, b] = [world.enrolled('a'), world.enrolled('b')];
     world.operate(token('11'.repeat(32)));
@@ -502,7 +517,9 @@ describe('joining', () => {
     assert.equal(ids.length, 2);
   });
 
-  test('the same request again is answered again without a further use, another key is not', () => {
+  // Attack: the enrolment of a tunnel key again with another TLS key, and with another token | 2 | refused as already
+  // enrolled
+  test('attack: an enrolment repeated with another key', () => {
     const world = new CoreWorld();
     const agent = { tunnelKey: keyOf(world.enrolled('a'), 1) };
     const secret = '22'.repeat(32);
@@ -514,7 +531,9 @@ describe('joining', () => {
     assert.equal(codeOf(world.operate(enrol(agent, '23'.repeat(32)))), 'STAYPUT_ALREADY_ENROLLED');
   });
 
-  test('an unknown, expired or revoked token, and a wish beyond it, are refused', () => {
+  // Attack: enrolments with tokens that are unknown, share their start with a known one, are revoked or expired, and
+  // wishes beyond the token | 6 | each refused with its reason
+  test('attack: join tokens that are unknown, expired or revoked', () => {
     const world = new CoreWorld();
     const agent = { tunnelKey: keyOf(world.enrolled('a'), 1) };
     const secret = '33'.repeat(32);
@@ -532,7 +551,8 @@ describe('joining', () => {
     assert.equal(codeOf(world.operate(enrol(agent, '55'.repeat(32)))), 'STAYPUT_TOKEN_EXPIRED');
   });
 
-  test('a token may not grant what is outside of the overlay', () => {
+  // Attack: a token that grants an address outside of the overlay | 1 | not made
+  test('attack: a token for what is outside of the overlay', () => {
     const world = new CoreWorld();
     assert.equal(
       codeOf(world.operate(token('66'.repeat(32), { eids: [agentPrefix('192.0.2.1')] }))),

@@ -59,7 +59,8 @@ describe('a target of a move', () => {
     assert.equal(a.pushed().length, 2);
   });
 
-  test('is nobody that the grant does not cover', () => {
+  // Attack: a registration as target of an EID that is not granted | 1 | denied by policy; the owner is not told
+  test('attack: becoming a target without a grant', () => {
     const { world, a } = prepared();
     const stranger = world.agent('stranger', { eids: ['10.77.1.0/24'] });
     stranger.claim('agent');
@@ -116,7 +117,8 @@ describe('a target of a move', () => {
     assert.equal(late.register(asTargetOf(late))[0]?.action, 'policy-denied');
   });
 
-  test('of more EIDs than an agent attaches leaves room for others', () => {
+  // Attack: registrations as target of different EIDs | 1100 | 1024 are taken, the others denied
+  test('attack: a target of more EIDs than an agent attaches', () => {
     const world = new CoreWorld();
     const greedy = world.agent('greedy', { eids: ['10.77.0.0/16'] });
     const target = (n: number, fields: Partial<Mapping> = {}): Mapping => ({

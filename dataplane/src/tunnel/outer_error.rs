@@ -83,8 +83,10 @@ mod tests {
         OuterError { to: packet.to, problem, quoted }
     }
 
+    // Attack: an ICMP "packet too big" that quotes a captured packet | 1 | counted and probed; the path MTU stays
+    // while the path takes more
     #[test]
-    fn too_big_is_verified_before_it_counts() {
+    fn attack_forged_icmp_packet_too_big() {
         let mut world = world();
         let error = error(&world, OuterProblem::TooBig { mtu: 1400 });
         let now = world.now;
@@ -99,8 +101,9 @@ mod tests {
         assert_eq!(world.count(0, Counter::OuterIcmpTooBig), 2);
     }
 
+    // Attack: an ICMP "unreachable" that quotes a captured packet | 100 | one probe; the session stays up
     #[test]
-    fn unreachable_makes_a_probe_go_at_once_and_changes_nothing() {
+    fn attack_forged_icmp_unreachable() {
         let mut world = world();
         let before = world.count(0, Counter::ProbesSent);
         let error = error(&world, OuterProblem::Unreachable);
@@ -115,8 +118,10 @@ mod tests {
         assert!(world.peer(0).is_up(world.now));
     }
 
+    // Attack: ICMP errors that quote another session, a counter never used, another destination, or too little | 4 |
+    // ignored and counted
     #[test]
-    fn what_quotes_no_packet_of_ours_is_ignored() {
+    fn attack_icmp_that_quotes_no_packet_of_ours() {
         let mut world = world();
         let right = error(&world, OuterProblem::Unreachable);
         let mut quoted = right.quoted.unwrap();

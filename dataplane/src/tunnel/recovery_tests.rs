@@ -189,8 +189,10 @@ fn switched_off_nothing_is_kept_but_the_peer_still_helps() {
     assert_eq!(world.count(0, Counter::RetransmitKept), 0);
 }
 
+// Attack: reports of an earlier roam again, from the right and another address, and with each seventh bit flipped |
+// every report of a roam | nothing is sent again, nothing moves, traffic goes on
 #[test]
-fn old_reports_and_reports_from_elsewhere_move_nothing() {
+fn attack_reports_that_are_old_or_come_from_elsewhere() {
     let mut world = traffic();
     world.loses(|_| true);
     stream(&mut world, 100);
@@ -235,8 +237,10 @@ fn a_report_that_was_overtaken_counts_for_nothing() {
     assert_eq!(tunnel.stats.value(Counter::RetransmitResent), 0);
 }
 
+// Attack: authentic reports that nothing was received, each for another roam | 100 | no more goes out again than is
+// kept; nothing arrives twice
 #[test]
-fn a_peer_that_asks_again_and_again_gets_no_more_than_is_kept() {
+fn attack_demands_to_send_everything_again() {
     let mut world = traffic();
     world.nodes[1].tunnel.pool.limits.bytes = 32 << 10;
     stream(&mut world, 500);

@@ -65,8 +65,9 @@ fn simultaneous_initiations_converge() {
     assert_eq!(initiated, 2);
 }
 
+// Attack: an initiation of a session that is up, again | 1 | counted as a copy; no answer
 #[test]
-fn a_replayed_initiation_is_refused() {
+fn attack_initiation_replayed() {
     let mut world = World::pair();
     world.send(0, 1);
     world.run(millis(20));
@@ -302,8 +303,9 @@ fn new_locators_restart_attempts() {
     assert!(world.is_up(0));
 }
 
+// Attack: valid initiations of a stranger from 256 addresses | 300 | cookies are demanded; a real peer gets through
 #[test]
-fn a_flood_is_answered_with_cookies_and_real_peers_get_through() {
+fn attack_flood_of_initiations() {
     let mut world = World::pair();
     let stranger = Identity::new([77; 32], [9; 32], 7).unwrap();
     for n in 0..300 {
@@ -335,8 +337,10 @@ fn probes_answer_with_or_without_a_session() {
     assert_eq!(world.nodes[0].probes, [(1, rtt), (2, rtt), (4, None), (3, None)]);
 }
 
+// Attack: packets of every kind of a session with a bit flipped, two thirds whole and one third cut, from elsewhere |
+// 5000 | nothing moves, nothing is delivered; the session goes on
 #[test]
-fn garbage_changes_nothing() {
+fn attack_packets_with_a_bit_flipped_or_cut_short() {
     let mut world = World::pair();
     world.send(0, 1);
     world.run(millis(30));
