@@ -36,7 +36,7 @@ export function ipToBytes(address: IpAddress): Uint8Array {
 
 /** @throws DecodeError when the length is neither 4 nor 16 */
 export function ipFromBytes(bytes: Uint8Array): IpAddress {
-  if (bytes.length === 4) return bytes.join('.') as IpAddress;
+  if (bytes.length === 4) return `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}` as IpAddress;
   if (bytes.length === 16) return formatIpv6(bytes) as IpAddress;
   throw new DecodeError('address', 0, `an address has 4 or 16 octets, not ${bytes.length}`);
 }
@@ -61,7 +61,8 @@ export function parseIpPrefix(text: string): IpPrefix {
 
 /** The prefix of `length` bits that contains `address`. @throws DecodeError when the address has fewer bits */
 export function ipPrefix(address: IpAddress, length: number): IpPrefix {
-  const bytes = ipToBytes(address).slice();
+  if (length === (ipFamily(address) === 4 ? 32 : 128)) return `${address}/${length}` as IpPrefix;
+  const bytes = ipToBytes(address);
   if (!Number.isInteger(length) || length < 0 || length > bytes.length * 8) {
     throw new DecodeError('prefix length', 0, `${length} is not a whole number from 0 to ${bytes.length * 8}`);
   }
@@ -98,63 +99,100 @@ export function prefixContains(outer: IpPrefix, inner: IpPrefix | IpAddress): bo
 }
 
 function parseIpv4(text: string): Uint8Array {
-  const parts = text.split('.');
   const bytes = new Uint8Array(4);
-  if (parts.length !== 4) throw notAnAddress(text);
-  for (const [i, part] of parts.entries()) {
-    if (!/^(0|[1-9]\d{0,2})$/.test(part) || Number(part) > 255) throw notAnAddress(text);
-    bytes[i] = Number(part);
-  }
+  const end = readIpv4(text, 0, bytes, 0);
+  if (end !== text.length) throw notAnAddress(text);
   return bytes;
+}
+
+/** Reads dotted octets from `at` into `bytes`; returns where the text went on, or -1 if it is not an address. */
+function readIpv4(text: string, at: number, bytes: Uint8Array, into: number): number {
+  let next = at;
+  for (let i = 0; i < 4; i++) {
+    if (i > 0 && text.charCodeAt(next++) !== DOT) return -1;
+    const start = next;
+    let octet = 0;
+    for (let digit = text.charCodeAt(next) - ZERO; digit >= 0 && digit <= 9; digit = text.charCodeAt(++next) - ZERO) {
+      octet = octet * 10 + digit;
+      if (octet > 255 || (next > start && text.charCodeAt(start) === ZERO)) return -1;
+    }
+    if (next === start) return -1;
+    bytes[into + i] = octet;
+  }
+  return next;
 }
 
 function parseIpv6(text: string): Uint8Array {
   if (text.length > 45) throw notAnAddress(text.slice(0, 60));
-  let body = text;
-  const tail: number[] = [];
-  const lastColon = body.lastIndexOf(':');
-  if (body.includes('.')) {
-    const v4 = parseIpv4(body.slice(lastColon + 1));
-    tail.push(((v4[0] ?? 0) << 8) | (v4[1] ?? 0), ((v4[2] ?? 0) << 8) | (v4[3] ?? 0));
-    body = body.slice(0, lastColon + 1);
-    body = body.endsWith('::') ? body : body.slice(0, -1);
-  }
-  const halves = body.split('::');
-  if (halves.length > 2) throw notAnAddress(text);
-  const groups = (half: string | undefined): number[] =>
-    half === undefined || half === ''
-      ? []
-      : half.split(':').map((group) => {
-          if (!/^[0-9a-fA-F]{1,4}$/.test(group)) throw notAnAddress(text);
-          return Number.parseInt(group, 16);
-        });
-  const head = groups(halves[0]);
-  const rest = [...groups(halves[1]), ...tail];
-  const missing = 8 - head.length - rest.length;
-  if (halves.length === 1 ? missing !== 0 : missing < 1) throw notAnAddress(text);
-  const all = [...head, ...new Array<number>(missing).fill(0), ...rest];
   const bytes = new Uint8Array(16);
-  for (const [i, group] of all.entries()) {
-    bytes[2 * i] = group >> 8;
-    bytes[2 * i + 1] = group & 0xff;
+  /** Octets read, and how many of them stand before the `::`. */
+  let [length, gap] = [0, -1];
+  let at = 0;
+  if (text.startsWith('::')) [at, gap] = [2, 0];
+  while (at < text.length) {
+    if (length > 14) throw notAnAddress(text);
+    const colon = text.indexOf(':', at);
+    if (colon < 0 && length <= 12 && text.indexOf('.', at) > 0) {
+      if (readIpv4(text, at, bytes, length) !== text.length) throw notAnAddress(text);
+      [at, length] = [text.length, length + 4];
+      break;
+    }
+    const end = colon < 0 ? text.length : colon;
+    const group = hexGroup(text, at, end);
+    if (group < 0) throw notAnAddress(text);
+    bytes[length++] = group >> 8;
+    bytes[length++] = group & 0xff;
+    at = end;
+    if (colon < 0) break;
+    at++;
+    if (text.charCodeAt(at) === COLON) {
+      if (gap >= 0) throw notAnAddress(text);
+      [at, gap] = [at + 1, length];
+    } else if (at === text.length) throw notAnAddress(text);
   }
+  if (gap < 0 ? length !== 16 : length > 14) throw notAnAddress(text);
+  if (gap >= 0) bytes.copyWithin(16 - (length - gap), gap, length).fill(0, gap, 16 - (length - gap));
   return bytes;
 }
 
+/** One to four hexadecimal digits; -1 for anything else. */
+function hexGroup(text: string, start: number, end: number): number {
+  if (end === start || end - start > 4) return -1;
+  let group = 0;
+  for (let i = start; i < end; i++) {
+    const code = text.charCodeAt(i);
+    const lower = code | 0x20;
+    if (code >= ZERO && code <= ZERO + 9) group = group * 16 + code - ZERO;
+    else if (lower >= LOWER_A && lower <= LOWER_A + 5) group = group * 16 + lower - LOWER_A + 10;
+    else return -1;
+  }
+  return group;
+}
+
 function formatIpv6(bytes: Uint8Array): string {
-  const groups = Array.from({ length: 8 }, (_, i) => ((bytes[2 * i] ?? 0) << 8) | (bytes[2 * i + 1] ?? 0));
-  let best = { start: -1, length: 1 };
+  const group = (i: number): number => ((bytes[2 * i] ?? 0) << 8) | (bytes[2 * i + 1] ?? 0);
+  let [start, length] = [-1, 1];
   for (let i = 0; i < 8; ) {
     let j = i;
-    while (j < 8 && groups[j] === 0) j++;
-    if (j - i > best.length) best = { start: i, length: j - i };
+    while (j < 8 && group(j) === 0) j++;
+    if (j - i > length) [start, length] = [i, j - i];
     i = Math.max(j, i + 1);
   }
-  const hex = groups.map((group) => group.toString(16));
-  if (best.start < 0) return hex.join(':');
-  return `${hex.slice(0, best.start).join(':')}::${hex.slice(best.start + best.length).join(':')}`;
+  let text = '';
+  for (let i = 0; i < 8; i++) {
+    if (i === start) {
+      text += '::';
+      i += length - 1;
+    } else text += i === 0 || text.endsWith(':') ? group(i).toString(16) : `:${group(i).toString(16)}`;
+  }
+  return text;
 }
 
 function notAnAddress(text: string): DecodeError {
   return new DecodeError('address', 0, `"${text}" is not an IPv4 or IPv6 address`);
 }
+
+const DOT = 0x2e;
+const ZERO = 0x30;
+const COLON = 0x3a;
+const LOWER_A = 0x61;
