@@ -76,6 +76,15 @@ export function isWithdrawal(mapping: Mapping): boolean {
   return mapping.ttl === 0;
 }
 
+/**
+ * True for what the map server says of an agent that it revoked: its agent address, withdrawn with `auth-failure`.
+ * Nobody may talk to that tunnel key any more.
+ */
+export function isRevocation(mapping: Mapping): mapping is Mapping & Required<Pick<Mapping, 'owner' | 'tunnelKey'>> {
+  const { action, owner, tunnelKey } = mapping;
+  return isWithdrawal(mapping) && action === 'auth-failure' && owner !== undefined && tunnelKey !== undefined;
+}
+
 /** RFC 9301 section 5.4: a locator that must not be used. */
 export const NEVER_USE = 255;
 export const TARGET_GENERATION = Number.MAX_SAFE_INTEGER as Generation;

@@ -22,7 +22,7 @@ import type { Eid } from '../../proto/eid.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotifyAck, mappingsOf } from '../../proto/lisp/native.ts';
 import { orderOf } from '../../proto/lisp/order.ts';
-import { isTarget, type Mapping, type TunnelKey } from '../../proto/mapping.ts';
+import { isRevocation, isTarget, type Mapping, type TunnelKey } from '../../proto/mapping.ts';
 import { type Instant, type Millis, minutes, seconds } from '../../proto/time.ts';
 import { Callers } from './callers.ts';
 import { DataplaneTable } from './dataplane-table.ts';
@@ -376,6 +376,10 @@ export class Agent {
     previousOwner: TunnelKey | undefined,
     now: Instant,
   ): void {
+    if (isRevocation(mapping)) {
+      this.mover.handleRevoked(mapping, now);
+      return;
+    }
     if (isTarget(mapping)) {
       this.mover.handleTarget(mapping, now);
       return;

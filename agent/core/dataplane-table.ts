@@ -86,6 +86,26 @@ export class DataplaneTable {
     if (peer !== undefined) this.send({ type: 'peer-set', publicKey, locators: peer.locators });
   }
 
+  peerKeys(): readonly TunnelKey[] {
+    return [...this.peers.keys()];
+  }
+
+  /** Nothing goes to this key and nothing comes from it any more, whatever names it. */
+  revokePeer(publicKey: TunnelKey, now: Instant): void {
+    for (const [prefix, { command }] of this.redirects) {
+      if (command.redirectTo !== publicKey) continue;
+      this.redirects.delete(prefix);
+      this.send({ ...command, redirectTo: null });
+    }
+    for (const local of this.locals.values()) {
+      if (local.redirectFrom === publicKey) this.setLocal({ ...local, redirectFrom: null });
+    }
+    for (const mapping of [...this.mappings.values()]) {
+      if (mapping.publicKey === publicKey) this.removeMapping(mapping.prefix, now);
+    }
+    if (this.peers.delete(publicKey)) this.send({ type: 'peer-remove', publicKey });
+  }
+
   /** Keeps a peer that takes part in a move, whatever its mappings do. */
   pinPeer(publicKey: TunnelKey, now: Instant): void {
     const peer = this.peers.get(publicKey);

@@ -88,6 +88,11 @@ export class Departures {
     return this.departures.get(key)?.settled === false;
   }
 
+  /** The EIDs that went to this agent. */
+  to(key: TunnelKey): readonly EidKey[] {
+    return [...this.departures].filter(([, { to }]) => to === key).map(([eid]) => eid);
+  }
+
   /** It is here again, or detached. */
   forget(key: EidKey): void {
     this.departures.delete(key);

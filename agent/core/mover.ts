@@ -11,6 +11,7 @@
  */
 import type { IpPrefix } from '../../proto/address.ts';
 import { type Eid, type EidKey, eidKey, parseEidKey, prefixEid } from '../../proto/eid.ts';
+import { xtrIdOf } from '../../proto/identity.ts';
 import type { Order } from '../../proto/lisp/order.ts';
 import type { Generation, Mapping, TunnelKey, XtrId } from '../../proto/mapping.ts';
 import { type Instant, type Millis, seconds } from '../../proto/time.ts';
@@ -256,6 +257,32 @@ export class Mover {
     const agent = agentEid(identity.instance, key);
     if (!remote.isFollowed(agent)) resolver.followBounded(agent, now);
     this.warm(now);
+  }
+
+  /** Nothing is given to this agent or taken from it any more. What we yielded to it comes back. */
+  handleRevoked(
+    { owner, tunnelKey: key }: Mapping & Required<Pick<Mapping, 'owner' | 'tunnelKey'>>,
+    now: Instant,
+  ): void {
+    const { registrar, remote, targets, takeovers, departures, resolver, outbox, identity } = this.parts;
+    if (owner !== xtrIdOf(key) || key === identity.tunnelKey) return;
+    targets.revoke(key);
+    for (const owned of registrar.addresses()) if (owned.redirectFrom === key) owned.redirectFrom = null;
+    for (const eid of takeovers.from(key)) takeovers.forget(eid);
+    const yielded = departures.to(key).filter((eid) => departures.isUnsettled(eid));
+    for (const eid of departures.to(key)) departures.forget(eid);
+    const unknown = remote.revoke(key, now);
+    for (const eid of yielded) {
+      const owned = registrar.find(parseEidKey(eid));
+      if (owned?.state === 'drain') this.takeBack(owned, now);
+    }
+    for (const eid of unknown) {
+      const owned = registrar.find(eid);
+      if (owned === undefined || !registrar.isHere(owned)) resolver.follow(eid, now);
+    }
+    outbox.persist('eids');
+    outbox.persist('map-cache');
+    outbox.note({ type: 'peer-revoked', publicKey: key });
   }
 
   /** An agent was revoked, or is away for too long. */

@@ -58,6 +58,7 @@ export type Note =
   | { readonly type: 'locators'; readonly count: number }
   | { readonly type: 'handover'; readonly publicKey: TunnelKey; readonly micros: number }
   | { readonly type: 'peer-refused'; readonly publicKey: TunnelKey }
+  | { readonly type: 'peer-revoked'; readonly publicKey: TunnelKey }
   | { readonly type: 'mapping-refused'; readonly reason: string }
   /** An administrator of the map server wants it. */
   | { readonly type: 'order'; readonly what: 'attach' | 'detach'; readonly eid: string }

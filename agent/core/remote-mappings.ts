@@ -28,6 +28,8 @@ export class RemoteMappings {
   private readonly table: DataplaneTable;
   private readonly overlay: () => readonly IpPrefix[];
   private readonly note: (note: Note) => void;
+  /** Keys that the map server revoked, in the order in which that was heard. */
+  private readonly revoked = new Set<TunnelKey>();
 
   constructor(
     identity: AgentIdentity,
@@ -129,6 +131,7 @@ export class RemoteMappings {
 
   /** A peer on the word of another agent, for a while. What is known of it already is not touched. */
   introduce(key: TunnelKey, agent: Mapping | undefined, now: Instant): void {
+    if (this.revoked.has(key)) return;
     const known = this.table.peerLocators(key);
     if (known === undefined || known.length === 0)
       this.table.setPeer(key, usable(agent?.locators ?? [], this.overlay()));
@@ -172,6 +175,27 @@ export class RemoteMappings {
     this.forward(this.cache.insertProvisional({ ...mapping, locators }, formerOwner, now), now);
   }
 
+  /** The map server revoked it. Returns what has to be asked for again. */
+  revoke(key: TunnelKey, now: Instant): readonly Eid[] {
+    this.revoked.delete(key);
+    this.revoked.add(key);
+    for (const oldest of this.revoked) {
+      if (this.revoked.size <= MAX_REVOKED) break;
+      this.revoked.delete(oldest);
+    }
+    const entries = [...this.cache.values()].filter(({ mapping }) => mapping.tunnelKey === key);
+    for (const entry of entries) {
+      this.cache.remove(entry.key);
+      this.unforward(entry, now);
+    }
+    this.table.revokePeer(key, now);
+    return entries.filter(({ mapping }) => !isAgentMapping(mapping)).flatMap(({ asked }) => [...asked.values()]);
+  }
+
+  isRevoked(key: TunnelKey): boolean {
+    return this.revoked.has(key);
+  }
+
   /** Removes what ended, names what should be asked for again. */
   sweep(now: Instant): { readonly ended: readonly CacheEntry[]; readonly refresh: readonly Eid[] } {
     const swept = this.cache.sweep(now);
@@ -179,9 +203,10 @@ export class RemoteMappings {
     return swept;
   }
 
-  /** The owner's xTR-ID, and the agent address if it is one, follow from the key. */
+  /** The owner's xTR-ID, and the agent address if it is one, follow from the key, and that was not revoked. */
   isVouched({ eid, owner, tunnelKey }: Mapping): boolean {
     if (tunnelKey === undefined) return eid.kind === 'name';
+    if (this.revoked.has(tunnelKey)) return false;
     if (owner === undefined || xtrIdOf(tunnelKey) !== owner) return false;
     return eid.kind === 'name' || !isAgentPrefix(eid.prefix) || eid.prefix === hostPrefix(agentAddressOf(tunnelKey));
   }
@@ -239,3 +264,5 @@ function usable(locators: readonly Locator[], overlay: readonly IpPrefix[]): rea
 
 const MAX_LOCATORS = 8;
 const MAX_WEIGHT = 100;
+/** More than that, and the oldest is only refused by the map server. */
+const MAX_REVOKED = 4096;

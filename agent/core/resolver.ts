@@ -87,7 +87,8 @@ export class Resolver {
   handleUnknownPeer(publicKey: TunnelKey, now: Instant): void {
     const { table, remote, outbox } = this.parts;
     const eid = this.addressEid(agentAddressOf(publicKey));
-    if (table.peerLocators(publicKey) !== undefined) table.repeatPeer(publicKey);
+    if (remote.isRevoked(publicKey)) outbox.note({ type: 'peer-refused', publicKey });
+    else if (table.peerLocators(publicKey) !== undefined) table.repeatPeer(publicKey);
     else if (remote.cache.find(eid)?.negative === true) outbox.note({ type: 'peer-refused', publicKey });
     else if (!this.strangerRate.take(now)) outbox.note({ type: 'limit', what: 'unknown-peers' });
     else this.followBounded(eid, now);
@@ -123,7 +124,10 @@ export class Resolver {
 
   handleSession(now: Instant): void {
     this.requests.restart(now);
-    this.resubscribe = [...this.parts.remote.cache.subscriptions()];
+    const { remote, table } = this.parts;
+    // Whether a peer was revoked while there was no session is said when its agent address is asked for; first of all.
+    const peers = table.peerKeys().map((key) => this.addressEid(agentAddressOf(key)));
+    this.resubscribe = [...remote.cache.subscriptions(), ...peers.filter((eid) => !remote.isFollowed(eid))];
     this.unsubscribe = [];
     this.send(now);
   }

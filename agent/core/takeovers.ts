@@ -105,6 +105,11 @@ export class Takeovers {
     this.channel.notify(from, 'give-back', bare({ eid, generation, owner, tunnelKey: from }), [], now);
   }
 
+  /** The EIDs that came from this agent. */
+  from(key: TunnelKey): readonly EidKey[] {
+    return [...this.takeovers].filter(([, { from }]) => from === key).map(([eid]) => eid);
+  }
+
   forget(key: EidKey): void {
     this.takeovers.delete(key);
   }

@@ -415,6 +415,9 @@ export class AgentDriver {
       case 'correspondents':
         log.info({ count: note.count }, 'correspondents of an EID that left were told');
         return;
+      case 'peer-revoked':
+        log.info({ publicKey: note.publicKey }, 'the map server revoked an agent, its tunnel is ended');
+        return;
       case 'mapping-refused':
         log.warn({ reason: note.reason }, 'mapping refused');
         return;

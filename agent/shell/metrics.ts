@@ -155,6 +155,9 @@ export class AgentMetrics {
       case 'peer-refused':
         this.refused.inc({ what: 'peer' });
         return;
+      case 'peer-revoked':
+        this.refused.inc({ what: 'revoked-peer' });
+        return;
       case 'mapping-refused':
         this.refused.inc({ what: 'mapping' });
         return;

@@ -50,7 +50,7 @@ export type ServerEvent =
     }
   | { readonly kind: 'rejected'; readonly reason: RejectionReason; readonly xtrId: XtrId };
 
-export type RequestResult = 'subscribed' | 'answered' | 'negative' | 'denied' | 'unsubscribed';
+export type RequestResult = 'subscribed' | 'answered' | 'negative' | 'revoked' | 'denied' | 'unsubscribed';
 export type RegistrationResult = 'taken' | 'refreshed' | 'released' | 'target' | 'stale' | DenialReason;
 export type RejectionReason = 'foreign-xtr-id' | 'nonce' | 'message-type' | 'malformed' | 'overload' | 'fenced';
 

@@ -26,6 +26,7 @@ import type { AgentRecord, StoreRecord, TokenRecord } from './records.ts';
 import { Registrar } from './registrar.ts';
 import { Replica } from './replica.ts';
 import { Resolver } from './resolver.ts';
+import { Revocations } from './revocations.ts';
 import { Sessions } from './sessions.ts';
 import { Subscriptions } from './subscriptions.ts';
 import { Targets } from './targets.ts';
@@ -65,6 +66,7 @@ export class MapServer {
   private readonly registrar: Registrar;
   private readonly resolver: Resolver;
   private readonly publisher: Publisher;
+  private readonly revocations: Revocations;
   private actions: Action[] = [];
   private lastOperation = 0;
 
@@ -90,6 +92,7 @@ export class MapServer {
         event({ kind: 'order', order: kind, result: result.ok ? 'ok' : result.error.code, eid: eidKey(eid) });
       },
     });
+    const revocations = new Revocations(overlay.instance, replica, sessions);
     const handover = new Handover({ instance: overlay.instance, replica, targets, sessions, companions });
     this.replica = replica;
     this.transactions = transactions;
@@ -113,7 +116,16 @@ export class MapServer {
       companions,
       event,
     });
-    this.resolver = new Resolver({ instance: overlay.instance, database, subscriptions, sessions, companions, event });
+    this.resolver = new Resolver({
+      instance: overlay.instance,
+      database,
+      subscriptions,
+      sessions,
+      companions,
+      revocations,
+      event,
+    });
+    this.revocations = revocations;
     this.publisher = new Publisher({ sessions, subscriptions, companions, orders, event });
   }
 
@@ -139,7 +151,7 @@ export class MapServer {
     }
     if (incarnation !== null) {
       this.admission.accept(xtrId, incarnation, now);
-      this.publisher.settle();
+      this.settle();
     }
     const older = this.presence.session(xtrId);
     if (older !== undefined) {
@@ -179,7 +191,7 @@ export class MapServer {
       default:
         message satisfies never;
     }
-    this.publisher.settle();
+    this.settle();
   }
 
   /** The outcome follows as an action with the returned id. */
@@ -202,14 +214,15 @@ export class MapServer {
           result = this.evaluate(transaction, operation);
         },
         complete: () => {
-          if (result.ok && operation.kind === 'revoke-agent') this.dismiss(operation.xtrId);
+          if (result.ok && result.record.kind === 'agent' && operation.kind === 'revoke-agent')
+            this.dismiss(result.record);
           finish(result);
         },
         fail: () => finish(unavailable),
       },
       now,
     );
-    this.publisher.settle();
+    this.settle();
     return id;
   }
 
@@ -226,16 +239,16 @@ export class MapServer {
 
   handleCommitOutcome(id: number, outcome: CommitOutcome, now: Instant): void {
     this.transactions.handleOutcome(id, outcome, now);
-    this.publisher.settle();
+    this.settle();
   }
 
   /** Changes in the store, also those made by this server. */
   handleStoreChanges(changes: readonly LearnedRecord[]): void {
     for (const { key, record, revision } of changes) {
       const news = this.replica.learned(key, record, revision);
-      if (news && record?.kind === 'agent' && record.revokedAt !== undefined) this.dismiss(record.xtrId);
+      if (news && record?.kind === 'agent' && record.revokedAt !== undefined) this.dismiss(record);
     }
-    this.publisher.settle();
+    this.settle();
   }
 
   handleTimeout(now: Instant): void {
@@ -244,7 +257,7 @@ export class MapServer {
     this.targets.handleTimeout(now);
     this.orders.handleTimeout(now);
     for (const overdue of this.presence.handleTimeout(now)) this.registrar.withdraw(overdue, now);
-    this.publisher.settle();
+    this.settle();
   }
 
   pollTimeout(): Instant | undefined {
@@ -329,10 +342,17 @@ export class MapServer {
     }
   }
 
-  private dismiss(xtrId: XtrId): void {
-    this.targets.deleteAll(xtrId);
-    const session = this.sessions.of(xtrId);
+  /** It was revoked. */
+  private dismiss(agent: AgentRecord): void {
+    this.targets.deleteAll(agent.xtrId);
+    const session = this.sessions.of(agent.xtrId);
     if (session !== undefined) this.sessions.end(session.id, CLOSE.revoked, 'revoked');
+    this.revocations.add(agent);
+  }
+
+  private settle(): void {
+    this.publisher.settle();
+    this.revocations.settle();
   }
 
   private follow(before: StoreRecord | undefined, after: StoreRecord | undefined): void {

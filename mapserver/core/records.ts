@@ -97,6 +97,13 @@ export function agentEidKey(iid: InstanceId, tunnelKey: TunnelKey): EidKey {
   return eidKey(prefixEid(iid, hostPrefix(agentAddressOf(tunnelKey))));
 }
 
+/** What is told of an agent that was revoked, under its agent address. */
+export function revocationOf(agent: AgentRecord, iid: InstanceId, generation: Generation): Mapping {
+  const { xtrId: owner, tunnelKey } = agent;
+  const eid = prefixEid(iid, hostPrefix(agentAddressOf(tunnelKey)));
+  return { eid, ttl: 0, action: 'auth-failure', generation, owner, tunnelKey, locators: [], names: [], targets: [] };
+}
+
 /** The mapping as it is told to agents; a record that is not live tells its withdrawal. */
 export function mappingOf(record: OwnershipRecord): Mapping {
   const live = record.state === 'live';

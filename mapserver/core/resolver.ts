@@ -13,6 +13,7 @@ import type { RequestResult, ServerEvent } from './actions.ts';
 import type { Companions } from './companions.ts';
 import { chunked } from './framing.ts';
 import type { MappingDatabase } from './mapping-database.ts';
+import type { Revocations } from './revocations.ts';
 import type { Session, Sessions } from './sessions.ts';
 import type { Subscriptions } from './subscriptions.ts';
 
@@ -22,6 +23,7 @@ export interface ResolverParts {
   readonly subscriptions: Subscriptions;
   readonly sessions: Sessions;
   readonly companions: Companions;
+  readonly revocations: Revocations;
   readonly event: (event: ServerEvent) => void;
 }
 
@@ -54,6 +56,11 @@ export class Resolver {
     }
     const record = database.match(eid);
     if (record === undefined) {
+      const revocation = this.parts.revocations.of(eid);
+      if (revocation !== undefined) {
+        sessions.send(session, mapReply({ nonce, mappings: [revocation] }));
+        return 'revoked';
+      }
       if (intent === 'subscribe') subscriptions.add(session.xtrId, eid, true, now);
       sessions.send(session, negativeReply({ nonce, eid, action: 'drop', ttl: NEGATIVE_TTL }));
       return 'negative';

@@ -55,6 +55,11 @@ export class Sessions {
     return id === undefined ? undefined : this.sessions.get(id);
   }
 
+  /** Those that count, and are not over. */
+  *all(): IterableIterator<Session> {
+    for (const session of this.sessions.values()) if (!session.ended) yield session;
+  }
+
   send(session: Session, message: LispMessage): void {
     if (!session.ended) this.act({ kind: 'send', session: session.id, message });
   }

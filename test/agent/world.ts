@@ -6,11 +6,11 @@ import type { AttachRequest } from '../../agent/core/mover.ts';
 import type { Answer, Note } from '../../agent/core/output.ts';
 import { hostPrefix, type IpPrefix, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import type { DataplaneCommand, DataplaneEvent, HelloReply } from '../../proto/dataplane/messages.ts';
-import { DEFAULT_INSTANCE, type EidKey, eidKey, parseEid } from '../../proto/eid.ts';
+import { DEFAULT_INSTANCE, type EidKey, eidKey, parseEid, prefixEid } from '../../proto/eid.ts';
 import { agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
 import { nonce } from '../../proto/lisp/header.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
-import { mapNotify, mappingsOf, negativeMapping, negativeReply, queriesOf } from '../../proto/lisp/native.ts';
+import { mapNotify, mappingsOf, mapReply, negativeMapping, negativeReply, queriesOf } from '../../proto/lisp/native.ts';
 import { type Generation, isTarget, type Mapping, type TunnelKey, type XtrId } from '../../proto/mapping.ts';
 import { minutes } from '../../proto/time.ts';
 
@@ -425,6 +425,7 @@ export class FakeMapServer {
   readonly mappings = new Map<EidKey, Mapping>();
   readonly denied = new Set<EidKey>();
   readonly targets = new Map<EidKey, Map<XtrId, Mapping>>();
+  private readonly revoked = new Map<EidKey, Mapping>();
   /** Requests and registrations are not answered. */
   silent = false;
   private readonly world: World;
@@ -448,12 +449,34 @@ export class FakeMapServer {
       }
       this.subscribers.set(key, (this.subscribers.get(key) ?? new Set()).add(from.xtrId));
       const mapping = this.mappings.get(key);
-      if (mapping === undefined) {
+      const revocation = this.revoked.get(key);
+      if (revocation !== undefined) {
+        from.deliver(mapReply({ nonce: message.nonce, mappings: [revocation] }));
+      } else if (mapping === undefined) {
         from.deliver(negativeReply({ nonce: message.nonce, eid, action: 'drop', ttl: minutes(1) }));
       } else {
         from.deliver(mapNotify({ nonce: message.nonce, mappings: [mapping, ...this.agentOf(mapping)] }));
       }
     }
+  }
+
+  /** What it owns is nobody's any more, and everybody who is connected hears that it is none. */
+  revoke({ key: tunnelKey, xtrId: owner }: Host): void {
+    const eid = prefixEid(DEFAULT_INSTANCE, hostPrefix(agentAddressOf(tunnelKey)));
+    const nothing = { ttl: 0, locators: [], names: [], targets: [] };
+    for (const [key, mapping] of this.mappings) {
+      if (mapping.owner !== owner) continue;
+      this.mappings.delete(key);
+      this.push([{ ...mapping, ...nothing, action: 'drop' }], this.subscribers.get(key) ?? []);
+    }
+    const generation = 1 as Generation;
+    const revocation: Mapping = { eid, action: 'auth-failure', generation, owner, tunnelKey, ...nothing };
+    this.revoked.set(eidKey(eid), revocation);
+    const others = this.world.hosts.filter(({ xtrId }) => xtrId !== owner);
+    this.push(
+      [revocation],
+      others.map(({ xtrId }) => xtrId),
+    );
   }
 
   /** Tells everybody who asked. */

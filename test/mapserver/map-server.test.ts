@@ -7,7 +7,7 @@ import { eidKey, instanceId, parseEid, prefixEid } from '../../proto/eid.ts';
 import { nonce } from '../../proto/lisp/header.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mappingsOf, mapRegister } from '../../proto/lisp/native.ts';
-import type { Mapping } from '../../proto/mapping.ts';
+import { isRevocation, type Mapping } from '../../proto/mapping.ts';
 import { minutes, seconds } from '../../proto/time.ts';
 import { type CoreAgent, CoreWorld, GRACE } from './core-world.ts';
 
@@ -468,6 +468,8 @@ describe('revoking', () => {
       [
         ['[0]10.77.0.5/32', 0],
         [eidKey(agent.mapping('agent').eid), 0],
+        // By key.
+        [eidKey(agent.mapping('agent').eid), 0],
       ],
     );
     assert.equal(world.core.admits(agent.xtrId, null), 'revoked');
@@ -475,6 +477,37 @@ describe('revoking', () => {
     agent.connect();
     assert.equal(agent.closed, CLOSE.revoked);
     assert.equal(heir.claim(EID)[0]?.generation, 2);
+  });
+});
+
+describe('the news of a revocation', () => {
+  test('goes to everybody who is connected, by key, behind the withdrawals', () => {
+    const world = new CoreWorld();
+    const agent = world.agent('a', GRANT);
+    const [subscriber, stranger] = [world.agent('b'), world.agent('c')];
+    agent.register(agent.mapping('agent'), agent.mapping(EID));
+    subscriber.subscribe(EID);
+    world.operate({ kind: 'revoke-agent', xtrId: agent.xtrId });
+    const news = stranger.pushed();
+    assert.equal(news.length, 1);
+    assert.ok(isRevocation(news[0]!));
+    assert.equal(news[0]?.tunnelKey, agent.tunnelKey);
+    assert.equal(news[0]?.owner, agent.xtrId);
+    assert.ok(isRevocation(subscriber.pushed().at(-1)!));
+  });
+
+  test('goes to whoever asks for its agent address later, also after a restart', () => {
+    const world = new CoreWorld();
+    const agent = world.agent('a', GRANT);
+    agent.register(agent.mapping('agent'), agent.mapping(EID));
+    world.operate({ kind: 'revoke-agent', xtrId: agent.xtrId });
+    const later = world.restarted();
+    const late = later.agent('late');
+    const address = eidKey(agent.mapping('agent').eid).replace('[0]', '');
+    const [answer] = mappingsOf(late.subscribe(address)!);
+    assert.ok(isRevocation(answer!));
+    const [nothing] = mappingsOf(late.subscribe(EID)!);
+    assert.equal(isRevocation(nothing!), false);
   });
 });
 

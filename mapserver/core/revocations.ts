@@ -1,0 +1,50 @@
+/**
+ * Tells agents who is none any more.
+ *
+ * A revoked agent's mappings are withdrawn like any other; that does not reach those who know it by its key alone: from
+ * another agent, or as the one to whom they yielded an EID. So its revocation goes to every agent that is connected, and
+ * to one that asks for its agent address later, as each does for its peers when a session begins.
+ */
+import { type Eid, eidKey, type InstanceId } from '../../proto/eid.ts';
+import type { Generation, Mapping } from '../../proto/mapping.ts';
+import { type AgentRecord, agentEidKey, agentKey, ownershipKey, revocationOf } from './records.ts';
+import type { Replica } from './replica.ts';
+import type { Sessions } from './sessions.ts';
+
+export class Revocations {
+  private readonly instance: InstanceId;
+  private readonly replica: Replica;
+  private readonly sessions: Sessions;
+  private untold: AgentRecord[] = [];
+
+  constructor(instance: InstanceId, replica: Replica, sessions: Sessions) {
+    this.instance = instance;
+    this.replica = replica;
+    this.sessions = sessions;
+  }
+
+  add(agent: AgentRecord): void {
+    this.untold.push(agent);
+  }
+
+  /** Call when the withdrawals of its mappings were published. */
+  settle(): void {
+    if (this.untold.length === 0) return;
+    const mappings = this.untold.map((agent) => this.mapping(agent));
+    this.untold = [];
+    for (const session of this.sessions.all()) this.sessions.publish(session, mappings);
+  }
+
+  /** Undefined unless `eid` is the agent address of a revoked agent. */
+  of(eid: Eid): Mapping | undefined {
+    const owned = this.replica.get(ownershipKey(eidKey(eid)));
+    if (owned?.kind !== 'eid' || owned.eid !== agentEidKey(this.instance, owned.tunnelKey)) return undefined;
+    const agent = this.replica.get(agentKey(owned.owner));
+    return agent?.kind === 'agent' && agent.revokedAt !== undefined ? this.mapping(agent) : undefined;
+  }
+
+  private mapping(agent: AgentRecord): Mapping {
+    const owned = this.replica.get(ownershipKey(agentEidKey(this.instance, agent.tunnelKey)));
+    return revocationOf(agent, this.instance, owned?.kind === 'eid' ? owned.generation : (0 as Generation));
+  }
+}
