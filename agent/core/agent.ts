@@ -17,7 +17,7 @@
  * Driven by `handle…(…, now)`, `pollOutput()` and `pollTimeout()`.
  */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
-import type { DataplaneEvent, HelloReply } from '../../proto/dataplane/messages.ts';
+import type { DataplaneEvent, ForwardingReply, HelloReply } from '../../proto/dataplane/messages.ts';
 import type { Eid } from '../../proto/eid.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotifyAck, mappingsOf } from '../../proto/lisp/native.ts';
@@ -98,6 +98,8 @@ export class Agent {
   private overlay: readonly IpPrefix[];
   private dataplane: SavedDataplane;
   private hello: HelloReply | null = null;
+  /** No data plane has had this run's state yet. */
+  private isFresh = true;
   private lastToken = 0;
   private nextRegister: Instant;
   private nextSweep: Instant;
@@ -147,9 +149,18 @@ export class Agent {
 
   // ── data plane ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** `wallSeconds`: seconds since 1970, so that a lost state file does not make the epoch smaller. */
-  handleDataplaneHello(hello: HelloReply, wallSeconds: number, now: Instant): void {
+  /**
+   * `forwarding`: what it does now, if it says so. `wallSeconds`: seconds since 1970, so that a lost state file does not
+   * make the epoch smaller.
+   */
+  handleDataplaneHello(hello: HelloReply, forwarding: ForwardingReply | null, wallSeconds: number, now: Instant): void {
     this.hello = hello;
+    // The same process as before: what the former agent told it last may not be on disk.
+    if (this.isFresh && forwarding !== null && hello.configured && hello.process === this.dataplane.process) {
+      this.remote.adopt(forwarding, (eid) => this.isHere(eid), now);
+      this.outbox.persist('map-cache');
+    }
+    this.isFresh = false;
     if (hello.process !== this.dataplane.process || !hello.configured) {
       const epoch = Math.max(this.dataplane.epoch + 1, Math.floor(wallSeconds));
       this.dataplane = { process: hello.process, epoch };
@@ -419,6 +430,11 @@ export class Agent {
       default:
         outcome satisfies never;
     }
+  }
+
+  private isHere(eid: Eid): boolean {
+    const owned = this.registrar.find(eid);
+    return owned !== undefined && this.registrar.isHere(owned);
   }
 
   // ── repeated ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,12 +10,12 @@
 import type { IpPrefix } from '../../proto/address.ts';
 import { type Eid, type EidKey, eidKey } from '../../proto/eid.ts';
 import { asTarget, type Generation, type Mapping, type TunnelKey, type XtrId } from '../../proto/mapping.ts';
-import { type Instant, minutes, seconds } from '../../proto/time.ts';
+import { type Instant, seconds } from '../../proto/time.ts';
 import { type DataplaneTable, DRAIN } from './dataplane-table.ts';
 import type { KnownTargets } from './known-targets.ts';
 import type { Outbox } from './outbox.ts';
 import type { PeerChannel } from './peer-channel.ts';
-import type { RemoteMappings } from './remote-mappings.ts';
+import { bare, type RemoteMappings } from './remote-mappings.ts';
 
 interface Departure {
   readonly eid: Eid;
@@ -217,22 +217,6 @@ export class Departures {
   }
 }
 
-/** Who owns it and nothing else; locators are those of the agent. */
-export function bare(mapping: Pick<Mapping, 'eid' | 'generation' | 'owner' | 'tunnelKey'>): Mapping {
-  const { eid, generation, owner, tunnelKey } = mapping;
-  return {
-    eid,
-    ttl: NOTICE_TTL,
-    action: 'no-action',
-    generation,
-    ...(owner === undefined ? {} : { owner }),
-    ...(tunnelKey === undefined ? {} : { tunnelKey }),
-    locators: [],
-    names: [],
-    targets: [],
-  };
-}
-
 const FIRST_ASK = 50;
 /** While it drains a late sender is told within a second. */
 const LATE_ASK = seconds(1);
@@ -241,4 +225,3 @@ const RENEWAL = DRAIN * 0.6;
 const MAX_TOLD = 16_384;
 const MAX_LOCATORS = 4;
 const MAX_EIDS_OF_PEER = 4;
-const NOTICE_TTL = minutes(10);

@@ -17,7 +17,7 @@ import type { Generation, Mapping, TunnelKey, XtrId } from '../../proto/mapping.
 import { type Instant, type Millis, seconds } from '../../proto/time.ts';
 import { Callers } from './callers.ts';
 import { type DataplaneTable, DRAIN } from './dataplane-table.ts';
-import { bare, type Departures } from './departures.ts';
+import type { Departures } from './departures.ts';
 import { GoneWorkloads } from './gone-workloads.ts';
 import type { KnownTargets } from './known-targets.ts';
 import type { Locators } from './locators.ts';
@@ -26,7 +26,7 @@ import type { Ticket } from './map-requests.ts';
 import type { MapServerSession } from './map-server-session.ts';
 import type { Outbox } from './outbox.ts';
 import type { AgentIdentity, Arrival, OwnedEid, Registrar } from './registrar.ts';
-import { agentEid, type RemoteMappings } from './remote-mappings.ts';
+import { agentEid, bare, type RemoteMappings } from './remote-mappings.ts';
 import type { Resolver } from './resolver.ts';
 import type { Takeovers } from './takeovers.ts';
 

@@ -5,6 +5,7 @@
  * and what the cache holds is what is forwarded: a mapping with a tunnel key to that peer, a negative one as a drop.
  */
 import { hostPrefix, type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
+import type { ForwardingReply } from '../../proto/dataplane/messages.ts';
 import { type Eid, type EidKey, eidKey, type InstanceId, prefixEid } from '../../proto/eid.ts';
 import { AGENT_PREFIX, agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
 import {
@@ -16,7 +17,7 @@ import {
   type XtrId,
 } from '../../proto/mapping.ts';
 import { isPlausibleLocator } from '../../proto/overlay.ts';
-import type { Instant } from '../../proto/time.ts';
+import { type Instant, minutes } from '../../proto/time.ts';
 import type { DataplaneTable } from './dataplane-table.ts';
 import { type CacheEntry, MapCache, type SavedEntry } from './map-cache.ts';
 import type { Note, Resolution } from './output.ts';
@@ -55,6 +56,26 @@ export class RemoteMappings {
       now,
     );
     for (const entry of this.cache.values()) this.forward(entry, now);
+  }
+
+  /**
+   * What the data plane forwards and the disk does not know, or not as new: it was in use a moment ago, so it stays in use
+   * until the map server has been asked. `isOwn`: attached here.
+   */
+  adopt({ peers, mappings }: ForwardingReply, isOwn: (eid: Eid) => boolean, now: Instant): void {
+    for (const { publicKey, locators } of peers) {
+      if (this.table.peerLocators(publicKey) === undefined)
+        this.table.setPeer(publicKey, usable(locators, this.overlay()));
+      this.table.pinPeer(publicKey, now);
+    }
+    for (const { prefix, generation, publicKey: tunnelKey } of mappings) {
+      const eid = prefixEid(this.identity.instance, prefix);
+      const mapping = { ...bare({ eid, generation, owner: xtrIdOf(tunnelKey), tunnelKey }), tunnelKey };
+      const known = this.cache.exact(eidKey(eid))?.mapping;
+      const isNews = known === undefined || known.generation < generation || known.tunnelKey !== tunnelKey;
+      if (!isNews || (known?.generation ?? 0) > generation || isOwn(eid) || !this.isVouched(mapping)) continue;
+      this.provide(mapping, null, now);
+    }
   }
 
   /** A record of a Map-Notify or Map-Reply about an EID that is not ours. `asked`: it answers this question. */
@@ -240,6 +261,22 @@ export function agentEid(instance: InstanceId, key: TunnelKey): Eid {
   return prefixEid(instance, hostPrefix(agentAddressOf(key)));
 }
 
+/** Who owns it and nothing else; locators are those of the agent. */
+export function bare(mapping: Pick<Mapping, 'eid' | 'generation' | 'owner' | 'tunnelKey'>): Mapping {
+  const { eid, generation, owner, tunnelKey } = mapping;
+  return {
+    eid,
+    ttl: NOTICE_TTL,
+    action: 'no-action',
+    generation,
+    ...(owner === undefined ? {} : { owner }),
+    ...(tunnelKey === undefined ? {} : { tunnelKey }),
+    locators: [],
+    names: [],
+    targets: [],
+  };
+}
+
 function isAgentMapping({ eid }: Mapping): boolean {
   return eid.kind === 'prefix' && isAgentPrefix(eid.prefix);
 }
@@ -262,6 +299,7 @@ function usable(locators: readonly Locator[], overlay: readonly IpPrefix[]): rea
     .map((locator) => ({ ...locator, weight: Math.min(locator.weight, MAX_WEIGHT) }));
 }
 
+const NOTICE_TTL = minutes(10);
 const MAX_LOCATORS = 8;
 const MAX_WEIGHT = 100;
 /** More than that, and the oldest is only refused by the map server. */

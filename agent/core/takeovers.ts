@@ -9,11 +9,10 @@
 import { type Eid, type EidKey, eidKey } from '../../proto/eid.ts';
 import type { Generation, Mapping, TunnelKey } from '../../proto/mapping.ts';
 import { type Instant, seconds } from '../../proto/time.ts';
-import { bare } from './departures.ts';
 import type { Locators } from './locators.ts';
 import type { PeerChannel } from './peer-channel.ts';
 import type { AgentIdentity } from './registrar.ts';
-import { agentEid } from './remote-mappings.ts';
+import { agentEid, bare } from './remote-mappings.ts';
 
 interface Takeover {
   readonly eid: Eid;

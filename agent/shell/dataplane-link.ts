@@ -14,8 +14,10 @@ import {
   type CorrespondentsReply,
   type DataplaneCommand,
   type DataplaneEvent,
+  type ForwardingReply,
   type HelloReply,
   MAX_CORRESPONDENTS,
+  MAX_FORWARDING,
   MAX_FRAME,
   MAX_PEER_MESSAGE,
   type PeersReply,
@@ -23,6 +25,7 @@ import {
 } from '../../proto/dataplane/messages.ts';
 import { StayputError } from '../../proto/errors.ts';
 import { parseTunnelKey } from '../../proto/identity.ts';
+import type { Generation } from '../../proto/mapping.ts';
 import { Backoff } from '../../runtime/backoff.ts';
 import { firstIssue } from '../../runtime/json-file.ts';
 import type { Log } from '../../runtime/log.ts';
@@ -31,8 +34,8 @@ import { parsed } from './parsed.ts';
 export class DataplaneError extends StayputError {}
 
 export interface DataplaneListener {
-  /** Connected, and versions fit. Commands may be sent from now on. */
-  onHello(hello: HelloReply): void;
+  /** Connected, and versions fit. Commands may be sent from now on. `forwarding`: null of one that forwards nothing yet. */
+  onHello(hello: HelloReply, forwarding: ForwardingReply | null): void;
   onEvent(event: DataplaneEvent): void;
   onLost(): void;
 }
@@ -131,6 +134,16 @@ export class DataplaneLink {
     return parseReply(CORRESPONDENTS_REPLY, reply, 'correspondents');
   }
 
+  /** Null of a data plane that is older than this command. */
+  private async forwarding(): Promise<ForwardingReply | null> {
+    try {
+      return parseReply(FORWARDING_REPLY, await this.request({ type: 'forwarding' }), 'forwarding');
+    } catch (err) {
+      this.log.debug({ err }, 'the data plane does not say what it forwards');
+      return null;
+    }
+  }
+
   close(): void {
     this.closed = true;
     this.watcher?.close();
@@ -162,6 +175,7 @@ export class DataplaneLink {
           `the data plane speaks version ${hello.capability}, the agent ${CAPABILITY}: upgrade the ${hello.capability < CAPABILITY ? 'data plane' : 'agent'}`,
         );
       }
+      const forwarding = hello.configured ? await this.forwarding() : null;
       if (this.socket !== socket) return;
       this.ready = true;
       this.complained = false;
@@ -169,7 +183,7 @@ export class DataplaneLink {
       this.problem = null;
       this.backoff.reset();
       this.log.info({ software: hello.software, cipher: hello.cipher, process: hello.process }, 'data plane connected');
-      this.listener.onHello(hello);
+      this.listener.onHello(hello, forwarding);
     } catch (err) {
       this.problem = (err as Error).message;
       if (!this.closed && !this.complained) this.log.error({ err }, 'data plane does not accept this agent');
@@ -328,6 +342,36 @@ const PEERS_REPLY = z.object({
       rxBytes: count,
     }),
   ),
+});
+
+const FORWARDING_REPLY = z.object({
+  peers: z
+    .array(
+      z.object({
+        publicKey: key,
+        locators: z.array(
+          z.object({
+            address: ip,
+            port: z.int().min(0).max(65535),
+            priority: z.int().min(0).max(255),
+            weight: z.int().min(0).max(255),
+          }),
+        ),
+      }),
+    )
+    .max(MAX_FORWARDING),
+  mappings: z
+    .array(
+      z.object({
+        prefix,
+        generation: z
+          .int()
+          .min(0)
+          .transform((value) => value as Generation),
+        publicKey: key,
+      }),
+    )
+    .max(MAX_FORWARDING),
 });
 
 const CORRESPONDENTS_REPLY = z.object({ peers: z.array(key).max(MAX_CORRESPONDENTS) });

@@ -84,8 +84,8 @@ export class AgentDriver {
       config.dataplaneSocket,
       software,
       {
-        onHello: (hello) => {
-          this.input((now) => this.agent.handleDataplaneHello(hello, Date.now() / 1000, now));
+        onHello: (hello, forwarding) => {
+          this.input((now) => this.agent.handleDataplaneHello(hello, forwarding, Date.now() / 1000, now));
           // One that was never told anything forwards nothing.
           if (this.incarnation.fence !== null && hello.configured) this.silenceDataplane();
         },

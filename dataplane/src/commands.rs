@@ -34,6 +34,7 @@ impl Engine {
             Command::Configure(configure) => return self.configure(*configure).map(Some),
             Command::Stats => return Ok(Some(self.stats_reply())),
             Command::Peers => return Ok(Some(self.peers_reply())),
+            Command::Forwarding => return Ok(Some(self.forwarding_reply())),
             Command::InterfaceWatch { name } => {
                 let sync = self.sync;
                 self.watched.insert(name, Watch { sync, told: None });
@@ -310,6 +311,23 @@ impl Engine {
         json!({ "peers": peers })
     }
 
+    fn forwarding_reply(&self) -> Value {
+        let locator = |l: &Locator| json!({ "address": l.address.ip(), "port": l.address.port(), "priority": l.priority, "weight": l.weight });
+        let peers = self.tunnel.peers().filter(|(_, peer)| peer.configured).map(|(_, peer)| {
+            let locators: Vec<Value> = peer.locators.iter().map(locator).collect();
+            json!({ "publicKey": key_text(&peer.key), "locators": locators })
+        });
+        let mappings = self.table.mappings.iter().filter_map(|(prefix, mapping)| {
+            let Action::Forward(peer) = mapping.action else { return None };
+            let key = key_text(&self.tunnel.peer(peer)?.key);
+            Some(json!({ "prefix": prefix.to_string(), "generation": mapping.generation, "publicKey": key }))
+        });
+        json!({
+            "peers": peers.take(MAX_FORWARDING).collect::<Vec<_>>(),
+            "mappings": mappings.take(MAX_FORWARDING).collect::<Vec<_>>(),
+        })
+    }
+
     fn peers_reply(&mut self) -> Value {
         let now = self.now;
         let peers: Vec<Value> = self
@@ -340,5 +358,7 @@ impl Engine {
     }
 }
 
+/// Of each kind in a reply.
+const MAX_FORWARDING: usize = 8192;
 /// The history is in `proto/capability.ts`.
 const CAPABILITY: u64 = 2;

@@ -36,6 +36,7 @@ pub enum Command {
     Correspondents { prefix: Prefix },
     Stats,
     Peers,
+    Forwarding,
 }
 
 #[derive(PartialEq)]
@@ -153,6 +154,7 @@ fn parse_command(fields: &Fields<'_>) -> Result<Command, Refused> {
         "correspondents" => Command::Correspondents { prefix: fields.prefix("prefix")? },
         "stats" => Command::Stats,
         "peers" => Command::Peers,
+        "forwarding" => Command::Forwarding,
         other => {
             let message = format!("this data plane does not know the command \"{}\"", shortened(other));
             return Err(Refused::new("unknown-command", message));
@@ -352,7 +354,7 @@ mod tests {
             assert!(command.is_ok(), "{message}: {command:?}");
             kinds.insert(message["type"].as_str().unwrap().to_string());
         }
-        assert_eq!(kinds.len(), 19);
+        assert_eq!(kinds.len(), 20);
         let (_, set) = parse_request(
             golden("agent").iter().find(|m| m["redirectFrom"].is_string()).unwrap().to_string().as_bytes(),
         );

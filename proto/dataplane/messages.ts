@@ -95,7 +95,9 @@ export type DataplaneCommand =
   /** Reply: StatsReply. */
   | { readonly type: 'stats' }
   /** Reply: PeersReply. */
-  | { readonly type: 'peers' };
+  | { readonly type: 'peers' }
+  /** What it forwards now, also before `configure`: an agent goes on from what it did not live to write down. Reply: ForwardingReply. */
+  | { readonly type: 'forwarding' };
 
 export interface HelloReply {
   readonly capability: number;
@@ -137,6 +139,19 @@ export interface PeerStatus {
 
 export interface PeersReply {
   readonly peers: readonly PeerStatus[];
+}
+
+export const MAX_FORWARDING = 8192;
+
+/** At most MAX_FORWARDING of each. */
+export interface ForwardingReply {
+  readonly peers: readonly { readonly publicKey: TunnelKey; readonly locators: readonly Locator[] }[];
+  /** Those to peers. */
+  readonly mappings: readonly {
+    readonly prefix: IpPrefix;
+    readonly generation: Generation;
+    readonly publicKey: TunnelKey;
+  }[];
 }
 
 export const MAX_CORRESPONDENTS = 4096;

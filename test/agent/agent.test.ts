@@ -782,6 +782,62 @@ describe('restarts', () => {
     assert.equal(world.server.subscribersOf(A), 1);
   });
 
+  test('what an agent did not live to write down goes on to be forwarded, and is asked for when the map server is there', () => {
+    const world = new World();
+    const a = world.host('a', { eids: [A], address: '192.0.2.1' });
+    const b = world.host('b', { eids: [B], address: '192.0.2.2' });
+    a.connect();
+    b.connect();
+    const onDisk = structuredClone(b.saved);
+    b.miss(A);
+    const state = b.dataplane;
+    assert.ok(state);
+    Object.assign(b.saved, onDisk);
+    b.loseDataplane();
+    b.restart(false);
+    const mark = state.log.length;
+    b.attachDataplane(state);
+    world.advance(60_000);
+    assert.equal(state.route(A), a.key);
+    assert.deepEqual(state.peers.get(a.key), ['192.0.2.1:4341']);
+    assert.ok(!state.log.slice(mark).some(({ type }) => type.endsWith('-remove')));
+    a.plug('198.51.100.7');
+    a.detach(A);
+    b.connect();
+    world.advance(10_000);
+    assert.equal(state.route(A), 'drop', 'the map server has the last word');
+  });
+
+  test('a mapping that the data plane has newer than the disk is not taken back', () => {
+    const { world, a, b } = talking();
+    const c = world.host('c', { address: '192.0.2.3' });
+    c.connect();
+    const onDisk = structuredClone(b.saved);
+    c.attach(A);
+    assert.equal(b.dataplane?.route(A), c.key);
+    const state = b.dataplane;
+    Object.assign(b.saved, onDisk);
+    b.loseDataplane();
+    b.restart(false);
+    b.attachDataplane(state);
+    assert.equal(state.route(A), c.key);
+    assert.ok(state.peers.has(c.key) && a.stateOf(A).startsWith('drain'));
+    b.connect();
+    world.advance(10_000);
+    assert.equal(state.route(A), c.key);
+  });
+
+  test('what the data plane of another agent or process forwards is not taken over', () => {
+    const { b } = talking();
+    const state = b.dataplane;
+    assert.ok(state);
+    b.loseDataplane();
+    Object.assign(b.saved, { cache: [], dataplane: { process: 'another', epoch: 1 } });
+    b.restart(false);
+    b.attachDataplane(state);
+    assert.equal(state.route(A), 'miss');
+  });
+
   test('an agent that lost its state folder does not lower the epoch', () => {
     const world = new World();
     const a = world.host('a', { eids: [A] });

@@ -5,7 +5,12 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { pino } from 'pino';
 import { DataplaneLink, encodeFrame, FrameReader } from '../../agent/shell/dataplane-link.ts';
-import { type DataplaneEvent, type HelloReply, MAX_FRAME } from '../../proto/dataplane/messages.ts';
+import {
+  type DataplaneEvent,
+  type ForwardingReply,
+  type HelloReply,
+  MAX_FRAME,
+} from '../../proto/dataplane/messages.ts';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import { FakeDataplane } from './fake-dataplane.ts';
 
@@ -18,6 +23,7 @@ describe('the link to the data plane', () => {
   let link: DataplaneLink;
   let events: DataplaneEvent[];
   let hellos: HelloReply[];
+  let forwarding: ForwardingReply | null;
   let lost: number;
   let changed: () => void;
 
@@ -28,14 +34,16 @@ describe('the link to the data plane', () => {
     await dataplane.listen(path);
     events = [];
     hellos = [];
+    forwarding = null;
     lost = 0;
     changed = () => undefined;
     link = new DataplaneLink(
       path,
       'test',
       {
-        onHello: (hello) => {
+        onHello: (hello, said) => {
           hellos.push(hello);
+          forwarding = said;
           changed();
         },
         onEvent: (event) => {
@@ -87,6 +95,20 @@ describe('the link to the data plane', () => {
     dataplane.disconnect();
     await until(() => lost === 1 && hellos.length === 2);
     assert.equal(link.connected, true);
+  });
+
+  test('asks a data plane that forwards already what it does, and does without from an older one', async () => {
+    const peer = 'BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=';
+    const told = { peers: [{ publicKey: peer, locators: [] }], mappings: [] };
+    dataplane.hello = { ...dataplane.hello, configured: true };
+    dataplane.results.forwarding = told;
+    link.start();
+    await until(() => hellos.length === 1);
+    assert.deepEqual(forwarding, told);
+    dataplane.results.forwarding = {};
+    dataplane.disconnect();
+    await until(() => hellos.length === 2);
+    assert.equal(forwarding, null);
   });
 
   test('a request that is on its way when the connection ends is rejected, not forgotten', async () => {

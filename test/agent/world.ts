@@ -5,7 +5,7 @@ import type { Ticket } from '../../agent/core/map-requests.ts';
 import type { AttachRequest } from '../../agent/core/mover.ts';
 import type { Answer, Note } from '../../agent/core/output.ts';
 import { hostPrefix, type IpPrefix, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
-import type { DataplaneCommand, DataplaneEvent, HelloReply } from '../../proto/dataplane/messages.ts';
+import type { DataplaneCommand, DataplaneEvent, ForwardingReply, HelloReply } from '../../proto/dataplane/messages.ts';
 import { DEFAULT_INSTANCE, type EidKey, eidKey, parseEid, prefixEid } from '../../proto/eid.ts';
 import { agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
 import { nonce } from '../../proto/lisp/header.ts';
@@ -108,6 +108,7 @@ export class Host {
     this.dataplane = state;
     this.agent.handleDataplaneHello(
       { ...HELLO, process: state.process, configured: state.configured },
+      state.configured ? state.forwarding() : null,
       1000,
       this.world.now,
     );
@@ -346,6 +347,14 @@ export class FakeDataplaneState {
     return this.mappings.get(prefix)?.to ?? 'miss';
   }
 
+  forwarding(): ForwardingReply {
+    const peers = [...this.peers].map(([publicKey, locators]) => ({ publicKey, locators: locators.map(locatorAt) }));
+    const mappings = [...this.mappings].flatMap(([prefix, { generation, to }]) =>
+      to === 'drop' ? [] : [{ prefix, generation, publicKey: to }],
+    );
+    return { peers, mappings };
+  }
+
   types(): readonly string[] {
     return this.log.map(({ type }) => type);
   }
@@ -413,6 +422,7 @@ export class FakeDataplaneState {
       case 'correspondents':
       case 'stats':
       case 'peers':
+      case 'forwarding':
         return;
       default:
         command satisfies never;
@@ -564,6 +574,11 @@ export class FakeMapServer {
     const mapping = this.mappings.get(`[0]${hostPrefix(agentAddressOf(tunnelKey))}` as EidKey);
     return mapping === undefined ? [] : [mapping];
   }
+}
+
+function locatorAt(text: string) {
+  const [address = '', port] = text.split(':');
+  return { address: parseIpAddress(address), port: Number(port), priority: 1, weight: 100 };
 }
 
 const HELLO: HelloReply = {

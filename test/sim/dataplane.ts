@@ -5,10 +5,10 @@
  * mappings with generations, EIDs of this host and those that have just left it, the source check, packets that wait for a
  * mapping, a session or an interface, and the sync that removes what it does not mention. EIDs are host prefixes.
  */
-import { type IpAddress, type IpPrefix, prefixAddress, prefixContains } from '../../proto/address.ts';
-import type { DataplaneCommand, DataplaneEvent, HelloReply } from '../../proto/dataplane/messages.ts';
+import { hostPrefix, type IpAddress, type IpPrefix, prefixAddress, prefixContains } from '../../proto/address.ts';
+import type { DataplaneCommand, DataplaneEvent, ForwardingReply, HelloReply } from '../../proto/dataplane/messages.ts';
 import { AGENT_PREFIX } from '../../proto/identity.ts';
-import type { TunnelKey } from '../../proto/mapping.ts';
+import type { Generation, TunnelKey } from '../../proto/mapping.ts';
 import { type Instant, type Millis, seconds } from '../../proto/time.ts';
 import type { Clock } from './clock.ts';
 import { type Datagram, Tunnel } from './tunnel.ts';
@@ -117,6 +117,18 @@ export class Dataplane {
   hello(): HelloReply {
     const { process, configured } = this;
     return { capability: 1, software: 'model', process, configured, cipher: 'chacha20-poly1305', offloads: [] };
+  }
+
+  forwarding(): ForwardingReply {
+    const mappings = [...this.mappings].flatMap(([eid, { generation, to }]) =>
+      to === 'drop' ? [] : [{ prefix: hostPrefix(eid), generation: generation as Generation, publicKey: to }],
+    );
+    const peers = [...this.tunnel.peers.values()].filter(({ configured }) => configured);
+    const locator = (address: IpAddress) => ({ address, port: PORT, priority: 1, weight: 100 });
+    return {
+      peers: peers.map(({ key, locators }) => ({ publicKey: key, locators: locators.map(locator) })),
+      mappings,
+    };
   }
 
   /** The agent's connection is gone. */

@@ -259,7 +259,9 @@ export class Host {
     this.world.clock.after(this.world.chance.between(1, 150), () => {
       if (this.life !== life || this.dataplane !== dataplane || this.channel !== channel) return;
       channel.ready = true;
-      this.input((current, now) => current.handleDataplaneHello(dataplane.hello(), this.wallClock() / 1000, now));
+      this.input((current, now) =>
+        current.handleDataplaneHello(dataplane.hello(), dataplane.forwarding(), this.wallClock() / 1000, now),
+      );
     });
   }
 
