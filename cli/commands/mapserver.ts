@@ -224,6 +224,7 @@ function registerTokens(program: Command): void {
   listing(token, 'create', 'Make a join token; it alone goes to stdout')
     .option('--eid <prefix...>', 'EID or prefix that the agent may register')
     .option('--name <name...>', 'name that it may register, or a pattern such as "*.web"')
+    .option('--group <group...>', 'group of the policy to which its EIDs belong')
     .option('--uses <n>', 'how many agents may join with it', '1')
     .option('--expires <duration>', 'how long it is valid, e.g. 30m, 24h, 7d', '24h')
     .action(async (options: TokenOptions) => {
@@ -235,12 +236,13 @@ function registerTokens(program: Command): void {
       const made = (await admin(options, 'POST', '/v1/tokens', {
         eids,
         names,
+        groups: options.group ?? [],
         uses: wholeNumber('--uses', options.uses, 1, 100_000),
         expiresInMs: duration('--expires', options.expires),
       })) as NewToken;
       if (options.json) return printJson(made);
       process.stderr.write(
-        `Token ${made.id}: ${[...made.eids, ...made.names].join(', ')}; ` +
+        `Token ${made.id}: ${grantText(made)}; ` +
           `${made.uses === 1 ? 'one use' : `${made.uses} uses`}, expires ${new Date(made.expiresAt).toISOString()}\n` +
           `On the agent: stayput agent join ${made.url} --token-file FILE${made.eids.map((eid) => ` --eid ${host(eid)}`).join('')}` +
           `${made.names.map((name) => ` --name ${name}`).join('')}\n`,
@@ -258,12 +260,12 @@ function registerTokens(program: Command): void {
         ['expires', 'EXPIRES'],
         ['grants', 'GRANTS'],
       ],
-      tokens.map(({ id, state, used, uses, expiresAt, eids, names }) => ({
+      tokens.map(({ id, state, used, uses, expiresAt, ...grant }) => ({
         id,
         state,
         used: `${used}/${uses}`,
         expires: new Date(expiresAt).toISOString(),
-        grants: [...eids, ...names].join(', '),
+        grants: grantText(grant),
       })),
     );
   });
@@ -289,18 +291,19 @@ function registerAgents(program: Command): void {
           ['software', 'SOFTWARE'],
           ['grants', 'GRANTS'],
         ],
-        views.map(({ xtrId, state, connectedSince, mappings, subscriptions, software, eids, names }) => ({
+        views.map(({ xtrId, state, connectedSince, mappings, subscriptions, software, ...grant }) => ({
           agent: xtrId.slice(0, SHORT_ID),
           state,
           since: connectedSince === undefined ? null : formatDuration(Date.now() - connectedSince),
           mappings,
           subscriptions,
           software,
-          grants: [...eids, ...names].join(', '),
+          grants: grantText(grant),
         })),
       );
     },
   );
+  registerGrantChanges(agents);
   listing(agents, 'revoke <agent>', 'Cut an agent off at once; its EIDs can be taken over')
     .addHelpText('after', '\nAGENT is the xTR-ID, or as much of its start as fits one agent only.')
     .action(async (agent: string, options: ListOptions) => {
@@ -309,9 +312,51 @@ function registerAgents(program: Command): void {
     });
 }
 
+/** `10.77.0.5/32, db, @web` */
+function grantText({ eids, names, groups }: GrantView): string {
+  return [...eids, ...names, ...groups.map((group) => `@${group}`)].join(', ');
+}
+
+function registerGrantChanges(agents: Command): void {
+  const change = (name: string, method: 'POST' | 'DELETE', description: string, said: string): void => {
+    listing(agents, `${name} <agent>`, description)
+      .option('--eid <prefix...>', 'EID or prefix that it may register')
+      .option('--name <name...>', 'name that it may register, or a pattern such as "*.web"')
+      .option('--group <group...>', 'group of the policy to which its EIDs belong')
+      .addHelpText('after', '\nAGENT is the xTR-ID, or as much of its start as fits one agent only.')
+      .action(async (agent: string, options: GrantOptions) => {
+        const grant = {
+          eids: prefixes('--eid', options.eid ?? []),
+          names: options.name ?? [],
+          groups: options.group ?? [],
+        };
+        if (grant.eids.length + grant.names.length + grant.groups.length === 0) {
+          throw new UsageError('give --eid, --name or --group');
+        }
+        const view = (await admin(options, method, '/v1/grants', { agent, ...grant })) as AgentView;
+        return options.json ? printJson(view) : print(`Agent ${view.xtrId} ${said}: ${grantText(view) || 'nothing'}`);
+      });
+  };
+  change('grant', 'POST', 'Let an agent register more, or put its EIDs into a group', 'is granted now');
+  change('ungrant', 'DELETE', 'Take grants away; EIDs that are not covered any more are released', 'is left with');
+}
+
+interface GrantOptions extends ListOptions {
+  readonly eid?: string[];
+  readonly name?: string[];
+  readonly group?: string[];
+}
+
+interface GrantView {
+  readonly eids: readonly string[];
+  readonly names: readonly string[];
+  readonly groups: readonly string[];
+}
+
 interface TokenOptions extends ListOptions {
   readonly eid?: string[];
   readonly name?: string[];
+  readonly group?: string[];
   readonly uses: string;
   readonly expires: string;
 }
@@ -332,11 +377,10 @@ interface Status {
   readonly tokens: number;
 }
 
-interface TokenView {
+interface TokenView extends GrantView {
   readonly id: string;
   readonly state: string;
   readonly eids: readonly IpPrefix[];
-  readonly names: readonly string[];
   readonly uses: number;
   readonly used: number;
   readonly expiresAt: number;
@@ -347,12 +391,10 @@ interface NewToken extends TokenView {
   readonly url: string;
 }
 
-interface AgentView {
+interface AgentView extends GrantView {
   readonly xtrId: string;
   readonly state: string;
   readonly connectedSince?: number;
-  readonly eids: readonly string[];
-  readonly names: readonly string[];
   readonly mappings: number;
   readonly subscriptions: number;
   readonly software: string;

@@ -2,7 +2,8 @@
 import type { EidKey } from '../../proto/eid.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
-import type { Operation, OperationError } from './operations.ts';
+import type { OperationError } from './operation-error.ts';
+import type { Operation } from './operations.ts';
 import type { EidOrder, OrderId, OrderResult } from './orders.ts';
 import type { SessionId } from './presence.ts';
 import type { AgentRecord, TokenRecord } from './records.ts';

@@ -7,20 +7,20 @@
 import { type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
 import { type Eid, type InstanceId, nameEid } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
-import type { Grant } from './records.ts';
+import type { Registrable } from './records.ts';
 
 export interface Overlay {
   readonly instance: InstanceId;
   readonly prefixes: readonly IpPrefix[];
 }
 
-export function covers(grant: Grant, overlay: Overlay, eid: Eid): boolean {
+export function covers(grant: Registrable, overlay: Overlay, eid: Eid): boolean {
   if (eid.iid !== overlay.instance) return false;
   if (eid.kind === 'name') return coversName(grant, eid.name);
   return inOverlay(overlay, eid.prefix) && grant.eids.some((granted) => prefixContains(granted, eid.prefix));
 }
 
-export function coversName(grant: Grant, name: string): boolean {
+export function coversName(grant: Registrable, name: string): boolean {
   return grant.names.some((granted) => nameMatches(granted, name));
 }
 
@@ -44,3 +44,12 @@ export function parseNamePattern(text: string): string {
   nameEid(0 as InstanceId, fixed);
   return pattern;
 }
+
+/** A group's name, lower case. @throws DecodeError */
+export function parseGroupName(text: string): string {
+  const name = text.toLowerCase();
+  if (GROUP_NAME.test(name)) return name;
+  throw new DecodeError('group', 0, `"${text.slice(0, 80)}" is not 1 to 63 letters, digits, "-" or "_"`);
+}
+
+const GROUP_NAME = /^[a-z0-9][a-z0-9_-]{0,62}$/;

@@ -6,13 +6,14 @@
  * a further use: the first answer may have been lost, and the certificate is worthless without its private key.
  */
 import { type IpPrefix, prefixContains } from '../../proto/address.ts';
-import { StayputError } from '../../proto/errors.ts';
 import { xtrIdOf } from '../../proto/identity.ts';
 import type { TunnelKey, XtrId } from '../../proto/mapping.ts';
 import type { Millis, WallClock } from '../../proto/time.ts';
+import { addGrant, releaseOwned, removeGrant } from './grant-changes.ts';
 import { inOverlay, nameMatches, type Overlay } from './grants.ts';
 import type { MappingDatabase } from './mapping-database.ts';
-import { type AgentRecord, agentKey, type Grant, ownershipKey, type TokenRecord, tokenKey } from './records.ts';
+import { OperationError } from './operation-error.ts';
+import { type AgentRecord, agentKey, type Grant, type Registrable, type TokenRecord, tokenKey } from './records.ts';
 import type { Transaction } from './transactions.ts';
 
 export type Operation =
@@ -29,31 +30,9 @@ export type Operation =
       readonly tunnelKey: TunnelKey;
       readonly certificateKey: string;
       readonly software: string;
-    } & Grant)
-  | ({ readonly kind: 'add-grant'; readonly xtrId: XtrId } & Grant)
+    } & Registrable)
+  | ({ readonly kind: 'add-grant' | 'remove-grant'; readonly xtrId: XtrId } & Grant)
   | { readonly kind: 'revoke-agent'; readonly xtrId: XtrId };
-
-export type OperationCode =
-  | 'STAYPUT_TOKEN_UNKNOWN'
-  | 'STAYPUT_TOKEN_SPENT'
-  | 'STAYPUT_TOKEN_EXPIRED'
-  | 'STAYPUT_TOKEN_REVOKED'
-  | 'STAYPUT_TOO_MANY'
-  | 'STAYPUT_NOT_GRANTED'
-  | 'STAYPUT_OUTSIDE_OVERLAY'
-  | 'STAYPUT_ALREADY_ENROLLED'
-  | 'STAYPUT_AGENT_REVOKED'
-  | 'STAYPUT_AGENT_UNKNOWN'
-  | 'STAYPUT_STORE';
-
-export class OperationError extends StayputError {
-  override readonly code: OperationCode;
-
-  constructor(code: OperationCode, message: string) {
-    super(code, message);
-    this.code = code;
-  }
-}
 
 export interface OperationContext {
   readonly overlay: Overlay;
@@ -80,23 +59,11 @@ export function evaluateOperation(
     }
     case 'enrol':
       return enrol(transaction, operation, context);
-    case 'add-grant': {
+    case 'add-grant':
       demandOverlay(operation.eids, context.overlay);
-      const agent = agentOf(transaction, operation.xtrId);
-      const extended: AgentRecord = {
-        ...agent,
-        eids: [...new Set([...agent.eids, ...operation.eids])],
-        names: [...new Set([...agent.names, ...operation.names])],
-      };
-      if (extended.eids.length + extended.names.length > MAX_GRANT) {
-        throw new OperationError(
-          'STAYPUT_TOO_MANY',
-          `an agent may have at most ${MAX_GRANT} granted prefixes and names`,
-        );
-      }
-      transaction.put(extended);
-      return extended;
-    }
+      return addGrant(transaction, agentOf(transaction, operation.xtrId), operation);
+    case 'remove-grant':
+      return removeGrant(transaction, agentOf(transaction, operation.xtrId), operation, context);
     case 'revoke-agent':
       return revokeAgent(transaction, operation.xtrId, context);
     default:
@@ -118,13 +85,14 @@ function createToken(
   if (context.counts.tokens >= context.limits.tokens) {
     throw new OperationError('STAYPUT_TOO_MANY', 'there are too many tokens; revoke some that are not needed any more');
   }
-  const { secretHash, eids, names, uses, ttl } = operation;
+  const { secretHash, eids, names, groups, uses, ttl } = operation;
   const token: TokenRecord = {
     kind: 'token',
     id: tokenIdOf(secretHash),
     secretHash,
     eids,
     names,
+    groups,
     uses,
     used: 0,
     createdAt: context.wallClock,
@@ -195,6 +163,7 @@ function enrol(
     tokenId: token.id,
     eids: token.eids,
     names: token.names,
+    groups: token.groups,
     software,
     enrolledAt: context.wallClock,
   };
@@ -209,14 +178,7 @@ function revokeAgent(transaction: Transaction, xtrId: XtrId, context: OperationC
   if (agent.revokedAt !== undefined) return agent;
   const revoked: AgentRecord = { ...agent, revokedAt: context.wallClock };
   transaction.put(revoked);
-  const keys = new Set(
-    [...context.database.ownedBy(xtrId), ...transaction.written()].map(({ eid }) => ownershipKey(eid)),
-  );
-  for (const key of keys) {
-    const record = transaction.get(key);
-    if (record?.kind !== 'eid' || record.owner !== xtrId || record.state === 'released') continue;
-    transaction.put({ ...record, state: 'released', locators: [], names: [], targets: [] });
-  }
+  releaseOwned(transaction, xtrId, context.database);
   return revoked;
 }
 
@@ -248,5 +210,3 @@ function equalInConstantTime(a: string, b: string): boolean {
   for (let i = 0; i < a.length; i++) difference |= a.charCodeAt(i) ^ b.charCodeAt(i);
   return difference === 0;
 }
-
-const MAX_GRANT = 256;

@@ -34,9 +34,14 @@ export interface OwnershipRecord {
 }
 
 /** EID prefixes and names (or patterns like `*.web`) that may be registered, in the overlay's instance. */
-export interface Grant {
+export interface Registrable {
   readonly eids: readonly IpPrefix[];
   readonly names: readonly string[];
+}
+
+export interface Grant extends Registrable {
+  /** Groups of the policy to which the EIDs belong that the agent owns. */
+  readonly groups: readonly string[];
 }
 
 export interface AgentRecord extends Grant {

@@ -9,9 +9,9 @@ import type { Operation } from '../core/operations.ts';
 import type { EidOrder, OrderCode } from '../core/orders.ts';
 import type { AgentRecord, OwnershipRecord, StoreRecord, TokenRecord } from '../core/records.ts';
 import type { Driver } from './driver.ts';
-import { apiError, namePatternText, newToken } from './enrolment.ts';
+import { apiError, groupNameText, namePatternText, newToken } from './enrolment.ts';
 import { authorityFingerprint, type OverlayFiles, overlayUrl } from './overlay-files.ts';
-import { ipPrefixText, xtrIdText } from './record-codec.ts';
+import { ipPrefixText } from './record-codec.ts';
 
 export interface AdminApiOptions {
   readonly driver: Driver;
@@ -83,9 +83,9 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
       method: 'POST',
       path: '/v1/tokens',
       handle: async ({ body }) => {
-        const { eids, names, uses, expiresInMs } = parseBody(NEW_TOKEN, body);
+        const { eids, names, groups, uses, expiresInMs } = parseBody(NEW_TOKEN, body);
         const { text, secretHash } = newToken(authorityFingerprint(overlay));
-        const record = await operate({ kind: 'create-token', secretHash, eids, names, uses, ttl: expiresInMs });
+        const record = await operate({ kind: 'create-token', secretHash, eids, names, groups, uses, ttl: expiresInMs });
         return { token: text, url: overlayUrl(overlay), ...(token(record) as object) };
       },
     },
@@ -151,15 +151,23 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
       handle: () => ({
         grants: records('agent')
           .filter(({ revokedAt }) => revokedAt === undefined)
-          .map(({ xtrId, eids, names }) => ({ xtrId, eids, names })),
+          .map(({ xtrId, eids, names, groups }) => ({ xtrId, eids, names, groups })),
       }),
     },
     {
       method: 'POST',
       path: '/v1/grants',
       handle: async ({ body }) => {
-        const { xtrId, eids, names } = parseBody(NEW_GRANT, body);
-        return token(await operate({ kind: 'add-grant', xtrId, eids, names }));
+        const { agent, ...grant } = parseBody(GRANT_CHANGE, body);
+        return token(await operate({ kind: 'add-grant', xtrId: resolveAgent(records('agent'), agent), ...grant }));
+      },
+    },
+    {
+      method: 'DELETE',
+      path: '/v1/grants',
+      handle: async ({ body }) => {
+        const { agent, ...grant } = parseBody(GRANT_CHANGE, body);
+        return token(await operate({ kind: 'remove-grant', xtrId: resolveAgent(records('agent'), agent), ...grant }));
       },
     },
   ];
@@ -176,13 +184,13 @@ function resolveAgent(agents: readonly AgentRecord[], text: string): AgentRecord
 }
 
 function tokenView(record: TokenRecord, now: number): Record<string, unknown> {
-  const { id, eids, names, uses, used, createdAt, expiresAt, revokedAt } = record;
+  const { id, eids, names, groups, uses, used, createdAt, expiresAt, revokedAt } = record;
   const state = revokedAt !== undefined ? 'revoked' : used >= uses ? 'used' : expiresAt <= now ? 'expired' : 'valid';
-  return { id, state, eids, names, uses, used, createdAt, expiresAt };
+  return { id, state, eids, names, groups, uses, used, createdAt, expiresAt };
 }
 
 function agentView(driver: Driver, record: AgentRecord): Record<string, unknown> {
-  const { xtrId, eids, names, software, enrolledAt, revokedAt, tokenId } = record;
+  const { xtrId, eids, names, groups, software, enrolledAt, revokedAt, tokenId } = record;
   const { connectedSince, subscriptions, mappings } = driver.core.agentState(xtrId);
   const state = revokedAt !== undefined ? 'revoked' : connectedSince === undefined ? 'gone' : 'connected';
   return {
@@ -191,6 +199,7 @@ function agentView(driver: Driver, record: AgentRecord): Record<string, unknown>
     connectedSince,
     eids,
     names,
+    groups,
     mappings,
     subscriptions,
     software,
@@ -237,12 +246,17 @@ const ORDER_STATUS: Readonly<Record<OrderCode, number>> = {
   STAYPUT_TIMEOUT: 504,
 };
 
-const NEW_TOKEN = z.strictObject({
+const GRANT = {
   eids: z
     .array(ipPrefixText)
     .max(256)
     .default([] as IpPrefix[]),
   names: z.array(namePatternText).max(256).default([]),
+  groups: z.array(groupNameText).max(256).default([]),
+};
+
+const NEW_TOKEN = z.strictObject({
+  ...GRANT,
   uses: z.int().min(1).max(100_000).default(1),
   expiresInMs: z
     .int()
@@ -251,11 +265,5 @@ const NEW_TOKEN = z.strictObject({
     .default(86_400_000),
 });
 
-const NEW_GRANT = z.strictObject({
-  xtrId: xtrIdText,
-  eids: z
-    .array(ipPrefixText)
-    .max(256)
-    .default([] as IpPrefix[]),
-  names: z.array(namePatternText).max(256).default([]),
-});
+/** `agent`: xTR-ID, or the start of one. */
+const GRANT_CHANGE = z.strictObject({ agent: z.string().max(64), ...GRANT });

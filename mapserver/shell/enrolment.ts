@@ -6,8 +6,8 @@ import type { IpPrefix } from '../../proto/address.ts';
 import { isHostPrefix } from '../../proto/address.ts';
 import { nameEid } from '../../proto/eid.ts';
 import { ApiError, parseBody, type Route } from '../../runtime/http-api.ts';
-import { parseNamePattern } from '../core/grants.ts';
-import type { OperationCode, OperationError } from '../core/operations.ts';
+import { parseGroupName, parseNamePattern } from '../core/grants.ts';
+import type { OperationCode, OperationError } from '../core/operation-error.ts';
 import { callerOf, certifyAgent, keyHash, readSigningRequest } from './certificate-authority.ts';
 import type { Driver } from './driver.ts';
 import type { MapServerMetrics } from './metrics.ts';
@@ -98,6 +98,15 @@ export function apiError(error: OperationError): ApiError {
 export const namePatternText = z.string().transform((text, context) => {
   try {
     return parseNamePattern(text);
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: (error as Error).message });
+    return z.NEVER;
+  }
+});
+
+export const groupNameText = z.string().transform((text, context) => {
+  try {
+    return parseGroupName(text);
   } catch (error) {
     context.addIssue({ code: 'custom', message: (error as Error).message });
     return z.NEVER;

@@ -95,12 +95,13 @@ export class CoreWorld {
   }
 
   /** Another map server on the same store and the same agents' identities. */
-  enrolled(name: string, grant: { eids?: string[]; names?: string[] } = {}): CoreAgent {
+  enrolled(name: string, grant: { eids?: string[]; names?: string[]; groups?: string[] } = {}): CoreAgent {
     const agent = new CoreAgent(name);
     const eids = (grant.eids ?? []) as IpPrefix[];
     const names = grant.names ?? [];
+    const groups = grant.groups ?? [];
     const secretHash = hash(`token of ${name}`);
-    this.operate({ kind: 'create-token', secretHash, eids, names, uses: 1, ttl: minutes(60) });
+    this.operate({ kind: 'create-token', secretHash, eids, names, groups, uses: 1, ttl: minutes(60) });
     const { tunnelKey } = agent;
     const enrol = { secretHash, tunnelKey, certificateKey: hash(name), software: 'test', eids: [], names: [] };
     const result = this.operate({ kind: 'enrol', ...enrol });
@@ -110,7 +111,7 @@ export class CoreWorld {
   }
 
   /** An enrolled agent with a session. */
-  agent(name: string, grant: { eids?: string[]; names?: string[] } = {}): CoreAgent {
+  agent(name: string, grant: { eids?: string[]; names?: string[]; groups?: string[] } = {}): CoreAgent {
     const agent = this.enrolled(name, grant);
     agent.connect();
     return agent;

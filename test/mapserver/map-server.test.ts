@@ -526,6 +526,7 @@ describe('joining', () => {
     secretHash,
     eids: [agentPrefix(EID)],
     names: ['*.web'],
+    groups: [],
     uses: 1,
     ttl: minutes(10),
     ...fields,
@@ -597,8 +598,33 @@ describe('joining', () => {
     const world = new CoreWorld();
     const agent = world.agent('a');
     assert.equal(agent.claim(EID)[0]?.action, 'policy-denied');
-    world.operate({ kind: 'add-grant', xtrId: agent.xtrId, eids: [agentPrefix(EID)], names: [] });
+    world.operate({ kind: 'add-grant', xtrId: agent.xtrId, eids: [agentPrefix(EID)], names: [], groups: [] });
     assert.equal(agent.claim(EID)[0]?.generation, 1);
+  });
+
+  test('a grant that is taken away releases what it alone covered, and nothing else', () => {
+    const world = new CoreWorld();
+    const agent = world.agent('a', { eids: [agentPrefix(EID), '10.77.1.0/24'], names: ['db'], groups: ['web'] });
+    const follower = world.agent('b', GRANT);
+    agent.register(agent.mapping('agent'), agent.mapping(EID), agent.mapping('10.77.1.1'), agent.mapping('db'));
+    follower.subscribe(EID);
+    follower.pushed();
+    const { xtrId } = agent;
+    const less = { kind: 'remove-grant' as const, xtrId, eids: [agentPrefix(EID)], names: ['db'], groups: ['web'] };
+    const result = world.operate(less);
+    assert.ok(result.ok && result.record.kind === 'agent');
+    assert.deepEqual(result.record.groups, []);
+    assert.equal(stored(world, EID)?.state, 'released');
+    assert.equal(stored(world, 'db')?.state, 'released');
+    assert.equal(stored(world, '10.77.1.1')?.state, 'live');
+    assert.equal(world.core.agentState(xtrId).mappings, 2, 'with the agent address');
+    assert.deepEqual(
+      follower.pushed().map(({ ttl }) => ttl),
+      [0],
+      'the follower is told of the withdrawal',
+    );
+    assert.equal(agent.claim(EID)[0]?.action, 'policy-denied');
+    assert.equal(codeOf(world.operate(less)), 'STAYPUT_NOT_GRANTED', 'it cannot be taken away twice');
   });
 });
 

@@ -51,7 +51,11 @@ function play(schedule: Schedule, cores: Cores, flow: Flow | undefined, names?: 
     const host = world.addHost(`h${i}`);
     names?.set(host.key, host.name).set(host.xtrId, host.name);
     const granted = i === schedule.hosts - 1 ? EIDS.filter((eid) => eid !== UNGRANTED) : EIDS;
-    world.mapServer.enrol(host.key, host.xtrId, { eids: granted.map((eid) => `${eid}/32` as IpPrefix), names: ['*'] });
+    world.mapServer.enrol(host.key, host.xtrId, {
+      eids: granted.map((eid) => `${eid}/32` as IpPrefix),
+      names: ['*'],
+      groups: [],
+    });
   }
   world.mapServer.start();
   for (const [i, host] of world.hosts.entries()) {

@@ -1,0 +1,79 @@
+/**
+ * What becomes of an agent's grant when an administrator changes it, and of what the agent owns.
+ *
+ * What is not covered any more is released in the same transaction: the mappings are withdrawn, others may take the
+ * EIDs over, and the agent is refused when it registers them again.
+ */
+import { type Eid, parseEidKey } from '../../proto/eid.ts';
+import type { XtrId } from '../../proto/mapping.ts';
+import { covers, type Overlay } from './grants.ts';
+import type { MappingDatabase } from './mapping-database.ts';
+import { OperationError } from './operation-error.ts';
+import { type AgentRecord, agentEidKey, type Grant, ownershipKey } from './records.ts';
+import type { Transaction } from './transactions.ts';
+
+/** @throws OperationError */
+export function addGrant(transaction: Transaction, agent: AgentRecord, more: Grant): AgentRecord {
+  const extended: AgentRecord = {
+    ...agent,
+    eids: [...new Set([...agent.eids, ...more.eids])],
+    names: [...new Set([...agent.names, ...more.names])],
+    groups: [...new Set([...agent.groups, ...more.groups])],
+  };
+  if (extended.eids.length + extended.names.length + extended.groups.length > MAX_GRANT) {
+    throw new OperationError(
+      'STAYPUT_TOO_MANY',
+      `an agent may have at most ${MAX_GRANT} granted prefixes, names and groups`,
+    );
+  }
+  transaction.put(extended);
+  return extended;
+}
+
+/** Takes away exactly what was granted by these words. @throws OperationError when something was not */
+export function removeGrant(
+  transaction: Transaction,
+  agent: AgentRecord,
+  less: Grant,
+  { overlay, database }: { readonly overlay: Overlay; readonly database: MappingDatabase },
+): AgentRecord {
+  const reduced: AgentRecord = {
+    ...agent,
+    eids: without(agent.eids, less.eids),
+    names: without(agent.names, less.names),
+    groups: without(agent.groups, less.groups),
+  };
+  transaction.put(reduced);
+  const own = agentEidKey(overlay.instance, agent.tunnelKey);
+  releaseOwned(transaction, agent.xtrId, database, (eid, key) => key !== own && !covers(reduced, overlay, eid));
+  return reduced;
+}
+
+/** Releases what the agent owns, of that what `fits`. */
+export function releaseOwned(
+  transaction: Transaction,
+  xtrId: XtrId,
+  database: MappingDatabase,
+  fits: (eid: Eid, key: string) => boolean = () => true,
+): void {
+  const keys = new Set([...database.ownedBy(xtrId), ...transaction.written()].map(({ eid }) => ownershipKey(eid)));
+  for (const key of keys) {
+    const record = transaction.get(key);
+    if (record?.kind !== 'eid' || record.owner !== xtrId || record.state === 'released') continue;
+    if (!fits(parseEidKey(record.eid), record.eid)) continue;
+    transaction.put({ ...record, state: 'released', locators: [], names: [], targets: [] });
+  }
+}
+
+function without<T extends string>(granted: readonly T[], less: readonly T[]): T[] {
+  const unknown = less.find((each) => !granted.includes(each));
+  if (unknown !== undefined) {
+    throw new OperationError(
+      'STAYPUT_NOT_GRANTED',
+      `the agent has no grant of "${unknown}"; "stayput agents list" shows what it has`,
+    );
+  }
+  return granted.filter((each) => !less.includes(each));
+}
+
+const MAX_GRANT = 256;

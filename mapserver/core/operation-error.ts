@@ -1,0 +1,24 @@
+/** Why an operation of an administrator or of a joining agent is refused. */
+import { StayputError } from '../../proto/errors.ts';
+
+export type OperationCode =
+  | 'STAYPUT_TOKEN_UNKNOWN'
+  | 'STAYPUT_TOKEN_SPENT'
+  | 'STAYPUT_TOKEN_EXPIRED'
+  | 'STAYPUT_TOKEN_REVOKED'
+  | 'STAYPUT_TOO_MANY'
+  | 'STAYPUT_NOT_GRANTED'
+  | 'STAYPUT_OUTSIDE_OVERLAY'
+  | 'STAYPUT_ALREADY_ENROLLED'
+  | 'STAYPUT_AGENT_REVOKED'
+  | 'STAYPUT_AGENT_UNKNOWN'
+  | 'STAYPUT_STORE';
+
+export class OperationError extends StayputError {
+  override readonly code: OperationCode;
+
+  constructor(code: OperationCode, message: string) {
+    super(code, message);
+    this.code = code;
+  }
+}
