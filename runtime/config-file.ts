@@ -15,8 +15,18 @@ export function loadConfig<T extends z.ZodObject>(
   path: string,
   options: { readonly required: boolean; readonly overrides?: Readonly<Record<string, unknown>> },
 ): z.output<T> {
-  const fromFile = readConfigText(path, options.required);
-  const overrides = Object.entries(options.overrides ?? {}).filter(([, value]) => value !== undefined);
+  return parseConfig(schema, path, readConfigText(path, options.required), options.overrides);
+}
+
+/** The same for the file's text; `path` is for the message. @throws UsageError */
+export function parseConfig<T extends z.ZodObject>(
+  schema: T,
+  path: string,
+  text: string,
+  wins: Readonly<Record<string, unknown>> = {},
+): z.output<T> {
+  const fromFile = configObject(path, text);
+  const overrides = Object.entries(wins).filter(([, value]) => value !== undefined);
   const { $schema: _ignored, ...values } = { ...fromFile, ...Object.fromEntries(overrides) } as Record<string, unknown>;
   const parsed = schema.safeParse(values);
   if (parsed.success) return parsed.data;
@@ -32,14 +42,16 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   return best !== undefined && best.distance <= Math.max(2, Math.ceil(word.length / 3)) ? best.candidate : undefined;
 }
 
-function readConfigText(path: string, required: boolean): Record<string, unknown> {
-  let text: string;
+function readConfigText(path: string, required: boolean): string {
   try {
-    text = readFileSync(path, 'utf8');
+    return readFileSync(path, 'utf8');
   } catch (cause) {
-    if (!required && (cause as NodeJS.ErrnoException).code === 'ENOENT') return {};
+    if (!required && (cause as NodeJS.ErrnoException).code === 'ENOENT') return '{}';
     throw new UsageError(`${path}: cannot be read (${oneLine((cause as Error).message)})`, { cause });
   }
+}
+
+function configObject(path: string, text: string): Record<string, unknown> {
   let value: unknown;
   try {
     value = JSON.parse(text);

@@ -266,12 +266,12 @@ function textOf(eid: Eid): string {
 }
 
 const INTERFACE = z.string().regex(INTERFACE_NAME, 'is not the name of a network interface');
-const ATTACH = z.strictObject({
+export const ATTACH = z.strictObject({
   eid: z.string().max(64),
   names: z.array(z.string().max(253)).max(16).optional(),
   interface: INTERFACE.optional(),
   /** Default: with an interface `up`, else `now`. */
   when: z.enum(['now', 'up', 'seen']).optional(),
 });
-const LEAVE = z.strictObject({ interface: INTERFACE, patienceSeconds: z.number().min(0).max(3600) });
-const PING = z.strictObject({ target: z.string().min(1).max(300) });
+export const LEAVE = z.strictObject({ interface: INTERFACE, patienceSeconds: z.number().min(0).max(3600) });
+export const PING = z.strictObject({ target: z.string().min(1).max(300) });

@@ -193,14 +193,8 @@ export class DataplaneLink {
   }
 
   private handleFrame(text: string): void {
-    const value: unknown = JSON.parse(text);
-    const incoming = INCOMING.safeParse(value);
-    if (!incoming.success) {
-      // An event of a newer data plane is not for us.
-      if (UNKNOWN_EVENT.safeParse(value).success && !KNOWN_TYPES.has((value as { type: string }).type)) return;
-      throw new DataplaneError('STAYPUT_DATAPLANE_FRAME', firstIssue(incoming.error));
-    }
-    const message = incoming.data;
+    const message = parseIncoming(text);
+    if (message === undefined) return;
     if (message.type !== 'reply') {
       if (message.type === 'superseded') this.superseded = true;
       this.listener.onEvent(message);
@@ -298,7 +292,22 @@ export class FrameReader {
   }
 }
 
-function parseReply<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
+/** Undefined for an event of a newer data plane, which is not for us. @throws DataplaneError */
+export function parseIncoming(text: string): z.output<typeof INCOMING> | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new DataplaneError('STAYPUT_DATAPLANE_FRAME', 'a frame that is not JSON', { cause });
+  }
+  const incoming = INCOMING.safeParse(value);
+  if (incoming.success) return incoming.data;
+  if (UNKNOWN_EVENT.safeParse(value).success && !KNOWN_TYPES.has((value as { type: string }).type)) return undefined;
+  throw new DataplaneError('STAYPUT_DATAPLANE_FRAME', firstIssue(incoming.error));
+}
+
+/** @throws DataplaneError */
+export function parseReply<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
   const reply = schema.safeParse(value);
   if (reply.success) return reply.data;
   throw new DataplaneError('STAYPUT_DATAPLANE_FRAME', `reply to ${what}: ${firstIssue(reply.error)}`);
@@ -314,7 +323,7 @@ const prefix = parsed(parseIpPrefix);
 const key = parsed(parseTunnelKey);
 const count = z.number().nonnegative();
 
-const HELLO_REPLY = z.object({
+export const HELLO_REPLY = z.object({
   capability: z.int(),
   software: z.string().max(100),
   process: z.string().min(1).max(64),
@@ -323,12 +332,12 @@ const HELLO_REPLY = z.object({
   offloads: z.array(z.string().max(32)).max(32),
 });
 
-const STATS_REPLY = z.object({
+export const STATS_REPLY = z.object({
   counters: z.record(z.string().max(64), count),
   gauges: z.record(z.string().max(64), count),
 });
 
-const PEERS_REPLY = z.object({
+export const PEERS_REPLY = z.object({
   peers: z.array(
     z.object({
       publicKey: key,
@@ -344,7 +353,7 @@ const PEERS_REPLY = z.object({
   ),
 });
 
-const FORWARDING_REPLY = z.object({
+export const FORWARDING_REPLY = z.object({
   peers: z
     .array(
       z.object({
@@ -374,7 +383,7 @@ const FORWARDING_REPLY = z.object({
     .max(MAX_FORWARDING),
 });
 
-const CORRESPONDENTS_REPLY = z.object({ peers: z.array(key).max(MAX_CORRESPONDENTS) });
+export const CORRESPONDENTS_REPLY = z.object({ peers: z.array(key).max(MAX_CORRESPONDENTS) });
 
 const INCOMING = z.union([
   z.object({ type: z.literal('reply'), id: z.int(), ok: z.literal(true), result: z.unknown().optional() }),

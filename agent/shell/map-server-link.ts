@@ -387,7 +387,8 @@ const WELCOME = z.object({
   observed: z.object({ address: z.string().max(64), port: z.int() }).optional(),
 });
 
-function parseWelcome(text: string): Welcome | string {
+/** The reason in words when it is none. */
+export function parseWelcome(text: string): Welcome | string {
   try {
     const welcome = WELCOME.safeParse(JSON.parse(text));
     return welcome.success ? welcome.data : firstIssue(welcome.error);

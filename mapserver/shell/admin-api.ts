@@ -226,14 +226,14 @@ function eidView(driver: Driver, record: OwnershipRecord): Record<string, unknow
 }
 
 const timeoutMs = z.coerce.number().int().min(100).max(600_000).default(10_000);
-const ATTACH = z.strictObject({
+export const ATTACH = z.strictObject({
   eid: ipPrefixText,
   /** xTR-ID, or the start of one. */
   agent: z.string().max(64),
   interface: z.string().regex(INTERFACE_NAME, 'is not the name of a network interface').nullable().default(null),
   timeoutMs,
 });
-const DETACH = z.strictObject({ eid: ipPrefixText, timeoutMs });
+export const DETACH = z.strictObject({ eid: ipPrefixText, timeoutMs });
 
 const ORDER_STATUS: Readonly<Record<OrderCode, number>> = {
   STAYPUT_AGENT_UNKNOWN: 404,
@@ -255,7 +255,7 @@ const GRANT = {
   groups: z.array(groupNameText).max(256).default([]),
 };
 
-const NEW_TOKEN = z.strictObject({
+export const NEW_TOKEN = z.strictObject({
   ...GRANT,
   uses: z.int().min(1).max(100_000).default(1),
   expiresInMs: z
@@ -266,4 +266,4 @@ const NEW_TOKEN = z.strictObject({
 });
 
 /** `agent`: xTR-ID, or the start of one. */
-const GRANT_CHANGE = z.strictObject({ agent: z.string().max(64), ...GRANT });
+export const GRANT_CHANGE = z.strictObject({ agent: z.string().max(64), ...GRANT });

@@ -122,7 +122,8 @@ function counted<T>(metrics: MapServerMetrics, read: () => T): T {
   }
 }
 
-function secretOf(token: string): string {
+/** @throws ApiError */
+export function secretOf(token: string): string {
   try {
     if (token.startsWith(TOKEN_PREFIX)) {
       const json: unknown = JSON.parse(Buffer.from(token.slice(TOKEN_PREFIX.length), 'base64url').toString('utf8'));
@@ -147,7 +148,7 @@ const plainName = z.string().transform((text, context) => {
   }
 });
 
-const ENROL = z.object({
+export const ENROL = z.object({
   token: z.string().max(1024),
   csr: z.string().max(8192),
   tunnelKey: tunnelKeyText,

@@ -1,0 +1,211 @@
+/** Decoders of octets from the network: LISP, DNS, and the cutting of streams into frames. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  encodeReply,
+  encodeUpstreamQuery,
+  parseMessage,
+  parseQuery,
+  renderMessage,
+  replyLimit,
+  sameQuestion,
+} from '../../agent/core/dns-message.ts';
+import { DataplaneError, FrameReader as DataplaneFrames, encodeFrame } from '../../agent/shell/dataplane-link.ts';
+import { encodeRecord } from '../../agent/shell/dns-codec.ts';
+import { FrameReader as DnsFrames, frame as dnsFrame } from '../../agent/shell/dns-stream.ts';
+import { CertificateError, readSigningRequest } from '../../mapserver/shell/certificate-authority.ts';
+import { Reader, Writer } from '../../proto/bytes.ts';
+import { DecodeError } from '../../proto/errors.ts';
+import { decodeAddress, encodeAddress, type LispAddress } from '../../proto/lisp/afi.ts';
+import { verifyAuthentication } from '../../proto/lisp/authentication.ts';
+import { decodeDataHeader, encodeDataHeader } from '../../proto/lisp/data-header.ts';
+import { decodeLispMessage, encapsulatedMessage, encodeLispMessage } from '../../proto/lisp/message.ts';
+import { mappingsOf, queriesOf } from '../../proto/lisp/native.ts';
+import { PROJECT_ROOT } from '../../runtime/project-root.ts';
+import { answer, query, soa } from '../agent/dns-support.ts';
+import { type Decoder, outcome } from './decoder.ts';
+
+const lispMessages = ['lisp-messages.json', 'lisp-golden.json'].flatMap((file) => {
+  const text = readFileSync(join(PROJECT_ROOT, 'test/vectors', file), 'utf8');
+  const entries = JSON.parse(text) as { udpPayload: string }[];
+  return entries.map(({ udpPayload }) => Uint8Array.from(Buffer.from(udpPayload, 'hex')));
+});
+const decodable = lispMessages.filter((bytes) => !outcome([DecodeError], () => lisp(bytes)).startsWith('STAYPUT_'));
+const www = query('www.example', 'A', { udpSize: 1232 });
+const address = { type: 'A' as const, name: 'www.example', ttl: 60, data: '192.0.2.80' };
+
+/** For a key that was made for this. */
+const REQUEST = Buffer.from(
+  [
+    'MIHJMHECAQAwDzENMAsGA1UEAwwEaG9zdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABHywAtcix6pUdxEi9j2QL+DZ3mBg0s9W',
+    'pjcbbyD0z+5nWbt61Z/XoQRYKzHbrMoJl6xVTOoRvB7T2k0qNLRNQa+gADAKBggqhkjOPQQDAgNIADBFAiEA1uvUUHqnkk9qQxu1',
+    'tyiyv4uRsSKIJ5bQnG3je32WxCYCID4J+y69WOQD9jyIpkOsg7OPpEP8txZtY2SpMsXywkbJ',
+  ].join(''),
+  'base64',
+);
+
+export const OCTET_DECODERS: readonly Decoder[] = [
+  {
+    name: 'lisp-message',
+    form: 'octets',
+    seeds: decodable,
+    run: (input) => outcome([DecodeError], () => lisp(input)),
+  },
+  {
+    name: 'lisp-address',
+    form: 'octets',
+    seeds: [
+      ...['00010a000001', '0002fd77000000000000000000000000000100', '0000', '0006001122aabbcc', '4005001122aabbcc'],
+      ...['0011737761700000', '400300000220000a000003e800010a000001', '40030000010000080001010101010000'],
+    ].map((hex) => Buffer.from(hex, 'hex')),
+    run: (input) =>
+      outcome([DecodeError], () => {
+        const decoded = decodeAddress(new Reader(input), 'address');
+        const encoded = addressOctets(decoded);
+        same(addressOctets(decodeAddress(new Reader(encoded), 'address')), encoded);
+        return decoded;
+      }),
+  },
+  {
+    name: 'lisp-authentication',
+    form: 'octets',
+    seeds: decodable,
+    run: (input) => {
+      const verification = verifyAuthentication(input, PSK);
+      assert.equal(verification.ok, false, 'a message verifies that nobody has signed');
+      return `not signed, type ${(input[0] ?? 0) >> 4}`;
+    },
+  },
+  {
+    name: 'data-header',
+    form: 'octets',
+    seeds: ['8d00000100000700', '1000100200000000', '0000000000000000', 'c8abcdef000001ff'].map((hex) =>
+      Buffer.from(hex, 'hex'),
+    ),
+    run: (input) =>
+      outcome([DecodeError], () => {
+        const header = decodeDataHeader(input);
+        const encoded = encodeDataHeader(header);
+        same(encodeDataHeader(decodeDataHeader(encoded)), encoded);
+        return header;
+      }),
+  },
+  {
+    name: 'dns-query',
+    form: 'octets',
+    seeds: [
+      www,
+      query('db.stayput.internal', 'AAAA'),
+      query('5.0.77.10.in-addr.arpa', 'PTR'),
+      query('stayput.internal', 'SOA', { udpSize: 512 }),
+    ],
+    run: (input) =>
+      outcome([], () => {
+        const parsed = parseQuery(input);
+        if (parsed.kind === 'drop' || parsed.kind === 'malformed') return parsed;
+        const { query: asked } = parsed;
+        const limit = replyLimit(asked, 'udp');
+        const reply = encodeReply(asked, { ...EMPTY_REPLY, rcode: 0 }, limit, encodeRecord);
+        assert.ok(reply.length <= limit && reply[0] === input[0] && reply[1] === input[1]);
+        if (parsed.kind === 'reject') return parsed;
+        const onwards = parseQuery(encodeUpstreamQuery(asked, 7, true));
+        assert.ok(onwards.kind === 'query' && onwards.query.id === 7);
+        assert.ok(sameQuestion(onwards.query.question, asked.question));
+        return parsed;
+      }),
+  },
+  {
+    name: 'dns-message',
+    form: 'octets',
+    seeds: [
+      answer(www, 0, [address, { type: 'TXT', name: 'www.example', ttl: 1, data: ['x'] }], { additionals: [address] }),
+      answer(www, 3, [{ type: 'CNAME', name: 'www.example', ttl: 9, data: 'cdn.example' }], {
+        authorities: [soa('example', 9, 9)],
+      }),
+      answer(www, 0, [], { authorities: [soa('example', 600, 5)] }),
+      answer(www, 0, [], { truncated: true }),
+    ],
+    run: (input) =>
+      outcome([DecodeError], () => {
+        const message = parseMessage(input);
+        const asked = parseQuery(www);
+        assert.ok(asked.kind === 'query');
+        if (!sameQuestion(message.question, asked.query.question)) return message;
+        for (const limit of [512, 1232, 65_535]) {
+          const rendered = renderMessage(message, asked.query, 5, false, limit);
+          assert.ok(rendered.length <= limit);
+          parseMessage(rendered);
+        }
+        return message;
+      }),
+  },
+  {
+    name: 'dns-stream',
+    form: 'octets',
+    seeds: [Buffer.concat([dnsFrame(www), dnsFrame(new Uint8Array(0)), dnsFrame(www)]), dnsFrame(new Uint8Array(600))],
+    run: (input) =>
+      outcome([DecodeError], () => {
+        const cut = (size: number): Buffer[] => inChunks(input, size, new DnsFrames(1000));
+        const frames = cut(input.length || 1);
+        same(Buffer.concat(cut(3)), Buffer.concat(frames));
+        assert.ok(frames.reduce((sum, { length }) => sum + 2 + length, 0) <= input.length);
+        return frames;
+      }),
+  },
+  {
+    name: 'dataplane-frames',
+    form: 'octets',
+    seeds: [Buffer.concat([encodeFrame({ type: 'superseded' }), encodeFrame({}), encodeFrame([1, 2, 3])])],
+    run: (input) =>
+      outcome([DataplaneError], () => {
+        const cut = (size: number): string[] => inChunks(input, size, new DataplaneFrames());
+        const frames = cut(input.length || 1);
+        assert.equal(cut(3).join('\0'), frames.join('\0'));
+        return frames;
+      }),
+  },
+  {
+    name: 'signing-request',
+    form: 'octets',
+    slow: true,
+    seeds: [REQUEST],
+    run: (input) =>
+      outcome([CertificateError], () => {
+        const base64 = Buffer.from(input).toString('base64');
+        const pem = `-----BEGIN CERTIFICATE REQUEST-----\n${base64}\n-----END CERTIFICATE REQUEST-----\n`;
+        return readSigningRequest(pem).asymmetricKeyType;
+      }),
+  },
+];
+
+function lisp(input: Uint8Array): unknown {
+  const message = decodeLispMessage(input);
+  const encoded = encodeLispMessage(message);
+  same(encodeLispMessage(decodeLispMessage(encoded)), encoded);
+  mappingsOf(message);
+  if (message.type === 'map-request') queriesOf(message);
+  if (message.type === 'encapsulated-control') encapsulatedMessage(message);
+  return message;
+}
+
+function addressOctets(address: LispAddress): Uint8Array {
+  const writer = new Writer();
+  encodeAddress(address, writer);
+  return writer.finish();
+}
+
+/** Much faster than a deep comparison. */
+function same(actual: Uint8Array, expected: Uint8Array): void {
+  assert.ok(Buffer.compare(actual, expected) === 0, 'what is decoded is not what was encoded');
+}
+
+function inChunks<T>(input: Uint8Array, size: number, frames: { push(chunk: Buffer): readonly T[] }): T[] {
+  const bytes = Buffer.from(input);
+  const found: T[] = [];
+  for (let at = 0; at < bytes.length; at += size) found.push(...frames.push(bytes.subarray(at, at + size)));
+  return found;
+}
+
+const PSK = Buffer.from('the key that nobody else has');
+const EMPTY_REPLY = { authoritative: true, answers: [], authorities: [] };
