@@ -62,7 +62,7 @@ function isFit(driver: AgentDriver): boolean {
 }
 
 function gauges(driver: AgentDriver) {
-  const { cache, peers } = driver.agent.snapshot(driver.now());
+  const { cache, peers, policy } = driver.agent.snapshot(driver.now());
   const eids: Record<EidState, number> = { base: 0, target: 0, live: 0, drain: 0, lost: 0 };
   for (const { kind, state } of driver.agent.ownEids()) if (kind !== 'agent') eids[state]++;
   const { mapServer, dataplane } = driver;
@@ -76,6 +76,7 @@ function gauges(driver: AgentDriver) {
     cache,
     eids,
     peers,
+    policy: { version: policy.version, rules: policy.rules.length },
   };
 }
 

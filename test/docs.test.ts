@@ -179,6 +179,8 @@ const ELSEWHERE = [
   'stayput_dataplane_local_eids',
   'stayput_dataplane_mappings',
   'stayput_dataplane_peers',
+  'stayput_dataplane_policy_rules',
+  'stayput_dataplane_policy_version',
   'stayput_dataplane_rss_bytes',
   'stayput_dataplane_sessions',
 ];

@@ -23,6 +23,7 @@ import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotifyAck, mappingsOf } from '../../proto/lisp/native.ts';
 import { orderOf } from '../../proto/lisp/order.ts';
 import { isRevocation, isTarget, type Mapping, type TunnelKey } from '../../proto/mapping.ts';
+import type { AgentPolicy } from '../../proto/policy.ts';
 import { type Instant, type Millis, minutes, seconds } from '../../proto/time.ts';
 import { Callers } from './callers.ts';
 import { DataplaneTable } from './dataplane-table.ts';
@@ -38,6 +39,7 @@ import { Outbox } from './outbox.ts';
 import type { AgentOutput, Answer } from './output.ts';
 import { PeerChannel } from './peer-channel.ts';
 import { PeerMoves } from './peer-moves.ts';
+import { EnforcedPolicy } from './policy.ts';
 import { type AgentIdentity, type OwnedEid, Registrar, type SavedEid } from './registrar.ts';
 import { isAgentPrefix, RemoteMappings } from './remote-mappings.ts';
 import { Resolver } from './resolver.ts';
@@ -64,6 +66,8 @@ export interface SavedState {
   readonly targets: readonly SavedTarget[];
   readonly cache: readonly SavedEntry[];
   readonly dataplane: SavedDataplane;
+  /** Null before the map server has ever said one. */
+  readonly policy: AgentPolicy | null;
 }
 
 /** The epoch that the data plane process `process` was configured with. */
@@ -94,6 +98,7 @@ export class Agent {
   private readonly targets: KnownTargets;
   private readonly locators: Locators;
   private readonly table: DataplaneTable;
+  private readonly policy: EnforcedPolicy;
   private readonly probing = new Callers<number>(MAX_PROBES);
   private overlay: readonly IpPrefix[];
   private dataplane: SavedDataplane;
@@ -138,6 +143,7 @@ export class Agent {
     this.targets = targets;
     this.departures = departures;
     this.table = table;
+    this.policy = new EnforcedPolicy(saved.policy, table, outbox);
     this.registrar = registrar;
     this.remote = remote;
     this.locators = locators;
@@ -167,7 +173,7 @@ export class Agent {
       this.outbox.persist('dataplane');
     }
     this.configure();
-    this.table.attach(now);
+    this.table.attach(hello.capability >= POLICY_CAPABILITY, now);
   }
 
   handleDataplaneEvent(event: DataplaneEvent, now: Instant): void {
@@ -243,6 +249,7 @@ export class Agent {
     this.session.since = now;
     this.registers.forgetAll();
     this.registrar.handleSession();
+    this.policy.handleSession();
     if (JSON.stringify(session.overlay) !== JSON.stringify(this.overlay)) this.handleOverlay(session.overlay);
     if (session.observed !== null && !this.locators.localAddresses().includes(session.observed)) {
       this.locators.handleObserved(session.observed, this.overlay);
@@ -255,6 +262,11 @@ export class Agent {
   handleSessionLost(): void {
     this.session.since = null;
     this.registers.forgetAll();
+  }
+
+  /** A frame with a policy or a part of one, parsed from JSON. One that is not understood changes nothing. */
+  handlePolicyFrame(frame: unknown): void {
+    this.policy.handleFrame(frame);
   }
 
   /** @throws DecodeError when a record is not understood; nothing of the message is applied then */
@@ -341,6 +353,7 @@ export class Agent {
       targets: this.targets.save(),
       cache: this.remote.cache.save(now),
       dataplane: this.dataplane,
+      policy: this.policy.save(),
     };
   }
 
@@ -364,6 +377,9 @@ export class Agent {
       dataplane: this.hello,
       cache: this.remote.cache.counts(now),
       peers: this.table.peerCount,
+      policy: this.policy.current,
+      policyProblem: this.policy.problem,
+      enforcesPolicy: this.hello === null || this.hello.capability >= POLICY_CAPABILITY,
     };
   }
 
@@ -484,6 +500,8 @@ function isAgent({ eid }: Mapping): boolean {
 }
 
 const NO_ANSWER: Answer = { kind: 'probe', rttUs: null };
+/** The first of a data plane that enforces policies. */
+const POLICY_CAPABILITY = 2;
 const CACHE_LIMIT = 4096;
 const MAX_PROBES = 64;
 const SWEEP = seconds(1);

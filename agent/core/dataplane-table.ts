@@ -8,6 +8,7 @@
 import type { IpPrefix } from '../../proto/address.ts';
 import type { DataplaneCommand } from '../../proto/dataplane/messages.ts';
 import type { Generation, Locator, TunnelKey } from '../../proto/mapping.ts';
+import type { AgentPolicy } from '../../proto/policy.ts';
 import type { Instant } from '../../proto/time.ts';
 import { seconds } from '../../proto/time.ts';
 
@@ -37,6 +38,8 @@ export class DataplaneTable {
   >();
   private readonly watches = new Set<string>();
   private workloads: ReadonlyMap<string, Workload> = new Map();
+  private policy: AgentPolicy | null = null;
+  private enforces = false;
   private attached = false;
 
   constructor(emit: (command: DataplaneCommand) => void) {
@@ -55,9 +58,13 @@ export class DataplaneTable {
     return this.peers.get(key)?.locators;
   }
 
-  attach(now: Instant): void {
+  /** `enforces`: it knows policies. */
+  attach(enforces: boolean, now: Instant): void {
     this.attached = true;
+    this.enforces = enforces;
     this.emit({ type: 'sync-begin' });
+    // Before anything that could be forwarded.
+    if (this.policy !== null) this.sendPolicy(this.policy);
     for (const [publicKey, { locators }] of this.peers) this.emit({ type: 'peer-set', publicKey, locators });
     for (const mapping of this.mappings.values()) this.emit(mapping);
     for (const local of this.locals.values()) this.emit(local);
@@ -69,6 +76,12 @@ export class DataplaneTable {
 
   detach(): void {
     this.attached = false;
+  }
+
+  /** Null: there never was one, so that nothing has to be said. */
+  setPolicy(policy: AgentPolicy | null): void {
+    this.policy = policy;
+    if (policy !== null && this.attached) this.sendPolicy(policy);
   }
 
   /** Keeps the known locators when the new ones are none: the data plane may have heard the peer by itself. */
@@ -185,6 +198,10 @@ export class DataplaneTable {
   sweep(now: Instant): void {
     for (const [prefix, { until }] of this.redirects) if (until <= now) this.redirects.delete(prefix);
     for (const key of this.peers.keys()) this.dropUnused(key, now);
+  }
+
+  private sendPolicy(policy: AgentPolicy): void {
+    if (this.enforces) this.emit({ type: 'policy-set', ...policy });
   }
 
   private setMapping(next: MappingCommand): void {

@@ -3,6 +3,7 @@ import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import type { DataplaneCommand } from '../../proto/dataplane/messages.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { Generation, MapAction, Mapping, TunnelKey } from '../../proto/mapping.ts';
+import type { PolicyAction } from '../../proto/policy.ts';
 import type { Millis } from '../../proto/time.ts';
 import type { Ticket } from './map-requests.ts';
 import type { EidState } from './registrar.ts';
@@ -17,7 +18,7 @@ export type AgentOutput =
   | { readonly to: 'link'; readonly addresses: readonly IpAddress[] }
   | { readonly to: 'operator'; readonly note: Note };
 
-export type Persistent = 'eids' | 'map-cache' | 'dataplane' | 'overlay';
+export type Persistent = 'eids' | 'map-cache' | 'dataplane' | 'overlay' | 'policy';
 
 export type Resolution =
   | {
@@ -76,5 +77,9 @@ export type Note =
   /** Told where an EID went, and introduced to its new owner. */
   | { readonly type: 'correspondents'; readonly count: number }
   | { readonly type: 'overlay'; readonly overlay: readonly IpPrefix[] }
+  /** Another policy is enforced from now on. */
+  | { readonly type: 'policy'; readonly version: number; readonly default: PolicyAction; readonly rules: number }
+  /** The map server's policy is not understood or out of order; the one before stays. */
+  | { readonly type: 'policy-refused'; readonly reason: string }
   | { readonly type: 'dataplane-superseded' }
   | { readonly type: 'limit'; readonly what: 'eids' | 'map-requests' | 'registrations' | 'unknown-peers' };

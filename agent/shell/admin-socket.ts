@@ -5,6 +5,7 @@ import { type IpPrefix, isHostPrefix, parseIpPrefix, prefixAddress } from '../..
 import { DEFAULT_INSTANCE, type Eid, nameEid, prefixEid } from '../../proto/eid.ts';
 import { INTERFACE_NAME } from '../../proto/lisp/order.ts';
 import type { Mapping } from '../../proto/mapping.ts';
+import { formatPolicyVersion } from '../../proto/policy.ts';
 import { seconds } from '../../proto/time.ts';
 import { ApiError, apiListener, parseBody, type Route } from '../../runtime/http-api.ts';
 import type { Log } from '../../runtime/log.ts';
@@ -53,7 +54,7 @@ function routes(driver: AgentDriver, identity: Identity): readonly Route[] {
   ];
 }
 
-function status(driver: AgentDriver, identity: Identity): unknown {
+async function status(driver: AgentDriver, identity: Identity): Promise<unknown> {
   const { agent, mapServer, dataplane } = driver;
   const snapshot = agent.snapshot(driver.now());
   const own = agent.ownEids();
@@ -83,6 +84,7 @@ function status(driver: AgentDriver, identity: Identity): unknown {
       cipher: snapshot.dataplane?.cipher ?? null,
       offloads: snapshot.dataplane?.offloads ?? [],
     },
+    policy: await policy(driver),
     eids: ownEids(driver),
     mapCache: snapshot.cache,
     peers: snapshot.peers,
@@ -119,6 +121,13 @@ function problems(
   } else if (!registered && locators > 0) {
     lines.push('the map server has not confirmed the registration yet');
   }
+  const { policy, policyProblem, enforcesPolicy } = driver.agent.snapshot(driver.now());
+  if (policyProblem !== null) {
+    lines.push(
+      `the map server's policy is not enforced (${policyProblem}); ${policy.version === 0 ? 'all is allowed' : `version ${formatPolicyVersion(policy.version)} stays`}`,
+    );
+  }
+  if (policy.version > 0 && !enforcesPolicy) lines.push('the data plane is too old to enforce the policy: upgrade it');
   const { warning } = driver.certificate;
   if (warning !== null) lines.push(warning);
   for (const why of driver.unwrittenState)
@@ -134,6 +143,15 @@ function problems(
     }
   }
   return lines;
+}
+
+/** `denied`: packets since the data plane was started; null while it does not say. */
+async function policy(driver: AgentDriver): Promise<unknown> {
+  const { version, default: byDefault, rules } = driver.agent.snapshot(driver.now()).policy;
+  const stats = driver.dataplane.connected ? await driver.dataplane.stats().catch(() => null) : null;
+  const denied =
+    stats === null ? null : { out: stats.counters['drop.policy'] ?? 0, in: stats.counters['drop.policy_in'] ?? 0 };
+  return { version, default: byDefault, rules: rules.length, denied };
 }
 
 function ownEids(driver: AgentDriver): readonly unknown[] {

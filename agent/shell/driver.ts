@@ -6,6 +6,7 @@ import type { IpPrefix } from '../../proto/address.ts';
 import { type Eid, parseEid } from '../../proto/eid.ts';
 import { StayputError } from '../../proto/errors.ts';
 import type { TunnelKey } from '../../proto/mapping.ts';
+import { formatPolicyVersion } from '../../proto/policy.ts';
 import type { Millis } from '../../proto/time.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { AgentConfig } from '../config.ts';
@@ -76,7 +77,12 @@ export class AgentDriver {
         listenPort: config.listenPort,
         mtu: config.mtu,
         locators: config.locators,
-        saved: { ...folder.eids(), cache: folder.cache(Date.now(), log), dataplane: folder.dataplane() },
+        saved: {
+          ...folder.eids(),
+          cache: folder.cache(Date.now(), log),
+          dataplane: folder.dataplane(),
+          policy: folder.policy(),
+        },
       },
       this.now(),
     );
@@ -107,6 +113,7 @@ export class AgentDriver {
             this.agent.handleSession(session, now);
           }),
         onMessage: (message) => this.input((now) => this.agent.handleMessage(message, now)),
+        onPolicy: (frame) => this.input(() => this.agent.handlePolicyFrame(frame)),
         onLost: () => this.input(() => this.agent.handleSessionLost()),
         incarnation: () => this.incarnation.connection(),
         onFenced: (newestRun) => this.handleFenced(newestRun),
@@ -336,6 +343,7 @@ export class AgentDriver {
         if (this.eidsTimer === null) this.writeEids();
         return;
       case 'dataplane':
+      case 'policy':
         this.write(what);
         return;
       case 'overlay':
@@ -367,11 +375,12 @@ export class AgentDriver {
   /** Said once when it fails, and to the operator as long as it does. */
   private write(what: Persistent): boolean {
     const { folder } = this;
-    const { cache, dataplane, ...eids } = this.agent.save(this.now());
+    const { cache, dataplane, policy, ...eids } = this.agent.save(this.now());
     try {
       if (what === 'eids') folder.writeEids(eids);
       else if (what === 'map-cache') folder.writeCache(cache, Date.now());
       else if (what === 'dataplane') folder.writeDataplane(dataplane);
+      else if (what === 'policy') folder.writePolicy(policy);
       else folder.writeIdentity(this.identity);
       this.unwritten.delete(what);
       return true;
@@ -426,6 +435,15 @@ export class AgentDriver {
         return;
       case 'overlay':
         log.info({ overlay: note.overlay }, 'overlay prefixes changed');
+        return;
+      case 'policy':
+        log.info(
+          { policyVersion: formatPolicyVersion(note.version), default: note.default, rules: note.rules },
+          'policy changed',
+        );
+        return;
+      case 'policy-refused':
+        log.warn({ reason: note.reason }, 'policy refused, the one before stays');
         return;
       case 'dataplane-superseded':
         log.error('another agent took the data plane over');

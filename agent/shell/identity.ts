@@ -8,6 +8,7 @@ import { eidKey, instanceId, parseEidKey } from '../../proto/eid.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { agentAddressOf, parseTunnelKey, parseXtrId } from '../../proto/identity.ts';
 import type { Generation, Mapping, TunnelKey, XtrId } from '../../proto/mapping.ts';
+import { type AgentPolicy, decodeAgentPolicy } from '../../proto/policy.ts';
 import { readJsonFile, StateFileError, writeJsonFile } from '../../runtime/json-file.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { SavedDataplane, SavedState } from '../core/agent.ts';
@@ -15,7 +16,7 @@ import type { SavedIncarnation } from '../core/incarnation.ts';
 import type { SavedEntry } from '../core/map-cache.ts';
 import type { AgentIdentity } from '../core/registrar.ts';
 import type { MapServerTarget } from './map-server-link.ts';
-import { parsed } from './parsed.ts';
+import { decoded, parsed } from './parsed.ts';
 
 /** What this agent owns, gave up, and who may take it over. */
 export type SavedEids = Pick<SavedState, 'eids' | 'withdrawals' | 'targets'>;
@@ -127,6 +128,14 @@ export class StateFolder {
     writeJsonFile(this.file('dataplane'), dataplane);
   }
 
+  policy(): AgentPolicy | null {
+    return this.read('policy', POLICY) ?? null;
+  }
+
+  writePolicy(policy: AgentPolicy | null): void {
+    writeJsonFile(this.file('policy'), policy);
+  }
+
   incarnation(): SavedIncarnation | undefined {
     return this.read('incarnation', INCARNATION);
   }
@@ -156,6 +165,7 @@ const AFTERWARDS: Readonly<Record<(typeof FILES)[number], string>> = {
   eids: ' and attach the EIDs again',
   'map-cache': '',
   dataplane: '',
+  policy: ': the map server says it again',
   incarnation: '; the map server may then say that another agent is newer',
 };
 
@@ -182,7 +192,7 @@ export function readSecretFile(path: string): string {
   }
 }
 
-const FILES = ['identity', 'joining', 'eids', 'map-cache', 'dataplane', 'incarnation'] as const;
+const FILES = ['identity', 'joining', 'eids', 'map-cache', 'dataplane', 'policy', 'incarnation'] as const;
 
 const key = parsed(parseTunnelKey);
 const pem = z.string().includes('-----BEGIN ').max(65_536);
@@ -265,5 +275,7 @@ const INCARNATION = z.object({
   machine: z.object({ machineId: z.string().max(64).nullable(), productUuid: z.string().max(64).nullable() }),
   fencedBy: z.int().min(0).nullable(),
 });
+
+const POLICY = decoded(decodeAgentPolicy).nullable();
 
 const DATAPLANE = z.object({ process: z.string().nullable(), epoch: z.int().min(0) });

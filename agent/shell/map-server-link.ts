@@ -13,7 +13,7 @@ import WebSocket from 'ws';
 import { z } from 'zod';
 import { type IpAddress, isIpAddress, parseIpAddress } from '../../proto/address.ts';
 import { CAPABILITY, compatible } from '../../proto/capability.ts';
-import type { StayputError } from '../../proto/errors.ts';
+import { DecodeError, type StayputError } from '../../proto/errors.ts';
 import { INCARNATION_HEADER, NEWEST_RUN_HEADER } from '../../proto/incarnation.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import { Backoff } from '../../runtime/backoff.ts';
@@ -35,6 +35,8 @@ export interface MapServerListener {
   /** A session began; it may take the place of one that was not lost. */
   onSession(session: Session & { readonly zone: string }): void;
   onMessage(message: LispMessage): void;
+  /** A part of a policy, parsed from JSON. */
+  onPolicy(frame: unknown): void;
   onLost(): void;
   /** The incarnation to say for one more connection; null: none is said. */
   incarnation(): string | null;
@@ -136,6 +138,9 @@ export class MapServerLink {
       onMessage: (message) => {
         if (this.session === connection) this.listener.onMessage(message);
       },
+      onPolicy: (frame) => {
+        if (this.session === connection) this.listener.onPolicy(frame);
+      },
       onGarbage: (err) => this.log.warn({ err }, 'map server sent something that cannot be understood'),
       onEnd: (reason) => this.handleEnd(connection, reason),
     });
@@ -206,6 +211,7 @@ interface EndReason {
 interface ConnectionListener {
   onWelcome(welcome: Welcome): void;
   onMessage(message: LispMessage): void;
+  onPolicy(frame: unknown): void;
   onGarbage(error: StayputError): void;
   /** Exactly once, unless it was abandoned. */
   onEnd(reason: EndReason): void;
@@ -333,7 +339,10 @@ class Connection {
       this.listener.onWelcome(welcome);
       return;
     }
-    if (!isBinary) return;
+    if (!isBinary) {
+      this.handleText(data.toString('utf8'));
+      return;
+    }
     let message: LispMessage;
     try {
       message = decodeLispMessage(data);
@@ -342,6 +351,18 @@ class Connection {
       return;
     }
     this.listener.onMessage(message);
+  }
+
+  /** Other frames are of a newer map server and not for us. */
+  private handleText(text: string): void {
+    let frame: unknown;
+    try {
+      frame = JSON.parse(text);
+    } catch (cause) {
+      this.listener.onGarbage(new DecodeError('text frame', 0, 'not JSON', { cause }));
+      return;
+    }
+    if (POLICY_FRAME.safeParse(frame).success) this.listener.onPolicy(frame);
   }
 
   private startHeartbeat(everyMs: number): void {
@@ -377,6 +398,8 @@ class Connection {
 }
 
 type Welcome = z.output<typeof WELCOME>;
+
+const POLICY_FRAME = z.object({ type: z.literal('policy') });
 
 const WELCOME = z.object({
   type: z.literal('welcome'),

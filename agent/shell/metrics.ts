@@ -19,6 +19,7 @@ export interface AgentGauges {
   };
   readonly eids: Readonly<Record<EidState, number>>;
   readonly peers: number;
+  readonly policy: { readonly version: number; readonly rules: number };
 }
 
 export class AgentMetrics {
@@ -57,6 +58,8 @@ export class AgentMetrics {
       () => gauges().cache.oldestMs / 1000,
     );
     gauge(registry, 'peers', 'Agents that the data plane may talk to', () => gauges().peers);
+    gauge(registry, 'policy_version', 'Of the policy that is enforced; 0: none', () => gauges().policy.version);
+    gauge(registry, 'policy_rules', 'Its rules', () => gauges().policy.rules);
     new Gauge({
       name: 'stayput_agent_map_cache_entries',
       help: 'Map-cache entries',
@@ -161,12 +164,16 @@ export class AgentMetrics {
       case 'mapping-refused':
         this.refused.inc({ what: 'mapping' });
         return;
+      case 'policy-refused':
+        this.refused.inc({ what: 'policy' });
+        return;
       case 'limit':
         this.refused.inc({ what: note.what });
         return;
       case 'eid-state':
       case 'locators':
       case 'overlay':
+      case 'policy':
       case 'order':
       case 'dataplane-superseded':
         return;
@@ -239,5 +246,5 @@ function gauge(registry: Registry, name: string, help: string, value: () => numb
 }
 
 const DOTTED: Readonly<Record<string, string>> = { drop: 'drops', fallback: 'fallbacks' };
-const REFUSED = ['peer', 'mapping', 'eids', 'map-requests', 'registrations', 'unknown-peers'] as const;
+const REFUSED = ['peer', 'mapping', 'policy', 'eids', 'map-requests', 'registrations', 'unknown-peers'] as const;
 const MAX_SCRAPED = 200;

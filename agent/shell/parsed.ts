@@ -17,6 +17,18 @@ export function parsed<T>(parse: (text: string) => T, maxLength = 300) {
     });
 }
 
+/** Plain data that `decode` turns into a value; what `decode` throws becomes an issue of the schema. */
+export function decoded<T>(decode: (value: unknown) => T) {
+  return z.json().transform((value, context): T => {
+    try {
+      return decode(value);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: (error as Error).message });
+      return z.NEVER;
+    }
+  });
+}
+
 /** The overlay as a map server tells it: it becomes routes of this host, so it is not believed whatever it is. */
 export const overlayPrefixes = z
   .array(

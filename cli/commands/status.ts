@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { formatPolicyVersion, type PolicyAction } from '../../proto/policy.ts';
 import { type ClientOptions, callAgent, printLines, withClientOptions } from '../agent-client.ts';
 import { formatDuration, printJson, printTable } from '../output.ts';
 
@@ -22,6 +23,12 @@ interface Status {
     software: string | null;
     cipher: string | null;
     offloads: readonly string[];
+  };
+  readonly policy: {
+    version: number;
+    default: PolicyAction;
+    rules: number;
+    denied: { out: number; in: number } | null;
   };
   readonly eids: readonly OwnEid[];
   readonly mapCache: { positive: number; negative: number; stale: number; oldestMs: number };
@@ -74,6 +81,13 @@ export function printEids(eids: readonly OwnEid[]): void {
   );
 }
 
+function describePolicy({ version, default: byDefault, rules, denied }: Status['policy']): string {
+  if (version === 0) return 'none, all is allowed';
+  const counted =
+    denied === null ? '' : `; ${denied.out} packets denied on their way out, ${denied.in} on their way in`;
+  return `version ${formatPolicyVersion(version)}, ${rules} rules, otherwise ${byDefault}${counted}`;
+}
+
 function printStatus(status: Status): void {
   const { mapServer, dataplane, mapCache } = status;
   const session =
@@ -94,6 +108,7 @@ function printStatus(status: Status): void {
     `Locators     ${locators.length > 0 ? locators.join(', ') : 'none'}`,
     `Map server   ${mapServer.host}:${mapServer.port}, ${session}`,
     `Data plane   ${plane}`,
+    `Policy       ${describePolicy(status.policy)}`,
     `Map-cache    ${mapCache.positive} mappings, ${mapCache.stale} stale, ${mapCache.negative} negative; ${status.peers} peers`,
   ]);
   if (status.eids.length > 0) {

@@ -73,6 +73,10 @@ impl Engine {
             Command::LocalEidRemove { prefix, generation, redirect_to } => {
                 self.remove_local(prefix, generation, redirect_to);
             }
+            Command::PolicySet(set) => {
+                log::info("policy", &[("version", &set.version), ("rules", &set.rules.len())]);
+                self.policy.set(*set, self.sync, self.now);
+            }
             Command::Probe { key, token } => self.tunnel.probe(&key, token, self.now),
         }
         Ok(None)
@@ -159,6 +163,7 @@ impl Engine {
         }
         self.watched.retain(|_, watch| watch.sync == sync);
         self.workloads.keep_only(sync);
+        self.policy.end_sync(sync);
     }
 
     fn set_peer(&mut self, key: PublicKey, mut locators: Vec<Locator>) {
@@ -239,7 +244,8 @@ impl Engine {
                 known.held = held;
             }
             None => {
-                let local = LocalEid { generation, interface, live: false, redirect_from, held, sync };
+                let since = self.now;
+                let local = LocalEid { generation, interface, live: false, redirect_from, held, since, sync };
                 self.table.locals.insert(prefix, local);
             }
         }
@@ -299,6 +305,8 @@ impl Engine {
                 "local_eids": self.table.locals.len(),
                 "held_packets": self.holds.packets() + queues().map(HoldQueue::len).sum::<usize>(),
                 "held_bytes": self.holds.bytes() + queues().map(HoldQueue::bytes).sum::<usize>(),
+                "policy_version": self.policy.version(),
+                "policy_rules": self.policy.rules(),
                 "rss_bytes": sys::resident_bytes(),
             },
         })

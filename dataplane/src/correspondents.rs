@@ -129,7 +129,8 @@ mod tests {
     fn table() -> Forwarding {
         let mut table = Forwarding::new();
         let held = HoldQueue::default();
-        let local = LocalEid { generation: 1, interface: None, live: true, redirect_from: None, held, sync: 0 };
+        let (redirect_from, since) = (None, Time::default());
+        let local = LocalEid { generation: 1, interface: None, live: true, redirect_from, held, since, sync: 0 };
         table.locals.insert("10.1.0.0/16".parse().unwrap(), local);
         let departed = Departed { generation: 1, redirect: None, until: at(30), held: HoldQueue::default() };
         table.departed.insert(host("10.2.0.1"), departed);

@@ -57,7 +57,11 @@ impl Engine {
                 return self.tunnel.stats.count(Counter::DropPolicy);
             }
         }
-        match self.table.route(inner.destination) {
+        let route = self.table.route(inner.destination);
+        if from.is_none() && route != Route::Outside && !self.may_send(&frame[VNET_HEADER..], &inner) {
+            return;
+        }
+        match route {
             Route::Forward(peer) => {
                 self.correspondents.note(inner.source, peer, &self.table, self.now);
                 self.send_frame(peer, frame, &vnet, &inner, from, since);
@@ -285,7 +289,7 @@ impl Engine {
         }
     }
 
-    fn explain_packet(&mut self, packet: &[u8], inner: &Inner, problem: Problem) {
+    pub(crate) fn explain_packet(&mut self, packet: &[u8], inner: &Inner, problem: Problem) {
         if self.icmp.allow(problem, self.now) {
             self.tell(packet, inner, problem);
         }

@@ -30,6 +30,7 @@ use crate::neighbour_proxy::NeighbourProxies;
 use crate::offload::Offloads;
 use crate::outer_header::HeaderRules;
 use crate::peer::PeerId;
+use crate::policy::Policy;
 use crate::receive::{Received, Receiver};
 use crate::retransmit::Limits;
 use crate::send::Sender;
@@ -45,6 +46,7 @@ use crate::workload::WorkloadWatches;
 pub struct Engine {
     pub(crate) tunnel: Tunnel,
     pub(crate) table: Forwarding,
+    pub(crate) policy: Policy,
     pub(crate) holds: Holds,
     pub(crate) hold_room: Room,
     pub(crate) agent_messages: AgentMessages,
@@ -159,6 +161,7 @@ impl Engine {
             coalescer: Coalescer::new(tun.tso, tun.uso),
             tunnel,
             table: Forwarding::new(),
+            policy: Policy::default(),
             holds: Holds::default(),
             hold_room: Room::new(),
             agent_messages: AgentMessages::default(),

@@ -30,6 +30,8 @@ pub struct LocalEid {
     /// The previous owner of a move in progress, believed until then.
     pub redirect_from: Option<(PeerId, Time)>,
     pub held: HoldQueue,
+    /// When it came to this host.
+    pub since: Time,
     pub sync: u64,
 }
 
@@ -236,7 +238,8 @@ mod tests {
         Mapping { generation, action, sync: 0 }
     }
     fn local(live: bool, redirect_from: Option<(PeerId, Time)>) -> LocalEid {
-        LocalEid { generation: 1, interface: None, live, redirect_from, held: HoldQueue::default(), sync: 0 }
+        let (held, since) = (HoldQueue::default(), Time::default());
+        LocalEid { generation: 1, interface: None, live, redirect_from, held, since, sync: 0 }
     }
 
     fn table() -> Forwarding {

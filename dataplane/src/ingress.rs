@@ -146,6 +146,9 @@ impl Engine {
         };
         match route {
             Route::Local => {
+                if !self.may_receive(peer, packet, &inner) {
+                    return;
+                }
                 if opens_connection(packet, &inner) {
                     let limit = self.tunnel.peer(peer).map_or(usize::MAX, |p| p.inner_limit(self.now));
                     clamp_mss(packet, &inner, limit, partial);
@@ -177,6 +180,7 @@ impl Engine {
         }
         self.correspondents.note(inner.destination, peer, &self.table, self.now);
         match route {
+            Route::Local if !self.may_receive(peer, &held.frame[VNET_HEADER..], &inner) => {}
             Route::Local => self.write_frame(&held.frame),
             route => self.deliver_elsewhere(route, &mut held.frame, peer, held.since),
         }

@@ -1,5 +1,7 @@
 //! The agent's commands, parsed into what they mean, and the replies and events, as JSON.
 
+mod policy_set;
+
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
@@ -13,6 +15,7 @@ use crate::host::LocalAddress;
 use crate::interruption::Interruption;
 use crate::neighbour::By;
 use crate::peer::{Locator, OVERHEAD_V6};
+use crate::policy::PolicySet;
 use crate::prefix::Prefix;
 
 #[derive(Debug, PartialEq)]
@@ -34,6 +37,7 @@ pub enum Command {
     WorkloadUnwatch { prefix: Prefix, interface: String },
     PeerSend { key: PublicKey, payload: Box<[u8]> },
     Correspondents { prefix: Prefix },
+    PolicySet(Box<PolicySet>),
     Stats,
     Peers,
     Forwarding,
@@ -152,6 +156,7 @@ fn parse_command(fields: &Fields<'_>) -> Result<Command, Refused> {
         }
         "peer-send" => Command::PeerSend { key: fields.key("publicKey")?, payload: fields.agent_message("payload")? },
         "correspondents" => Command::Correspondents { prefix: fields.prefix("prefix")? },
+        "policy-set" => Command::PolicySet(Box::new(fields.policy_set()?)),
         "stats" => Command::Stats,
         "peers" => Command::Peers,
         "forwarding" => Command::Forwarding,
@@ -354,7 +359,7 @@ mod tests {
             assert!(command.is_ok(), "{message}: {command:?}");
             kinds.insert(message["type"].as_str().unwrap().to_string());
         }
-        assert_eq!(kinds.len(), 20);
+        assert_eq!(kinds.len(), 21);
         let (_, set) = parse_request(
             golden("agent").iter().find(|m| m["redirectFrom"].is_string()).unwrap().to_string().as_bytes(),
         );

@@ -105,6 +105,12 @@ impl<T> PrefixTable<T> {
             .find_map(|(length, map)| map.get(&(key & mask(*length))).map(|value| (*length, value)))
     }
 
+    /// What all prefixes that contain `address` have, longest first.
+    pub fn covering(&self, address: IpAddr) -> impl Iterator<Item = &T> {
+        let key = key(address);
+        self.family(address).iter().filter_map(move |(length, map)| map.get(&(key & mask(*length))))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (Prefix, &T)> {
         let v4 = self.v4.iter().flat_map(|(length, map)| {
             map.iter().map(|(key, value)| (Prefix { address: v4_address(*key), length: *length }, value))

@@ -61,6 +61,7 @@ counters! {
     DropSourceCheck => "drop.source_check",
     DropNoMapping => "drop.no_mapping",
     DropPolicy => "drop.policy",
+    DropPolicyIn => "drop.policy_in",
     DropNotLocal => "drop.not_local",
     DropQueueFull => "drop.queue_full",
     DropNoSession => "drop.no_session",

@@ -10,6 +10,7 @@
 import type { IpAddress, IpPrefix } from '../address.ts';
 import type { InstanceId } from '../eid.ts';
 import type { Generation, Locator, TunnelKey } from '../mapping.ts';
+import type { AgentPolicy } from '../policy.ts';
 
 export const MAX_FRAME = 4 * 1024 * 1024;
 /** Octets of a message from agent to agent. */
@@ -92,6 +93,11 @@ export type DataplaneCommand =
    * answered for an EID that just left. Reply: CorrespondentsReply.
    */
   | { readonly type: 'correspondents'; readonly prefix: IpPrefix }
+  /**
+   * The whole policy, in place of the one before; part of the full state, and none without it. Enforced for packets
+   * between EIDs as docs/policy.md says. A data plane of capability 1 does not know it.
+   */
+  | ({ readonly type: 'policy-set' } & AgentPolicy)
   /** Reply: StatsReply. */
   | { readonly type: 'stats' }
   /** Reply: PeersReply. */
@@ -119,7 +125,10 @@ export interface ConfigureReply {
 export interface StatsReply {
   /** Monotonic counters by name, see docs/metrics.md. Drops are `drop.<reason>`. */
   readonly counters: Readonly<Record<string, number>>;
-  /** Present values: `peers`, `sessions`, `mappings`, `local_eids`, `held_packets`, `held_bytes`, `rss_bytes`. */
+  /**
+   * Present values: `peers`, `sessions`, `mappings`, `local_eids`, `held_packets`, `held_bytes`, `policy_version`,
+   * `policy_rules`, `rss_bytes`.
+   */
   readonly gauges: Readonly<Record<string, number>>;
 }
 

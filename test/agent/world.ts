@@ -5,6 +5,7 @@ import type { Ticket } from '../../agent/core/map-requests.ts';
 import type { AttachRequest } from '../../agent/core/mover.ts';
 import type { Answer, Note } from '../../agent/core/output.ts';
 import { hostPrefix, type IpPrefix, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
+import { CAPABILITY } from '../../proto/capability.ts';
 import type { DataplaneCommand, DataplaneEvent, ForwardingReply, HelloReply } from '../../proto/dataplane/messages.ts';
 import { DEFAULT_INSTANCE, type EidKey, eidKey, parseEid, prefixEid } from '../../proto/eid.ts';
 import { agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
@@ -12,6 +13,7 @@ import { nonce } from '../../proto/lisp/header.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotify, mappingsOf, mapReply, negativeMapping, negativeReply, queriesOf } from '../../proto/lisp/native.ts';
 import { type Generation, isTarget, type Mapping, type TunnelKey, type XtrId } from '../../proto/mapping.ts';
+import { type AgentPolicy, encodePolicyFrames } from '../../proto/policy.ts';
 import { minutes } from '../../proto/time.ts';
 
 export const OVERLAY = [parseIpPrefix('10.77.0.0/16')];
@@ -99,6 +101,7 @@ export class Host {
       targets: [],
       cache: [],
       dataplane: { process: null, epoch: 0 },
+      policy: null,
     };
     this.agent = this.start(options.cacheLimit);
   }
@@ -107,7 +110,7 @@ export class Host {
   attachDataplane(state = new FakeDataplaneState()): FakeDataplaneState {
     this.dataplane = state;
     this.agent.handleDataplaneHello(
-      { ...HELLO, process: state.process, configured: state.configured },
+      { ...HELLO, capability: state.capability, process: state.process, configured: state.configured },
       state.configured ? state.forwarding() : null,
       1000,
       this.world.now,
@@ -124,6 +127,12 @@ export class Host {
 
   event(event: DataplaneEvent): void {
     this.agent.handleDataplaneEvent(event, this.world.now);
+    this.world.pump();
+  }
+
+  /** The map server says a policy; `parts` of it, if not all. */
+  say(policy: AgentPolicy, parts = (frames: string[]) => frames): void {
+    for (const frame of parts(encodePolicyFrames(policy))) this.agent.handlePolicyFrame(JSON.parse(frame));
     this.world.pump();
   }
 
@@ -321,8 +330,10 @@ export class Host {
 /** The table that the commands make, with the data plane's rules: older generations are ignored, sync removes the rest. */
 export class FakeDataplaneState {
   readonly process: string;
+  capability = CAPABILITY;
   configured = false;
   epoch = 0;
+  policy: AgentPolicy | null = null;
   readonly log: DataplaneCommand[] = [];
   readonly peers = new Map<TunnelKey, readonly string[]>();
   readonly mappings = new Map<IpPrefix, { generation: Generation; to: TunnelKey | 'drop' }>();
@@ -335,6 +346,7 @@ export class FakeDataplaneState {
   /** Who talked to an EID lately. */
   readonly correspondents = new Map<IpPrefix, readonly TunnelKey[]>();
   private unmentioned: Set<string> | null = null;
+  private policyMentioned = false;
 
   constructor(process = 'one') {
     this.process = process;
@@ -368,6 +380,7 @@ export class FakeDataplaneState {
         this.configured = true;
         return;
       case 'sync-begin':
+        this.policyMentioned = false;
         this.unmentioned = new Set([...this.peers.keys(), ...this.mappings.keys(), ...this.locals.keys()]);
         return;
       case 'sync-end':
@@ -376,8 +389,15 @@ export class FakeDataplaneState {
           this.mappings.delete(key as IpPrefix);
           this.locals.delete(key as IpPrefix);
         }
+        if (!this.policyMentioned) this.policy = null;
         this.unmentioned = null;
         return;
+      case 'policy-set': {
+        const { version, default: byDefault, rules } = command;
+        this.policy = { version, default: byDefault, rules };
+        this.policyMentioned = true;
+        return;
+      }
       case 'peer-set':
         this.unmentioned?.delete(command.publicKey);
         this.peers.set(
@@ -582,7 +602,7 @@ function locatorAt(text: string) {
 }
 
 const HELLO: HelloReply = {
-  capability: 1,
+  capability: CAPABILITY,
   software: 'fake',
   process: 'one',
   configured: false,

@@ -1,0 +1,217 @@
+//! Who may open a conversation with whom, and what follows from it for each packet between EIDs.
+//!
+//! Judged where a packet is sent and again where it arrives, by what the agent of each side was told, so that one side
+//! that does not enforce is not enough to get through. A packet goes if the rules allow its direction. Otherwise it may
+//! be part of a conversation that the rules allow the other end to open:
+//!
+//! - TCP: everything but an opening SYN. Nothing is remembered for this, so connections outlive moves and restarts.
+//! - Other protocols: at the answering side the rules suffice. At the side that asked, a packet of the asking direction
+//!   must have been seen lately. What was seen does not move along with an EID, so for a while after one has come, and
+//!   after enforcement began, the rules suffice there as well.
+//! - ICMP errors: if the packet they quote belongs to a conversation that is allowed.
+//! - Later fragments: if the rules allow them whatever their ports are, or their first fragment was allowed.
+//!
+//! What cannot be understood is denied. What was found out about a flow is kept until the policy changes; all memory
+//! of flows is bounded, and what was used least recently goes first.
+
+#[cfg(test)]
+mod attack_tests;
+mod classify;
+mod flow_cache;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use crate::forwarding::{AGENT_PREFIX, Forwarding, Source};
+use crate::packet::{Inner, TCP, UDP};
+use crate::peer::PeerId;
+use crate::time::{Time, seconds};
+pub use classify::{Flow, Part, Role, classify};
+use flow_cache::FlowCache;
+pub use rules::{MAX_PORTS, MAX_PREFIXES, MAX_RULES, Rule, Rules};
+
+/// As the agent gives it. The first rule that matches decides.
+#[derive(Debug, PartialEq)]
+pub struct PolicySet {
+    pub version: u64,
+    pub default_allow: bool,
+    pub rules: Vec<Rule>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    Sending,
+    Receiving { from: PeerId },
+}
+
+#[derive(Default)]
+pub struct Policy {
+    version: u64,
+    enforced: Option<Box<Enforced>>,
+    sync: u64,
+}
+
+impl Policy {
+    /// `sync`: of the agent's full state that this belongs to.
+    pub fn set(&mut self, set: PolicySet, sync: u64, now: Time) {
+        (self.version, self.sync) = (set.version, sync);
+        if set.default_allow && set.rules.is_empty() {
+            self.enforced = None;
+            return;
+        }
+        let rules = Rules::new(set.default_allow, set.rules);
+        match &mut self.enforced {
+            Some(enforced) => enforced.change(rules),
+            None => self.enforced = Some(Box::new(Enforced::new(rules, now))),
+        }
+    }
+
+    /// A full state without a policy means that there is none.
+    pub fn end_sync(&mut self, sync: u64) {
+        if self.sync != sync {
+            *self = Policy { sync, ..Policy::default() };
+        }
+    }
+
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub fn rules(&self) -> usize {
+        self.enforced.as_ref().map_or(0, |enforced| enforced.rules.len())
+    }
+
+    #[inline]
+    pub fn is_enforced(&self) -> bool {
+        self.enforced.is_some()
+    }
+
+    /// Whether a packet may go on. A superpacket is judged by its first header, which all its segments share.
+    pub fn allows(&mut self, side: Side, packet: &[u8], inner: &Inner, table: &Forwarding, now: Time) -> bool {
+        let Some(enforced) = &mut self.enforced else { return true };
+        if AGENT_PREFIX.contains(inner.source) && AGENT_PREFIX.contains(inner.destination) {
+            return true;
+        }
+        match classify(packet, inner) {
+            Some(Part::Whole { flow, role, fragment }) => {
+                let allowed = enforced.allows(&flow, role, side, table, now);
+                if allowed && let Some(key) = fragment {
+                    enforced.fragments.insert(key, now + REASSEMBLY, now);
+                }
+                allowed
+            }
+            Some(Part::LaterFragment { key, protocol }) => {
+                enforced.fragments.find(&key, now).is_some_and(|until| now < *until)
+                    || enforced.rules.allow_any_port(inner.source, inner.destination, protocol)
+            }
+            None => false,
+        }
+    }
+}
+
+struct Enforced {
+    rules: Rules,
+    since: Time,
+    verdicts: FlowCache<Verdict>,
+    /// When a packet of the asking direction was last sent, within NOTE_AGAIN.
+    asked: FlowCache<Time>,
+    /// Whose first fragment was allowed, and until when.
+    fragments: FlowCache<Time>,
+}
+
+/// What the rules say of a flow.
+#[derive(Clone, Copy)]
+struct Verdict {
+    allowed: bool,
+    /// So is asking in the other direction.
+    answer_allowed: bool,
+    note_again: Time,
+    answers_until: Time,
+}
+
+impl Enforced {
+    fn new(rules: Rules, now: Time) -> Enforced {
+        Enforced {
+            rules,
+            since: now,
+            verdicts: FlowCache::new(VERDICT_SETS),
+            asked: FlowCache::new(ASKED_SETS),
+            fragments: FlowCache::new(FRAGMENT_SETS),
+        }
+    }
+
+    /// What was seen stays, as it says nothing of what is allowed.
+    fn change(&mut self, rules: Rules) {
+        self.rules = rules;
+        self.verdicts.clear();
+        self.fragments.clear();
+    }
+
+    fn allows(&mut self, flow: &Flow, role: Role, side: Side, table: &Forwarding, now: Time) -> bool {
+        let verdict = look_up(&mut self.verdicts, &self.rules, flow, now);
+        if verdict.allowed {
+            let asks = matches!(role, Role::Opens | Role::Either) && flow.protocol != TCP;
+            if asks && side == Side::Sending && now >= verdict.note_again {
+                verdict.note_again = now + NOTE_AGAIN;
+                self.asked.insert(flow.key(), now, now);
+            }
+            return true;
+        }
+        match role {
+            Role::Opens | Role::Reports(None) => false,
+            Role::Continues => verdict.answer_allowed,
+            Role::Either | Role::Answers if !verdict.answer_allowed => false,
+            Role::Either | Role::Answers if side == Side::Sending || now < verdict.answers_until => true,
+            Role::Either | Role::Answers => {
+                let asked = self.asked.find(&flow.reversed().key(), now);
+                let asked = asked.map(|at| *at + lifetime(flow.protocol));
+                let came = table.locals.lookup(flow.destination).map(|(_, local)| local.since + GRACE);
+                let until = [asked, came, Some(self.since + GRACE)].into_iter().flatten().max();
+                verdict.answers_until = until.unwrap_or_default();
+                now < verdict.answers_until
+            }
+            Role::Reports(Some(about)) => {
+                may_report(flow, &about, side, table, now) && {
+                    let verdict = look_up(&mut self.verdicts, &self.rules, &about, now);
+                    verdict.allowed || verdict.answer_allowed
+                }
+            }
+        }
+    }
+}
+
+fn look_up<'a>(verdicts: &'a mut FlowCache<Verdict>, rules: &Rules, flow: &Flow, now: Time) -> &'a mut Verdict {
+    verdicts.find_or_insert(flow.key(), now, || Verdict {
+        allowed: rules.allow(flow),
+        answer_allowed: rules.allow(&flow.reversed()),
+        note_again: Time::default(),
+        answers_until: Time::default(),
+    })
+}
+
+/// An error is about a packet of the one who gets it, and comes from the host that the packet was for.
+fn may_report(flow: &Flow, about: &Flow, side: Side, table: &Forwarding, now: Time) -> bool {
+    about.source == flow.destination
+        && (about.destination == flow.source
+            || match side {
+                Side::Sending => table.is_or_was_own(about.destination),
+                Side::Receiving { from } => {
+                    table.check_source(about.destination, flow.destination, from, now) == Source::Ok
+                }
+            })
+}
+
+fn lifetime(protocol: u8) -> Duration {
+    if protocol == UDP { seconds(180) } else { seconds(30) }
+}
+
+const NOTE_AGAIN: Duration = seconds(1);
+const GRACE: Duration = seconds(60);
+/// As long as Linux keeps fragments of IPv4; those of IPv6 for 60 s, but who sends the rest so late lost it anyway.
+const REASSEMBLY: Duration = seconds(30);
+/// Four flows each.
+const VERDICT_SETS: usize = 1 << 13;
+const ASKED_SETS: usize = 1 << 13;
+const FRAGMENT_SETS: usize = 1 << 9;
