@@ -15,6 +15,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::cable::{Cable, Trouble};
+
 pub fn why_not() -> Option<&'static str> {
     // SAFETY: geteuid has no preconditions.
     if unsafe { libc::geteuid() } != 0 {
@@ -48,6 +50,19 @@ impl Lab {
 
     /// With options for the data planes.
     pub fn with(options: &[&str]) -> Lab {
+        Lab::on(options, |a, b| ip(&format!("link add eth0 netns {a} type veth peer name eth0 netns {b}")))
+    }
+
+    /// On a cable that takes time, and with which things go wrong.
+    pub fn troubled(options: &[&str], delay: Duration, trouble: Trouble) -> Lab {
+        Lab::on(options, |a, b| {
+            let end = |name: &str| format!("/run/netns/{name}=eth0");
+            let mut cable = Cable::lay(&end(a), &end(b), delay, trouble).expect("a cable");
+            thread::spawn(move || cable.run().expect("the cable"));
+        })
+    }
+
+    fn on(options: &[&str], lay_cable: impl FnOnce(&str, &str)) -> Lab {
         let options: Vec<String> = options.iter().map(|option| option.to_string()).collect();
         let run = std::process::id();
         let lab = LABS.fetch_add(1, Ordering::Relaxed);
@@ -55,7 +70,7 @@ impl Lab {
         for name in &names {
             ip(&format!("netns add {name}"));
         }
-        ip(&format!("link add eth0 netns {} type veth peer name eth0 netns {}", names[0], names[1]));
+        lay_cable(&names[0], &names[1]);
         for (n, name) in names.iter().enumerate() {
             for command in ["link set lo up", "link set eth0 up", &format!("addr add 192.0.2.{}/24 dev eth0", n + 1)] {
                 ip(&format!("-n {name} {command}"));
@@ -238,6 +253,9 @@ impl Drop for Lab {
             let _ = host.process.kill();
             let _ = host.process.wait();
             let _ = std::fs::remove_file(&host.socket);
+            // With it the cable's thread ends, which would keep the namespace.
+            let _ =
+                Command::new("ip").args(["-n", &host.namespace, "link", "del", "eth0"]).stderr(Stdio::null()).status();
             let _ = Command::new("ip").args(["netns", "del", &host.namespace]).status();
         }
     }

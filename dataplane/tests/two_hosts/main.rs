@@ -1,8 +1,11 @@
 //! Two network namespaces, two data planes, real packets: a transfer keeps its checksum while one host changes its
 //! address and while the underlay's MTU falls to 1280. Needs root, `ip` and /dev/net/tun; says so when skipped.
 
+#[path = "../../../test/lab/delay-link/src/cable.rs"]
+mod cable;
 mod lab;
 mod offloads;
+mod streams;
 mod table;
 mod threads;
 mod workload;

@@ -1,16 +1,14 @@
 //! `delay-link A B DELAY_US LOSS_PPM`: a cable between two network namespaces that takes time and loses frames.
 //!
-//! A and B are `/path/of/namespace=interface`. Both ends are TAP devices with the kernel's offloads on, and frames are
-//! passed on as they come, superpackets whole. Each direction delays by DELAY_US. Prints `ready` when the interfaces
-//! are there, and ends with them.
+//! A and B are `/path/of/namespace=interface`. Prints `ready` when the interfaces are there, and ends with them.
 
-use std::collections::VecDeque;
-use std::ffi::CString;
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+mod cable;
+
+use std::io;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use cable::{Cable, Trouble};
 
 fn main() -> ExitCode {
     match run() {
@@ -28,135 +26,8 @@ fn run() -> io::Result<()> {
         return Err(io::Error::other("usage: delay-link NETNS=IFNAME NETNS=IFNAME DELAY_US LOSS_PPM"));
     };
     let number = |text: &String| text.parse::<u32>().map_err(|_| io::Error::other(format!("{text} is not a number")));
-    let (delay, loss) = (Duration::from_micros(number(delay)?.into()), number(loss)?);
-    let mut link = Link { taps: [open_tap(a)?, open_tap(b)?], queues: Default::default(), spare: Vec::new() };
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let trouble = Trouble { loss: number(loss)?, ..Trouble::default() };
+    let mut cable = Cable::lay(a, b, Duration::from_micros(number(delay)?.into()), trouble)?;
     println!("ready");
-    loop {
-        link.wait()?;
-        let now = Instant::now();
-        for from in 0..2 {
-            match link.take_in(from, now + delay, loss, &mut random) {
-                // The interface went, with its namespace.
-                Err(error) if error.raw_os_error() == Some(libc::EBADFD) => return Ok(()),
-                result => result?,
-            }
-            link.let_out(1 - from);
-        }
-    }
+    cable.run()
 }
-
-struct Link {
-    taps: [File; 2],
-    /// Frames on their way to each end, with the time of their arrival.
-    queues: [VecDeque<(Instant, Vec<u8>)>; 2],
-    spare: Vec<Vec<u8>>,
-}
-
-impl Link {
-    /// Until there is something to take in or to let out.
-    fn wait(&self) -> io::Result<()> {
-        let next = self.queues.iter().filter_map(|q| q.front()).map(|(at, _)| *at).min();
-        let timeout = next.map(|at| {
-            let left = at.saturating_duration_since(Instant::now());
-            libc::timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
-        });
-        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        let mut fds =
-            self.taps.each_ref().map(|tap| libc::pollfd { fd: tap.as_raw_fd(), events: libc::POLLIN, revents: 0 });
-        // SAFETY: `fds` and `timeout` live across the call; the signal mask may be null.
-        let count = unsafe { libc::ppoll(fds.as_mut_ptr(), 2, timeout, std::ptr::null()) };
-        if count < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
-    }
-
-    fn take_in(&mut self, from: usize, arrival: Instant, loss: u32, random: &mut Random) -> io::Result<()> {
-        for _ in 0..BATCH {
-            let mut frame = self.spare.pop().unwrap_or_default();
-            frame.resize(FRAME, 0);
-            match self.taps[from].read(&mut frame) {
-                Ok(length) => frame.truncate(length),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.spare.push(frame);
-                    return Ok(());
-                }
-                // The interface is down.
-                Err(error) if error.raw_os_error() == Some(libc::EIO) => return Ok(()),
-                Err(error) => return Err(error),
-            }
-            let queue = &mut self.queues[1 - from];
-            if queue.len() < QUEUE && random.next() % 1_000_000 >= u64::from(loss) {
-                queue.push_back((arrival, frame));
-            } else {
-                self.spare.push(frame);
-            }
-        }
-        Ok(())
-    }
-
-    fn let_out(&mut self, to: usize) {
-        let now = Instant::now();
-        while self.queues[to].front().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, frame)) = self.queues[to].pop_front() else { return };
-            // What the interface does not take is lost, as on a cable.
-            let _ = self.taps[to].write(&frame);
-            if self.spare.len() < SPARE {
-                self.spare.push(frame);
-            }
-        }
-    }
-}
-
-/// xorshift64*: losses are the same in each run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 20
-    }
-}
-
-fn open_tap(place: &str) -> io::Result<File> {
-    let (namespace, interface) = place.split_once('=').ok_or(io::Error::other(format!("{place}: no `=`")))?;
-    let namespace = File::open(namespace)?;
-    // SAFETY: the descriptor is open.
-    check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) })?;
-    let path = CString::new("/dev/net/tun")?;
-    // SAFETY: `path` is a C string.
-    let fd = check(unsafe { libc::open(path.as_ptr(), libc::O_RDWR | libc::O_NONBLOCK | libc::O_CLOEXEC) })?;
-    // SAFETY: `fd` was just opened and is owned by nobody else.
-    let tap = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    // SAFETY: all-zero is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes().take(libc::IFNAMSIZ - 1)) {
-        *to = from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as i16;
-    // SAFETY: the kernel reads and writes one ifreq.
-    check(unsafe { libc::ioctl(fd, libc::TUNSETIFF, &mut request) })?;
-    for offloads in [OFFLOADS | USO, OFFLOADS, 0] {
-        // SAFETY: this request takes a number.
-        if unsafe { libc::ioctl(fd, libc::TUNSETOFFLOAD, offloads) } == 0 {
-            break;
-        }
-    }
-    Ok(tap)
-}
-
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
-/// TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6
-const OFFLOADS: libc::c_ulong = 0x07;
-/// TUN_F_USO4 | TUN_F_USO6
-const USO: libc::c_ulong = 0x60;
-const FRAME: usize = 65_536 + 128;
-const BATCH: usize = 32;
-const QUEUE: usize = 4096;
-const SPARE: usize = 512;
