@@ -9,7 +9,11 @@ const LIMITS = z.strictObject({
   connectionsPerAddress: count(1_000, 'TCP connections at a time from one IP address'),
   messagesPerSecond: count(2_000, 'LISP messages per second of one agent; a faster one is read more slowly'),
   bufferedOctets: count(4 * 1024 * 1024, 'octets that wait for a slow agent before it is disconnected'),
-  enrolmentsPerSecond: count(50, 'enrolments per second, of all'),
+  enrolmentsPerSecond: count(50, 'enrolments with a valid token per second, of all'),
+  enrolmentsPerSecondAndSource: count(
+    10,
+    'attempts to enrol per second from one address (IPv6: /64), five times as many at once',
+  ),
   agents: count(20_000, 'enrolled agents'),
   tokens: count(10_000, 'join tokens'),
   mappingsPerAgent: count(1_024, 'EIDs that one agent owns'),
@@ -17,6 +21,20 @@ const LIMITS = z.strictObject({
   subscriptionsPerAgent: count(20_000, 'EIDs that one agent follows'),
   subscriptions: count(2_000_000, 'subscriptions of all agents'),
   pending: count(20_000, 'registrations and operations that wait for the store'),
+});
+
+const ENROLMENT = z.strictObject({
+  certificateHours: z
+    .number()
+    .min(1)
+    .max(24 * 365)
+    .default(720)
+    .describe('life of the certificates of agents, which renew them at two thirds of it'),
+  expiredRenewal: z
+    .enum(['allow', 'refuse'])
+    .default('refuse')
+    .describe('whether an agent whose certificate has ended comes back with its key'),
+  expiredMaxDays: z.number().min(0).max(3650).default(30).describe('with `allow`: for how long after the end'),
 });
 
 export const CONFIG = z.strictObject({
@@ -28,6 +46,7 @@ export const CONFIG = z.strictObject({
   metricsListen: z.string().default('127.0.0.1:9342').describe('HOST:PORT of the metrics; empty for none'),
   heartbeatMs: z.int().min(100).max(60_000).default(1_000).describe('a ping each; silent for three, a peer is dead'),
   graceSeconds: z.number().min(0).max(86_400).default(180).describe('how long mappings of an absent agent stay'),
+  enrolment: ENROLMENT.prefault({}),
   limits: LIMITS.prefault({}),
   logLevel: z.enum(LOG_LEVELS).default('info'),
 });

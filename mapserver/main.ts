@@ -9,11 +9,13 @@ import { listenOnUnixSocket } from '../runtime/unix-server.ts';
 import type { MapServerSettings } from './config.ts';
 import { MapServer } from './core/map-server.ts';
 import { adminRoutes } from './shell/admin-api.ts';
+import { authorityRoutes } from './shell/authority-api.ts';
 import { ControlServer } from './shell/control-server.ts';
 import { Driver } from './shell/driver.ts';
 import { enrolmentRoutes } from './shell/enrolment.ts';
 import { MapServerMetrics } from './shell/metrics.ts';
 import { openOverlay } from './shell/overlay-files.ts';
+import { Trust } from './shell/trust.ts';
 import { SqliteStore } from './store/sqlite.ts';
 
 export interface RunningMapServer {
@@ -51,6 +53,7 @@ async function start(
   process.umask(0o077);
   const startedAt = Date.now();
   const overlay = openOverlay(dataDir, startedAt);
+  const trust = new Trust(dataDir, overlay, settings.enrolment.certificateHours * 3_600_000);
   const metrics = new MapServerMetrics();
   const core = new MapServer({
     overlay: { instance: overlay.instance, prefixes: overlay.prefixes },
@@ -59,6 +62,7 @@ async function start(
     wallClock: Date.now,
   });
   metrics.observe(core);
+  metrics.observeTrust(trust);
   let control: ControlServer | undefined;
   let metricsPort: number | undefined;
   // First of all: it is what tells two map servers on one folder apart.
@@ -80,19 +84,23 @@ async function start(
   const driver = new Driver({ core, store, metrics, log });
   shutdown.add('core', () => driver.close());
   await driver.start();
-  routes = adminRoutes({
-    driver,
-    overlay,
-    startedAt,
-    listen: () => control?.addresses ?? [],
-    metricsPort: () => metricsPort,
-  });
+  routes = [
+    ...adminRoutes({
+      driver,
+      trust,
+      overlay,
+      startedAt,
+      listen: () => control?.addresses ?? [],
+      metricsPort: () => metricsPort,
+    }),
+    ...authorityRoutes(trust, core),
+  ];
   control = new ControlServer({
-    server: overlay.server,
-    authority: overlay.authority.certificate,
+    trust,
     overlay,
-    routes: enrolmentRoutes({ driver, overlay, metrics, perSecond: limits.enrolmentsPerSecond }),
+    routes: enrolmentRoutes({ driver, overlay, trust, metrics, settings }),
     heartbeatMs,
+    enrolment: settings.enrolment,
     limits,
     driver,
     metrics,
@@ -106,11 +114,17 @@ async function start(
     metricsPort = metricsServer.port;
     shutdown.add('metrics', () => metricsServer.close());
   }
+  trust.onChange(() => server.handleTrust());
   const renewal = setInterval(() => {
     try {
-      server.renew(openOverlay(dataDir, Date.now()).server);
+      const now = Date.now();
+      if (trust.renewServer(now)) log.info('certificate of the map server renewed');
+      if (trust.isRollingOver && trust.dependents(core.agents(), now) === 0) {
+        trust.retire();
+        log.info('former certificate authority retired, no valid certificate of it is left');
+      }
     } catch (error) {
-      log.error({ err: error, dataDir }, 'server certificate cannot be renewed');
+      log.error({ err: error, dataDir }, 'certificates cannot be renewed');
     }
   }, RENEWAL_CHECK);
   shutdown.add('certificate renewal', () => clearInterval(renewal));
@@ -143,4 +157,4 @@ async function listenAll(
   if (server.addresses.length === 0) throw new UsageError(`none of ${wanted.join(', ')} can be listened on`);
 }
 
-const RENEWAL_CHECK = 6 * 3_600_000;
+const RENEWAL_CHECK = 600_000;

@@ -1,6 +1,7 @@
 /**
  * When this agent's certificate is renewed: at two thirds of its life, and if that fails, again and again with pauses
- * that grow to an hour, until it has ended. Everything is on the wall clock, since a certificate's life is: a step of
+ * that grow to an hour. That goes on when it has ended: whether it is renewed then is for the map server to say. It is
+ * also renewed when the map server trusts other authorities than this agent knows. Everything is on the wall clock, since a certificate's life is: a step of
  * the clock moves the moment with it.
  */
 import { type Millis, minutes, type WallClock } from '../../proto/time.ts';
@@ -14,6 +15,8 @@ export class Renewal {
   private validity: Validity;
   private failures = 0;
   private retryAt: WallClock | null = null;
+  /** So that a wrong clock does not make it renew without a pause. */
+  private notBefore: WallClock = Number.NEGATIVE_INFINITY;
 
   constructor(validity: Validity) {
     this.validity = validity;
@@ -31,18 +34,24 @@ export class Renewal {
 
   /** Whether to ask for a new certificate now. */
   isDue(wall: WallClock): boolean {
-    return wall >= this.dueAt() && wall < this.validity.notAfter;
+    return wall >= this.dueAt();
   }
 
   dueAt(): WallClock {
     const { notBefore, notAfter } = this.validity;
-    return this.retryAt ?? notBefore + ((notAfter - notBefore) * 2) / 3;
+    return this.retryAt ?? Math.max(notBefore + ((notAfter - notBefore) * 2) / 3, this.notBefore);
   }
 
-  renewed(validity: Validity): void {
+  renewed(validity: Validity, wall: WallClock): void {
     this.validity = validity;
+    this.notBefore = wall + FIRST_PAUSE;
     this.failures = 0;
     this.retryAt = null;
+  }
+
+  /** The map server's authorities are not those that this agent knows: at `at`, unless it is due before. */
+  hasten(at: WallClock): void {
+    this.retryAt = Math.min(at, this.dueAt());
   }
 
   failed(wall: WallClock): void {

@@ -128,6 +128,7 @@ function problems(
     );
   }
   if (policy.version > 0 && !enforcesPolicy) lines.push('the data plane is too old to enforce the policy: upgrade it');
+  if (mapServer.clockProblem !== null) lines.push(mapServer.clockProblem);
   const { warning } = driver.certificate;
   if (warning !== null) lines.push(warning);
   for (const why of driver.unwrittenState)

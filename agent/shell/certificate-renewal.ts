@@ -5,22 +5,27 @@ import { callApi } from '../../runtime/http-api.ts';
 import type { Log } from '../../runtime/log.ts';
 import { Renewal, type Validity } from '../core/renewal.ts';
 import type { Identity } from './identity.ts';
+import { fingerprintOf, issuerOf, readAnchors } from './trust-anchors.ts';
+
+/** PEM: the certificate, and whom to trust from now on. */
+export type Renewed = Pick<Identity, 'certificate' | 'ca'>;
 
 type Credentials = Pick<Identity, 'mapServer' | 'ca' | 'certificate' | 'tlsPrivateKey'>;
 
 export class CertificateRenewal {
   private readonly identity: () => Credentials;
-  private readonly onRenewed: (certificate: string) => void;
+  private readonly onRenewed: (renewed: Renewed) => void;
   private readonly wall: () => number;
   private readonly log: Log;
   private readonly renewal: Renewal;
   private timer: NodeJS.Timeout | null = null;
   private problem: string | null = null;
   private stopped = false;
+  private busy = false;
 
   constructor(
     identity: () => Credentials,
-    onRenewed: (certificate: string) => void,
+    onRenewed: (renewed: Renewed) => void,
     log: Log,
     wall: () => number = Date.now,
   ) {
@@ -41,7 +46,7 @@ export class CertificateRenewal {
     if (!this.renewal.isLate(this.wall())) return null;
     const ends = new Date(this.renewal.notAfter).toISOString();
     const why = this.problem === null ? '' : ` (${this.problem})`;
-    return `the certificate ends at ${ends} and was not renewed${why}: bring the map server within reach; once it has ended, join again with a new token and --force`;
+    return `the certificate ends at ${ends} and was not renewed${why}: bring the map server within reach, or join again with a new token and --force`;
   }
 
   start(): void {
@@ -53,11 +58,35 @@ export class CertificateRenewal {
     if (this.timer !== null) clearTimeout(this.timer);
   }
 
+  /**
+   * The authorities that the map server trusts now (SHA-256 in hex, the one that issues first). If this agent does not
+   * have just these, or a certificate of another than the first, it renews at some moment within `withinMs`.
+   */
+  handleAuthorities(authorities: readonly string[], withinMs: number, random = Math.random): void {
+    const { ca, certificate } = this.identity();
+    const known = readAnchors(ca);
+    const issuer = issuerOf(new X509Certificate(certificate), known);
+    const same =
+      authorities.length === known.length && known.every((each) => authorities.includes(fingerprintOf(each)));
+    if (same && issuer !== undefined && fingerprintOf(issuer) === authorities[0]) return;
+    this.renewal.hasten(this.wall() + random() * withinMs);
+    this.schedule();
+  }
+
   /** Renews if it is time. */
   async check(): Promise<void> {
-    if (this.renewal.isDue(this.wall())) await this.renew();
+    if (this.renewal.isDue(this.wall()) && !this.busy) {
+      this.busy = true;
+      await this.renew();
+      this.busy = false;
+    }
+    this.schedule();
+  }
+
+  private schedule(): void {
     if (this.stopped) return;
-    const delay = Math.min(Math.max(this.renewal.dueAt() - this.wall(), SHORTEST_PAUSE), LONGEST_PAUSE);
+    if (this.timer !== null) clearTimeout(this.timer);
+    const delay = Math.min(Math.max(this.renewal.dueAt() - this.wall(), 0), LONGEST_PAUSE);
     this.timer = setTimeout(() => void this.check(), delay).unref();
   }
 
@@ -66,10 +95,11 @@ export class CertificateRenewal {
     try {
       const target = { ...mapServer, ca, certificate, privateKey: tlsPrivateKey };
       const answer = ANSWER.parse(await callApi(target, 'POST', '/v1/renew', { body: {} }));
-      const validity = validated(answer.certificate, ca, tlsPrivateKey);
-      this.renewal.renewed(validity);
+      const renewed = { certificate: answer.certificate, ca: answer.ca ?? ca };
+      const validity = validated(renewed, tlsPrivateKey);
+      this.renewal.renewed(validity, this.wall());
       this.problem = null;
-      if (!this.stopped) this.onRenewed(answer.certificate);
+      if (!this.stopped) this.onRenewed(renewed);
     } catch (err) {
       this.renewal.failed(this.wall());
       if (this.problem === null) this.log.warn({ err }, 'the certificate cannot be renewed, trying on');
@@ -78,10 +108,10 @@ export class CertificateRenewal {
   }
 }
 
-/** @throws Error when it is not a certificate of this CA for this key */
-function validated(pem: string, ca: string, privateKey: string): Validity {
+/** @throws Error when it is not a certificate of these authorities for this key */
+function validated({ certificate: pem, ca }: Renewed, privateKey: string): Validity {
   const certificate = new X509Certificate(pem);
-  if (!certificate.verify(new X509Certificate(ca).publicKey)) throw new Error('it is not of this overlay’s CA');
+  if (issuerOf(certificate, readAnchors(ca)) === undefined) throw new Error('it is not of this overlay’s CA');
   const own = createPublicKey(createPrivateKey(privateKey));
   if (!certificate.publicKey.equals(own)) throw new Error('it is for another key');
   return validityOf(pem);
@@ -101,7 +131,8 @@ function validityOf(pem: string): Validity {
   return { notBefore: Date.parse(validFrom), notAfter: Date.parse(validTo) };
 }
 
-const ANSWER = z.object({ certificate: z.string().includes('-----BEGIN CERTIFICATE-----').max(65_536) });
-const SHORTEST_PAUSE = 1000;
+const PEM = z.string().includes('-----BEGIN CERTIFICATE-----').max(65_536);
+/** Older map servers do not send their authorities along. */
+const ANSWER = z.object({ certificate: PEM, ca: PEM.optional() });
 /** A step of the wall clock is noticed after it at the latest. */
 const LONGEST_PAUSE = 3_600_000;

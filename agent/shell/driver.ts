@@ -15,7 +15,7 @@ import { describeFence, type Machine } from '../core/incarnation.ts';
 import type { Ticket } from '../core/map-requests.ts';
 import type { AttachRequest } from '../core/mover.ts';
 import type { AgentOutput, Answer, Note, Persistent, Resolution } from '../core/output.ts';
-import { CertificateRenewal } from './certificate-renewal.ts';
+import { CertificateRenewal, type Renewed } from './certificate-renewal.ts';
 import { DataplaneLink } from './dataplane-link.ts';
 import { agentIdentity, type Identity, mapServerTarget, type StateFolder } from './identity.ts';
 import { OwnIncarnation } from './incarnation.ts';
@@ -64,7 +64,7 @@ export class AgentDriver {
     this.log = log;
     this.certificate = new CertificateRenewal(
       () => this.identity,
-      (certificate) => this.handleCertificate(certificate),
+      (renewed) => this.handleRenewed(renewed),
       log,
     );
     this.incarnation = new OwnIncarnation(folder, machine, config.identity.onMachineChange, log);
@@ -116,6 +116,7 @@ export class AgentDriver {
         onPolicy: (frame) => this.input(() => this.agent.handlePolicyFrame(frame)),
         onLost: () => this.input(() => this.agent.handleSessionLost()),
         incarnation: () => this.incarnation.connection(),
+        onAuthorities: (authorities, withinMs) => this.certificate.handleAuthorities(authorities, withinMs),
         onFenced: (newestRun) => this.handleFenced(newestRun),
       },
       log,
@@ -226,10 +227,10 @@ export class AgentDriver {
     });
   }
 
-  private handleCertificate(certificate: string): void {
-    this.identity = { ...this.identity, certificate };
-    this.mapServer.useCertificate(certificate);
+  private handleRenewed(renewed: Renewed): void {
+    this.identity = { ...this.identity, ...renewed };
     this.write('overlay');
+    this.mapServer.useCredentials(renewed);
     this.log.info('certificate renewed');
   }
 

@@ -5,7 +5,7 @@
  * Keys are made and kept before the map server is asked. When its answer is lost, the same command with the same token
  * is the same agent again.
  */
-import { createHash, createPrivateKey, createPublicKey, sign, X509Certificate } from 'node:crypto';
+import { createPrivateKey, createPublicKey, sign, type X509Certificate } from 'node:crypto';
 import forge from 'node-forge';
 import { z } from 'zod';
 import {
@@ -29,6 +29,7 @@ import { Registrar } from '../core/registrar.ts';
 import { type AgentKeys, agentIdentity, type Identity, type StateFolder } from './identity.ts';
 import { readMachine } from './machine.ts';
 import { overlayPrefixes, parsed } from './parsed.ts';
+import { fingerprintOf, readAnchors } from './trust-anchors.ts';
 
 export class EnrolmentError extends StayputError {}
 
@@ -62,7 +63,7 @@ export async function join(folder: StateFolder, request: JoinRequest): Promise<J
   const keys = folder.joiningKeys();
   const ca = await fetchCa(mapServer, token.fingerprint);
   const answer = await enrol({ ...mapServer, ca }, keys, request, owned);
-  const identity = identityFrom(answer, keys, mapServer, ca);
+  const identity = identityFrom(answer, keys, mapServer);
   const eids = firstEids(identity, owned);
   // Not before: a refused token must not cost the identity that this host has.
   if (existing !== undefined) folder.clear();
@@ -190,13 +191,13 @@ export function certificateRequest(tlsPrivateKeyPem: string, commonName: string)
 
 async function fetchCa(mapServer: { host: string; port: number }, fingerprint: string): Promise<string> {
   const { ca } = CA_ANSWER.parse(await call(mapServer, 'GET', '/v1/ca'));
-  let der: Buffer;
+  let named: X509Certificate | undefined;
   try {
-    der = new X509Certificate(ca).raw;
+    named = readAnchors(ca).find((each) => fingerprintOf(each) === fingerprint);
   } catch (cause) {
     throw new EnrolmentError('STAYPUT_CA', 'the map server sent something that is not a CA certificate', { cause });
   }
-  if (createHash('sha256').update(der).digest('hex') === fingerprint) return ca;
+  if (named !== undefined) return named.toString();
   throw new EnrolmentError(
     'STAYPUT_CA_FINGERPRINT',
     `the CA of ${mapServer.host}:${mapServer.port} is not the one that the token names: wrong address, a token of another map server, or somebody in between. Nothing was sent`,
@@ -226,12 +227,11 @@ function identityFrom(
   answer: z.output<typeof ENROL_ANSWER>,
   keys: AgentKeys,
   mapServer: { host: string; port: number },
-  ca: string,
 ): Identity {
   if (answer.xtrId !== xtrIdOf(keys.tunnelKey)) {
     throw new EnrolmentError('STAYPUT_ENROL', 'the map server enrolled another agent than this one');
   }
-  const { certificate, presharedKey, xtrId, instance, overlay, zone } = answer;
+  const { certificate, ca, presharedKey, xtrId, instance, overlay, zone } = answer;
   return { ...keys, mapServer, ca, certificate, presharedKey, xtrId, instance, overlay, zone };
 }
 
@@ -252,6 +252,14 @@ async function call(
     return await callApi(target, method, path, body === undefined ? {} : { body });
   } catch (cause) {
     if (!(cause instanceof ApiError) || cause.status !== 0) throw cause;
+    const code = (cause.cause as NodeJS.ErrnoException | undefined)?.code ?? '';
+    if (CLOCK_ERRORS.has(code)) {
+      throw new EnrolmentError(
+        'STAYPUT_CLOCK',
+        `map server ${target.host}:${target.port}: its certificate is not valid by the clock of this host, which says ${new Date().toISOString()}: set the clock, and try again`,
+        { cause },
+      );
+    }
     throw new EnrolmentError(cause.code, `map server ${target.host}:${target.port}: ${cause.message}`, { cause });
   }
 }
@@ -265,10 +273,13 @@ function usage<T>(option: string, text: string, parse: (text: string) => T): T {
 }
 
 const DEFAULT_PORT = 4342;
+const CLOCK_ERRORS: ReadonlySet<string> = new Set(['CERT_NOT_YET_VALID', 'CERT_HAS_EXPIRED']);
 const TOKEN = z.object({ f: z.string().regex(/^[0-9a-f]{64}$/), s: z.string().min(16).max(200) });
 const CA_ANSWER = z.object({ ca: z.string().max(65_536) });
 const ENROL_ANSWER = z.object({
   certificate: z.string().includes('-----BEGIN CERTIFICATE-----').max(65_536),
+  /** All that it trusts now, said over a connection that the token's authority vouches for. */
+  ca: z.string().includes('-----BEGIN CERTIFICATE-----').max(65_536),
   presharedKey: z.string().length(44),
   xtrId: parsed(parseXtrId),
   instance: z.int(),

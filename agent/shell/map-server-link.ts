@@ -40,6 +40,8 @@ export interface MapServerListener {
   onLost(): void;
   /** The incarnation to say for one more connection; null: none is said. */
   incarnation(): string | null;
+  /** Whom the map server trusts (SHA-256 in hex, the one that issues first), and how soon to renew if that is news. */
+  onAuthorities(authorities: readonly string[], withinMs: number): void;
   /** Another agent with this identity is the newer one. Nothing is tried any more. */
   onFenced(newestRun: number): void;
 }
@@ -56,6 +58,7 @@ export class MapServerLink {
   private retry: NodeJS.Timeout | null = null;
   private closed = false;
   private problem: string | null = null;
+  private aheadMs = 0;
 
   constructor(target: MapServerTarget, software: string, listener: MapServerListener, log: Log) {
     this.target = target;
@@ -72,6 +75,14 @@ export class MapServerLink {
   /** Why there is no session, in a line. */
   get lastProblem(): string | null {
     return this.session === null ? this.problem : null;
+  }
+
+  /** That this host's clock is not the map server's, in a line; null while that does not matter. */
+  get clockProblem(): string | null {
+    if (Math.abs(this.aheadMs) <= CLOCK_SKEW_MS) return null;
+    const minutes = Math.round(Math.abs(this.aheadMs) / 60_000);
+    const how = this.aheadMs > 0 ? 'ahead of' : 'behind';
+    return `the clock of this host is ${minutes} minutes ${how} that of the map server: set it, or certificates seem ended or not valid yet`;
   }
 
   start(): void {
@@ -107,9 +118,10 @@ export class MapServerLink {
     this.open();
   }
 
-  /** For the sessions to come. */
-  useCertificate(certificate: string): void {
-    this.target = { ...this.target, certificate };
+  /** For the sessions to come; at once if there is none. */
+  useCredentials({ certificate, ca }: Pick<MapServerTarget, 'certificate' | 'ca'>): void {
+    this.target = { ...this.target, certificate, ca };
+    if (this.session === null) this.renew();
   }
 
   /** Opens another session beside the present one, which it takes the place of. */
@@ -141,6 +153,9 @@ export class MapServerLink {
       onPolicy: (frame) => {
         if (this.session === connection) this.listener.onPolicy(frame);
       },
+      onNotice: ({ authorities, withinMs }) => {
+        if (this.session === connection) this.listener.onAuthorities(authorities, withinMs);
+      },
       onGarbage: (err) => this.log.warn({ err }, 'map server sent something that cannot be understood'),
       onEnd: (reason) => this.handleEnd(connection, reason),
     });
@@ -158,6 +173,8 @@ export class MapServerLink {
     this.problem = null;
     this.backoff.reset();
     previous?.abandon();
+    if (welcome.serverTime !== undefined) this.aheadMs = Date.now() - welcome.serverTime;
+    if (this.clockProblem !== null) this.log.warn({ problem: this.clockProblem }, 'clocks differ');
     this.log.info(
       { host: this.target.host, port: this.target.port, parallel: previous !== null },
       'map server connected',
@@ -212,6 +229,7 @@ interface ConnectionListener {
   onWelcome(welcome: Welcome): void;
   onMessage(message: LispMessage): void;
   onPolicy(frame: unknown): void;
+  onNotice(notice: Notice): void;
   onGarbage(error: StayputError): void;
   /** Exactly once, unless it was abandoned. */
   onEnd(reason: EndReason): void;
@@ -239,6 +257,8 @@ class Connection {
     this.listener = listener;
     this.socket = new WebSocket(`wss://${formatHostPort(target.host, target.port)}/lisp`, 'lisp.stayput', {
       ca: target.ca,
+      // An operator's authority is trusted itself, without those above it.
+      allowPartialTrustChain: true,
       cert: target.certificate,
       key: target.privateKey,
       minVersion: 'TLSv1.3',
@@ -363,6 +383,8 @@ class Connection {
       return;
     }
     if (POLICY_FRAME.safeParse(frame).success) this.listener.onPolicy(frame);
+    const notice = NOTICE.safeParse(frame).data;
+    if (notice !== undefined) this.listener.onNotice(notice);
   }
 
   private startHeartbeat(everyMs: number): void {
@@ -407,7 +429,20 @@ const WELCOME = z.object({
   zone: z.string().min(1).max(253),
   instance: z.int(),
   heartbeatMs: z.int().min(100).max(60_000).default(1000),
+  /** Milliseconds since 1970. */
+  serverTime: z.number().optional(),
   observed: z.object({ address: z.string().max(64), port: z.int() }).optional(),
+});
+
+type Notice = z.output<typeof NOTICE>;
+
+const NOTICE = z.object({
+  type: z.literal('authorities'),
+  authorities: z
+    .array(z.string().regex(/^[0-9a-f]{64}$/))
+    .min(1)
+    .max(4),
+  withinMs: z.number().min(0).max(86_400_000),
 });
 
 /** The reason in words when it is none. */
@@ -438,6 +473,13 @@ function closeReason(code: number, text: string): EndReason {
 
 function describe(error: Error & { code?: string }): string {
   const code = error.code ?? '';
+  if (code === 'CERT_NOT_YET_VALID' || code === 'CERT_HAS_EXPIRED') {
+    const what = code === 'CERT_HAS_EXPIRED' ? 'has ended' : 'is not valid yet';
+    return `the certificate of the map server ${what} by the clock of this host, which says ${new Date().toISOString()}: set the clock, if that is wrong`;
+  }
+  if (UNTRUSTED.has(code)) {
+    return 'the certificate of the map server is of an authority that this agent does not trust: it is another map server, or its authority was rolled over while this agent was away; join again with a new token and --force';
+  }
   if (code.startsWith('ERR_TLS') || /certificate|alert|self.signed/i.test(`${code} ${error.message}`)) {
     return `TLS with the map server failed: ${error.message}`;
   }
@@ -476,3 +518,12 @@ const HEARTBEATS = 3;
 const PROOF_MS = 300;
 const SLOW_RETRY_MS = 10_000;
 const LOOKUP_MS = 1000;
+const UNTRUSTED: ReadonlySet<string> = new Set([
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]);
+/** What certificates tolerate, either way. */
+const CLOCK_SKEW_MS = 5 * 60_000;

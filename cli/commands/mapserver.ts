@@ -5,6 +5,7 @@ import { DecodeError, UsageError } from '../../proto/errors.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
 import { admin, DATA_DIR_ENV, dataDirOption, type ListOptions } from '../map-server-client.ts';
 import { formatDuration, printJson, printTable } from '../output.ts';
+import { type AuthorityFileOptions, readAuthorityFiles, registerAuthorityCommands } from './ca.ts';
 
 export function registerMapserverCommands(program: Command): void {
   const mapserver = program.command('mapserver').description('Run and look at a map server');
@@ -12,6 +13,7 @@ export function registerMapserverCommands(program: Command): void {
   registerRun(mapserver);
   registerListings(mapserver);
   registerOrders(mapserver);
+  registerAuthorityCommands(mapserver);
   registerTokens(program);
   registerAgents(program);
 }
@@ -29,8 +31,15 @@ function registerInit(mapserver: Command): void {
     .option('--zone <name>', 'DNS zone of the overlay', 'stayput.internal')
     .option('--instance <iid>', 'instance ID', '0')
     .option('--port <port>', 'port that agents are told', '4342')
+    .option(
+      '--ca-cert <file>',
+      'certificate of an operator’s (intermediate) authority, PEM; the issuers of it may follow',
+    )
+    .option('--ca-key <file>', 'its private key, PEM; without both, an authority is made')
     .option('--json', 'print one JSON object')
     .action(async (options: InitOptions) => {
+      const { adoptAuthority } = await import('../../mapserver/shell/certificate-authority.ts');
+      const authority = readAuthorityFiles(options);
       const { initOverlay, authorityFingerprint, overlayUrl } = await import('../../mapserver/shell/overlay-files.ts');
       const { created, files } = initOverlay(
         options.dataDir,
@@ -42,6 +51,7 @@ function registerInit(mapserver: Command): void {
           port: wholeNumber('--port', options.port, 1, 65_535),
         },
         Date.now(),
+        authority === undefined ? undefined : adoptAuthority(authority.certificate, authority.key, Date.now()),
       );
       const result = {
         created,
@@ -64,7 +74,7 @@ function registerInit(mapserver: Command): void {
     });
 }
 
-interface InitOptions {
+interface InitOptions extends AuthorityFileOptions {
   readonly dataDir: string;
   readonly host: string[];
   readonly overlay: string[];
@@ -304,7 +314,24 @@ function registerAgents(program: Command): void {
     },
   );
   registerGrantChanges(agents);
-  listing(agents, 'revoke <agent>', 'Cut an agent off at once; its EIDs can be taken over')
+  listing(agents, 'show <agent>', 'One agent: its key, grants, certificate and what it owns').action(
+    async (agent: string, options: ListOptions) => {
+      const view = (await admin(options, 'GET', `/v1/agents/${encodeURIComponent(agent)}`)) as AgentDetails;
+      if (options.json) return printJson(view);
+      const date = (at: number | undefined): string => (at === undefined ? 'not known' : new Date(at).toISOString());
+      return print(
+        `agent          ${view.xtrId}`,
+        `tunnel key     ${view.tunnelKey}`,
+        `state          ${view.state}${view.revokedAt === undefined ? '' : ` since ${date(view.revokedAt)}`}`,
+        `enrolled       ${date(view.enrolledAt)} with token ${view.tokenId}`,
+        `certificate    ends ${date(view.certificateNotAfter)}`,
+        `software       ${view.software}`,
+        `granted        ${grantText(view)}`,
+        ...view.owns.map(({ eid, state, generation }) => `owns           ${eid} (${state}, generation ${generation})`),
+      );
+    },
+  );
+  listing(agents, 'revoke <agent>', 'Cut an agent off at once and for good; its EIDs can be taken over')
     .addHelpText('after', '\nAGENT is the xTR-ID, or as much of its start as fits one agent only.')
     .action(async (agent: string, options: ListOptions) => {
       const view = (await admin(options, 'DELETE', `/v1/agents/${encodeURIComponent(agent)}`)) as AgentView;
@@ -398,6 +425,15 @@ interface AgentView extends GrantView {
   readonly mappings: number;
   readonly subscriptions: number;
   readonly software: string;
+}
+
+interface AgentDetails extends AgentView {
+  readonly tunnelKey: string;
+  readonly enrolledAt: number;
+  readonly revokedAt?: number;
+  readonly tokenId: string;
+  readonly certificateNotAfter?: number;
+  readonly owns: readonly EidView[];
 }
 
 interface EidView {

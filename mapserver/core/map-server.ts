@@ -19,11 +19,11 @@ import type { Overlay } from './grants.ts';
 import { Handover } from './handover.ts';
 import { MappingDatabase } from './mapping-database.ts';
 import { OperationError } from './operation-error.ts';
-import { evaluateOperation, type Operation } from './operations.ts';
+import { evaluateOperation, hasSecret, type Operation, tokenIdOf } from './operations.ts';
 import { type EidOrder, type OrderId, Orders } from './orders.ts';
 import { Presence, type SessionId } from './presence.ts';
 import { Publisher } from './publisher.ts';
-import type { AgentRecord, StoreRecord, TokenRecord } from './records.ts';
+import { type AgentRecord, type StoreRecord, type TokenRecord, tokenKey, tokenState } from './records.ts';
 import { Registrar } from './registrar.ts';
 import { Replica } from './replica.ts';
 import { Resolver } from './resolver.ts';
@@ -284,6 +284,13 @@ export class MapServer {
     return this.admission.judge(xtrId, incarnation);
   }
 
+  /** A token that an agent could join with now. */
+  isTokenValid(secretHash: string): boolean {
+    const token = this.replica.get(tokenKey(tokenIdOf(secretHash)));
+    if (token?.kind !== 'token' || !hasSecret(token, secretHash)) return false;
+    return tokenState(token, this.config.wallClock()) === 'valid';
+  }
+
   /** The newest run of the agent that was heard of; 0 when none was. */
   newestRun(xtrId: XtrId): number {
     return this.admission.newestRun(xtrId);
@@ -292,6 +299,10 @@ export class MapServer {
   /** Every record, for listings. */
   *records(): IterableIterator<StoreRecord> {
     for (const { record } of this.replica.values()) yield record;
+  }
+
+  agents(): AgentRecord[] {
+    return [...this.records()].filter((record) => record.kind === 'agent');
   }
 
   agentState(xtrId: XtrId): {

@@ -13,7 +13,15 @@ import { addGrant, releaseOwned, removeGrant } from './grant-changes.ts';
 import { inOverlay, nameMatches, type Overlay } from './grants.ts';
 import type { MappingDatabase } from './mapping-database.ts';
 import { OperationError } from './operation-error.ts';
-import { type AgentRecord, agentKey, type Grant, type Registrable, type TokenRecord, tokenKey } from './records.ts';
+import {
+  type AgentRecord,
+  agentKey,
+  type CertificateNote,
+  type Grant,
+  type Registrable,
+  type TokenRecord,
+  tokenKey,
+} from './records.ts';
 import type { Transaction } from './transactions.ts';
 
 export type Operation =
@@ -29,9 +37,11 @@ export type Operation =
       readonly secretHash: string;
       readonly tunnelKey: TunnelKey;
       readonly certificateKey: string;
+      readonly certificate: CertificateNote;
       readonly software: string;
     } & Registrable)
   | ({ readonly kind: 'add-grant' | 'remove-grant'; readonly xtrId: XtrId } & Grant)
+  | { readonly kind: 'renew-certificate'; readonly xtrId: XtrId; readonly certificate: CertificateNote }
   | { readonly kind: 'revoke-agent'; readonly xtrId: XtrId };
 
 export interface OperationContext {
@@ -64,6 +74,13 @@ export function evaluateOperation(
       return addGrant(transaction, agentOf(transaction, operation.xtrId), operation);
     case 'remove-grant':
       return removeGrant(transaction, agentOf(transaction, operation.xtrId), operation, context);
+    case 'renew-certificate': {
+      const agent = agentOf(transaction, operation.xtrId);
+      if (agent.revokedAt !== undefined) throw new OperationError('STAYPUT_AGENT_REVOKED', 'this agent was revoked');
+      const renewed: AgentRecord = { ...agent, certificate: operation.certificate };
+      transaction.put(renewed);
+      return renewed;
+    }
     case 'revoke-agent':
       return revokeAgent(transaction, operation.xtrId, context);
     default:
@@ -107,9 +124,9 @@ function enrol(
   operation: Operation & { kind: 'enrol' },
   context: OperationContext,
 ): AgentRecord {
-  const { secretHash, tunnelKey, certificateKey, software } = operation;
+  const { secretHash, tunnelKey, certificateKey, certificate, software } = operation;
   const token = transaction.get(tokenKey(tokenIdOf(secretHash)));
-  if (token?.kind !== 'token' || !equalInConstantTime(token.secretHash, secretHash)) {
+  if (token?.kind !== 'token' || !hasSecret(token, secretHash)) {
     throw new OperationError(
       'STAYPUT_TOKEN_UNKNOWN',
       'this join token is not known here; create one with "stayput token create"',
@@ -151,7 +168,11 @@ function enrol(
   if (missing.length > 0) {
     throw new OperationError('STAYPUT_NOT_GRANTED', `the join token does not grant ${missing.slice(0, 5).join(', ')}`);
   }
-  if (known?.kind === 'agent') return known;
+  if (known?.kind === 'agent') {
+    const again: AgentRecord = { ...known, certificate };
+    transaction.put(again);
+    return again;
+  }
   if (context.counts.agents >= context.limits.agents) {
     throw new OperationError('STAYPUT_TOO_MANY', 'this map server has as many agents as it may have');
   }
@@ -160,6 +181,7 @@ function enrol(
     xtrId: xtrIdOf(tunnelKey),
     tunnelKey,
     certificateKey,
+    certificate,
     tokenId: token.id,
     eids: token.eids,
     names: token.names,
@@ -204,7 +226,7 @@ function demandOverlay(eids: readonly IpPrefix[], overlay: Overlay): void {
 }
 
 /** The same time for every pair of equal length, whatever they have in common. */
-function equalInConstantTime(a: string, b: string): boolean {
+export function hasSecret({ secretHash: a }: TokenRecord, b: string): boolean {
   if (a.length !== b.length) return false;
   let difference = 0;
   for (let i = 0; i < a.length; i++) difference |= a.charCodeAt(i) ^ b.charCodeAt(i);

@@ -44,12 +44,20 @@ export interface Grant extends Registrable {
   readonly groups: readonly string[];
 }
 
+export interface CertificateNote {
+  /** SHA-256 of the certificate of the authority that issued it, in hex. */
+  readonly authority: string;
+  readonly notAfter: WallClock;
+}
+
 export interface AgentRecord extends Grant {
   readonly kind: 'agent';
   readonly xtrId: XtrId;
   readonly tunnelKey: TunnelKey;
   /** SHA-256, in hex, of the public key that was certified. */
   readonly certificateKey: string;
+  /** What was certified last; missing when an older version did. */
+  readonly certificate?: CertificateNote;
   readonly tokenId: string;
   readonly software: string;
   readonly enrolledAt: WallClock;
@@ -71,6 +79,15 @@ export interface TokenRecord extends Grant {
 }
 
 export type StoreRecord = OwnershipRecord | AgentRecord | TokenRecord;
+
+export function tokenState(
+  { revokedAt, used, uses, expiresAt }: TokenRecord,
+  now: WallClock,
+): 'valid' | 'revoked' | 'used' | 'expired' {
+  if (revokedAt !== undefined) return 'revoked';
+  if (used >= uses) return 'used';
+  return expiresAt <= now ? 'expired' : 'valid';
+}
 
 export function recordKey(record: StoreRecord): RecordKey {
   switch (record.kind) {

@@ -7,22 +7,30 @@ import { ApiError, parseBody, type Route } from '../../runtime/http-api.ts';
 import { VERSION } from '../../runtime/project-root.ts';
 import type { Operation } from '../core/operations.ts';
 import type { EidOrder, OrderCode } from '../core/orders.ts';
-import type { AgentRecord, OwnershipRecord, StoreRecord, TokenRecord } from '../core/records.ts';
+import {
+  type AgentRecord,
+  type OwnershipRecord,
+  type StoreRecord,
+  type TokenRecord,
+  tokenState,
+} from '../core/records.ts';
 import type { Driver } from './driver.ts';
 import { apiError, groupNameText, namePatternText, newToken } from './enrolment.ts';
-import { authorityFingerprint, type OverlayFiles, overlayUrl } from './overlay-files.ts';
+import { type OverlayFiles, overlayUrl } from './overlay-files.ts';
 import { ipPrefixText } from './record-codec.ts';
+import type { Trust } from './trust.ts';
 
 export interface AdminApiOptions {
   readonly driver: Driver;
   readonly overlay: OverlayFiles;
+  readonly trust: Trust;
   readonly startedAt: number;
   readonly listen: () => readonly string[];
   readonly metricsPort: () => number | undefined;
 }
 
 export function adminRoutes(options: AdminApiOptions): Route[] {
-  const { driver, overlay } = options;
+  const { driver, overlay, trust } = options;
   const records = <K extends StoreRecord['kind']>(kind: K): Extract<StoreRecord, { kind: K }>[] =>
     [...driver.core.records()].filter((record): record is Extract<StoreRecord, { kind: K }> => record.kind === kind);
   const operate = async (operation: Operation): Promise<TokenRecord | AgentRecord> => {
@@ -63,7 +71,7 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
       handle: () => ({
         version: VERSION,
         url: overlayUrl(overlay),
-        fingerprint: authorityFingerprint(overlay),
+        fingerprint: presentFingerprint(trust),
         overlay: overlay.prefixes,
         zone: overlay.zone,
         instance: overlay.instance,
@@ -84,7 +92,7 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
       path: '/v1/tokens',
       handle: async ({ body }) => {
         const { eids, names, groups, uses, expiresInMs } = parseBody(NEW_TOKEN, body);
-        const { text, secretHash } = newToken(authorityFingerprint(overlay));
+        const { text, secretHash } = newToken(presentFingerprint(trust));
         const record = await operate({ kind: 'create-token', secretHash, eids, names, groups, uses, ttl: expiresInMs });
         return { token: text, url: overlayUrl(overlay), ...(token(record) as object) };
       },
@@ -98,6 +106,19 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
       method: 'GET',
       path: '/v1/agents',
       handle: () => ({ agents: records('agent').map((record) => agentView(driver, record)) }),
+    },
+    {
+      method: 'GET',
+      path: '/v1/agents/:xtrId',
+      handle: ({ params }) => {
+        const xtrId = resolveAgent(records('agent'), params.xtrId ?? '');
+        const views = records('agent').filter((record) => record.xtrId === xtrId);
+        const owns = records('eid').filter(({ owner, state }) => owner === xtrId && state !== 'released');
+        return {
+          ...views.map((record) => agentView(driver, record))[0],
+          owns: owns.map((each) => eidView(driver, each)),
+        };
+      },
     },
     {
       method: 'DELETE',
@@ -173,6 +194,10 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
   ];
 }
 
+function presentFingerprint({ fingerprints: [present = ''] }: Trust): string {
+  return present;
+}
+
 /** An xTR-ID, or the start of one that fits one agent only. */
 function resolveAgent(agents: readonly AgentRecord[], text: string): AgentRecord['xtrId'] {
   const fits = text.length >= 4 ? agents.filter(({ xtrId }) => xtrId.startsWith(text.toLowerCase())) : [];
@@ -184,17 +209,17 @@ function resolveAgent(agents: readonly AgentRecord[], text: string): AgentRecord
 }
 
 function tokenView(record: TokenRecord, now: number): Record<string, unknown> {
-  const { id, eids, names, groups, uses, used, createdAt, expiresAt, revokedAt } = record;
-  const state = revokedAt !== undefined ? 'revoked' : used >= uses ? 'used' : expiresAt <= now ? 'expired' : 'valid';
-  return { id, state, eids, names, groups, uses, used, createdAt, expiresAt };
+  const { id, eids, names, groups, uses, used, createdAt, expiresAt } = record;
+  return { id, state: tokenState(record, now), eids, names, groups, uses, used, createdAt, expiresAt };
 }
 
 function agentView(driver: Driver, record: AgentRecord): Record<string, unknown> {
-  const { xtrId, eids, names, groups, software, enrolledAt, revokedAt, tokenId } = record;
+  const { xtrId, tunnelKey, eids, names, groups, software, enrolledAt, revokedAt, tokenId, certificate } = record;
   const { connectedSince, subscriptions, mappings } = driver.core.agentState(xtrId);
   const state = revokedAt !== undefined ? 'revoked' : connectedSince === undefined ? 'gone' : 'connected';
   return {
     xtrId,
+    tunnelKey,
     state,
     connectedSince,
     eids,
@@ -206,6 +231,7 @@ function agentView(driver: Driver, record: AgentRecord): Record<string, unknown>
     enrolledAt,
     revokedAt,
     tokenId,
+    certificateNotAfter: certificate?.notAfter,
   };
 }
 

@@ -21,19 +21,20 @@ import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
 import { apiListener, type Route } from '../../runtime/http-api.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { MapServerSettings } from '../config.ts';
-import { callerOf, type KeyAndCertificate } from './certificate-authority.ts';
+import { callerOf } from './certificate-authority.ts';
 import type { Driver } from './driver.ts';
+import { describeCaller } from './enrolment.ts';
 import type { MapServerMetrics, ShellRejection } from './metrics.ts';
 import { TokenBucket } from './token-bucket.ts';
+import type { Trust } from './trust.ts';
 
 export interface ControlServerOptions {
-  readonly server: KeyAndCertificate;
-  /** PEM. */
-  readonly authority: string;
+  readonly trust: Trust;
   readonly overlay: { readonly prefixes: readonly IpPrefix[]; readonly zone: string; readonly instance: number };
   readonly routes: readonly Route[];
   readonly heartbeatMs: Millis;
   readonly limits: MapServerSettings['limits'];
+  readonly enrolment: MapServerSettings['enrolment'];
   readonly driver: Driver;
   readonly metrics: MapServerMetrics;
   readonly log: Log;
@@ -104,8 +105,10 @@ export class ControlServer {
     this.servers.push(server);
   }
 
-  renew(server: KeyAndCertificate): void {
-    for (const https of this.servers) https.setSecureContext(this.tlsOptions(server));
+  /** Certificates changed: new connections get the present ones, and agents learn whom to trust. */
+  handleTrust(): void {
+    for (const https of this.servers) https.setSecureContext(this.tlsOptions());
+    for (const link of this.links) link.tellAuthorities(this.links.size * RENEWAL_SPACING);
   }
 
   async close(): Promise<void> {
@@ -123,7 +126,7 @@ export class ControlServer {
     const { limits, routes, log } = this.options;
     const server = createServer(
       {
-        ...this.tlsOptions(this.options.server),
+        ...this.tlsOptions(),
         requestCert: true,
         // Those who join have no certificate yet; `/lisp` looks at it.
         rejectUnauthorized: false,
@@ -151,8 +154,9 @@ export class ControlServer {
     return server;
   }
 
-  private tlsOptions(server: KeyAndCertificate): { key: string; cert: string; ca: string; minVersion: 'TLSv1.3' } {
-    return { key: server.key, cert: server.certificate, ca: this.options.authority, minVersion: 'TLSv1.3' };
+  private tlsOptions(): { key: string; cert: string; ca: string; minVersion: 'TLSv1.3' } {
+    const { server, anchors } = this.options.trust;
+    return { key: server.key, cert: server.certificate, ca: anchors, minVersion: 'TLSv1.3' };
   }
 
   private admit(socket: Socket): void {
@@ -211,15 +215,13 @@ export class ControlServer {
         sentence: `The map server has capability ${CAPABILITY}, the agent ${capability}: upgrade ${older}.`,
       };
     }
-    const xtrId = callerOf(tls);
-    if (xtrId === undefined) {
-      const why = tls.authorized ? 'it does not name an agent' : String(tls.authorizationError ?? 'none was sent');
-      return {
-        reason: 'certificate',
-        status: '401 Unauthorized',
-        sentence: `An agent certificate of this overlay is needed (${why}).`,
-      };
+    const { trust, enrolment } = this.options;
+    const caller = callerOf(tls, trust.certificates, Date.now());
+    if (caller.kind !== 'agent') {
+      const sentence = describeCaller(caller, enrolment);
+      return { reason: 'certificate', status: '401 Unauthorized', sentence };
     }
+    const { xtrId } = caller;
     let incarnation: Incarnation | null = null;
     const said = request.headers[INCARNATION_HEADER];
     try {
@@ -303,6 +305,7 @@ class AgentLink {
     webSocket.on('error', () => this.fail('frame'));
     webSocket.on('close', () => this.end());
     webSocket.send(JSON.stringify(this.welcome()));
+    this.tellAuthorities(RENEWAL_SPREAD);
     const session = this.options.driver.open(this.xtrId, this.incarnation, this);
     // The core may have closed it already.
     if (this.ended) this.options.driver.gone(session);
@@ -320,6 +323,13 @@ class AgentLink {
     } catch (error) {
       this.options.log.error({ err: error, xtrId: this.xtrId, type: message.type }, 'message cannot be encoded');
     }
+  }
+
+  /** The agent renews its certificate within that time if it does not have what is current. */
+  tellAuthorities(withinMs: Millis): void {
+    if (this.webSocket.readyState !== this.webSocket.OPEN) return;
+    const { fingerprints } = this.options.trust;
+    this.webSocket.send(JSON.stringify({ type: 'authorities', authorities: fingerprints, withinMs }));
   }
 
   close(code: number, reason: string): void {
@@ -425,6 +435,10 @@ function refuse(
   setTimeout(() => socket.destroy(), CLOSING_TIME).unref();
 }
 
+/** So that renewals of all agents together come at 100 per second. */
+const RENEWAL_SPACING: Millis = 10;
+/** In which agents renew that learn of a change when they connect. */
+const RENEWAL_SPREAD: Millis = 10_000;
 const SUBPROTOCOL = 'lisp.stayput';
 const CAPABILITY_HEADER = 'stayput-capability';
 const MAX_FRAME = 65_536;

@@ -5,61 +5,81 @@ import { z } from 'zod';
 import type { IpPrefix } from '../../proto/address.ts';
 import { isHostPrefix } from '../../proto/address.ts';
 import { nameEid } from '../../proto/eid.ts';
+import type { WallClock } from '../../proto/time.ts';
 import { ApiError, parseBody, type Route } from '../../runtime/http-api.ts';
+import type { MapServerSettings } from '../config.ts';
 import { parseGroupName, parseNamePattern } from '../core/grants.ts';
 import type { OperationCode, OperationError } from '../core/operation-error.ts';
-import { callerOf, certifyAgent, keyHash, readSigningRequest } from './certificate-authority.ts';
+import type { CertificateNote } from '../core/records.ts';
+import { type Caller, callerOf, certifyAgent, keyHash } from './certificate-authority.ts';
 import type { Driver } from './driver.ts';
 import type { MapServerMetrics } from './metrics.ts';
 import type { OverlayFiles } from './overlay-files.ts';
+import { RateTable, sourceOf } from './rate-table.ts';
 import { ipPrefixText, tunnelKeyText } from './record-codec.ts';
+import { readSigningRequest } from './signing-request.ts';
 import { TokenBucket } from './token-bucket.ts';
+import type { Trust } from './trust.ts';
 
 export interface EnrolmentOptions {
   readonly driver: Driver;
   readonly overlay: OverlayFiles;
+  readonly trust: Trust;
   readonly metrics: MapServerMetrics;
-  readonly perSecond: number;
+  readonly settings: Pick<MapServerSettings, 'enrolment' | 'limits'>;
 }
 
-export function enrolmentRoutes({ driver, overlay, metrics, perSecond }: EnrolmentOptions): Route[] {
-  const rate = new TokenBucket(perSecond, performance.now());
-  const ca = overlay.authority.certificate;
+export function enrolmentRoutes(options: EnrolmentOptions): Route[] {
+  const { driver, overlay, trust, metrics, settings } = options;
+  const { limits } = settings;
+  const rate = new TokenBucket(limits.enrolmentsPerSecond, performance.now());
+  const perSource = limits.enrolmentsPerSecondAndSource;
+  const sources = new RateTable(perSource, 5 * perSource, MAX_SOURCES);
+  const renewals = new RateTable(RENEWALS_PER_SECOND, RENEWALS_AT_ONCE, MAX_SOURCES);
   return [
-    { method: 'GET', path: '/v1/ca', handle: () => ({ ca }) },
+    { method: 'GET', path: '/v1/ca', handle: () => ({ ca: trust.anchors }) },
     {
       method: 'POST',
       path: '/v1/renew',
-      handle: ({ raw }) => {
-        const socket = raw.socket as TLSSocket;
-        const xtrId = callerOf(socket);
-        const publicKey = socket.getPeerX509Certificate()?.publicKey;
-        if (xtrId === undefined || publicKey === undefined) {
-          throw new ApiError(401, 'STAYPUT_CERTIFICATE', 'a valid agent certificate of this overlay is needed');
+      handle: async ({ raw }) => {
+        const now = Date.now();
+        const caller = callerOf(raw.socket as TLSSocket, trust.certificates, now);
+        demandRenewable(caller, settings.enrolment, now);
+        const { xtrId, publicKey } = caller;
+        if (!renewals.tryTake(xtrId, performance.now())) {
+          throw new ApiError(429, 'STAYPUT_RATE', 'this agent renews its certificate too often; try again in a minute');
         }
-        if (driver.core.admits(xtrId, null) !== 'yes') {
-          throw new ApiError(403, 'STAYPUT_AGENT_REVOKED', 'this agent is not enrolled, or was revoked');
+        switch (driver.core.admits(xtrId, null)) {
+          case 'revoked':
+            throw new ApiError(403, 'STAYPUT_AGENT_REVOKED', 'this agent was revoked');
+          case 'unknown':
+            throw new ApiError(403, 'STAYPUT_AGENT_UNKNOWN', 'this agent is not enrolled here');
+          default:
         }
         // The handshake has proved that the caller has the private key.
-        return { certificate: certifyAgent(overlay.authority, publicKey, xtrId, Date.now()) };
+        const result = await driver.operate({ kind: 'renew-certificate', xtrId, certificate: noteOf(trust, now) });
+        if (!result.ok) throw apiError(result.error);
+        const life = trust.agentCertificateEnd(now) - now;
+        return { certificate: certifyAgent(trust.authority, publicKey, xtrId, now, life), ca: trust.anchors };
       },
     },
     {
       method: 'POST',
       path: '/v1/enrol',
-      handle: async ({ body }) => {
-        if (!rate.tryTake(performance.now())) {
-          metrics.enrolled('rate');
-          throw new ApiError(429, 'STAYPUT_RATE', 'too many agents join at once; try again in a few seconds');
-        }
+      handle: async ({ body, raw }) => {
+        if (!sources.tryTake(sourceOf(raw.socket), performance.now())) throw tooMany(metrics);
         const asked = counted(metrics, () => parseBody(ENROL, body));
-        const secret = counted(metrics, () => secretOf(asked.token));
+        const secretHash = hashSecret(counted(metrics, () => secretOf(asked.token)));
+        // What everybody shares is used up by those with a token only.
+        if (driver.core.isTokenValid(secretHash) && !rate.tryTake(performance.now())) throw tooMany(metrics);
         const publicKey = counted(metrics, () => readSigningRequest(asked.csr));
+        const now = Date.now();
         const result = await driver.operate({
           kind: 'enrol',
-          secretHash: hashSecret(secret),
+          secretHash,
           tunnelKey: asked.tunnelKey,
           certificateKey: keyHash(publicKey),
+          certificate: noteOf(trust, now),
           eids: asked.eids,
           names: asked.names,
           software: asked.software,
@@ -67,9 +87,10 @@ export function enrolmentRoutes({ driver, overlay, metrics, perSecond }: Enrolme
         if (!result.ok) throw apiError(result.error);
         if (result.record.kind !== 'agent') throw new Error('an enrolment must end in an agent');
         const { xtrId, eids, names } = result.record;
+        const life = trust.agentCertificateEnd(now) - now;
         return {
-          certificate: certifyAgent(overlay.authority, publicKey, xtrId, Date.now()),
-          ca,
+          certificate: certifyAgent(trust.authority, publicKey, xtrId, now, life),
+          ca: trust.anchors,
           xtrId,
           instance: overlay.instance,
           overlay: overlay.prefixes,
@@ -82,6 +103,41 @@ export function enrolmentRoutes({ driver, overlay, metrics, perSecond }: Enrolme
       },
     },
   ];
+}
+
+/** Why this caller has no session here, or does not get a new certificate. */
+export function describeCaller(caller: Exclude<Caller, { kind: 'agent' }>, policy: EnrolmentPolicy): string {
+  if (caller.kind === 'nobody') return `An agent certificate of this overlay is needed (${caller.why}).`;
+  const ended = `The certificate of this agent ended at ${new Date(caller.notAfter).toISOString()}`;
+  if (policy.expiredRenewal === 'allow') return `${ended}; it may be renewed for ${policy.expiredMaxDays} days.`;
+  return `${ended}, and this map server does not renew what has ended (enrolment.expiredRenewal): join again with a new token and --force.`;
+}
+
+type EnrolmentPolicy = MapServerSettings['enrolment'];
+
+/** @throws ApiError */
+function demandRenewable(
+  caller: Caller,
+  policy: EnrolmentPolicy,
+  now: WallClock,
+): asserts caller is Exclude<Caller, { kind: 'nobody' }> {
+  if (caller.kind === 'agent') return;
+  if (caller.kind === 'nobody') throw new ApiError(401, 'STAYPUT_CERTIFICATE', describeCaller(caller, policy));
+  const tooOld = now - caller.notAfter > policy.expiredMaxDays * 86_400_000;
+  if (policy.expiredRenewal === 'allow' && !tooOld) return;
+  const why = describeCaller(caller, policy);
+  const hint = policy.expiredRenewal === 'allow' ? ' That is over: join again with a new token and --force.' : '';
+  throw new ApiError(401, 'STAYPUT_CERTIFICATE_EXPIRED', `${why}${hint}`);
+}
+
+function noteOf(trust: Trust, now: WallClock): CertificateNote {
+  const [authority = ''] = trust.fingerprints;
+  return { authority, notAfter: trust.agentCertificateEnd(now) };
+}
+
+function tooMany(metrics: MapServerMetrics): ApiError {
+  metrics.enrolled('rate');
+  return new ApiError(429, 'STAYPUT_RATE', 'too many agents join at once; try again in a few seconds');
 }
 
 /** A new token: its text for the agent, and the hash that the store keeps. */
@@ -162,6 +218,10 @@ export const ENROL = z.object({
 
 const TOKEN = z.object({ f: z.string(), s: z.string().min(16).max(100) });
 const TOKEN_PREFIX = 'stp1.';
+/** One in a minute, and a few more when something went wrong. */
+const RENEWALS_PER_SECOND = 1 / 60;
+const RENEWALS_AT_ONCE = 5;
+const MAX_SOURCES = 20_000;
 
 const STATUS: Readonly<Record<OperationCode, number>> = {
   STAYPUT_TOKEN_UNKNOWN: 401,

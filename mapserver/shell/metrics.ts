@@ -2,6 +2,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ServerEvent } from '../core/actions.ts';
 import type { MapServer } from '../core/map-server.ts';
+import type { Trust } from './trust.ts';
 
 /** Why the shell closed a connection or refused something. */
 export type ShellRejection =
@@ -70,6 +71,21 @@ export class MapServerMetrics {
     gauge('names', 'Names that are answered');
     gauge('subscriptions', 'Subscriptions of connected agents');
     gauge('pending', 'Registrations and operations that wait for the store');
+  }
+
+  /** When what the map server lives on ends. */
+  observeTrust(trust: Pick<Trust, 'ends'>): void {
+    const gauge = new Gauge({
+      name: 'stayput_mapserver_certificate_not_after_seconds',
+      help: 'When the certificate of the authority or of the server ends, in seconds since 1970',
+      labelNames: ['certificate'],
+      registers: [this.registry],
+      collect: () => {
+        const { authority, server } = trust.ends();
+        gauge.set({ certificate: 'authority' }, authority / 1000);
+        gauge.set({ certificate: 'server' }, server / 1000);
+      },
+    });
   }
 
   count(event: ServerEvent): void {

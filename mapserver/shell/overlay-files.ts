@@ -32,8 +32,18 @@ export interface OverlaySettings {
   readonly port: number;
 }
 
+/** The authority before, for as long as certificates of it are about. Its key is not kept. */
+export interface RetiringAuthority {
+  /** PEM. */
+  readonly certificate: string;
+  /** PEM: the present authority, certified by this one. */
+  readonly cross: string;
+  readonly since: WallClock;
+}
+
 export interface OverlayFiles extends OverlaySettings {
   readonly authority: KeyAndCertificate;
+  readonly retiring?: RetiringAuthority | undefined;
   readonly server: KeyAndCertificate;
   /** Base64 of 32 octets: the psk of the tunnels' handshake. */
   readonly presharedKey: string;
@@ -44,11 +54,12 @@ export function initOverlay(
   dataDir: string,
   settings: OverlaySettings,
   now: WallClock,
+  adopted?: KeyAndCertificate,
 ): { readonly created: boolean; readonly files: OverlayFiles } {
   checkSettings(settings);
   if (existsSync(join(dataDir, FILE))) {
     const files = openOverlay(dataDir, now);
-    const different = difference(files, settings);
+    const different = difference(files, settings) ?? otherAuthority(files, adopted);
     if (different !== undefined) {
       throw new UsageError(
         `${dataDir} is initialised already, with ${different}; use another --data-dir, or the same values`,
@@ -61,14 +72,19 @@ export function initOverlay(
   } catch (cause) {
     throw new UsageError(`${dataDir}: cannot be made (${(cause as Error).message})`, { cause });
   }
-  const authority = createAuthority(`Stayput overlay ${randomBytes(4).toString('hex')}`, now);
+  const authority = adopted ?? createAuthority(`Stayput overlay ${randomBytes(4).toString('hex')}`, now);
   const presharedKey = randomBytes(32).toString('base64');
-  const server = createServerCertificate(authority, [...new Set([...settings.hosts, ...LOCAL_HOSTS])], now);
+  const server = createServerCertificate(authority, hostsOf(settings), now);
   const files: OverlayFiles = { ...settings, authority, server, presharedKey };
+  // The file whose presence says that all is there is written last.
   writeJsonFile(join(dataDir, SERVER_FILE), server);
-  // Last, since its presence says that all is there.
-  writeJsonFile(join(dataDir, FILE), { version: 1, ...settings, authority, presharedKey });
+  writeOverlay(dataDir, files);
   return { created: true, files };
+}
+
+/** All but the server's certificate, which follows from it. */
+export function writeOverlay(dataDir: string, { server: _server, ...files }: OverlayFiles): void {
+  writeJsonFile(join(dataDir, FILE), { version: 1, ...files });
 }
 
 /** Reads the files; renews the server's certificate when it nears its end. @throws UsageError when there are none */
@@ -82,14 +98,23 @@ export function openOverlay(dataDir: string, now: WallClock): OverlayFiles {
   }
   if ((statSync(path).mode & 0o077) !== 0)
     throw new UsageError(`${path} holds keys and is open to others; chmod 600 it`);
-  const hosts = [...new Set([...stored.hosts, ...LOCAL_HOSTS])];
-  let server = readJsonFile(join(dataDir, SERVER_FILE), KEY_AND_CERTIFICATE);
-  if (server === undefined || needsRenewal(server.certificate, hosts, now)) {
-    server = createServerCertificate(stored.authority, hosts, now);
-    writeJsonFile(join(dataDir, SERVER_FILE), server);
-  }
   const { version: _version, ...settings } = stored;
-  return { ...settings, server };
+  return { ...settings, server: presentServer(dataDir, settings, now) };
+}
+
+/** The server's certificate on disk, or a new one when its time has come or it is of another authority. */
+export function presentServer(
+  dataDir: string,
+  settings: OverlaySettings & Pick<OverlayFiles, 'authority'>,
+  now: WallClock,
+): KeyAndCertificate {
+  const path = join(dataDir, SERVER_FILE);
+  const hosts = hostsOf(settings);
+  const stored = readJsonFile(path, KEY_AND_CERTIFICATE);
+  if (stored !== undefined && !needsRenewal(stored.certificate, settings.authority, hosts, now)) return stored;
+  const server = createServerCertificate(settings.authority, hosts, now);
+  writeJsonFile(path, server);
+  return server;
 }
 
 /** What agents are given to reach this server. */
@@ -131,6 +156,15 @@ function difference(files: OverlaySettings, wanted: OverlaySettings): string | u
   return undefined;
 }
 
+function otherAuthority({ authority }: OverlayFiles, wanted: KeyAndCertificate | undefined): string | undefined {
+  if (wanted === undefined || fingerprint(wanted.certificate) === fingerprint(authority.certificate)) return undefined;
+  return 'another certificate authority (see "stayput mapserver ca rotate")';
+}
+
+function hostsOf({ hosts }: OverlaySettings): string[] {
+  return [...new Set([...hosts, ...LOCAL_HOSTS])];
+}
+
 const KEY_AND_CERTIFICATE = z.object({ key: z.string(), certificate: z.string() });
 
 const STORED = z.object({
@@ -141,6 +175,7 @@ const STORED = z.object({
   hosts: z.array(z.string()),
   port: z.int(),
   authority: KEY_AND_CERTIFICATE,
+  retiring: z.object({ certificate: z.string(), cross: z.string(), since: z.number() }).optional(),
   presharedKey: z.string(),
 });
 

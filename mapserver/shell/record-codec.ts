@@ -84,6 +84,7 @@ const AGENT = z.object({
   xtrId: xtrIdText,
   tunnelKey: tunnelKeyText,
   certificateKey: z.string(),
+  certificate: z.object({ authority: z.string(), notAfter: wallClock }).optional(),
   tokenId: z.string(),
   eids: z.array(ipPrefixText),
   names: z.array(z.string()),

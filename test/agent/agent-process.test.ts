@@ -265,7 +265,7 @@ describe('an agent process', () => {
     const renewed: string[] = [];
     const renewal = new CertificateRenewal(
       () => a.identity,
-      (certificate) => renewed.push(certificate),
+      ({ certificate }) => renewed.push(certificate),
       log,
       () => notAfter - 5 * 86_400_000,
     );

@@ -14,7 +14,8 @@ import {
 import { DataplaneError, FrameReader as DataplaneFrames, encodeFrame } from '../../agent/shell/dataplane-link.ts';
 import { encodeRecord } from '../../agent/shell/dns-codec.ts';
 import { FrameReader as DnsFrames, frame as dnsFrame } from '../../agent/shell/dns-stream.ts';
-import { CertificateError, readSigningRequest } from '../../mapserver/shell/certificate-authority.ts';
+import { readSigningRequest } from '../../mapserver/shell/signing-request.ts';
+import { CertificateError } from '../../mapserver/shell/x509.ts';
 import { Reader, Writer } from '../../proto/bytes.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import { decodeAddress, encodeAddress, type LispAddress } from '../../proto/lisp/afi.ts';

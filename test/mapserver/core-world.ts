@@ -21,6 +21,8 @@ import { minutes, seconds } from '../../proto/time.ts';
 
 export const GRACE = seconds(180);
 
+export const CERTIFICATE = { authority: 'ca', notAfter: 1_800_000_000_000 };
+
 /** What is durable: survives the core. */
 export class DurableStore {
   readonly entries = new Map<RecordKey, { readonly text: string; readonly revision: number }>();
@@ -103,7 +105,15 @@ export class CoreWorld {
     const secretHash = hash(`token of ${name}`);
     this.operate({ kind: 'create-token', secretHash, eids, names, groups, uses: 1, ttl: minutes(60) });
     const { tunnelKey } = agent;
-    const enrol = { secretHash, tunnelKey, certificateKey: hash(name), software: 'test', eids: [], names: [] };
+    const enrol = {
+      secretHash,
+      tunnelKey,
+      certificateKey: hash(name),
+      certificate: CERTIFICATE,
+      software: 'test',
+      eids: [],
+      names: [],
+    };
     const result = this.operate({ kind: 'enrol', ...enrol });
     assert.ok(result.ok, 'the agent is enrolled');
     this.adopt(agent);

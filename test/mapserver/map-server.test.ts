@@ -9,7 +9,7 @@ import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mappingsOf, mapRegister } from '../../proto/lisp/native.ts';
 import { isRevocation, type Mapping } from '../../proto/mapping.ts';
 import { minutes, seconds } from '../../proto/time.ts';
-import { type CoreAgent, CoreWorld, GRACE } from './core-world.ts';
+import { CERTIFICATE, type CoreAgent, CoreWorld, GRACE } from './core-world.ts';
 
 const EID = '10.77.0.5';
 const GRANT = { eids: ['10.77.0.5/32'], names: ['db'] };
@@ -517,6 +517,7 @@ describe('joining', () => {
     secretHash: token,
     tunnelKey: agent.tunnelKey!,
     certificateKey,
+    certificate: CERTIFICATE,
     software: '',
     eids: [],
     names: [],

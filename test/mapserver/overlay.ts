@@ -4,9 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { WebSocket } from 'ws';
 import { certificateRequest, parseToken } from '../../agent/shell/enrolment.ts';
-import { type AgentKeys, generateKeys } from '../../agent/shell/identity.ts';
+import { type AgentKeys, generateKeys, type Identity } from '../../agent/shell/identity.ts';
 import { CONFIG } from '../../mapserver/config.ts';
 import { adminSocketPath, type RunningMapServer, startMapServer } from '../../mapserver/main.ts';
+import type { KeyAndCertificate } from '../../mapserver/shell/certificate-authority.ts';
 import { initOverlay } from '../../mapserver/shell/overlay-files.ts';
 import { hostPrefix, type IpAddress, type IpPrefix, parseIpAddress } from '../../proto/address.ts';
 import { CAPABILITY } from '../../proto/capability.ts';
@@ -25,8 +26,11 @@ export class TestOverlay {
   private readonly agents: TestAgent[] = [];
   private running: RunningMapServer | undefined;
 
-  constructor(overrides: object = {}) {
+  private readonly authority: KeyAndCertificate | undefined;
+
+  constructor(overrides: object = {}, authority?: KeyAndCertificate) {
     this.overrides = overrides;
+    this.authority = authority;
   }
 
   async start(): Promise<void> {
@@ -40,6 +44,7 @@ export class TestOverlay {
         port: 4342,
       },
       Date.now(),
+      this.authority,
     );
     this.running = await startMapServer(
       CONFIG.parse({
@@ -108,6 +113,7 @@ export class TestAgent {
   private readonly overlay: TestOverlay;
   private welcomed: (value: Welcome) => void = () => {};
   private readonly inbox: LispMessage[] = [];
+  private readonly notices: Notice[] = [];
   private readonly waiting: (() => void)[] = [];
   private lastNonce = 0n;
 
@@ -128,6 +134,11 @@ export class TestAgent {
     return new TestAgent(overlay, keys, answer.certificate, ca);
   }
 
+  /** One that joined by itself. */
+  static of(overlay: TestOverlay, identity: Identity): TestAgent {
+    return new TestAgent(overlay, identity, identity.certificate, identity.ca);
+  }
+
   get xtrId() {
     return xtrIdOf(this.keys.tunnelKey);
   }
@@ -144,11 +155,12 @@ export class TestAgent {
       key: this.keys.tlsPrivateKey,
       perMessageDeflate: false,
       headers: { 'stayput-capability': String(CAPABILITY) },
+      allowPartialTrustChain: true,
       ...tls,
-    });
+    } as WebSocket.ClientOptions);
     this.webSocket = webSocket;
     webSocket.on('message', (data: Buffer, isBinary) => {
-      if (!isBinary) return this.welcomed(JSON.parse(data.toString()));
+      if (!isBinary) return this.hear(JSON.parse(data.toString()));
       const message = decodeLispMessage(data);
       // What arrives for requests is answered by the test; publications are acknowledged.
       if (message.type === 'map-notify' && message.nonce >= 1n << 63n) this.send(mapNotifyAck(message.nonce));
@@ -189,6 +201,22 @@ export class TestAgent {
   async untilClosed(): Promise<{ code: number; reason: string }> {
     while (this.closed === undefined) await this.woken();
     return this.closed;
+  }
+
+  /** The next text about authorities that fits. */
+  async notice(fits: (notice: Notice) => boolean): Promise<Notice> {
+    for (;;) {
+      const index = this.notices.findIndex(fits);
+      if (index >= 0) return this.notices.splice(index, 1)[0]!;
+      if (this.closed !== undefined) throw new Error(`closed: ${this.closed.code} ${this.closed.reason}`);
+      await this.woken();
+    }
+  }
+
+  private hear(text: Welcome | Notice): void {
+    if (text.type === 'welcome') this.welcomed(text as Welcome);
+    if (text.type === 'authorities') this.notices.push(text as Notice);
+    for (const wake of this.waiting.splice(0)) wake();
   }
 
   /** Registers and returns the records of the Map-Notify. */
@@ -243,6 +271,11 @@ export interface Enrolled {
   readonly presharedKey: string;
   readonly eids: string[];
   readonly names: string[];
+}
+
+interface Notice {
+  readonly type: string;
+  readonly authorities: readonly string[];
 }
 
 interface Welcome {

@@ -1,0 +1,51 @@
+/** Rates per agent or per source, of a bounded number of them. */
+import type { Socket } from 'node:net';
+import { ipPrefix, isIpAddress, parseIpAddress } from '../../proto/address.ts';
+import type { Instant } from '../../proto/time.ts';
+
+interface Bucket {
+  tokens: number;
+  filledAt: Instant;
+}
+
+export class RateTable {
+  private readonly perSecond: number;
+  private readonly burst: number;
+  private readonly limit: number;
+  /** The least recently used first. */
+  private readonly buckets = new Map<string, Bucket>();
+
+  constructor(perSecond: number, burst: number, limit: number) {
+    this.perSecond = perSecond;
+    this.burst = burst;
+    this.limit = limit;
+  }
+
+  /** Takes one of what `key` may if there is one. */
+  tryTake(key: string, now: Instant): boolean {
+    const bucket = this.buckets.get(key) ?? { tokens: this.burst, filledAt: now };
+    this.buckets.delete(key);
+    this.buckets.set(key, bucket);
+    for (const oldest of this.buckets.keys()) {
+      if (this.buckets.size <= this.limit) break;
+      this.buckets.delete(oldest);
+    }
+    bucket.tokens = Math.min(this.burst, bucket.tokens + ((now - bucket.filledAt) * this.perSecond) / 1000);
+    bucket.filledAt = now;
+    if (bucket.tokens < 1) return false;
+    bucket.tokens -= 1;
+    return true;
+  }
+}
+
+/** To whom a connection is charged: its address, of IPv6 the /64, since whoever has one address there has them all. */
+export function sourceOf(socket: Pick<Socket, 'remoteAddress'>): string {
+  const address = remoteAddressOf(socket);
+  return address.includes(':') && isIpAddress(address) ? ipPrefix(parseIpAddress(address), 64) : address;
+}
+
+/** IPv4 as such also on a socket for both families, without a zone. */
+export function remoteAddressOf(socket: Pick<Socket, 'remoteAddress'>): string {
+  const text = (socket.remoteAddress ?? '').split('%', 1)[0] ?? '';
+  return text.replace(/^::ffff:(?=\d+\.)/, '');
+}
