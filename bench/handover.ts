@@ -10,11 +10,11 @@
  * send. After a failed repetition the system is set up anew; after two in one event the event is given up.
  */
 import { analyse } from './handover/analysis.ts';
-import type { EventName } from './handover/events.ts';
-import { LIMIT_MS, observe } from './handover/observation.ts';
-import { type Repetition, type Row, rowsOf } from './handover/rows.ts';
-import { PROBE_NAMES, type ProbeName } from './handover/samples.ts';
-import type { HandoverSystem, Scene } from './handover/systems/system.ts';
+import { concernsMany, type EventName } from './handover/events.ts';
+import { LIMIT_MS, observe, observeCrowd } from './handover/observation.ts';
+import { type Repetition, type Row, type RowName, rowsOf } from './handover/rows.ts';
+import { CROWD, PROBE_NAMES, type ProbeName } from './handover/samples.ts';
+import type { HandoverSystem, Scene, Staged } from './handover/systems/system.ts';
 import { type Conditions, Underlay } from './handover/underlay.ts';
 
 export interface HandoverOptions extends Conditions {
@@ -31,6 +31,7 @@ export interface HandoverOptions extends Conditions {
 const REPETITION_SECONDS = 4;
 const FAILURES = 2;
 const SILENT_MOVER: ProbeName = 'udp-in';
+const ROW_NAMES: readonly RowName[] = [...PROBE_NAMES, CROWD];
 
 export async function benchHandover(
   systems: readonly HandoverSystem[],
@@ -44,10 +45,13 @@ export async function benchHandover(
 }
 
 function expectedDuration(systems: readonly HandoverSystem[], options: HandoverOptions): string {
-  const count = systems
-    .map((system) => measuredEvents(system, options.events).length * options.repetitionsOf(system))
+  const repetitions = systems
+    .flatMap((system) =>
+      measuredEvents(system, options.events).map(
+        (event) => groupsFor(event, options).length * options.repetitionsOf(system),
+      ),
+    )
     .reduce((sum, each) => sum + each, 0);
-  const repetitions = count * groupsOf(options).length;
   const [least, most] = [REPETITION_SECONDS, REPETITION_SECONDS + LIMIT_MS / 1000].map((seconds) =>
     Math.ceil((repetitions * seconds) / 60),
   );
@@ -82,10 +86,12 @@ async function benchSystem(
   try {
     for (const event of measured) {
       const ofEvent: Row[] = [];
-      for (const probes of groupsOf(options)) ofEvent.push(...(await benchEvent(stage, event, probes, options, say)));
+      for (const probes of groupsFor(event, options)) {
+        ofEvent.push(...(await benchEvent(stage, event, probes, options, say)));
+      }
       rows.set(
         event,
-        PROBE_NAMES.flatMap((probe) => ofEvent.filter((row) => row.probe === probe)),
+        ROW_NAMES.flatMap((probe) => ofEvent.filter((row) => row.probe === probe)),
       );
     }
   } finally {
@@ -95,7 +101,8 @@ async function benchSystem(
     const own = rows.get(event);
     if (own !== undefined) return own;
     const reason = system.lacks(event);
-    if (reason !== undefined) return rowsOf(system.name, event, options.probes, [], reason);
+    const probes: readonly RowName[] = concernsMany(event) ? [CROWD] : options.probes;
+    if (reason !== undefined) return rowsOf(system.name, event, probes, [], reason);
     const same = system.sameAs(event);
     const note = `one process: the repetitions of ${same}`;
     return (same === undefined ? [] : (rows.get(same) ?? [])).map((row) => ({ ...row, event, note }));
@@ -105,7 +112,7 @@ async function benchSystem(
 async function benchEvent(
   stage: Stage,
   event: EventName,
-  probes: readonly ProbeName[],
+  probes: readonly RowName[],
   options: HandoverOptions,
   say: (line: string) => void,
 ): Promise<Row[]> {
@@ -117,9 +124,7 @@ async function benchEvent(
     const where = `${system.name}: ${event} ${n} of ${wanted}`;
     try {
       const staged = await (await stage.scene()).stage(event);
-      const { samples, watch } = await observe(staged, event, probes, options.probe);
-      const outcomes = Object.fromEntries(samples.map((each) => [each.probe, analyse(each, watch)]));
-      const repetition: Repetition = { awayMs: watch.countedMs - watch.begunMs, outcomes };
+      const repetition = await repeat(staged, event, probes, options.probe);
       repetitions.push(repetition);
       say(`${where}  ${inShort(repetition)}`);
       await staged.restore();
@@ -131,6 +136,26 @@ async function benchEvent(
     }
   }
   return rowsOf(system.name, event, probes, repetitions, problems[0]);
+}
+
+async function repeat(
+  staged: Staged,
+  event: EventName,
+  probes: readonly RowName[],
+  program: string,
+): Promise<Repetition> {
+  if (concernsMany(event)) {
+    const { outcome, watch } = await observeCrowd(staged);
+    return { awayMs: watch.countedMs - watch.begunMs, outcomes: { [CROWD]: outcome } };
+  }
+  const traffic = probes.filter((probe) => probe !== CROWD);
+  const { samples, watch } = await observe(staged, event, traffic, program);
+  const outcomes = Object.fromEntries(samples.map((each) => [each.probe, analyse(each, watch)]));
+  return { awayMs: watch.countedMs - watch.begunMs, outcomes };
+}
+
+function groupsFor(event: EventName, options: HandoverOptions): readonly (readonly RowName[])[] {
+  return concernsMany(event) ? [[CROWD]] : groupsOf(options);
 }
 
 /** What a system is measured on: built when it is needed first, and again after something went wrong. */

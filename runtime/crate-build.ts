@@ -22,6 +22,8 @@ export interface Crate {
   readonly what: string;
   /** A build with this feature, in a target folder of its own. */
   readonly feature?: string;
+  /** The feature without which this binary is not made; the crate's others are the same with it. */
+  readonly addedBy?: string;
 }
 
 const DATAPLANE: Crate = {
@@ -57,7 +59,8 @@ export async function ensureCrateBuilt(crate: Crate, progress: (line: string) =>
   if (present !== undefined) return present;
   progress(`building ${crate.what}`);
   const feature = crate.feature === undefined ? [] : ['--features', crate.feature, '--target-dir', targetFolder(crate)];
-  await runCargo(['build', '--release', '--locked', ...feature], progress, crate.folder);
+  const added = crate.addedBy === undefined ? [] : ['--features', crate.addedBy, '--bin', crate.binary];
+  await runCargo(['build', '--release', '--locked', ...feature, ...added], progress, crate.folder);
   const binary = binaryPath(crate);
   if (!existsSync(binary)) throw new CrateBuildError(`cargo made no ${binary}`);
   return binary;

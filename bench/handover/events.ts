@@ -9,6 +9,8 @@ export const EVENTS = {
   'locator-loss-in': 'the uplink in use drops what comes to the mover, in silence',
   'locator-loss-out': 'the uplink in use drops what comes from the mover, in silence',
   'roam-map-server-down': 'a roam while the map server is dead',
+  'roam-1000': 'a roam of a mover with 1,000 correspondents',
+  'move-1000': 'a move of a workload with 1,000 correspondents',
 } as const;
 
 export type EventName = keyof typeof EVENTS;
@@ -30,5 +32,10 @@ export interface EventTimes {
 
 /** Of these the first packet through is waited for, as the way there was interrupted by the event itself. */
 export function interrupts(event: EventName): boolean {
-  return event === 'roam' || event === 'move' || event === 'roam-map-server-down';
+  return concernsMany(event) || event === 'roam' || event === 'move' || event === 'roam-map-server-down';
+}
+
+/** Of these a thousand correspondents are the only probe. */
+export function concernsMany(event: EventName): event is 'roam-1000' | 'move-1000' {
+  return event === 'roam-1000' || event === 'move-1000';
 }

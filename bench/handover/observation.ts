@@ -1,5 +1,7 @@
 /** One event with the probes running: what they saw, and when what happened. */
-import type { Watch } from './analysis.ts';
+import { pause } from '../../test/lab/wait.ts';
+import { BenchError } from '../bench-error.ts';
+import type { Outcome, Watch } from './analysis.ts';
 import { type EventName, interrupts } from './events.ts';
 import { Probing } from './probing.ts';
 import { millisecondsSince, type ProbeName, type Samples } from './samples.ts';
@@ -7,12 +9,39 @@ import type { Staged } from './systems/system.ts';
 
 /** A longer outage is cut off and said to be at least this. */
 export const LIMIT_MS = 30_000;
+/** What the correspondents do before the event is part of the watch. */
+const BEFORE_MS = 500;
 
 export interface Observation {
   readonly samples: readonly Samples[];
   readonly watch: Watch;
   /** All times are milliseconds since this moment of CLOCK_MONOTONIC. */
   readonly origin: bigint;
+}
+
+/** The same with many correspondents instead of the probes. */
+export async function observeCrowd(staged: Staged): Promise<{ readonly outcome: Outcome; readonly watch: Watch }> {
+  if (staged.crowd === undefined) throw new BenchError('nobody is there to talk to the mover');
+  const talk = await staged.crowd();
+  try {
+    await pause(BEFORE_MS);
+    const origin = process.hrtime.bigint();
+    const { begun, counted, carried = counted } = await staged.happen();
+    await talk.steady(process.hrtime.bigint(), LIMIT_MS).catch(() => undefined);
+    const since = (moment: bigint): number => millisecondsSince(origin, moment);
+    const watch: Watch = {
+      fromMs: 0,
+      begunMs: since(begun),
+      countedMs: since(counted),
+      carriedMs: since(carried),
+      endMs: since(process.hrtime.bigint()),
+      interrupted: true,
+    };
+    return { outcome: await talk.finish(origin, watch), watch };
+  } catch (error) {
+    await talk.abort();
+    throw error;
+  }
 }
 
 export async function observe(

@@ -2,12 +2,14 @@
 import { quantile } from '../statistics.ts';
 import type { Outcome } from './analysis.ts';
 import type { EventName } from './events.ts';
-import type { ProbeName } from './samples.ts';
+import type { CROWD, ProbeName } from './samples.ts';
+
+export type RowName = ProbeName | typeof CROWD;
 
 export interface Row {
   readonly system: string;
   readonly event: EventName;
-  readonly probe: ProbeName;
+  readonly probe: RowName;
   /** Repetitions that were measured. */
   readonly n: number;
   readonly gapMsP50: number | null;
@@ -40,13 +42,13 @@ export interface Row {
 
 export interface Repetition {
   readonly awayMs: number;
-  readonly outcomes: Readonly<Partial<Record<ProbeName, Outcome>>>;
+  readonly outcomes: Readonly<Partial<Record<RowName, Outcome>>>;
 }
 
 export function rowsOf(
   system: string,
   event: EventName,
-  probes: readonly ProbeName[],
+  probes: readonly RowName[],
   repetitions: readonly Repetition[],
   note?: string,
 ): Row[] {
@@ -56,7 +58,7 @@ export function rowsOf(
 function rowOf(
   system: string,
   event: EventName,
-  probe: ProbeName,
+  probe: RowName,
   repetitions: readonly Repetition[],
   note: string | undefined,
 ): Row {

@@ -13,6 +13,9 @@ export type ProbeName = keyof typeof PROBES;
 
 export const PROBE_NAMES = Object.keys(PROBES) as ProbeName[];
 
+/** 1,000 peers that ask the mover something once a second each, in the events that are about them. */
+export const CROWD = 'correspondents';
+
 export interface Item {
   readonly number: number;
   readonly atMs: number;

@@ -45,7 +45,8 @@ export function registerBenchHandover(bench: Command): void {
 async function benchmark(options: BenchHandoverOptions): Promise<number> {
   const { benchHandover, groupsOf } = await import('../../bench/handover.ts');
   const { circumstanceLines, describeCircumstances } = await import('../../bench/handover/circumstances.ts');
-  const { EVENT_NAMES } = await import('../../bench/handover/events.ts');
+  const { ensureCorrespondentsBuilt } = await import('../../bench/handover/correspondents.ts');
+  const { concernsMany, EVENT_NAMES } = await import('../../bench/handover/events.ts');
   const { chooseHandoverPeers } = await import('../../bench/handover/peers.ts');
   const { ensureProbeBuilt } = await import('../../bench/handover/probing.ts');
   const { PROBE_NAMES } = await import('../../bench/handover/samples.ts');
@@ -61,14 +62,22 @@ async function benchmark(options: BenchHandoverOptions): Promise<number> {
   const rttMs = decimal('--rtt', options.rtt, 1000);
   const lossPct = decimal('--loss', options.loss, 50);
   const peers = chooseHandoverPeers({ peers: options.peers, peer: options.peer }, say);
+  const [first] = events;
+  if (options.svg !== undefined && first !== undefined && concernsMany(first)) {
+    throw new UsageError(`--svg: there is no picture of ${first}; name another event first in --events`);
+  }
   if (options.svg !== undefined) writePicture(options.svg, '');
   demandRoot();
   const missing = missingForDemo();
   if (options.svg !== undefined && findProgram('tcpdump') === undefined) {
     missing.push('--svg needs tcpdump: apt-get install -y tcpdump');
   }
+  if (events.some(concernsMany) && findProgram('openssl') === undefined) {
+    missing.push('1,000 correspondents need openssl for their certificates: apt-get install -y openssl');
+  }
   if (missing.length > 0) throw new UsageError(missing.join('\nstayput: '));
-  const own = stayput(await ensureDataplaneBuilt(say));
+  const dataplane = await ensureDataplaneBuilt(say);
+  const own = stayput({ dataplane, correspondents: await ensureCorrespondentsBuilt(say) });
   const probe = await ensureProbeBuilt(say);
 
   const systems = [own, ...peers];
@@ -82,7 +91,6 @@ async function benchmark(options: BenchHandoverOptions): Promise<number> {
     system.name === own.name ? repetitions : peerRepetitions;
   const run = { rttMs, loss: lossPct / 100, events, probes, apart, repetitionsOf, probe };
   const rows = await benchHandover(systems, run, say);
-  const [first] = events;
   if (options.svg !== undefined && first !== undefined) {
     say(`one more ${first} of ${own.name}, for the picture`);
     writePicture(options.svg, drawTimeline(await recordTimeline(own, first, probes, run)));

@@ -5,9 +5,9 @@ import type { Attachment, Direction } from '../../../test/lab/internet.ts';
 import type { LabProcess } from '../../../test/lab/lab-process.ts';
 import { pause } from '../../../test/lab/wait.ts';
 import { ANYTHING, INTERFACE, type NebulaPrograms, PORT } from '../../systems/nebula.ts';
-import type { EventName, EventTimes } from '../events.ts';
+import { concernsMany, type EventName, type EventTimes } from '../events.ts';
 import { INNER_MTU, type Underlay } from '../underlay.ts';
-import { type HandoverSystem, now, type Scene, type Staged } from './system.ts';
+import { type HandoverSystem, NO_CROWD, now, type Scene, type Staged } from './system.ts';
 import { type Uplinks, uplinkInUse } from './uplink-in-use.ts';
 
 const LIGHTHOUSE = '10.77.0.254';
@@ -20,8 +20,10 @@ export function nebula(name: string, programs: NebulaPrograms, version: string):
   return {
     name,
     version,
-    lacks: (event) =>
-      event === 'move' ? 'an address belongs to a certificate: it cannot be taken over by another host' : undefined,
+    lacks: (event) => {
+      if (event === 'move') return 'an address belongs to a certificate: it cannot be taken over by another host';
+      return concernsMany(event) ? NO_CROWD : undefined;
+    },
     sameAs: (event) => (event === 'agent-restart' ? 'dataplane-restart' : undefined),
     start: (underlay) => NebulaScene.build(underlay, programs),
   };

@@ -4,6 +4,7 @@ import type { Direction } from '../../../test/lab/internet.ts';
 import type { Host } from '../../../test/lab/lab.ts';
 import { type Agent, type JoinOptions, Overlay } from '../../../test/lab/overlay.ts';
 import { pause, waitFor } from '../../../test/lab/wait.ts';
+import { Correspondents } from '../correspondents.ts';
 import type { EventName, EventTimes } from '../events.ts';
 import type { Party } from '../probing.ts';
 import { INNER_MTU, type Underlay } from '../underlay.ts';
@@ -18,44 +19,53 @@ const WORKLOAD_PORT = 'wl-db';
 /** So long the map server is dead before the roam. */
 const MAP_SERVER_DEAD_MS = 1_000;
 
-export function stayput(dataplane: string): HandoverSystem {
+export interface StayputPrograms {
+  readonly dataplane: string;
+  readonly correspondents: string;
+}
+
+export function stayput(programs: StayputPrograms): HandoverSystem {
   return {
     name: 'stayput',
     version: VERSION,
     lacks: () => undefined,
     sameAs: () => undefined,
-    start: (underlay) => StayputScene.build(underlay, dataplane),
+    start: (underlay) => StayputScene.build(underlay, programs),
   };
 }
 
 class StayputScene implements Scene {
   private readonly underlay: Underlay;
+  private readonly programs: StayputPrograms;
   private readonly overlay: Overlay;
   private readonly peer: Agent;
   private readonly vm: Agent;
   private dual: { readonly agent: Agent; readonly uplinks: Uplinks } | undefined;
+  private crowd: Correspondents | undefined;
   private moving: { readonly workload: Host; here: Agent; there: Agent } | undefined;
 
-  private constructor(underlay: Underlay, overlay: Overlay, peer: Agent, vm: Agent) {
+  private constructor(underlay: Underlay, programs: StayputPrograms, overlay: Overlay, peer: Agent, vm: Agent) {
     this.underlay = underlay;
+    this.programs = programs;
     this.overlay = overlay;
     this.peer = peer;
     this.vm = vm;
   }
 
-  static async build(underlay: Underlay, dataplane: string): Promise<StayputScene> {
+  static async build(underlay: Underlay, programs: StayputPrograms): Promise<StayputScene> {
     const { internet } = underlay;
     const server = await internet.attach('mapserver', 'd');
     const overlay = await Overlay.start(server, {
-      dataplane,
+      dataplane: programs.dataplane,
       prefixes: ['10.77.0.0/16'],
-      mapServerConfig: { logLevel: 'debug' },
+      // The correspondents enrol all at once, and have no session afterwards.
+      mapServerConfig: { logLevel: 'debug', graceSeconds: 86_400, limits: { enrolmentsPerSecond: 2_000 } },
     });
     const [peer, vm] = await Promise.all([
       internet.attach('peer', 'c').then((at) => overlay.join(at, joining(PEER))),
       internet.attach('vm', 'a').then((at) => overlay.join(at, joining(VM))),
     ]);
-    return new StayputScene(underlay, overlay, peer, vm);
+    return new StayputScene(underlay, programs, overlay, peer, vm);
   }
 
   async stage(event: EventName): Promise<Staged> {
@@ -89,9 +99,26 @@ class StayputScene implements Scene {
         return await this.stageSilence('in');
       case 'locator-loss-out':
         return await this.stageSilence('out');
+      case 'roam-1000':
+        return await this.crowded(await this.stage('roam'), VM, () => [this.vm]);
+      case 'move-1000':
+        return await this.crowded(await this.stage('move'), WORKLOAD, () => {
+          const { here, there } = this.moving ?? {};
+          return [here, there].filter((agent) => agent !== undefined);
+        });
       default:
         return event satisfies never;
     }
+  }
+
+  private async crowded(staged: Staged, destination: string, owners: () => readonly Agent[]): Promise<Staged> {
+    this.crowd ??= await Correspondents.enrol(
+      await this.underlay.internet.attach('crowd', 'c'),
+      this.overlay,
+      this.programs.correspondents,
+    );
+    const { crowd } = this;
+    return { ...staged, crowd: () => crowd.start(destination, owners()) };
   }
 
   private staged(

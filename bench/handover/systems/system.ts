@@ -2,6 +2,7 @@
 
 import type { Host } from '../../../test/lab/lab.ts';
 import type { LabProcess } from '../../../test/lab/lab-process.ts';
+import type { Talk } from '../correspondents.ts';
 import type { EventName, EventTimes } from '../events.ts';
 import type { Party } from '../probing.ts';
 import type { Underlay } from '../underlay.ts';
@@ -29,6 +30,8 @@ export interface Staged {
   happen(): Promise<EventTimes>;
   /** Puts things back, as far as the next repetition needs it. */
   restore(): Promise<void>;
+  /** Instead of the probes: ready to talk to the mover. */
+  readonly crowd?: () => Promise<Talk>;
   /** Whose packets and logs tell how the handover went. */
   readonly witnesses?: Witnesses;
 }
@@ -45,6 +48,9 @@ export interface WitnessHost {
   /** Its own addresses there, at the moment. */
   addresses(): readonly string[];
 }
+
+/** Why others are not measured with many correspondents. */
+export const NO_CROWD = 'the program that is 1,000 correspondents speaks the wire format of Stayput only';
 
 /** CLOCK_MONOTONIC. */
 export function now(): bigint {

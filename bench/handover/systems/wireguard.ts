@@ -11,7 +11,7 @@ import {
 } from '../../systems/wireguard.ts';
 import type { EventName, EventTimes } from '../events.ts';
 import { INNER_MTU, type Underlay } from '../underlay.ts';
-import { type HandoverSystem, now, type Scene, type Staged } from './system.ts';
+import { type HandoverSystem, NO_CROWD, now, type Scene, type Staged } from './system.ts';
 
 const PEER = '10.77.0.1';
 const MOVER = '10.77.0.10';
@@ -37,6 +37,9 @@ function lacks(event: EventName): string | undefined {
       return 'one endpoint for each peer: a second uplink is not used by itself';
     case 'roam-map-server-down':
       return 'no map server or anything alike: as roam';
+    case 'roam-1000':
+    case 'move-1000':
+      return NO_CROWD;
     default:
       return undefined;
   }

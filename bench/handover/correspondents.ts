@@ -1,0 +1,189 @@
+/**
+ * Many correspondents of one mover: 1,000 agents that are enrolled and registered at the map server, each with a key, a
+ * UDP socket and a state machine of the data plane of its own, all in one process on one host
+ * (`dataplane/src/bin/stayput-correspondents.rs`). What 1,000 hosts would have besides, 1,000 kernels and CPUs, is not
+ * there: on the way back of an event they queue for one CPU.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ensureCrateBuilt } from '../../runtime/crate-build.ts';
+import type { Attachment } from '../../test/lab/internet.ts';
+import type { LabProcess } from '../../test/lab/lab-process.ts';
+import type { Agent, Overlay } from '../../test/lab/overlay.ts';
+import { waitFor } from '../../test/lab/wait.ts';
+import { BenchError } from '../bench-error.ts';
+import type { Outcome, Watch } from './analysis.ts';
+import type { Enrolled, Enrolment } from './enrol-correspondents.ts';
+import { millisecondsSince } from './samples.ts';
+
+export const CORRESPONDENTS = 1000;
+/** Of which each correspondent has an address. */
+export const CORRESPONDENT_PREFIX = '10.77.128.0/17';
+const FIRST_PORT = 20_000;
+/** Of each: 1,000 questions and answers a second in all, which two CPUs that do everything else as well can bear. */
+const INTERVAL_MS = 1_000;
+/** The mover's agent asks the map server about each of them, at a limited rate. */
+const FIRST_MEETING_MS = 15_000;
+const MEETING_MS = 1_000;
+const MEETING_LIMIT_MS = 90_000;
+const END_MS = 15_000;
+const DATAPLANE_PORT = 4341;
+const ENROL = fileURLToPath(new URL('./enrol-correspondents.js', import.meta.url));
+
+const CRATE = {
+  folder: 'dataplane',
+  binary: 'stayput-correspondents',
+  what: 'the correspondents',
+  addedBy: 'correspondents',
+};
+
+export function ensureCorrespondentsBuilt(progress: (line: string) => void): Promise<string> {
+  return ensureCrateBuilt(CRATE, progress);
+}
+
+/** Enrolled agents without a process: what `start` needs. */
+export class Correspondents {
+  private readonly at: Attachment;
+  private readonly program: string;
+  private readonly enrolled: Enrolled;
+  private met = false;
+
+  private constructor(at: Attachment, program: string, enrolled: Enrolled) {
+    this.at = at;
+    this.program = program;
+    this.enrolled = enrolled;
+  }
+
+  static async enrol(at: Attachment, overlay: Overlay, program: string): Promise<Correspondents> {
+    const { host } = at;
+    const file = (name: string): string => join(host.dir, name);
+    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', file('tls.key')];
+    await host.exec(['openssl', 'req', '-new', ...key, '-subj', '/CN=correspondents', '-out', file('tls.csr')]);
+    const words = ['token', 'create', '--uses', String(CORRESPONDENTS), '--eid', CORRESPONDENT_PREFIX];
+    const token = (await overlay.mapServer.stayput(words)).stdout.trim();
+    const { hostname, port } = new URL(overlay.mapServer.url);
+    const ca = (await host.exec(['curl', '-sk', `${overlay.mapServer.url}/v1/ca`])).stdout;
+    const config: Enrolment = {
+      mapServer: { host: hostname, port: Number(port) },
+      ca: (JSON.parse(ca) as { ca: string }).ca,
+      token,
+      tlsKey: readFileSync(file('tls.key'), 'utf8'),
+      csr: readFileSync(file('tls.csr'), 'utf8'),
+      address: at.address4,
+      correspondents: Array.from({ length: CORRESPONDENTS }, (_, i) => {
+        return { eid: `10.77.${128 + (i >> 8)}.${i & 255}`, port: FIRST_PORT + i };
+      }),
+      out: file('correspondents.json'),
+    };
+    writeFileSync(file('enrolment.json'), JSON.stringify(config), { mode: 0o600 });
+    const started = host.spawn('enrol', [process.execPath, ENROL, file('enrolment.json')]);
+    const { code } = await started.exited;
+    if (code !== 0) throw new BenchError(`the correspondents could not be enrolled: ${started.output().slice(-500)}`);
+    return new Correspondents(at, program, JSON.parse(readFileSync(config.out, 'utf8')) as Enrolled);
+  }
+
+  /**
+   * All of them in touch with `destination` when it returns.
+   *
+   * @param owners who has it, and who will
+   */
+  async start(destination: string, owners: readonly Agent[]): Promise<Talk> {
+    const out = join(this.at.host.dir, 'correspondents-seen.json');
+    const config = {
+      ...this.enrolled,
+      epoch: Math.floor(Date.now() / 1000),
+      address: this.at.address4,
+      destination,
+      out,
+      intervalMs: INTERVAL_MS,
+      meetingMs: this.met ? MEETING_MS : FIRST_MEETING_MS,
+      owners: await Promise.all(
+        owners.map(async (owner) => {
+          const { tunnelKey } = JSON.parse((await owner.stayput(['status', '--json'])).stdout) as { tunnelKey: string };
+          return { publicKey: tunnelKey, locator: `${owner.at.address4}:${DATAPLANE_PORT}` };
+        }),
+      ),
+    };
+    const file = join(this.at.host.dir, 'correspondents-run.json');
+    writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
+    const talk = new Talk(this.at.host.spawn('correspondents', [this.program, file]), out);
+    await talk.steady(0n, MEETING_LIMIT_MS);
+    this.met = true;
+    return talk;
+  }
+}
+
+/** Nanoseconds as text: more than a number holds. */
+interface Final {
+  readonly correspondents: readonly {
+    readonly requests: readonly (readonly [number, string])[];
+    readonly answers: readonly (readonly [number, string])[];
+    readonly switches: readonly (readonly [string, string])[];
+  }[];
+}
+
+export class Talk {
+  private readonly process: LabProcess;
+  private readonly out: string;
+
+  /** `out`: where it writes what was seen. */
+  constructor(process: LabProcess, out: string) {
+    this.process = process;
+    this.out = out;
+  }
+
+  /** Until each has an answer to something that it asked after `moment`. */
+  async steady(moment: bigint, timeoutMs: number): Promise<void> {
+    await waitFor(
+      `${CORRESPONDENTS} correspondents to be answered`,
+      () => {
+        const status = this.process.lastReport<{ heardNs: string }>('status');
+        return status !== undefined && BigInt(status.heardNs) > moment;
+      },
+      { timeoutMs },
+    );
+  }
+
+  /**
+   * `gapMs`: until the last of them sent to the new place. `outageMs`: the longest time that one of them went without an
+   * answer.
+   */
+  async finish(origin: bigint, watch: Watch): Promise<Outcome> {
+    this.process.signal('SIGTERM');
+    await waitFor('the sums of the correspondents', () => this.process.lastReport('final'), { timeoutMs: END_MS });
+    await this.process.stop();
+    const final = JSON.parse(readFileSync(this.out, 'utf8')) as Final;
+    const ms = (nanoseconds: string): number => millisecondsSince(origin, BigInt(nanoseconds));
+    let [gapMs, sent, lost, duplicated, cutOff] = [0, 0, 0, 0, false];
+    let outage: readonly [number, number] = [watch.begunMs, watch.begunMs];
+    for (const { requests, answers, switches } of final.correspondents) {
+      const switched = switches.map(([, at]) => ms(at)).find((at) => at >= watch.begunMs);
+      cutOff ||= switched === undefined;
+      gapMs = Math.max(gapMs, (switched ?? watch.endMs) - watch.countedMs);
+      const counted = new Set(requests.filter(([, at]) => ms(at) >= watch.fromMs).map(([number]) => number));
+      const seen = new Set<number>();
+      let before = watch.fromMs;
+      for (const [number, at] of answers) {
+        if (ms(at) > watch.begunMs && ms(at) - before > outage[1] - outage[0]) outage = [before, ms(at)];
+        before = Math.max(before, ms(at));
+        if (!counted.has(number)) continue;
+        if (seen.has(number)) duplicated += 1;
+        seen.add(number);
+      }
+      sent += counted.size;
+      lost += counted.size - seen.size;
+    }
+    return {
+      gapMs,
+      outageMs: outage[1] - outage[0],
+      outage,
+      cutOff,
+      ...{ sent, lost, lostWhileAway: 0, duplicated, resets: 0, sha256Match: null },
+    };
+  }
+
+  async abort(): Promise<void> {
+    await this.process.stop('SIGKILL');
+  }
+}
