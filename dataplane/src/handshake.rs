@@ -1,13 +1,14 @@
 //! Noise_IKpsk2 messages with the MACs around them, and the anti-flood cookie. No state but what is passed in.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::{agreement, constant_time, digest, hmac, rand};
+use aws_lc_rs::{constant_time, digest, hmac, rand};
 use snow::HandshakeState;
 use zeroize::Zeroizing;
 
 use crate::packet_cipher::PROLOGUE;
 use crate::time::Time;
 use crate::wire::{self, COOKIE_REPLY, Header, INITIATION, Kind, LISP_HEADER, MAC, NOISE_1, NOISE_2, RESPONSE};
+use crate::x25519::{self, public_key};
 
 pub type PublicKey = [u8; 32];
 pub type Mac = [u8; MAC];
@@ -74,9 +75,13 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// None when the private or the pre-shared key is no secret: all zeros.
     pub fn new(private: [u8; 32], preshared: [u8; 32], instance: u32) -> Option<Identity> {
         let private = Zeroizing::new(private);
         let public = public_key(&private)?;
+        if preshared == [0; 32] {
+            return None;
+        }
         Some(Identity {
             private,
             preshared: Zeroizing::new(preshared),
@@ -94,7 +99,10 @@ impl Identity {
     fn builder<'a>(&'a self, suite: Suite, prologue: &'a [u8]) -> Result<snow::Builder<'a>, Refusal> {
         let params = suite.protocol().parse().map_err(|_| Refusal::Internal)?;
         let start = || {
-            snow::Builder::new(params).local_private_key(&self.private[..])?.psk(2, &self.preshared)?.prologue(prologue)
+            snow::Builder::with_resolver(params, Box::new(x25519::Resolver))
+                .local_private_key(&self.private[..])?
+                .psk(2, &self.preshared)?
+                .prologue(prologue)
         };
         start().map_err(|_: snow::Error| Refusal::Internal)
     }
@@ -197,7 +205,7 @@ impl Received {
     /// `message` has passed `mac1_ok`.
     pub fn read(identity: &Identity, message: &[u8]) -> Result<Received, Refusal> {
         let remote_index = index_at(message, LISP_HEADER)?;
-        let suite = Suite::from_byte(message[LISP_HEADER + 4]).ok_or(Refusal::Invalid)?;
+        let suite = message.get(LISP_HEADER + 4).copied().and_then(Suite::from_byte).ok_or(Refusal::Invalid)?;
         let prologue = identity.prologue(suite);
         let mut state = identity.builder(suite, &prologue)?.build_responder().map_err(|_| Refusal::Internal)?;
         let noise = message.get(LISP_HEADER + 8..LISP_HEADER + 8 + NOISE_1).ok_or(Refusal::Invalid)?;
@@ -284,11 +292,6 @@ pub fn random_u64() -> u64 {
     u64::from_be_bytes(bytes)
 }
 
-fn public_key(private: &[u8; 32]) -> Option<PublicKey> {
-    let key = agreement::PrivateKey::from_private_key(&agreement::X25519, private).ok()?;
-    key.compute_public_key().ok()?.as_ref().try_into().ok()
-}
-
 fn split(state: &mut HandshakeState, suite: Suite) -> Result<SessionKeys, Refusal> {
     let (from_initiator, from_responder) = state.dangerously_get_raw_split();
     let (from_initiator, from_responder) = (Zeroizing::new(from_initiator), Zeroizing::new(from_responder));
@@ -355,144 +358,8 @@ fn random_key() -> hmac::Key {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pair() -> (Identity, Identity) {
-        (Identity::new([1; 32], [9; 32], 7).unwrap(), Identity::new([2; 32], [9; 32], 7).unwrap())
-    }
-
-    #[test]
-    fn both_suites_agree_on_keys() {
-        let (a, b) = pair();
-        for suite in [Suite::AesGcm, Suite::ChaChaPoly] {
-            let (initiation, mut attempt) = Attempt::start(&a, suite, &b.public, 5, (3, 4), None).unwrap();
-            assert_eq!(initiation.len(), INITIATION);
-            assert!(b.mac1_ok(&initiation) && !a.mac1_ok(&initiation));
-            let received = Received::read(&b, &initiation).unwrap();
-            assert_eq!((received.remote, received.order, received.remote_index), (a.public, (3, 4), 5));
-            let (response, b_keys) = received.respond(&b, 6).unwrap();
-            assert_eq!(response.len(), RESPONSE);
-            assert!(a.mac1_ok(&response));
-            let mut forged = response.clone();
-            forged[20] ^= 1;
-            assert!(attempt.finish(&forged).is_err());
-            let (a_keys, index) = attempt.finish(&response).unwrap();
-            assert_eq!(index, 6);
-            let nonce = || Nonce::assume_unique_for_key([0; 12]);
-            let mut data = *b"hello";
-            let tag = a_keys.send.seal_in_place_separate_tag(nonce(), Aad::empty(), &mut data).unwrap();
-            let mut sealed = [&data, tag.as_ref()].concat();
-            assert_eq!(b_keys.receive.open_in_place(nonce(), Aad::empty(), &mut sealed).unwrap(), b"hello");
-        }
-    }
-
-    // Attack: handshakes with the right keys, but another pre-shared key, and of another instance | 2 | the response,
-    // or the initiation, is refused
-    #[test]
-    fn attack_handshake_with_another_preshared_key_or_instance() {
-        let (a, b) = pair();
-        let other_psk = Identity::new([1; 32], [8; 32], 7).unwrap();
-        let (initiation, mut attempt) = Attempt::start(&other_psk, Suite::AesGcm, &b.public, 5, (0, 0), None).unwrap();
-        let (response, _) = Received::read(&b, &initiation).unwrap().respond(&b, 6).unwrap();
-        assert_eq!(attempt.finish(&response).err(), Some(Refusal::Invalid));
-        let other_instance = Identity::new([1; 32], [9; 32], 8).unwrap();
-        let (initiation, _) = Attempt::start(&other_instance, Suite::AesGcm, &b.public, 5, (0, 0), None).unwrap();
-        assert_eq!(Received::read(&b, &initiation).err(), Some(Refusal::Invalid));
-        assert!(!a.same_secrets(&b) && !a.same_secrets(&other_psk));
-    }
-
-    #[test]
-    fn cookies_bind_to_the_source() {
-        let (a, b) = pair();
-        let mut jar = CookieJar::new();
-        let (initiation, attempt) = Attempt::start(&a, Suite::ChaChaPoly, &b.public, 5, (0, 0), None).unwrap();
-        assert!(!jar.mac2_ok(&initiation, b"source"));
-        let reply = jar.reply(&b, &initiation, b"source").unwrap();
-        assert_eq!(reply.len(), COOKIE_REPLY);
-        let cookie = attempt.open_cookie(&reply).unwrap();
-        let (again, _) = Attempt::start(&a, Suite::ChaChaPoly, &b.public, 5, (0, 1), Some(&cookie)).unwrap();
-        assert!(jar.mac2_ok(&again, b"source") && !jar.mac2_ok(&again, b"elsewhere"));
-        jar.rotate();
-        assert!(jar.mac2_ok(&again, b"source"));
-        jar.rotate();
-        assert!(!jar.mac2_ok(&again, b"source"));
-    }
-
-    #[test]
-    fn garbage_is_refused_without_panic() {
-        let (_, b) = pair();
-        for length in 0..200 {
-            let message = vec![length as u8; length];
-            assert!(!b.mac1_ok(&message));
-            assert!(Received::read(&b, &[1; INITIATION]).is_err());
-        }
-    }
-
-    /// From cacophony (Unlicense), vectors/cacophony.txt.
-    #[test]
-    fn public_vector_of_noise_ikpsk2() {
-        let hex = |text: &str| -> Vec<u8> {
-            (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
-        };
-        let params = || Suite::ChaChaPoly.protocol().parse().unwrap();
-        let prologue = hex("4a6f686e2047616c74");
-        let psk: [u8; 32] = hex("54686973206973206d7920417573747269616e20706572737065637469766521").try_into().unwrap();
-        let mut initiator = snow::Builder::new(params())
-            .prologue(&prologue)
-            .and_then(|b| b.psk(2, &psk))
-            .and_then(|b| {
-                b.local_private_key(Box::leak(Box::new(hex(
-                    "e61ef9919cde45dd5f82166404bd08e38bceb5dfdfded0a34c8df7ed542214d1",
-                ))))
-            })
-            .and_then(|b| {
-                b.remote_public_key(Box::leak(Box::new(hex(
-                    "31e0303fd6418d2f8c0e78b91f22e8caed0fbe48656dcf4767e4834f701b8f62",
-                ))))
-            })
-            .unwrap()
-            .fixed_ephemeral_key_for_testing_only(&hex(
-                "893e28b9dc6ca8d611ab664754b8ceb7bac5117349a4439a6b0569da977c464a",
-            ))
-            .build_initiator()
-            .unwrap();
-        let mut responder = snow::Builder::new(params())
-            .prologue(&prologue)
-            .and_then(|b| b.psk(2, &psk))
-            .and_then(|b| {
-                b.local_private_key(Box::leak(Box::new(hex(
-                    "4a3acbfdb163dec651dfa3194dece676d437029c62a408b4c5ea9114246e4893",
-                ))))
-            })
-            .unwrap()
-            .fixed_ephemeral_key_for_testing_only(&hex(
-                "bbdb4cdbd309f1a1f2e1456967fe288cadd6f712d65dc7b7793d5e63da6b375b",
-            ))
-            .build_responder()
-            .unwrap();
-        let (mut wire, mut plain) = ([0; 256], [0; 256]);
-        let n = initiator.write_message(&hex("4c756477696720766f6e204d69736573"), &mut wire).unwrap();
-        let expected =
-            hex("ca35def5ae56cec33dc2036731ab14896bc4c75dbb07a61f879f8e3afa4c7944001e21de9f98ddd8e2ad57527207feb5\
-             6253c9c94a9e496782ecfcb2a75fbcaf1b52948cc48daefe660c62119ab5000980c84831215f2441eba616548e832985\
-             464cf17e51ee93109008399a21f7e13f");
-        assert_eq!(&wire[..n], &expected[..]);
-        responder.read_message(&wire[..n], &mut plain).unwrap();
-        let n = responder.write_message(&hex("4d757272617920526f746862617264"), &mut wire).unwrap();
-        let expected =
-            hex("95ebc60d2b1fa672c1f46a8aa265ef51bfe38e7ccb39ec5be34069f144808843cb765f2caef0751b8f007572dab03222\
-             17755c0632f365717edbf34d33e87a");
-        assert_eq!(&wire[..n], &expected[..]);
-        initiator.read_message(&wire[..n], &mut plain).unwrap();
-        let hash = hex("f5191b875290abcd41347ac3622d9679688a7e980229cb937ef748336cfde0e5");
-        assert_eq!(initiator.get_handshake_hash(), &hash[..]);
-
-        // The raw split keys, used the way the data path uses them (but with this cipher's counter order).
-        let keys = split(&mut initiator, Suite::ChaChaPoly).unwrap();
-        let mut message = hex("462e20412e20486179656b");
-        let nonce = Nonce::assume_unique_for_key([0; 12]);
-        keys.send.seal_in_place_append_tag(nonce, Aad::empty(), &mut message).unwrap();
-        assert_eq!(message, hex("8153ca9833bc3c1b91a7e66e5f4d4f5b59bf9e64c2f20d15f0bba7"));
-    }
-}
+mod attack_tests;
+#[cfg(test)]
+pub mod observer;
+#[cfg(test)]
+mod tests;

@@ -58,18 +58,25 @@ mod tun;
 pub mod tunnel;
 mod udp;
 pub mod vnet;
+mod wiping;
 pub mod wire;
 mod workload;
+mod x25519;
 
 use args::Args;
 use channel::Channel;
 use engine::Engine;
 use host::HostNetwork;
+pub use sys::forbid_core_dumps;
 use tun::Tun;
+
+#[global_allocator]
+static MEMORY: wiping::Wiping = wiping::Wiping;
 
 /// Until a signal ends it. The error is for the operator.
 pub fn run(args: &Args) -> Result<(), String> {
     log::set_level(args.level);
+    forbid_core_dumps().map_err(|e| format!("core dumps cannot be forbidden: {e}"))?;
     #[cfg(feature = "bench-plaintext")]
     log::warn("nothing is encrypted: this build is for measurements only", &[]);
     let group = match &args.group {

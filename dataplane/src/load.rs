@@ -47,6 +47,7 @@ impl LoadMeter {
             if !address_proved() {
                 return Admission::DemandCookie;
             }
+            let source = network_of(source);
             if self.per_source.len() >= MAX_SOURCES && !self.per_source.contains_key(&source) {
                 return Admission::Refuse;
             }
@@ -75,6 +76,14 @@ impl LoadMeter {
     }
 }
 
+/// Who has one IPv6 address has the other 2^64 of its link as well.
+fn network_of(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V4(_) => source,
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
+    }
+}
+
 const FREE_RATE: u32 = 200;
 const TOTAL_RATE: u32 = 2000;
 const SOURCE_RATE: u32 = 20;
@@ -86,8 +95,10 @@ mod tests {
     use super::*;
     use crate::time::millis;
 
+    // Attack: initiations from one address within one second, without and with the cookie | 222 | 200 are taken as
+    // there is no load yet, then 20 with the cookie, and no more
     #[test]
-    fn a_flood_has_to_prove_its_address() {
+    fn attack_flood_from_one_address() {
         let (mut meter, now) = (LoadMeter::new(), Time::from_millis(5000));
         let source = IpAddr::from([192, 0, 2, 1]);
         for _ in 0..FREE_RATE {
@@ -110,5 +121,15 @@ mod tests {
             .filter(|i| meter.admit(IpAddr::from(i.to_be_bytes()), now, || true) == Admission::Accept)
             .count();
         assert_eq!(accepted, TOTAL_RATE as usize);
+    }
+
+    // Attack: initiations with valid cookies, each from another address of one IPv6 /64, within one second | 10,000 |
+    // 220 are taken: those before there is load, and 20 for the network
+    #[test]
+    fn attack_flood_from_one_ipv6_network() {
+        let (mut meter, now) = (LoadMeter::new(), Time::from_millis(5000));
+        let one_network = |n: u128| IpAddr::V6((0x2001_0db8_u128 << 96 | n).into());
+        let accepted = (0..10_000).filter(|n| meter.admit(one_network(*n), now, || true) == Admission::Accept).count();
+        assert_eq!(accepted, (FREE_RATE + SOURCE_RATE) as usize);
     }
 }

@@ -37,6 +37,17 @@ pub fn give_back_memory() {
     }
 }
 
+/// Nobody finds the keys in what a crash leaves behind, and no other process of the user may look into this one.
+pub fn forbid_core_dumps() -> io::Result<()> {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit lives through the call, and prctl takes numbers here.
+    unsafe {
+        check(libc::setrlimit(libc::RLIMIT_CORE, &none))?;
+        check(libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0))?;
+    }
+    Ok(())
+}
+
 pub fn socket(family: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
     // SAFETY: no pointers are passed; the descriptor returned is new and owned by nobody else.
     unsafe {

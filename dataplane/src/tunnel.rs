@@ -2,6 +2,8 @@
 //! send and events come out of `poll`. The data path borrows sessions from it directly. The reactions to handshake
 //! messages are in `handshaking`, those to time, silence and changes of locators in `liveness`.
 
+#[cfg(test)]
+mod attack_tests;
 mod handshaking;
 #[cfg(test)]
 mod limits_tests;

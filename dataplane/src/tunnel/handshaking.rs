@@ -11,6 +11,7 @@ use crate::peer::{Handshaking, Path, PeerId};
 use crate::session::Session;
 use crate::stats::Counter;
 use crate::time::{Time, millis, seconds};
+use crate::wiping::wipe_stack;
 use crate::wire::{Control, Header, INDEX_MASK, Kind};
 
 impl Tunnel {
@@ -53,14 +54,18 @@ impl Tunnel {
             Admission::Accept => {
                 self.recent.remember(message);
                 self.handle_initiation(path, message, now);
+                wipe_stack();
             }
             Admission::Refuse => self.stats.count(Counter::HandshakesRejected),
-            Admission::DemandCookie => {
-                if let Some(bytes) = self.cookies.reply(identity, message, &source) {
-                    self.stats.count(Counter::CookiesSent);
-                    self.outputs.push_back(Output::Transmit { peer: None, path, bytes });
-                }
-            }
+            Admission::DemandCookie => self.demand_cookie(path, message, &source),
+        }
+    }
+
+    fn demand_cookie(&mut self, path: Path, message: &[u8], source: &[u8]) {
+        let Some(identity) = self.identity.as_ref() else { return };
+        if let Some(bytes) = self.cookies.reply(identity, message, source) {
+            self.stats.count(Counter::CookiesSent);
+            self.outputs.push_back(Output::Transmit { peer: None, path, bytes });
         }
     }
 
@@ -126,9 +131,9 @@ impl Tunnel {
         handshake.next = now + wait + Duration::from_nanos(random_u64() % (jitter + 1));
         handshake.tries += 1;
         let cookie = peer.cookie.as_ref().filter(|(_, since)| now.since(*since) < COOKIE_LIFETIME).map(|(c, _)| c);
-        let Ok((bytes, mut attempt)) = Attempt::start(identity, suite, &peer.key, index, order, cookie) else {
-            return;
-        };
+        let started = Attempt::start(identity, suite, &peer.key, index, order, cookie);
+        wipe_stack();
+        let Ok((bytes, mut attempt)) = started else { return };
         if handshake.attempts.len() == MAX_ATTEMPTS
             && let Some(oldest) = handshake.attempts.pop_front()
         {
@@ -153,10 +158,10 @@ impl Tunnel {
         let key = received.remote;
         let known = self.find(&key).filter(|id| self.peer(*id).is_some_and(|p| p.configured));
         let Some(id) = known else {
-            if key != identity.public {
-                self.park(key, path, message, now);
+            if key == identity.public {
+                return self.stats.count(Counter::HandshakesRejected);
             }
-            return;
+            return self.park(key, path, message, now);
         };
         let Some(index) = self.new_index() else {
             return self.stats.count(Counter::HandshakesRejected);
@@ -196,9 +201,9 @@ impl Tunnel {
         else {
             return self.stats.count(Counter::DropUnknownIndex);
         };
-        let Ok((keys, remote_index)) = attempt.finish(message) else {
-            return self.stats.count(Counter::DropAuth);
-        };
+        let finished = attempt.finish(message);
+        wipe_stack();
+        let Ok((keys, remote_index)) = finished else { return self.stats.count(Counter::DropAuth) };
         let local_index = attempt.index;
         peer.first_rtt = Some(now.since(attempt.sent));
         let session = Session::new(keys, local_index, remote_index, instance, true, now);
@@ -222,31 +227,44 @@ impl Tunnel {
     }
 
     fn handle_cookie(&mut self, header: Header, message: &[u8], now: Time) {
-        let Some(&id) = self.by_index.get(&header.index) else { return };
-        let Some(peer) = self.peer_mut(id) else { return };
-        let attempt = peer.handshake.as_ref().and_then(|h| h.attempts.iter().find(|a| a.index == header.index));
-        if let Some(cookie) = attempt.and_then(|a| a.open_cookie(message)) {
-            peer.cookie = Some((cookie, now));
+        let peer = self.by_index.get(&header.index).and_then(|id| self.peers.get_mut(id.0 as usize)?.as_mut());
+        let asked = peer.and_then(|peer| {
+            let attempt = peer.handshake.as_ref()?.attempts.iter().find(|attempt| attempt.index == header.index)?;
+            Some((attempt.open_cookie(message), peer))
+        });
+        match asked {
+            Some((Some(cookie), peer)) => peer.cookie = Some((cookie, now)),
+            Some((None, _)) => self.stats.count(Counter::DropAuth),
+            None => self.stats.count(Counter::DropUnknownIndex),
         }
     }
 
+    /// Strangers come in with any key and cost the agent a question each. Once several wait, only those that proved
+    /// their address join them, and the oldest makes room: what is made up cannot keep a real one out.
     fn park(&mut self, key: PublicKey, path: Path, message: &[u8], now: Time) {
         let parked = Parked { key, path, message: message.to_vec(), until: now + PARKED_LIFETIME };
         if let Some(same) = self.parked.iter_mut().find(|p| p.key == key) {
             *same = parked;
-        } else if self.parked.len() < MAX_PARKED {
-            self.parked.push(parked);
-            self.stats.count(Counter::HandshakesParked);
-            self.outputs.push_back(Output::UnknownPeer(key));
-        } else {
+            return;
+        }
+        let source = source_bytes(path.remote);
+        if self.parked.len() >= MAX_PARKED_UNPROVED && !self.cookies.mac2_ok(message, &source) {
+            return self.demand_cookie(path, message, &source);
+        }
+        if self.parked.len() == MAX_PARKED {
+            self.parked.remove(0);
             self.stats.count(Counter::HandshakesRejected);
         }
+        self.parked.push(parked);
+        self.stats.count(Counter::HandshakesParked);
+        self.outputs.push_back(Output::UnknownPeer(key));
     }
 
     pub(super) fn answer_parked(&mut self, key: &PublicKey, now: Time) {
         if let Some(at) = self.parked.iter().position(|p| p.key == *key) {
-            let parked = self.parked.swap_remove(at);
+            let parked = self.parked.remove(at);
             self.handle_initiation(parked.path, &parked.message, now);
+            wipe_stack();
         }
     }
 
@@ -259,7 +277,8 @@ impl Tunnel {
         let silent = self
             .peers()
             .find(|(_, p)| p.configured && p.locators.iter().any(|l| l.address == path.remote))
-            .filter(|(_, p)| p.current.is_none() && p.pending.is_empty() && p.handshake.is_none())
+            .filter(|(_, p)| p.current.is_none() && p.handshake.is_none())
+            .filter(|(_, p)| p.pending.iter().all(|session| session.age(now) >= CONFIRMATION))
             .map(|(id, _)| id);
         if let Some(id) = silent {
             self.want_session(id, now);
@@ -297,7 +316,10 @@ pub(super) const MAX_INDICES: usize = 15 << 20;
 const MAX_AT_ONCE: usize = 8;
 const MAX_ATTEMPTS: usize = 8;
 const MAX_PENDING: usize = 4;
+/// The initiator of a session uses it within this time, or what was answered was a replay.
+const CONFIRMATION: Duration = seconds(1);
 const MAX_PARKED: usize = 256;
+const MAX_PARKED_UNPROVED: usize = 64;
 const PARKED_LIFETIME: Duration = seconds(5);
 const RETRIES: [Duration; 6] = [millis(100), millis(200), millis(400), millis(800), millis(1000), millis(2000)];
 const RETRY_CAP: Duration = seconds(5);

@@ -384,7 +384,7 @@ pub struct Node {
     /// Data packets sent, and the numbers of those received.
     pub sent: u64,
     pub numbers: Vec<u64>,
-    strangers: Vec<PublicKey>,
+    pub strangers: Vec<PublicKey>,
     pub moves: Vec<SocketAddr>,
     pub handovers: Vec<Duration>,
     probes: Vec<(u64, Option<Duration>)>,
@@ -589,7 +589,7 @@ impl World {
 }
 
 impl Node {
-    fn new(n: usize, epoch: u64) -> Node {
+    pub fn new(n: usize, epoch: u64) -> Node {
         let identity = Identity::new([n as u8 + 1; 32], [9; 32], 7).unwrap();
         let key = identity.public;
         let mut tunnel = Tunnel::new(Suite::AesGcm, Limits::default());
