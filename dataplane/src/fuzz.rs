@@ -8,6 +8,7 @@ mod handshake;
 mod headers;
 mod host;
 mod offloads;
+mod policing;
 #[cfg(test)]
 mod replay;
 mod tunnel;
@@ -18,6 +19,7 @@ pub use handshake::handshake;
 pub use headers::{fragment, headers};
 pub use host::{neighbour, netlink};
 pub use offloads::{coalesce, segment};
+pub use policing::policy;
 pub use tunnel::tunnel;
 pub use wire::{replay_window, wire};
 
@@ -29,7 +31,7 @@ pub struct Target {
     pub tries: u32,
 }
 
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "wire", run: wire, tries: 100_000 },
     Target { name: "replay_window", run: replay_window, tries: 10_000 },
     Target { name: "handshake", run: handshake, tries: 300 },
@@ -38,6 +40,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "coalesce", run: coalesce, tries: 10_000 },
     Target { name: "fragment", run: fragment, tries: 20_000 },
     Target { name: "headers", run: headers, tries: 50_000 },
+    Target { name: "policy", run: policy, tries: 50_000 },
     Target { name: "netlink", run: netlink, tries: 50_000 },
     Target { name: "neighbour", run: neighbour, tries: 50_000 },
     Target { name: "agent_message", run: agent_message, tries: 20_000 },

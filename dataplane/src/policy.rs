@@ -46,14 +46,25 @@ pub enum Side {
     Receiving { from: PeerId },
 }
 
-#[derive(Default)]
 pub struct Policy {
     version: u64,
     enforced: Option<Box<Enforced>>,
     sync: u64,
+    flow_sets: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy::remembering(FLOW_SETS)
+    }
 }
 
 impl Policy {
+    /// Four times so many flows, and as many that asked; a power of two.
+    pub fn remembering(flow_sets: usize) -> Policy {
+        Policy { version: 0, enforced: None, sync: 0, flow_sets }
+    }
+
     /// `sync`: of the agent's full state that this belongs to.
     pub fn set(&mut self, set: PolicySet, sync: u64, now: Time) {
         (self.version, self.sync) = (set.version, sync);
@@ -64,14 +75,14 @@ impl Policy {
         let rules = Rules::new(set.default_allow, set.rules);
         match &mut self.enforced {
             Some(enforced) => enforced.change(rules),
-            None => self.enforced = Some(Box::new(Enforced::new(rules, now))),
+            None => self.enforced = Some(Box::new(Enforced::new(rules, self.flow_sets, now))),
         }
     }
 
     /// A full state without a policy means that there is none.
     pub fn end_sync(&mut self, sync: u64) {
         if self.sync != sync {
-            *self = Policy { sync, ..Policy::default() };
+            *self = Policy { sync, ..Policy::remembering(self.flow_sets) };
         }
     }
 
@@ -132,13 +143,13 @@ struct Verdict {
 }
 
 impl Enforced {
-    fn new(rules: Rules, now: Time) -> Enforced {
+    fn new(rules: Rules, flow_sets: usize, now: Time) -> Enforced {
         Enforced {
             rules,
             since: now,
-            verdicts: FlowCache::new(VERDICT_SETS),
-            asked: FlowCache::new(ASKED_SETS),
-            fragments: FlowCache::new(FRAGMENT_SETS),
+            verdicts: FlowCache::new(flow_sets),
+            asked: FlowCache::new(flow_sets),
+            fragments: FlowCache::new(flow_sets.div_ceil(16)),
         }
     }
 
@@ -211,7 +222,4 @@ const NOTE_AGAIN: Duration = seconds(1);
 const GRACE: Duration = seconds(60);
 /// As long as Linux keeps fragments of IPv4; those of IPv6 for 60 s, but who sends the rest so late lost it anyway.
 const REASSEMBLY: Duration = seconds(30);
-/// Four flows each.
-const VERDICT_SETS: usize = 1 << 13;
-const ASKED_SETS: usize = 1 << 13;
-const FRAGMENT_SETS: usize = 1 << 9;
+const FLOW_SETS: usize = 1 << 13;

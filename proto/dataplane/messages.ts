@@ -95,7 +95,7 @@ export type DataplaneCommand =
   | { readonly type: 'correspondents'; readonly prefix: IpPrefix }
   /**
    * The whole policy, in place of the one before; part of the full state, and none without it. Enforced for packets
-   * between EIDs as docs/policy.md says. A data plane of capability 1 does not know it.
+   * between EIDs as docs/policy-enforcement.md says. A data plane of capability 1 does not know it.
    */
   | ({ readonly type: 'policy-set' } & AgentPolicy)
   /** Reply: StatsReply. */

@@ -50,7 +50,7 @@ macro_rules! replays {
 }
 
 replays! {
-    wire replay_window handshake tunnel segment coalesce fragment headers netlink neighbour agent_message command prefix
+    wire replay_window handshake tunnel segment coalesce fragment headers policy netlink neighbour agent_message command prefix
 }
 
 #[test]
