@@ -133,7 +133,7 @@ impl Engine {
         if !std::mem::take(&mut self.syncing) {
             return;
         }
-        self.complete = true;
+        let first = !std::mem::replace(&mut self.complete, true);
         self.host_dirty = true;
         let sync = self.sync;
         let old = |(prefix, at): (Prefix, u64)| (at != sync).then_some(prefix);
@@ -164,6 +164,9 @@ impl Engine {
         self.watched.retain(|_, watch| watch.sync == sync);
         self.workloads.keep_only(sync);
         self.policy.end_sync(sync);
+        if first {
+            self.tunnel.greet(self.now);
+        }
     }
 
     fn set_peer(&mut self, key: PublicKey, mut locators: Vec<Locator>) {

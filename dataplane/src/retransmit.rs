@@ -177,6 +177,11 @@ impl Ring {
         Some((kept, chunk.get(kept.offset as usize..(kept.offset + kept.length) as usize)?))
     }
 
+    /// The number that the next one gets.
+    pub fn next_number(&self) -> u64 {
+        self.first + self.kept.len() as u64
+    }
+
     pub fn sent_again(&mut self, number: u64, epoch: u32, now: Time) {
         if let Some(kept) = number.checked_sub(self.first).and_then(|at| self.kept.get_mut(at as usize)) {
             (kept.epoch, kept.sent) = (epoch, now);

@@ -111,6 +111,14 @@ impl Session {
         Some(total)
     }
 
+    /// Decrypts what `seal` wrote, in place, when it has to go out in another session: as `open` would at the peer.
+    pub fn reopen(&self, packet: &mut [u8]) -> Option<()> {
+        let (head, rest) = packet.split_first_chunk_mut::<DATA_HEADER>()?;
+        let [.., c0, c1, c2, c3, c4, c5, c6, c7] = *head;
+        let counter = u64::from_be_bytes([c0, c1, c2, c3, c4, c5, c6, c7]);
+        packet_cipher::open(&self.send, counter, head, rest)
+    }
+
     /// Decrypts `packet` (with its header) in place: the plaintext is `packet[DATA_HEADER..len - TAG]`.
     #[inline]
     pub fn open(&mut self, packet: &mut [u8]) -> Result<Opened, OpenError> {
@@ -165,6 +173,17 @@ mod tests {
             changed[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(b.open(&mut changed[..length]), Err(OpenError::Auth), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn what_was_sealed_can_be_taken_back_by_its_sender_only() {
+        let (mut a, b) = sessions();
+        let mut packet = [0; 5 + DATA_OVERHEAD];
+        a.seal(Kind::Data, b"inner", &mut packet).unwrap();
+        assert_eq!(b.reopen(&mut packet.clone()), None);
+        assert_eq!(a.reopen(&mut packet), Some(()));
+        assert_eq!(&packet[DATA_HEADER..DATA_HEADER + 5], b"inner");
+        assert_eq!(a.reopen(&mut [0; DATA_HEADER - 1]), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Output, Parked, Tunnel};
 use crate::handshake::{Attempt, PublicKey, Received, random_u64};
 use crate::load::Admission;
-use crate::peer::{Handshaking, Path, PeerId};
+use crate::peer::{Handshaking, Path, Peer, PeerId};
 use crate::session::Session;
 use crate::stats::Counter;
 use crate::time::{Time, millis, seconds};
@@ -94,8 +94,19 @@ impl Tunnel {
         self.stats.count(Counter::HandshakesCompleted);
         self.end_handshake(id);
         self.outputs.push_back(Output::SessionUp(id));
+        self.send_lost_with_restart(id, now);
         self.send_asked_probes_now(id, now);
         self.reschedule(id);
+    }
+
+    /// To all peers that are known when this process has just been told of them: those who talked to the process before
+    /// learn at once that it is gone. Others are left until there is something to send.
+    pub fn greet(&mut self, now: Time) {
+        let fresh = |peer: &Peer| peer.configured && peer.current.is_none() && peer.handshake.is_none();
+        let ids: Vec<PeerId> = self.peers().filter(|(_, peer)| fresh(peer)).map(|(id, _)| id).collect();
+        for id in ids.into_iter().take(MAX_GREETED) {
+            self.want_session(id, now);
+        }
     }
 
     pub(super) fn end_handshake(&mut self, id: PeerId) {
@@ -174,9 +185,18 @@ impl Tunnel {
         if peer.last_order.is_some_and(|last| received.order <= last) {
             return self.stats.count(Counter::HandshakesRejected);
         }
+        let restarted = peer.last_order.is_none_or(|(epoch, _)| epoch < received.order.0);
         peer.last_order = Some(received.order);
         let remote_index = received.remote_index;
         let Ok((bytes, keys)) = received.respond(identity, index) else { return };
+        if restarted {
+            self.note_restart(id, now);
+        }
+        let (Some(identity), Some(peer)) =
+            (self.identity.as_ref(), self.peers.get_mut(id.0 as usize).and_then(Option::as_mut))
+        else {
+            return;
+        };
         let session = Session::new(keys, index, remote_index, identity.instance, false, now);
         if peer.pending.len() == MAX_PENDING {
             let oldest = peer.pending.remove(0);
@@ -222,6 +242,7 @@ impl Tunnel {
         // Lets the responder use the session even when nothing waits to be sent.
         self.send_control(id, path, &Control::Keepalive.bytes(), now);
         self.outputs.push_back(Output::SessionUp(id));
+        self.send_lost_with_restart(id, now);
         self.send_asked_probes_now(id, now);
         self.reschedule(id);
     }
@@ -314,6 +335,8 @@ fn source_bytes(source: SocketAddr) -> Vec<u8> {
 pub(super) const MAX_INDICES: usize = 15 << 20;
 /// Locators that one initiation goes to.
 const MAX_AT_ONCE: usize = 8;
+/// Of a process that has just been started.
+const MAX_GREETED: usize = 256;
 const MAX_ATTEMPTS: usize = 8;
 const MAX_PENDING: usize = 4;
 /// The initiator of a session uses it within this time, or what was answered was a replay.

@@ -5,6 +5,10 @@
 //! than a round trip, as the rest is still on its way. The mover sends again what the answer lacks of all that it
 //! sent before the report that was answered. A report counts once for each roam and session, only from the peer's
 //! present endpoint and only as the newest packet, so that nobody can use an old one.
+//!
+//! A peer whose data plane was started again can report nothing. What was sent to it since it was heard last, and a round
+//! trip before, is sealed for the new session and goes out again; of that, what the former process still received comes
+//! twice.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,11 +16,11 @@ use std::time::Duration;
 use super::{Output, Tunnel};
 use crate::peer::{Path, PeerId};
 use crate::replay::WINDOW;
-use crate::retransmit::{Gate, RESEND_AT_ONCE, RESEND_STEP, Resending, Ring};
+use crate::retransmit::{Gate, Kept, RESEND_AT_ONCE, RESEND_STEP, Resending, Ring};
 use crate::session::Session;
 use crate::stats::Counter;
 use crate::time::{Time, millis, seconds};
-use crate::wire::Report;
+use crate::wire::{DATA_HEADER, Header, Report, TAG};
 
 /// A peer's part in this.
 #[derive(Default)]
@@ -32,6 +36,8 @@ pub struct Recovery {
     requests: Seen,
     /// When the peer was last told to send again.
     reported: Option<Time>,
+    /// The peer was started again: what was sent to it since then may be lost.
+    restarted: Option<Time>,
 }
 
 /// The sessions of one roam that have been reported.
@@ -70,6 +76,51 @@ impl Recovery {
 }
 
 impl Tunnel {
+    /// The peer initiates with a larger epoch than before: it has none of the sessions any more.
+    pub(super) fn note_restart(&mut self, id: PeerId, now: Time) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        let (Some(session), Some(heard)) = (peer.current.as_ref(), peer.last_received) else { return };
+        // A younger one may be with the new process already.
+        if session.age(now) < YOUNG_SESSION {
+            return;
+        }
+        let round_trip = peer.rtt.or(peer.first_rtt).unwrap_or(UNKNOWN_RTT);
+        peer.recovery.restarted.get_or_insert(heard - round_trip);
+    }
+
+    /// The session has just taken the place of `peer.previous`, which the peer has lost.
+    pub(super) fn send_lost_with_restart(&mut self, id: PeerId, now: Time) {
+        let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        let Some(since) = peer.recovery.restarted.take() else { return };
+        let (Some(old), Some(new)) = (peer.previous.as_ref(), peer.current.as_mut()) else { return };
+        let Recovery { ring, resending, epoch, .. } = &mut peer.recovery;
+        ring.expire(&mut self.pool, now);
+        let lost = |kept: &Kept| kept.index == old.remote_index && kept.sent >= since;
+        let numbers: Vec<u64> = ring.iter().filter(|(_, kept)| lost(kept)).map(|(number, _)| number).collect();
+        resending.queue.clear();
+        let mut overflowed = 0;
+        for number in numbers {
+            let Some((_, datagram)) = ring.get(number) else {
+                overflowed += 1;
+                continue;
+            };
+            let mut opened = datagram.to_vec();
+            let mut sealed = vec![0; opened.len()];
+            let kind = Header::parse(&opened).map(|header| header.kind);
+            let plain = DATA_HEADER..opened.len().saturating_sub(TAG);
+            if let Ok(kind) = kind
+                && old.reopen(&mut opened).is_some()
+                && new.seal(kind, &opened[plain], &mut sealed).is_some()
+            {
+                let number = ring.next_number();
+                overflowed += ring.push(&mut self.pool, &sealed, *epoch, now);
+                resending.queue.push_back(number);
+            }
+        }
+        self.stats.add(Counter::RetransmitOverflowed, overflowed);
+        self.handle_resending(id, now);
+    }
+
     /// Sealed datagrams of `segment` octets went to the peer.
     #[inline]
     pub fn keep(&mut self, id: PeerId, path: Path, datagrams: &[u8], segment: usize, now: Time) {
@@ -214,6 +265,7 @@ impl Tunnel {
 /// Current, previous and pending ones.
 const MAX_SESSIONS: usize = 8;
 const MAX_ASKED: usize = 32;
+const YOUNG_SESSION: Duration = seconds(1);
 const UNKNOWN_RTT: Duration = millis(100);
 const RETIRED_LATELY: Duration = seconds(10);
 const DUPLICATES_AFTER_REPORT: Duration = seconds(2);

@@ -149,6 +149,76 @@ fn only_what_is_young_enough_and_inside_the_window_goes_out_again() {
 }
 
 #[test]
+fn what_was_sent_to_a_process_that_died_reaches_the_next_one() {
+    for initiator in [0, 1] {
+        let mut world = World::pair();
+        world.send(initiator, 1 - initiator);
+        world.run(seconds(2));
+        stream(&mut world, 50);
+        let died = world.nodes[1].sent;
+        world.dead.push(address(1));
+        for _ in 0..60 {
+            world.send(1, 0);
+            world.run(millis(1));
+        }
+        world.dead.clear();
+        world.restart(0, 2);
+        let now = world.now;
+        world.nodes[0].tunnel.greet(now);
+        world.run(millis(16));
+        assert!(world.is_up(0) && world.is_up(1), "{initiator}");
+        world.run(millis(30));
+        let mut received = world.nodes[0].numbers.clone();
+        received.sort_unstable();
+        // Two round trips of what the former process may have received already.
+        let first = *received.first().unwrap();
+        assert!((died - 25..=died - 5).contains(&first), "{initiator}: {first} of {died}");
+        assert_eq!(received, (first..world.nodes[1].sent).collect::<Vec<_>>(), "{initiator}");
+        assert_eq!(world.count(0, Counter::DropReplay), 0);
+        // Once: nothing of it is kept for another time.
+        let resent = world.count(1, Counter::RetransmitResent);
+        stream(&mut world, 100);
+        world.run(millis(100));
+        assert_eq!(world.count(1, Counter::RetransmitResent), resent);
+    }
+}
+
+#[test]
+fn a_session_that_is_renewed_by_a_process_that_lives_on_sends_nothing_again() {
+    let mut world = traffic();
+    let (key, now) = (world.nodes[1].key, world.now);
+    let id = world.nodes[0].tunnel.find(&key).unwrap();
+    for _ in 0..3 {
+        world.run(seconds(2));
+        stream(&mut world, 20);
+        world.nodes[0].tunnel.want_session(id, now);
+        stream(&mut world, 20);
+    }
+    assert_eq!([0, 1].map(|n| world.count(n, Counter::RetransmitResent)), [0, 0]);
+}
+
+// Attack: initiations recorded from a former process of a peer, and new ones | all | nothing goes out again without the
+// new session being used by who holds the keys
+#[test]
+fn attack_old_initiations_make_nothing_go_out_again() {
+    let mut world = traffic();
+    world.restart(0, 2);
+    let now = world.now;
+    world.nodes[0].tunnel.greet(now);
+    world.run(seconds(2));
+    stream(&mut world, 50);
+    let resent = world.count(1, Counter::RetransmitResent);
+    let initiations: Vec<Packet> =
+        world.log.iter().filter(|p| kind(&p.bytes) == Some(Kind::Initiation)).cloned().collect();
+    assert!(initiations.len() >= 2);
+    for initiation in initiations {
+        world.deliver(&initiation);
+    }
+    stream(&mut world, 50);
+    assert_eq!(world.count(1, Counter::RetransmitResent), resent);
+}
+
+#[test]
 fn memory_is_bounded_and_given_back() {
     let mut world = World::pair();
     let limits = Limits { bytes: 64 << 10, total: 96 << 10, ..Limits::default() };
