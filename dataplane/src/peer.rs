@@ -57,6 +57,8 @@ pub struct Peer {
     pub current: Option<Session>,
     pub previous: Option<Session>,
     pub pending: Vec<Session>,
+    /// There has been a session.
+    pub known: bool,
     pub handshake: Option<Handshaking>,
     /// (epoch, sequence) of the last initiation accepted.
     pub last_order: Option<(u64, u64)>,
@@ -138,6 +140,7 @@ impl Peer {
             current: None,
             previous: None,
             pending: Vec::new(),
+            known: false,
             handshake: None,
             last_order: None,
             cookie: None,

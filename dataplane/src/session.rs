@@ -19,6 +19,8 @@ pub struct Session {
     counter: u64,
     pub replay: Replay,
     pub created: Time,
+    /// When the peer last used it.
+    pub heard: Time,
     pub initiator: bool,
 }
 
@@ -53,6 +55,7 @@ impl Session {
             counter: 0,
             replay: Replay::new(),
             created: now,
+            heard: now,
             initiator,
         }
     }

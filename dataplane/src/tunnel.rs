@@ -315,6 +315,9 @@ impl Tunnel {
             return Err(Counter::DropUnknownIndex);
         }
         let opened = session.open(packet);
+        if opened.is_ok() {
+            session.heard = now;
+        }
         let rekey = session.is_old_for_receiving(now);
         let opened = opened.map_err(|error| match error {
             OpenError::Auth => Counter::DropAuth,

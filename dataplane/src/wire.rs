@@ -118,6 +118,8 @@ pub enum Control {
     ProbeRequest(u64),
     ProbeReply(u64),
     Keepalive,
+    /// This process has had no session with the peer before: what went to another one may be lost.
+    Started,
     /// Asks whether a path works; neither it nor its reply moves the peer.
     PathRequest(u64),
     PathReply(u64),
@@ -143,6 +145,7 @@ impl Control {
             1 => token.map(Control::ProbeRequest),
             2 => token.map(Control::ProbeReply),
             3 => token.map(|_| Control::Keepalive),
+            STARTED => token.map(|_| Control::Started),
             PATH_REQUEST => token.map(Control::PathRequest),
             PATH_REPLY => token.map(Control::PathReply),
             REPORT | REPORT_REPLY => Some(Control::Report),
@@ -165,6 +168,7 @@ impl Control {
             Control::SizeReply(token) => (SIZE_REPLY, token),
             Control::PathRequest(token) => (PATH_REQUEST, token),
             Control::PathReply(token) => (PATH_REPLY, token),
+            Control::Started => (STARTED, 0),
             Control::Keepalive | Control::Report | Control::Unknown => (3, 0),
         };
         let mut bytes = [kind; Control::LENGTH];
@@ -235,6 +239,7 @@ const SIZE_PROBE: u8 = 16;
 const SIZE_REPLY: u8 = 17;
 const PATH_REQUEST: u8 = 6;
 const PATH_REPLY: u8 = 7;
+const STARTED: u8 = 8;
 const MAX_REPORTED: u64 = crate::replay::WINDOW;
 
 #[cfg(test)]
@@ -275,8 +280,9 @@ mod tests {
     #[test]
     fn control_round_trip() {
         let size = [Control::SizeProbe(3), Control::SizeReply(u64::MAX)];
-        for control in
-            [Control::ProbeRequest(u64::MAX), Control::ProbeReply(1), Control::Keepalive].into_iter().chain(size)
+        for control in [Control::ProbeRequest(u64::MAX), Control::ProbeReply(1), Control::Keepalive, Control::Started]
+            .into_iter()
+            .chain(size)
         {
             assert_eq!(Control::parse(&control.bytes()), Some(control));
         }

@@ -112,6 +112,8 @@ impl World {
             23 => {
                 if let Some(id) = self.peer_of(n) {
                     self.nodes[n].tunnel.remove_peer(id, input.u8() & 1 == 0);
+                    // As a process that was started again: what it received before may come once more.
+                    self.nodes[n].received.clear();
                 }
             }
             24 => {

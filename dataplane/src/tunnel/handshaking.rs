@@ -94,9 +94,18 @@ impl Tunnel {
         self.stats.count(Counter::HandshakesCompleted);
         self.end_handshake(id);
         self.outputs.push_back(Output::SessionUp(id));
-        self.send_lost_with_restart(id, now);
+        self.say_started(id, now);
         self.send_asked_probes_now(id, now);
         self.reschedule(id);
+    }
+
+    /// Before anything else in the first session with a peer.
+    fn say_started(&mut self, id: PeerId, now: Time) {
+        let Some(peer) = self.peer_mut(id).filter(|peer| !peer.known) else { return };
+        peer.known = true;
+        if let Some(path) = peer.endpoint {
+            self.send_control(id, path, &Control::Started.bytes(), now);
+        }
     }
 
     /// To all peers that are known when this process has just been told of them: those who talked to the process before
@@ -185,18 +194,9 @@ impl Tunnel {
         if peer.last_order.is_some_and(|last| received.order <= last) {
             return self.stats.count(Counter::HandshakesRejected);
         }
-        let restarted = peer.last_order.is_none_or(|(epoch, _)| epoch < received.order.0);
         peer.last_order = Some(received.order);
         let remote_index = received.remote_index;
         let Ok((bytes, keys)) = received.respond(identity, index) else { return };
-        if restarted {
-            self.note_restart(id, now);
-        }
-        let (Some(identity), Some(peer)) =
-            (self.identity.as_ref(), self.peers.get_mut(id.0 as usize).and_then(Option::as_mut))
-        else {
-            return;
-        };
         let session = Session::new(keys, index, remote_index, identity.instance, false, now);
         if peer.pending.len() == MAX_PENDING {
             let oldest = peer.pending.remove(0);
@@ -241,8 +241,8 @@ impl Tunnel {
         self.move_endpoint(id, path, now);
         // Lets the responder use the session even when nothing waits to be sent.
         self.send_control(id, path, &Control::Keepalive.bytes(), now);
+        self.say_started(id, now);
         self.outputs.push_back(Output::SessionUp(id));
-        self.send_lost_with_restart(id, now);
         self.send_asked_probes_now(id, now);
         self.reschedule(id);
     }

@@ -6,9 +6,9 @@
 //! sent before the report that was answered. A report counts once for each roam and session, only from the peer's
 //! present endpoint and only as the newest packet, so that nobody can use an old one.
 //!
-//! A peer whose data plane was started again can report nothing. What was sent to it since it was heard last, and a round
-//! trip before, is sealed for the new session and goes out again; of that, what the former process still received comes
-//! twice.
+//! A peer whose data plane was started again can report nothing, but says so in its first session. What was sent to it
+//! since it was heard last, and a round trip before, is sealed for the new session and goes out again; of that, what the
+//! former process still received comes twice.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -36,8 +36,8 @@ pub struct Recovery {
     requests: Seen,
     /// When the peer was last told to send again.
     reported: Option<Time>,
-    /// The peer was started again: what was sent to it since then may be lost.
-    restarted: Option<Time>,
+    /// The session in which the peer said that it was started.
+    started: Option<u32>,
 }
 
 /// The sessions of one roam that have been reported.
@@ -76,23 +76,15 @@ impl Recovery {
 }
 
 impl Tunnel {
-    /// The peer initiates with a larger epoch than before: it has none of the sessions any more.
-    pub(super) fn note_restart(&mut self, id: PeerId, now: Time) {
-        let Some(peer) = self.peer_mut(id) else { return };
-        let (Some(session), Some(heard)) = (peer.current.as_ref(), peer.last_received) else { return };
-        // A younger one may be with the new process already.
-        if session.age(now) < YOUNG_SESSION {
-            return;
-        }
-        let round_trip = peer.rtt.or(peer.first_rtt).unwrap_or(UNKNOWN_RTT);
-        peer.recovery.restarted.get_or_insert(heard - round_trip);
-    }
-
-    /// The session has just taken the place of `peer.previous`, which the peer has lost.
+    /// The peer's process is a new one. `peer.previous` is what it has lost.
     pub(super) fn send_lost_with_restart(&mut self, id: PeerId, now: Time) {
         let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
-        let Some(since) = peer.recovery.restarted.take() else { return };
+        let round_trip = peer.rtt.or(peer.first_rtt).unwrap_or(UNKNOWN_RTT);
         let (Some(old), Some(new)) = (peer.previous.as_ref(), peer.current.as_mut()) else { return };
+        if peer.recovery.started.replace(new.local_index) == Some(new.local_index) {
+            return;
+        }
+        let since = old.heard - round_trip;
         let Recovery { ring, resending, epoch, .. } = &mut peer.recovery;
         ring.expire(&mut self.pool, now);
         let lost = |kept: &Kept| kept.index == old.remote_index && kept.sent >= since;
@@ -265,7 +257,6 @@ impl Tunnel {
 /// Current, previous and pending ones.
 const MAX_SESSIONS: usize = 8;
 const MAX_ASKED: usize = 32;
-const YOUNG_SESSION: Duration = seconds(1);
 const UNKNOWN_RTT: Duration = millis(100);
 const RETIRED_LATELY: Duration = seconds(10);
 const DUPLICATES_AFTER_REPORT: Duration = seconds(2);
