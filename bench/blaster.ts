@@ -4,9 +4,17 @@ import type { Host } from '../test/lab/lab.ts';
 import { BenchError } from './bench-error.ts';
 
 export interface UdpResult {
+  readonly delivered: number;
   readonly sentKpps: number;
   readonly deliveredKpps: number;
   readonly disordered: number;
+}
+
+export interface Target {
+  readonly host: Host;
+  readonly address: string;
+  /** In turn to so many addresses from `address` on; all of them must be the host's. */
+  readonly addresses?: number;
 }
 
 const PORT = 5202;
@@ -20,19 +28,16 @@ export function ensureBlasterBuilt(progress: (line: string) => void): Promise<st
   return ensureCrateBuilt(CRATE, progress);
 }
 
-export async function measureUdp(
-  blaster: string,
-  from: Host,
-  to: { readonly host: Host; readonly address: string },
-  seconds: number,
-): Promise<UdpResult> {
+export async function measureUdp(blaster: string, from: Host, to: Target, seconds: number): Promise<UdpResult> {
   const target = `${to.address}:${PORT}`;
+  const listen = to.addresses === undefined ? target : `0.0.0.0:${PORT}`;
+  const spread = to.addresses === undefined ? [] : [String(to.addresses)];
   const run = String(process.pid);
   const limit = String(seconds + GRACE_SECONDS);
-  const receiver = to.host.spawn('blaster', [blaster, 'receive', target, String(BYTES), limit, run]);
+  const receiver = to.host.spawn('blaster', [blaster, 'receive', listen, String(BYTES), limit, run]);
   try {
     await receiver.waitUntil('ready', () => receiver.lastReport('ready') !== undefined);
-    const { stdout } = await from.exec([blaster, 'send', target, String(BYTES), String(seconds), run], {
+    const { stdout } = await from.exec([blaster, 'send', target, String(BYTES), String(seconds), run, ...spread], {
       timeoutMs: seconds * 1000 + 10_000,
     });
     const received = await receiver.waitUntil(
@@ -63,6 +68,7 @@ export function udpResult(sender: SenderReport, receiver: ReceiverReport): UdpRe
   // A path that stops delivering half-way must not look fast: at least the time that was sent for counts.
   const seconds = Math.max(receiver.seconds, sender.seconds);
   return {
+    delivered: receiver.received,
     sentKpps: sender.sent / sender.seconds / 1000,
     deliveredKpps: receiver.received / seconds / 1000,
     disordered: receiver.disordered,

@@ -216,7 +216,10 @@ function action(value: unknown, field: string): PolicyAction {
 }
 
 function whole(value: unknown, min: number, max: number, field: string): number {
-  if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value;
+  if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) {
+    // JSON has a -0, which is written as 0.
+    return value + 0;
+  }
   throw new DecodeError(field, 0, `not a whole number from ${min} to ${max}`);
 }
 

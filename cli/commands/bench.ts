@@ -2,9 +2,11 @@
 import type { Command } from 'commander';
 import { registerBenchDataplane } from './bench-dataplane.ts';
 import { registerBenchHandover } from './bench-handover.ts';
+import { registerBenchMappings } from './bench-mappings.ts';
 
 export function registerBenchCommand(program: Command): void {
   const bench = program.command('bench').description('Measure on this machine.');
   registerBenchDataplane(bench);
   registerBenchHandover(bench);
+  registerBenchMappings(bench);
 }

@@ -51,6 +51,7 @@ test('ping: median and 99th percentile in microseconds, and what was lost', () =
 test('UDP is counted over at least the time of sending', () => {
   const sender = { sent: 1_000_000, seconds: 2 };
   assert.deepEqual(udpResult(sender, { received: 400_000, disordered: 2, seconds: 0.5 }), {
+    delivered: 400_000,
     sentKpps: 500,
     deliveredKpps: 200,
     disordered: 2,

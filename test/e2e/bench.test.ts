@@ -121,6 +121,47 @@ describe('stayput bench handover', () => {
   });
 });
 
+describe('stayput bench mappings', () => {
+  it('prints one JSON object with a row for each number of mappings', () => {
+    const dir = mkdtempSync(join(tmpdir(), 'stayput-bench-test-'));
+    try {
+      const svg = join(dir, 'mappings.svg');
+      const short = ['--mappings', '1,2000', '--peers', '300', '--rounds', '1', '--seconds', '1'];
+      const { stdout, stderr, status } = bench('mappings', ['--json', ...short, '--svg', svg]);
+      assert.equal(status, 0, stderr);
+      const { rows } = JSON.parse(stdout) as { rows: { rounds: unknown[]; [figure: string]: unknown }[] };
+      assert.deepEqual(
+        rows.map(({ mappings, rounds }) => [mappings, rounds.length]),
+        [
+          [1, 1],
+          [2000, 1],
+        ],
+      );
+      for (const row of rows) {
+        for (const name of ['deliveredKpps', 'senderNs', 'receiverNs', 'senderMB']) {
+          assert.ok(typeof row[name] === 'number' && row[name] > 0, `${name} is ${row[name]}`);
+        }
+      }
+      assert.match(readFileSync(svg, 'utf8'), /^<svg [\s\S]*<\/svg>\n$/);
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
+  });
+
+  it('refuses what it cannot do in one line, with exit code 2, before anything is built', () => {
+    for (const [args, message] of [
+      [['--mappings', '10,x'], /^stayput: --mappings x: must be whole numbers from 1 to 1000000, .*\n$/],
+      [['--mappings', '0'], /^stayput: --mappings 0: .*\n$/],
+      [['--peers', '10000'], /^stayput: --peers 10000: .*\n$/],
+    ] as const) {
+      const { stdout, stderr, status } = bench('mappings', args);
+      assert.equal(status, 2, stderr);
+      assert.equal(stdout, '');
+      assert.match(stderr, message);
+    }
+  });
+});
+
 function bench(name: string, args: readonly string[]): SpawnSyncReturns<string> {
   return spawnSync(process.execPath, [MAIN, 'bench', name, ...args], { encoding: 'utf8', timeout: 120_000 });
 }

@@ -3,7 +3,7 @@
 //! The sender fills the path for a fixed time and does not wait for anybody; the receiver counts what arrives between
 //! the first datagram and the last. Both take many datagrams per system call, so that the path is the limit and not
 //! the program. A datagram starts with a number of the run and its own number, so strays are not counted, and loss
-//! and disorder can be told.
+//! and disorder can be told. With ADDRESSES they go to so many from ADDRESS on, in an order that no cache foresees.
 
 use std::io;
 use std::mem::size_of;
@@ -12,7 +12,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 const USAGE: &str = "\
-usage: stayput-blaster send ADDRESS:PORT BYTES SECONDS RUN
+usage: stayput-blaster send ADDRESS:PORT BYTES SECONDS RUN [ADDRESSES]
        stayput-blaster receive ADDRESS:PORT BYTES LIMIT-SECONDS RUN";
 
 const SEND_BATCH: usize = 32;
@@ -22,6 +22,8 @@ const HEADER: usize = 16;
 const LARGEST: usize = 1472;
 /// The run is over when nothing has arrived for this long.
 const SILENCE: Duration = Duration::from_millis(500);
+/// A prime larger than any number of addresses: each has its turn.
+const STRIDE: u64 = 2_654_435_761;
 const RECEIVE_BUFFER: libc::c_int = 16 << 20;
 
 fn main() {
@@ -42,23 +44,32 @@ struct Task {
     bytes: usize,
     time: Duration,
     run: u64,
+    /// Of the receiver, from `address` on; none: the socket is connected to the one.
+    addresses: Option<u32>,
 }
 
 impl Task {
     fn parse(words: &[String]) -> Result<Task, String> {
-        let [verb, address, bytes, seconds, run] = words else { return Err(USAGE.to_string()) };
-        let send = match verb.as_str() {
-            "send" => true,
-            "receive" => false,
+        let (verb, address, bytes, seconds, run, addresses) = match words {
+            [verb, address, bytes, seconds, run] => (verb, address, bytes, seconds, run, None),
+            [verb, address, bytes, seconds, run, addresses] => (verb, address, bytes, seconds, run, Some(addresses)),
             _ => return Err(USAGE.to_string()),
         };
+        let send = match verb.as_str() {
+            "send" => true,
+            "receive" if addresses.is_none() => false,
+            _ => return Err(USAGE.to_string()),
+        };
+        let addresses = addresses
+            .map(|text| text.parse().ok().filter(|n| (1..=1 << 22).contains(n)))
+            .map_or(Ok(None), |count: Option<u32>| count.map(Some).ok_or("ADDRESSES must be 1 to 4194304"))?;
         let address = address.parse().map_err(|_| format!("{address} is not an IPv4 address with a port"))?;
         let bytes = bytes.parse().ok().filter(|bytes| (HEADER..=LARGEST).contains(bytes));
         let bytes = bytes.ok_or(format!("BYTES must be {HEADER} to {LARGEST}"))?;
         let seconds: f64 =
             seconds.parse().ok().filter(|s| (0.1..=600.0).contains(s)).ok_or("SECONDS must be 0.1 to 600")?;
         let run = run.parse().map_err(|_| "RUN must be a number")?;
-        Ok(Task { send, address, bytes, time: Duration::from_secs_f64(seconds), run })
+        Ok(Task { send, address, bytes, time: Duration::from_secs_f64(seconds), run, addresses })
     }
 
     fn run(&self) -> io::Result<String> {
@@ -67,8 +78,11 @@ impl Task {
 
     fn blast(&self) -> io::Result<String> {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
-        socket.connect(self.address)?;
         let mut batch = Batch::new(SEND_BATCH, self.bytes);
+        match self.addresses {
+            None => socket.connect(self.address)?,
+            Some(_) => batch.address_each(self.address.port()),
+        }
         let started = Instant::now();
         let (mut sent, mut refused, mut next) = (0u64, 0u64, 0u64);
         while started.elapsed() < self.time {
@@ -76,6 +90,10 @@ impl Task {
                 let datagram = batch.datagram(slot);
                 datagram[..8].copy_from_slice(&self.run.to_be_bytes());
                 datagram[8..HEADER].copy_from_slice(&(next + slot as u64).to_be_bytes());
+                if let Some(addresses) = self.addresses {
+                    let offset = (next + slot as u64).wrapping_mul(STRIDE) % u64::from(addresses);
+                    batch.set_address(slot, u32::from(*self.address.ip()) + offset as u32);
+                }
             }
             match batch.send(&socket) {
                 Ok(count) => {
@@ -169,6 +187,8 @@ struct Batch {
     buffers: Box<[u8]>,
     _vectors: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
+    /// Where each datagram goes, with a socket that is not connected.
+    names: Box<[libc::sockaddr_in]>,
 }
 
 impl Batch {
@@ -188,7 +208,23 @@ impl Batch {
                 header
             })
             .collect();
-        Batch { bytes, buffers, _vectors: vectors, headers }
+        Batch { bytes, buffers, _vectors: vectors, headers, names: Box::default() }
+    }
+
+    fn address_each(&mut self, port: u16) {
+        // SAFETY: all zeroes is an IPv4 address.
+        let mut name: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+        name.sin_family = libc::AF_INET as libc::sa_family_t;
+        name.sin_port = port.to_be();
+        self.names = vec![name; self.headers.len()].into_boxed_slice();
+        for (header, name) in self.headers.iter_mut().zip(&mut self.names) {
+            header.msg_hdr.msg_name = (&raw mut *name).cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+        }
+    }
+
+    fn set_address(&mut self, slot: usize, address: u32) {
+        self.names[slot].sin_addr.s_addr = address.to_be();
     }
 
     fn datagram(&mut self, slot: usize) -> &mut [u8] {
@@ -200,7 +236,8 @@ impl Batch {
     }
 
     fn send(&mut self, socket: &UdpSocket) -> io::Result<usize> {
-        // SAFETY: every header points to one vector, and that to a buffer of its length; all outlive the call.
+        // SAFETY: every header points to one vector, and that to a buffer of its length, and to its name if it has one; all
+        // outlive the call.
         let result =
             unsafe { libc::sendmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), self.headers.len() as u32, 0) };
         usize::try_from(result).map_err(|_| io::Error::last_os_error())
