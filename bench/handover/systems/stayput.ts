@@ -59,7 +59,11 @@ class StayputScene implements Scene {
       dataplane: programs.dataplane,
       prefixes: ['10.77.0.0/16'],
       // The correspondents enrol all at once, and have no session afterwards.
-      mapServerConfig: { logLevel: 'debug', graceSeconds: 86_400, limits: { enrolmentsPerSecond: 2_000 } },
+      mapServerConfig: {
+        logLevel: 'debug',
+        graceSeconds: 86_400,
+        limits: { enrolmentsPerSecond: 2_000, enrolmentsPerSecondAndSource: 2_000 },
+      },
     });
     const [peer, vm] = await Promise.all([
       internet.attach('peer', 'c').then((at) => overlay.join(at, joining(PEER))),
