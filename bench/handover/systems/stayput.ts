@@ -146,8 +146,7 @@ class StayputScene implements Scene {
     await there.attach(WORKLOAD, 'target', { interface: WORKLOAD_PORT });
     const out = here.host.ipConsole();
     const into = there.host.ipConsole();
-    // Opens the view, so that looking later costs nothing.
-    workload.device('eth0', 'operstate');
+    await openView(workload);
     const carrying = (): Promise<bigint> =>
       waitFor('the workload’s cable to carry', () => workload.device('eth0', 'operstate') === 'up' && now(), {
         intervalMs: 1,
@@ -274,4 +273,15 @@ function joining(eid: string, mayAlso: readonly string[] = []): JoinOptions {
     // Registrations are told at this level.
     config: { mtu: INNER_MTU, logLevel: 'debug' },
   };
+}
+
+/** Looking at its interfaces costs nothing later; the process that keeps the view open needs a moment to get there. */
+async function openView(host: Host): Promise<void> {
+  await waitFor(`a view of ${host.name}`, () => {
+    try {
+      return host.device('eth0', 'operstate') !== '';
+    } catch {
+      return false;
+    }
+  });
 }
