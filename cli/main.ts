@@ -12,6 +12,7 @@ import { registerBenchCommand } from './commands/bench.ts';
 import { registerDemoCommand } from './commands/demo.ts';
 import { registerHookCommands } from './commands/hook.ts';
 import { registerMapserverCommands } from './commands/mapserver.ts';
+import { registerPolicyCommands } from './commands/policy.ts';
 
 export function buildProgram(): Command {
   const program = new Command('stayput')
@@ -23,6 +24,7 @@ export function buildProgram(): Command {
     .showHelpAfterError('(try --help)')
     .exitOverride();
   registerMapserverCommands(program);
+  registerPolicyCommands(program);
   registerAgentCommands(program);
   registerDemoCommand(program);
   registerBenchCommand(program);

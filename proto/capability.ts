@@ -6,6 +6,8 @@
  * 2  2026-11-21  policy: pushed to agents by the map server, given to the data plane
  */
 export const CAPABILITY = 2;
+/** From which on policy is enforced. */
+export const POLICY_CAPABILITY = 2;
 
 export function compatible(peerCapability: number): boolean {
   return Number.isInteger(peerCapability) && Math.abs(peerCapability - CAPABILITY) <= 1;

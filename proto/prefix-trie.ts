@@ -104,6 +104,19 @@ export class PrefixTrie<V> {
     return best;
   }
 
+  /** Everything that contains `prefix`, and `prefix` itself, the least specific first. */
+  covering(prefix: IpPrefix): Entry<V>[] {
+    const key = keyOf(prefix);
+    const found: Entry<V>[] = [];
+    let node = this.#roots[key.family];
+    while (node !== undefined && node.length <= key.length && commonLength(node, key) === node.length) {
+      if (node.entry !== undefined) found.push(node.entry);
+      if (node.length === key.length) break;
+      node = node.children[bitAt(key.bits, node.length)];
+    }
+    return found;
+  }
+
   /** `prefix` and everything more specific. The trie must not change meanwhile. */
   *covered(prefix: IpPrefix): IterableIterator<Entry<V>> {
     const key = keyOf(prefix);

@@ -12,9 +12,11 @@ import { registerBenchCommand } from '../cli/commands/bench.ts';
 import { registerDemoCommand } from '../cli/commands/demo.ts';
 import { registerHookCommands } from '../cli/commands/hook.ts';
 import { registerMapserverCommands } from '../cli/commands/mapserver.ts';
+import { registerPolicyCommands } from '../cli/commands/policy.ts';
 import { CONFIG as MAP_SERVER_CONFIG } from '../mapserver/config.ts';
 import type { MapServer } from '../mapserver/core/map-server.ts';
 import { MapServerMetrics } from '../mapserver/shell/metrics.ts';
+import { checkOffline } from '../mapserver/shell/policy-api.ts';
 import { PROJECT_ROOT } from '../runtime/project-root.ts';
 import { attacks, attackTable } from '../scripts/attacks.ts';
 
@@ -38,9 +40,22 @@ test('configuration examples are valid', () => {
   for (const [, text] of examples) AGENT_CONFIG.parse(JSON.parse(text ?? ''));
 });
 
+test('the example of policy.md is right, and does what it expects of itself', () => {
+  const [, example = ''] = /```\n(# Who may talk[\s\S]*?)```/.exec(read('docs/policy.md')) ?? [];
+  const { ok, problems, expectations } = checkOffline(example);
+  assert.deepEqual(problems, []);
+  assert.equal(expectations.length, 3);
+  assert.deepEqual(
+    expectations.flatMap(({ problem }) => problem ?? []),
+    [],
+  );
+  assert.ok(ok);
+});
+
 test('cli.md has every command with each of its options, and no other', () => {
   const program = new Command('stayput');
   registerMapserverCommands(program);
+  registerPolicyCommands(program);
   registerAgentCommands(program);
   registerDemoCommand(program);
   registerBenchCommand(program);

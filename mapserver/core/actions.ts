@@ -2,22 +2,25 @@
 import type { EidKey } from '../../proto/eid.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
+import type { AgentPolicy } from '../../proto/policy.ts';
 import type { OperationError } from './operation-error.ts';
 import type { Operation } from './operations.ts';
 import type { EidOrder, OrderId, OrderResult } from './orders.ts';
 import type { SessionId } from './presence.ts';
-import type { AgentRecord, TokenRecord } from './records.ts';
+import type { AgentRecord, PolicyRecord, TokenRecord } from './records.ts';
 import type { DenialReason } from './registration.ts';
 import type { Commit } from './transactions.ts';
 
 export type OperationId = number & { readonly __brand: 'OperationId' };
 
 export type OperationResult =
-  | { readonly ok: true; readonly record: TokenRecord | AgentRecord }
+  | { readonly ok: true; readonly record: TokenRecord | AgentRecord | PolicyRecord }
   | { readonly ok: false; readonly error: OperationError };
 
 export type Action =
   | { readonly kind: 'send'; readonly session: SessionId; readonly message: LispMessage }
+  /** All of what it enforces. */
+  | { readonly kind: 'policy'; readonly session: SessionId; readonly policy: AgentPolicy }
   | { readonly kind: 'close'; readonly session: SessionId; readonly code: number; readonly reason: string }
   | { readonly kind: 'commit'; readonly commit: Commit }
   | { readonly kind: 'outcome'; readonly id: OperationId; readonly result: OperationResult }
@@ -49,6 +52,9 @@ export type ServerEvent =
       readonly result: string;
       readonly eid: EidKey;
     }
+  | { readonly kind: 'policy-sent' }
+  /** What the policy is for these agents is more than they can enforce: they keep what they have. */
+  | { readonly kind: 'policy-too-large'; readonly agents: number; readonly problem: string }
   | { readonly kind: 'rejected'; readonly reason: RejectionReason; readonly xtrId: XtrId };
 
 export type RequestResult = 'subscribed' | 'answered' | 'negative' | 'revoked' | 'denied' | 'unsubscribed';

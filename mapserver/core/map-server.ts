@@ -4,10 +4,11 @@
  * Sans-IO. In: sessions that open and close, LISP messages, operations, orders, outcomes of the store, changes that
  * other map servers made, time. Out: actions. This file takes the inputs and connects the parts: who gets a session
  * (`admission.ts`, `sessions.ts`), Map-Registers (`registrar.ts`), Map-Requests (`resolver.ts`), prepared moves
- * (`handover.ts`, `orders.ts`), and who is told of changes (`publisher.ts`). What an input changes goes through
- * `Transactions`, so nothing is acknowledged before it is durable; after every input the publisher settles.
+ * (`handover.ts`, `orders.ts`), who is told of changes (`publisher.ts`), and what policy each agent gets (`policy/`).
+ * What an input changes goes through `Transactions`, so nothing is acknowledged before it is durable; after every input
+ * publisher and policy settle.
  */
-import { eidKey } from '../../proto/eid.ts';
+import { type Eid, eidKey } from '../../proto/eid.ts';
 import type { Incarnation } from '../../proto/incarnation.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
@@ -21,9 +22,28 @@ import { MappingDatabase } from './mapping-database.ts';
 import { OperationError } from './operation-error.ts';
 import { evaluateOperation, hasSecret, type Operation, tokenIdOf } from './operations.ts';
 import { type EidOrder, type OrderId, Orders } from './orders.ts';
+import { PolicyDistribution, type PolicyInForce } from './policy/distribution.ts';
+import type { Endpoint } from './policy/document.ts';
+import {
+  checkPolicy,
+  type Explanation,
+  explainPolicy,
+  type PolicyCheck,
+  type PolicySurroundings,
+} from './policy/inspection.ts';
+import type { PolicyRecords } from './policy/selection.ts';
 import { Presence, type SessionId } from './presence.ts';
 import { Publisher } from './publisher.ts';
-import { type AgentRecord, type StoreRecord, type TokenRecord, tokenKey, tokenState } from './records.ts';
+import {
+  type AgentRecord,
+  agentKey,
+  ownershipKey,
+  type PolicyRecord,
+  type StoreRecord,
+  type TokenRecord,
+  tokenKey,
+  tokenState,
+} from './records.ts';
 import { Registrar } from './registrar.ts';
 import { Replica } from './replica.ts';
 import { Resolver } from './resolver.ts';
@@ -67,6 +87,7 @@ export class MapServer {
   private readonly registrar: Registrar;
   private readonly resolver: Resolver;
   private readonly publisher: Publisher;
+  private readonly policy: PolicyDistribution;
   private readonly revocations: Revocations;
   private actions: Action[] = [];
   private lastOperation = 0;
@@ -128,6 +149,14 @@ export class MapServer {
     });
     this.revocations = revocations;
     this.publisher = new Publisher({ sessions, subscriptions, companions, orders, event });
+    this.policy = new PolicyDistribution({
+      records: this.policyRecords(),
+      send: (xtrId, policy) => {
+        const session = sessions.of(xtrId);
+        if (session !== undefined) sessions.policy(session, policy);
+      },
+      event,
+    });
   }
 
   /** Everything that the store holds, before the first other input. */
@@ -152,7 +181,7 @@ export class MapServer {
     }
     if (incarnation !== null) {
       this.admission.accept(xtrId, incarnation, now);
-      this.settle();
+      this.settle(now);
     }
     const older = this.presence.session(xtrId);
     if (older !== undefined) {
@@ -161,12 +190,14 @@ export class MapServer {
     }
     this.sessions.add(id, xtrId, this.config.wallClock());
     this.presence.opened(xtrId, id, now);
+    this.policy.opened(xtrId, now);
   }
 
   handleSessionClosed(id: SessionId, now: Instant): void {
     const session = this.sessions.remove(id);
     if (session === undefined || this.presence.session(session.xtrId) !== id) return;
     this.subscriptions.deleteAll(session.xtrId);
+    this.policy.closed(session.xtrId);
     this.presence.closed(session.xtrId, id, now);
   }
 
@@ -192,7 +223,7 @@ export class MapServer {
       default:
         message satisfies never;
     }
-    this.settle();
+    this.settle(now);
   }
 
   /** The outcome follows as an action with the returned id. */
@@ -223,7 +254,7 @@ export class MapServer {
       },
       now,
     );
-    this.settle();
+    this.settle(now);
     return id;
   }
 
@@ -240,16 +271,16 @@ export class MapServer {
 
   handleCommitOutcome(id: number, outcome: CommitOutcome, now: Instant): void {
     this.transactions.handleOutcome(id, outcome, now);
-    this.settle();
+    this.settle(now);
   }
 
   /** Changes in the store, also those made by this server. */
-  handleStoreChanges(changes: readonly LearnedRecord[]): void {
+  handleStoreChanges(changes: readonly LearnedRecord[], now: Instant): void {
     for (const { key, record, revision } of changes) {
       const news = this.replica.learned(key, record, revision);
       if (news && record?.kind === 'agent' && record.revokedAt !== undefined) this.dismiss(record);
     }
-    this.settle();
+    this.settle(now);
   }
 
   handleTimeout(now: Instant): void {
@@ -258,7 +289,7 @@ export class MapServer {
     this.targets.handleTimeout(now);
     this.orders.handleTimeout(now);
     for (const overdue of this.presence.handleTimeout(now)) this.registrar.withdraw(overdue, now);
-    this.settle();
+    this.settle(now);
   }
 
   pollTimeout(): Instant | undefined {
@@ -268,6 +299,7 @@ export class MapServer {
       this.targets.pollTimeout(),
       this.orders.pollTimeout(),
       this.presence.pollTimeout(),
+      this.policy.pollTimeout(),
     ].filter((deadline) => deadline !== undefined);
     return deadlines.length === 0 ? undefined : Math.min(...deadlines);
   }
@@ -305,6 +337,27 @@ export class MapServer {
     return [...this.records()].filter((record) => record.kind === 'agent');
   }
 
+  /** Undefined: none was ever set. */
+  policyInForce(): PolicyInForce | undefined {
+    return this.policy.inForce;
+  }
+
+  /** What a text would be as the policy, now. */
+  checkPolicy(text: string): PolicyCheck {
+    return checkPolicy(text, this.policySurroundings());
+  }
+
+  /** What the policy says; undefined when there is none. `protocol`, `port` null: any. */
+  explainPolicy(question: {
+    readonly from: Endpoint;
+    readonly to: Endpoint;
+    readonly protocol: number | null;
+    readonly port: number | null;
+  }): Explanation | undefined {
+    const policy = this.policy.inForce;
+    return policy === undefined ? undefined : explainPolicy(policy.document, policy.selection, question);
+  }
+
   agentState(xtrId: XtrId): {
     readonly connectedSince: WallClock | undefined;
     readonly subscriptions: number;
@@ -325,6 +378,7 @@ export class MapServer {
     readonly names: number;
     readonly subscriptions: number;
     readonly pending: number;
+    readonly policyVersion: number;
   } {
     const { prefixes, names } = this.database.counts;
     return {
@@ -335,6 +389,7 @@ export class MapServer {
       names,
       subscriptions: this.subscriptions.size,
       pending: this.transactions.waiting,
+      policyVersion: this.policy.inForce?.record.version ?? 0,
     };
   }
 
@@ -346,6 +401,7 @@ export class MapServer {
         wallClock: this.config.wallClock(),
         counts: { tokens: this.replica.counts.token, agents: this.replica.counts.agent },
         database: this.database,
+        policy: this.policySurroundings(),
       });
       return { ok: true, record };
     } catch (error) {
@@ -362,18 +418,52 @@ export class MapServer {
     this.revocations.add(agent);
   }
 
-  private settle(): void {
+  private settle(now: Instant): void {
     this.publisher.settle();
     this.revocations.settle();
+    this.policy.settle(now);
   }
 
   private follow(before: StoreRecord | undefined, after: StoreRecord | undefined): void {
     const from = before?.kind === 'eid' ? before : undefined;
     const to = after?.kind === 'eid' ? after : undefined;
     const eid = (to ?? from)?.eid;
-    if (eid === undefined) return;
-    this.database.update(from, to);
-    this.publisher.follow(eid, from, to);
+    if (eid !== undefined) {
+      this.database.update(from, to);
+      this.publisher.follow(eid, from, to);
+    }
+    this.policy.follow(before, after);
+  }
+
+  private policySurroundings(): PolicySurroundings {
+    const { replica } = this;
+    return {
+      overlay: this.config.overlay,
+      records: this.policyRecords(),
+      *grants() {
+        for (const { record } of replica.values()) {
+          if (record.kind === 'agent' && record.revokedAt === undefined) yield record.eids;
+        }
+      },
+    };
+  }
+
+  private policyRecords(): PolicyRecords {
+    const { instance } = this.config.overlay;
+    return {
+      instance,
+      agent: (xtrId) => {
+        const record = this.replica.get(agentKey(xtrId));
+        return record?.kind === 'agent' ? record : undefined;
+      },
+      ownedBy: (xtrId) => this.database.ownedBy(xtrId),
+      owners: () => this.database.owners(),
+      named: (name) => {
+        const eid: Eid = { kind: 'name', iid: instance, name };
+        const record = this.replica.get(ownershipKey(eidKey(eid)));
+        return record?.kind === 'eid' && record.state !== 'released' ? record : undefined;
+      },
+    };
   }
 
   private event(event: ServerEvent): void {
@@ -390,6 +480,15 @@ const unavailable: OperationResult = {
   error: new OperationError('STAYPUT_STORE', 'the map server cannot store changes now; try again later'),
 };
 
-function subjectOf(record: TokenRecord | AgentRecord): string {
-  return record.kind === 'token' ? record.id : record.xtrId;
+function subjectOf(record: TokenRecord | AgentRecord | PolicyRecord): string {
+  switch (record.kind) {
+    case 'token':
+      return record.id;
+    case 'agent':
+      return record.xtrId;
+    case 'policy':
+      return `policy ${record.version}`;
+    default:
+      return record satisfies never;
+  }
 }

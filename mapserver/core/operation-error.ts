@@ -12,6 +12,11 @@ export type OperationCode =
   | 'STAYPUT_ALREADY_ENROLLED'
   | 'STAYPUT_AGENT_REVOKED'
   | 'STAYPUT_AGENT_UNKNOWN'
+  | 'STAYPUT_POLICY_TEXT'
+  | 'STAYPUT_POLICY_TEST'
+  | 'STAYPUT_POLICY_TOO_LARGE'
+  | 'STAYPUT_POLICY_CHANGED'
+  | 'STAYPUT_NO_POLICY'
   | 'STAYPUT_STORE';
 
 export class OperationError extends StayputError {

@@ -13,11 +13,14 @@ import { addGrant, releaseOwned, removeGrant } from './grant-changes.ts';
 import { inOverlay, nameMatches, type Overlay } from './grants.ts';
 import type { MappingDatabase } from './mapping-database.ts';
 import { OperationError } from './operation-error.ts';
+import { changePolicy, type PolicyChange } from './policy/change.ts';
+import type { PolicySurroundings } from './policy/inspection.ts';
 import {
   type AgentRecord,
   agentKey,
   type CertificateNote,
   type Grant,
+  type PolicyRecord,
   type Registrable,
   type TokenRecord,
   tokenKey,
@@ -42,7 +45,8 @@ export type Operation =
     } & Registrable)
   | ({ readonly kind: 'add-grant' | 'remove-grant'; readonly xtrId: XtrId } & Grant)
   | { readonly kind: 'renew-certificate'; readonly xtrId: XtrId; readonly certificate: CertificateNote }
-  | { readonly kind: 'revoke-agent'; readonly xtrId: XtrId };
+  | { readonly kind: 'revoke-agent'; readonly xtrId: XtrId }
+  | PolicyChange;
 
 export interface OperationContext {
   readonly overlay: Overlay;
@@ -50,6 +54,7 @@ export interface OperationContext {
   readonly wallClock: WallClock;
   readonly counts: { readonly tokens: number; readonly agents: number };
   readonly database: MappingDatabase;
+  readonly policy: PolicySurroundings;
 }
 
 /** @throws OperationError */
@@ -57,7 +62,7 @@ export function evaluateOperation(
   transaction: Transaction,
   operation: Operation,
   context: OperationContext,
-): TokenRecord | AgentRecord {
+): TokenRecord | AgentRecord | PolicyRecord {
   switch (operation.kind) {
     case 'create-token':
       return createToken(transaction, operation, context);
@@ -83,6 +88,9 @@ export function evaluateOperation(
     }
     case 'revoke-agent':
       return revokeAgent(transaction, operation.xtrId, context);
+    case 'set-policy':
+    case 'roll-back-policy':
+      return changePolicy(transaction, operation, { ...context.policy, wallClock: context.wallClock });
     default:
       return operation satisfies never;
   }

@@ -3,7 +3,7 @@
  *
  * `eid/KEY`: who owns an EID at which generation, and the mapping as last registered. It is never deleted, since the
  * next generation has to be larger than all before it. `agent/XTRID`: an enrolled agent and its grant. `token/ID`: a
- * join token; its secret is known only as a hash.
+ * join token; its secret is known only as a hash. `policy/current`: the policy, as it was written.
  */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import { hostPrefix } from '../../proto/address.ts';
@@ -13,7 +13,7 @@ import type { Generation, Locator, Mapping, TunnelKey, XtrId } from '../../proto
 import type { Millis, WallClock } from '../../proto/time.ts';
 import type { Run } from './incarnations.ts';
 
-export type RecordKey = `eid/${EidKey}` | `agent/${XtrId}` | `token/${string}`;
+export type RecordKey = `eid/${EidKey}` | `agent/${XtrId}` | `token/${string}` | 'policy/current';
 
 export interface OwnershipRecord {
   readonly kind: 'eid';
@@ -78,7 +78,21 @@ export interface TokenRecord extends Grant {
   readonly revokedAt?: WallClock;
 }
 
-export type StoreRecord = OwnershipRecord | AgentRecord | TokenRecord;
+export interface PolicyVersion {
+  /** Counts the changes of the policy; 1 for the first. */
+  readonly version: number;
+  /** In the language of `policy/language.ts`. */
+  readonly text: string;
+  readonly appliedAt: WallClock;
+}
+
+export interface PolicyRecord extends PolicyVersion {
+  readonly kind: 'policy';
+  /** The one before, to go back to. */
+  readonly previous: PolicyVersion | null;
+}
+
+export type StoreRecord = OwnershipRecord | AgentRecord | TokenRecord | PolicyRecord;
 
 export function tokenState(
   { revokedAt, used, uses, expiresAt }: TokenRecord,
@@ -97,10 +111,14 @@ export function recordKey(record: StoreRecord): RecordKey {
       return agentKey(record.xtrId);
     case 'token':
       return tokenKey(record.id);
+    case 'policy':
+      return POLICY_KEY;
     default:
       return record satisfies never;
   }
 }
+
+export const POLICY_KEY: RecordKey = 'policy/current';
 
 export function ownershipKey(eid: EidKey): RecordKey {
   return `eid/${eid}`;

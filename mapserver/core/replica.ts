@@ -10,7 +10,7 @@ import type { OwnershipRecord, RecordKey, StoreRecord } from './records.ts';
 export class Replica {
   private readonly records = new Map<RecordKey, { readonly record: StoreRecord; readonly revision: number }>();
   private readonly dirtyKeys = new Set<RecordKey>();
-  private readonly sizes = { eid: 0, agent: 0, token: 0 };
+  private readonly sizes = { eid: 0, agent: 0, token: 0, policy: 0 };
   private readonly onChange: (before: StoreRecord | undefined, after: StoreRecord | undefined) => void;
 
   constructor(onChange: (before: StoreRecord | undefined, after: StoreRecord | undefined) => void) {

@@ -10,6 +10,7 @@ import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotify } from '../../proto/lisp/native.ts';
 import { type Order, orderRequest } from '../../proto/lisp/order.ts';
 import type { Mapping, XtrId } from '../../proto/mapping.ts';
+import type { AgentPolicy } from '../../proto/policy.ts';
 import type { WallClock } from '../../proto/time.ts';
 import { type Action, CLOSE, type RejectionReason } from './actions.ts';
 import { chunked } from './framing.ts';
@@ -62,6 +63,10 @@ export class Sessions {
 
   send(session: Session, message: LispMessage): void {
     if (!session.ended) this.act({ kind: 'send', session: session.id, message });
+  }
+
+  policy(session: Session, policy: AgentPolicy): void {
+    if (!session.ended) this.act({ kind: 'policy', session: session.id, policy });
   }
 
   order(session: Session, order: Order): void {

@@ -17,6 +17,7 @@ import {
 import type { Driver } from './driver.ts';
 import { apiError, groupNameText, namePatternText, newToken } from './enrolment.ts';
 import { type OverlayFiles, overlayUrl } from './overlay-files.ts';
+import { policyRoutes } from './policy-api.ts';
 import { ipPrefixText } from './record-codec.ts';
 import type { Trust } from './trust.ts';
 
@@ -36,6 +37,7 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
   const operate = async (operation: Operation): Promise<TokenRecord | AgentRecord> => {
     const result = await driver.operate(operation);
     if (!result.ok) throw apiError(result.error);
+    if (result.record.kind === 'policy') throw new Error('only a change of the policy ends in a policy');
     return result.record;
   };
   const order = async (wanted: EidOrder): Promise<Record<string, unknown>> => {
@@ -65,6 +67,7 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
   const owned = (kind: 'prefix' | 'name'): OwnershipRecord[] =>
     records('eid').filter(({ eid }) => parseEidKey(eid).kind === kind);
   return [
+    ...policyRoutes(driver),
     {
       method: 'GET',
       path: '/v1/status',

@@ -11,11 +11,12 @@ import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { IpPrefix } from '../../proto/address.ts';
-import { CAPABILITY, compatible } from '../../proto/capability.ts';
+import { CAPABILITY, compatible, POLICY_CAPABILITY } from '../../proto/capability.ts';
 import { DecodeError, UsageError } from '../../proto/errors.ts';
 import { INCARNATION_HEADER, type Incarnation, NEWEST_RUN_HEADER, parseIncarnation } from '../../proto/incarnation.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
+import { type AgentPolicy, encodePolicyFrames } from '../../proto/policy.ts';
 import type { Millis } from '../../proto/time.ts';
 import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
 import { apiListener, type Route } from '../../runtime/http-api.ts';
@@ -51,6 +52,7 @@ interface Newcomer {
   readonly xtrId: XtrId;
   /** Null for an agent that does not say. */
   readonly incarnation: Incarnation | null;
+  readonly capability: number;
 }
 
 export class ControlServer {
@@ -248,7 +250,7 @@ export class ControlServer {
           : 'This agent is not enrolled here; let it join again (stayput agent join --force).';
       return { reason: 'revoked', status: '403 Forbidden', sentence };
     }
-    return { xtrId, incarnation };
+    return { xtrId, incarnation, capability };
   }
 
   private beat(): void {
@@ -270,6 +272,7 @@ class AgentLink {
   private readonly socket: Socket;
   private readonly xtrId: XtrId;
   private readonly incarnation: Incarnation | null;
+  private readonly capability: number;
   private readonly options: ControlServerOptions;
   private readonly onEnd: () => void;
   private readonly rate: TokenBucket;
@@ -289,6 +292,7 @@ class AgentLink {
     this.socket = socket;
     this.xtrId = newcomer.xtrId;
     this.incarnation = newcomer.incarnation;
+    this.capability = newcomer.capability;
     this.options = options;
     this.onEnd = onEnd;
     this.rate = new TokenBucket(options.limits.messagesPerSecond, this.heardAt);
@@ -313,11 +317,7 @@ class AgentLink {
   }
 
   send(message: LispMessage): void {
-    if (this.webSocket.readyState !== this.webSocket.OPEN) return;
-    if (this.webSocket.bufferedAmount > this.options.limits.bufferedOctets) {
-      this.fail('slow-peer');
-      return;
-    }
+    if (!this.isWritable()) return;
     try {
       this.webSocket.send(encodeLispMessage(message));
     } catch (error) {
@@ -330,6 +330,12 @@ class AgentLink {
     if (this.webSocket.readyState !== this.webSocket.OPEN) return;
     const { fingerprints } = this.options.trust;
     this.webSocket.send(JSON.stringify({ type: 'authorities', authorities: fingerprints, withinMs }));
+  }
+
+  /** Older agents do not enforce any; what they talk to does. */
+  sendPolicy(policy: AgentPolicy): void {
+    if (this.capability < POLICY_CAPABILITY) return;
+    for (const frame of encodePolicyFrames(policy)) if (this.isWritable()) this.webSocket.send(frame);
   }
 
   close(code: number, reason: string): void {
@@ -349,6 +355,13 @@ class AgentLink {
     // A peer that pings is heard, and hears our pongs.
     else if (silent > this.options.heartbeatMs / 2 && this.webSocket.readyState === this.webSocket.OPEN)
       this.webSocket.ping();
+  }
+
+  private isWritable(): boolean {
+    if (this.webSocket.readyState !== this.webSocket.OPEN) return false;
+    if (this.webSocket.bufferedAmount <= this.options.limits.bufferedOctets) return true;
+    this.fail('slow-peer');
+    return false;
   }
 
   private receive(data: Buffer, isBinary: boolean): void {

@@ -2,6 +2,7 @@
 import type { Incarnation } from '../../proto/incarnation.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
+import type { AgentPolicy } from '../../proto/policy.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { Action, OperationId, OperationResult } from '../core/actions.ts';
 import type { MapServer } from '../core/map-server.ts';
@@ -17,6 +18,7 @@ import { TokenBucket } from './token-bucket.ts';
 /** The other end of a session, as the core's actions reach it. */
 export interface Peer {
   send(message: LispMessage): void;
+  sendPolicy(policy: AgentPolicy): void;
   close(code: number, reason: string): void;
 }
 
@@ -122,6 +124,9 @@ export class Driver {
       case 'send':
         this.peers.get(action.session)?.send(action.message);
         break;
+      case 'policy':
+        this.peers.get(action.session)?.sendPolicy(action.policy);
+        break;
       case 'close':
         this.peers.get(action.session)?.close(action.code, action.reason);
         break;
@@ -168,7 +173,7 @@ export class Driver {
   private follow(changes: readonly StoreChange[]): void {
     try {
       const learned = learnedFrom(changes);
-      this.input(() => this.core.handleStoreChanges(learned));
+      this.input((now) => this.core.handleStoreChanges(learned, now));
     } catch (error) {
       if (error instanceof CompactedError) throw error;
       this.log.error({ err: error }, 'a change in the store was not understood');
@@ -203,8 +208,13 @@ export class Driver {
       case 'registration':
         this.log.debug({ xtrId: event.xtrId, eid: event.eid, result: event.result }, 'registration');
         break;
+      case 'policy-too-large':
+        if (this.complaints.tryTake(performance.now()))
+          this.log.error({ count: event.agents, problem: event.problem }, 'the policy is too large for agents');
+        break;
       case 'request':
       case 'notify':
+      case 'policy-sent':
         break;
       default:
         event satisfies never;

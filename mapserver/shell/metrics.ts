@@ -29,6 +29,7 @@ export class MapServerMetrics {
   private readonly ordered: Counter<'order' | 'result'>;
   private readonly enrolments: Counter<'result'>;
   private readonly rejected: Counter<'reason'>;
+  private readonly policies: Counter<'result'>;
   private readonly throttled: Counter;
   private readonly commits: Histogram;
 
@@ -46,6 +47,9 @@ export class MapServerMetrics {
     this.ordered = counter('orders_total', 'What administrators wanted done with EIDs', ['order', 'result']);
     this.enrolments = counter('enrolments_total', 'Enrolments, by result', ['result']);
     this.rejected = counter('rejected_total', 'Connections and messages refused, by reason', ['reason']);
+    this.policies = counter('policy_updates_total', 'Policies sent to agents, and those that were too large', [
+      'result',
+    ]);
     this.throttled = counter('throttled_total', 'Times an agent was read more slowly because it sent too fast');
     this.commits = new Histogram({
       name: 'stayput_mapserver_store_commit_seconds',
@@ -57,9 +61,9 @@ export class MapServerMetrics {
 
   /** Values that are read from the core when they are asked for. */
   observe(core: MapServer): void {
-    const gauge = (name: keyof ReturnType<MapServer['statistics']>, help: string): void => {
+    const gauge = (name: keyof ReturnType<MapServer['statistics']>, help: string, title: string = name): void => {
       const instrument: Gauge = new Gauge({
-        name: `stayput_mapserver_${name}`,
+        name: `stayput_mapserver_${title}`,
         help,
         registers: [this.registry],
         collect: () => instrument.set(core.statistics()[name]),
@@ -71,6 +75,7 @@ export class MapServerMetrics {
     gauge('names', 'Names that are answered');
     gauge('subscriptions', 'Subscriptions of connected agents');
     gauge('pending', 'Registrations and operations that wait for the store');
+    gauge('policyVersion', 'Version of the policy; 0 without one', 'policy_version');
   }
 
   /** When what the map server lives on ends. */
@@ -110,6 +115,12 @@ export class MapServerMetrics {
         break;
       case 'order':
         this.ordered.inc({ order: event.order, result: event.result.replace(/^STAYPUT_/, '').toLowerCase() });
+        break;
+      case 'policy-sent':
+        this.policies.inc({ result: 'sent' });
+        break;
+      case 'policy-too-large':
+        this.policies.inc({ result: 'too_large' }, event.agents);
         break;
       case 'withdrawn':
         break;

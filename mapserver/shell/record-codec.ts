@@ -6,7 +6,8 @@ import { StayputError } from '../../proto/errors.ts';
 import { parseTunnelKey, parseXtrId } from '../../proto/identity.ts';
 import type { Generation } from '../../proto/mapping.ts';
 import { firstIssue } from '../../runtime/json-file.ts';
-import type { RecordKey, StoreRecord } from '../core/records.ts';
+import { parsePolicy } from '../core/policy/language.ts';
+import { POLICY_KEY, type RecordKey, type StoreRecord } from '../core/records.ts';
 
 export class RecordError extends StayputError {
   constructor(key: string, problem: string, options?: ErrorOptions) {
@@ -20,7 +21,7 @@ export function encodeRecord(record: StoreRecord): string {
 
 /** Undefined for keys of other kinds, which newer versions may have. @throws RecordError */
 export function decodeRecord(key: string, text: string): StoreRecord | undefined {
-  if (!/^(eid|agent|token)\//.test(key)) return undefined;
+  if (!isRecordKey(key)) return undefined;
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -33,7 +34,7 @@ export function decodeRecord(key: string, text: string): StoreRecord | undefined
 }
 
 export function isRecordKey(key: string): key is RecordKey {
-  return /^(eid|agent|token)\//.test(key);
+  return /^(eid|agent|token)\//.test(key) || key === POLICY_KEY;
 }
 
 /** Text that `parse` accepts, in its canonical form. */
@@ -109,4 +110,23 @@ const TOKEN = z.object({
   revokedAt: wallClock.optional(),
 });
 
-const RECORD = z.discriminatedUnion('kind', [OWNERSHIP, AGENT, TOKEN]);
+const POLICY_VERSION = {
+  version: z.int().positive(),
+  text: z.string(),
+  appliedAt: wallClock,
+};
+const POLICY = z.object({
+  kind: z.literal('policy'),
+  ...POLICY_VERSION,
+  /** What cannot be read would hold for nobody: better no map server than one without its policy. */
+  text: z.string().superRefine((text, context) => {
+    try {
+      parsePolicy(text);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: (error as Error).message });
+    }
+  }),
+  previous: z.object(POLICY_VERSION).nullable(),
+});
+
+const RECORD = z.discriminatedUnion('kind', [OWNERSHIP, AGENT, TOKEN, POLICY]);

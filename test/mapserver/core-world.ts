@@ -17,6 +17,7 @@ import { nonce } from '../../proto/lisp/header.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import { lookupRequest, mappingsOf, mapRegister, subscribeRequest } from '../../proto/lisp/native.ts';
 import type { Generation, Mapping } from '../../proto/mapping.ts';
+import { type AgentPolicy, decodePolicyFrame, encodePolicyFrames, PolicyAssembly } from '../../proto/policy.ts';
 import { minutes, seconds } from '../../proto/time.ts';
 
 export const GRACE = seconds(180);
@@ -206,6 +207,11 @@ export class CoreWorld {
         this.agents.find(({ session }) => session === action.session)?.inbox.push(message);
         break;
       }
+      case 'policy': {
+        const agent = this.agents.find(({ session }) => session === action.session);
+        agent?.policies.push(throughFrames(action.policy));
+        break;
+      }
       case 'close': {
         const agent = this.agents.find(({ session }) => session === action.session);
         if (agent !== undefined) {
@@ -253,6 +259,8 @@ export class CoreAgent {
   readonly xtrId;
   readonly address;
   readonly inbox: LispMessage[] = [];
+  /** All that it was sent. */
+  readonly policies: AgentPolicy[] = [];
   world: CoreWorld | undefined;
   session: SessionId | undefined;
   closed: number | undefined;
@@ -332,6 +340,14 @@ export class CoreAgent {
     const index = this.inbox.findIndex((message) => 'nonce' in message && message.nonce === used);
     return index < 0 ? undefined : this.inbox.splice(index, 1)[0];
   }
+}
+
+function throughFrames(policy: AgentPolicy): AgentPolicy {
+  const assembly = new PolicyAssembly();
+  const assembled = encodePolicyFrames(policy).map((text) => assembly.add(decodePolicyFrame(JSON.parse(text))));
+  const whole = assembled.at(-1);
+  assert.ok(whole, 'the last part completes it');
+  return whole;
 }
 
 function hash(text: string): string {

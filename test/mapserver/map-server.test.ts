@@ -645,7 +645,7 @@ describe('two map servers on one store', () => {
     const two = new CoreWorld({ store: one.store, agents: [b] });
     b.connect();
     b.claim(EID);
-    one.core.handleStoreChanges(two.store.all());
+    one.core.handleStoreChanges(two.store.all(), one.now);
     for (const action of one.core.pollActions()) {
       if (action.kind === 'send' && action.session === a.session) a.inbox.push(action.message);
     }

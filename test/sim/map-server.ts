@@ -168,6 +168,8 @@ export class MapServerProcess {
         this.commit(action.commit);
         return;
       case 'outcome':
+      // The model has no policy.
+      case 'policy':
       case 'order-outcome':
       case 'event':
         return;
@@ -210,7 +212,7 @@ export class MapServerProcess {
       outcome(chance.between(0.1, 2), (core, now) => {
         core.handleCommitOutcome(commit.id, { kind: 'committed', revision }, now);
       });
-      outcome(chance.between(0.1, 2), (core) => core.handleStoreChanges(changes));
+      outcome(chance.between(0.1, 2), (core, now) => core.handleStoreChanges(changes, now));
     });
   }
 }

@@ -1,0 +1,289 @@
+/**
+ * Brings each connected agent what the policy is for it: when its session opens, and when that changes.
+ *
+ * Agents with the same grant share a _profile_, for which the policy is extracted once. A change of the policy, of a
+ * grant, a name or an owner makes stale the profiles that it concerns, found by the rules that they had and by their
+ * grants. What is stale is made anew at once, but each profile at most every COOLING, so that a storm of registrations
+ * costs as much as a few; and only so much in one go that other inputs are not kept waiting. Agents for which nothing
+ * has changed hear nothing. An agent for which the policy is too large keeps the one it has; one that has none yet is
+ * told to forward nothing.
+ */
+import type { IpPrefix } from '../../../proto/address.ts';
+import type { XtrId } from '../../../proto/mapping.ts';
+import { type AgentPolicy, NO_POLICY, type PolicyRule, prefixCount, VERSION_STEP } from '../../../proto/policy.ts';
+import { PrefixTrie } from '../../../proto/prefix-trie.ts';
+import type { Instant, Millis } from '../../../proto/time.ts';
+import type { ServerEvent } from '../actions.ts';
+import type { PolicyRecord, StoreRecord } from '../records.ts';
+import { type Extract, PolicyCompiler, PolicyTooLargeError } from './compiler.ts';
+import type { PolicyDocument } from './document.ts';
+import { parsePolicy } from './language.ts';
+import { type PolicyRecords, Selection } from './selection.ts';
+
+export interface DistributionParts {
+  readonly records: PolicyRecords;
+  /** To the agent's session, if it has one. */
+  readonly send: (xtrId: XtrId, policy: AgentPolicy) => void;
+  readonly event: (event: ServerEvent) => void;
+}
+
+export interface PolicyInForce {
+  readonly record: PolicyRecord;
+  readonly document: PolicyDocument;
+  readonly selection: Selection;
+}
+
+export class PolicyDistribution {
+  private readonly parts: DistributionParts;
+  private policy: (PolicyInForce & { readonly compiler: PolicyCompiler }) | undefined;
+  private readonly recipients = new Map<XtrId, Recipient>();
+  private readonly profiles = new Map<string, Profile>();
+  private readonly byGrant = new PrefixTrie<Set<Profile>>();
+  private readonly byRule = new Map<number, Set<Profile>>();
+  private readonly ready = new Set<Profile>();
+  /** In the order in which they end. */
+  private readonly cooling = new Map<Profile, Instant>();
+  /** Those of them that are stale. */
+  private readonly waiting = new Set<Profile>();
+
+  constructor(parts: DistributionParts) {
+    this.parts = parts;
+  }
+
+  get inForce(): PolicyInForce | undefined {
+    return this.policy;
+  }
+
+  follow(before: StoreRecord | undefined, after: StoreRecord | undefined): void {
+    const record = after ?? before;
+    if (record?.kind === 'policy') this.replace(after as PolicyRecord | undefined);
+    else this.policy?.selection.follow(before, after);
+    if (record?.kind !== 'agent') return;
+    const recipient = this.recipients.get(record.xtrId);
+    if (recipient === undefined || recipient.profile.key === keyOf(record.eids)) return;
+    this.leave(recipient);
+    const profile = this.join(recipient, record.eids);
+    if (profile.stale) this.mark(profile);
+    else this.tell(recipient);
+  }
+
+  /** It is told at once. */
+  opened(xtrId: XtrId, now: Instant): void {
+    this.closed(xtrId);
+    const grant = this.parts.records.agent(xtrId)?.eids ?? [];
+    const recipient: Recipient = { xtrId, profile: newProfile(grant), sent: undefined };
+    this.recipients.set(xtrId, recipient);
+    const profile = this.join(recipient, grant);
+    if (profile.stale) this.renew(profile, now);
+    else this.tell(recipient);
+  }
+
+  closed(xtrId: XtrId): void {
+    const recipient = this.recipients.get(xtrId);
+    if (recipient === undefined) return;
+    this.recipients.delete(xtrId);
+    this.leave(recipient);
+  }
+
+  /** After each input. */
+  settle(now: Instant): void {
+    this.markChanges();
+    for (const [profile, end] of this.cooling) {
+      if (end > now) break;
+      this.cooling.delete(profile);
+      if (this.waiting.delete(profile)) this.ready.add(profile);
+    }
+    let budget = BUDGET;
+    for (const profile of this.ready) {
+      if (budget <= 0) break;
+      budget -= this.renew(profile, now);
+    }
+  }
+
+  pollTimeout(): Instant | undefined {
+    if (this.ready.size > 0) return 0;
+    if (this.waiting.size === 0) return undefined;
+    for (const end of this.cooling.values()) return end;
+    return undefined;
+  }
+
+  private replace(record: PolicyRecord | undefined): void {
+    this.byRule.clear();
+    this.policy = undefined;
+    if (record !== undefined) {
+      const document = parsePolicy(record.text);
+      const selection = new Selection(document, this.parts.records);
+      this.policy = { record, document, selection, compiler: new PolicyCompiler(document, selection) };
+    }
+    this.cooling.clear();
+    this.waiting.clear();
+    for (const profile of this.profiles.values()) {
+      profile.extract = undefined;
+      this.mark(profile);
+    }
+  }
+
+  private markChanges(): void {
+    const changes = this.policy?.selection.takeChanges() ?? [];
+    if (changes.length === 0) return;
+    for (const rule of this.policy?.compiler.apply(changes) ?? []) {
+      for (const profile of this.byRule.get(rule) ?? []) this.mark(profile);
+    }
+    for (const { prefixes } of changes) {
+      for (const prefix of prefixes) {
+        for (const { value } of this.byGrant.covering(prefix)) for (const profile of value) this.mark(profile);
+        for (const { value } of this.byGrant.covered(prefix)) for (const profile of value) this.mark(profile);
+      }
+    }
+  }
+
+  private mark(profile: Profile): void {
+    profile.stale = true;
+    if (this.cooling.has(profile)) this.waiting.add(profile);
+    else this.ready.add(profile);
+  }
+
+  /** Returns how much work it was, roughly in prefixes. */
+  private renew(profile: Profile, now: Instant): number {
+    profile.stale = false;
+    this.ready.delete(profile);
+    this.waiting.delete(profile);
+    this.cooling.delete(profile);
+    this.cooling.set(profile, now + COOLING);
+    const extract = this.extract(profile);
+    this.forget(profile);
+    profile.extract = extract;
+    for (const rule of extract?.concerned ?? []) {
+      const profiles = this.byRule.get(rule);
+      if (profiles === undefined) this.byRule.set(rule, new Set([profile]));
+      else profiles.add(profile);
+    }
+    for (const recipient of profile.recipients) this.tell(recipient);
+    return WORK_PER_PROFILE + (extract === undefined ? 0 : prefixCount(extract.rules) * (1 + profile.recipients.size));
+  }
+
+  private extract(profile: Profile): Extract | undefined {
+    if (this.policy === undefined) return undefined;
+    try {
+      return this.policy.compiler.extract(profile.grant);
+    } catch (error) {
+      if (!(error instanceof PolicyTooLargeError)) throw error;
+      this.parts.event({ kind: 'policy-too-large', agents: profile.recipients.size, problem: error.message });
+      return undefined;
+    }
+  }
+
+  private tell(recipient: Recipient): void {
+    const { sent, profile } = recipient;
+    const next = this.next(profile, sent);
+    if (next === undefined) return;
+    recipient.sent = next;
+    this.parts.send(recipient.xtrId, next);
+    this.parts.event({ kind: 'policy-sent' });
+  }
+
+  /** Undefined: what it has is right, or the best there is. */
+  private next({ extract }: Profile, sent: AgentPolicy | undefined): AgentPolicy | undefined {
+    if (this.policy === undefined) return sent?.version === 0 ? undefined : NO_POLICY;
+    const { record, document } = this.policy;
+    const first = record.version * VERSION_STEP;
+    const version = sent === undefined ? first : Math.max(first, sent.version + 1);
+    if (extract === undefined) return sent === undefined ? { version, default: 'deny', rules: [] } : undefined;
+    const same =
+      sent !== undefined &&
+      sent.version >= first &&
+      sent.default === document.default &&
+      sameRules(sent.rules, extract.rules);
+    return same ? undefined : { version, default: document.default, rules: extract.rules };
+  }
+
+  private join(recipient: Recipient, grant: readonly IpPrefix[]): Profile {
+    const key = keyOf(grant);
+    const known = this.profiles.get(key);
+    const profile = known ?? newProfile(grant);
+    recipient.profile = profile;
+    profile.recipients.add(recipient);
+    if (known === undefined) {
+      this.profiles.set(key, profile);
+      for (const prefix of grant) {
+        const there = this.byGrant.get(prefix);
+        if (there === undefined) this.byGrant.set(prefix, new Set([profile]));
+        else there.add(profile);
+      }
+    }
+    return profile;
+  }
+
+  private leave(recipient: Recipient): void {
+    const { profile } = recipient;
+    profile.recipients.delete(recipient);
+    if (profile.recipients.size > 0) return;
+    this.profiles.delete(profile.key);
+    this.ready.delete(profile);
+    this.cooling.delete(profile);
+    this.waiting.delete(profile);
+    this.forget(profile);
+    for (const prefix of profile.grant) {
+      const there = this.byGrant.get(prefix);
+      there?.delete(profile);
+      if (there?.size === 0) this.byGrant.delete(prefix);
+    }
+  }
+
+  private forget(profile: Profile): void {
+    for (const rule of profile.extract?.concerned ?? []) {
+      const profiles = this.byRule.get(rule);
+      profiles?.delete(profile);
+      if (profiles?.size === 0) this.byRule.delete(rule);
+    }
+  }
+}
+
+interface Recipient {
+  readonly xtrId: XtrId;
+  profile: Profile;
+  sent: AgentPolicy | undefined;
+}
+
+interface Profile {
+  readonly key: string;
+  readonly grant: readonly IpPrefix[];
+  readonly recipients: Set<Recipient>;
+  /** Undefined also when the policy is too large for it. */
+  extract: Extract | undefined;
+  /** To be made anew. */
+  stale: boolean;
+}
+
+function newProfile(grant: readonly IpPrefix[]): Profile {
+  return { key: keyOf(grant), grant: [...new Set(grant)], recipients: new Set(), extract: undefined, stale: true };
+}
+
+function keyOf(grant: readonly IpPrefix[]): string {
+  return [...new Set(grant)].sort().join(' ');
+}
+
+function sameRules(a: readonly PolicyRule[], b: readonly PolicyRule[]): boolean {
+  return a === b || (a.length === b.length && a.every((rule, i) => sameRule(rule, b[i])));
+}
+
+function sameRule(a: PolicyRule, b: PolicyRule | undefined): boolean {
+  return (
+    b !== undefined &&
+    a.action === b.action &&
+    a.protocol === b.protocol &&
+    sameList(a.source, b.source) &&
+    sameList(a.destination, b.destination) &&
+    a.ports.length === b.ports.length &&
+    a.ports.every(([first, last], i) => b.ports[i]?.[0] === first && b.ports[i]?.[1] === last)
+  );
+}
+
+function sameList(a: readonly string[], b: readonly string[]): boolean {
+  return a === b || (a.length === b.length && a.every((value, i) => value === b[i]));
+}
+
+const COOLING: Millis = 100;
+/** Work in one go: some milliseconds. */
+const BUDGET = 20_000;
+const WORK_PER_PROFILE = 100;
