@@ -1,9 +1,10 @@
 /**
- * `npm run check`, after Biome and tsc: the crate's format, lints and tests, then the unit tests, of which the
- * architecture rules are a part. Every step is one line; what a failed step printed follows it.
+ * `npm run check`, after Biome and tsc: the crate's format, lints and tests, the licences of all dependencies, then the
+ * unit tests, of which the architecture rules are a part. Every step is one line; what a failed step printed follows it.
  */
 import { runCargo } from '../runtime/crate-build.ts';
 import { missingForCheck } from '../runtime/preflight.ts';
+import { checkLicences } from './licences.ts';
 import { removeStaleOutputs } from './remove-stale.ts';
 import { demand, runScript } from './steps.ts';
 import { runTests, testFiles } from './test-runner.ts';
@@ -14,6 +15,8 @@ await runScript(async () => {
   await step('cargo fmt --check', ['fmt', '--check']);
   await step('cargo clippy', ['clippy', '--locked', '--all-targets', '--features', 'fuzz', '--', '-D', 'warnings']);
   await step('cargo test', ['test', '--locked', '--quiet']);
+  const { npm, cargo } = checkLicences();
+  console.error(`licences: ok (${npm} npm packages, ${cargo} crates)`);
   await runTests([{ suite: 'unit', files: testFiles('unit', []) }]);
 });
 

@@ -7,7 +7,7 @@ import { conditions } from './table.ts';
 const WIDTH = 900;
 const PANEL = { width: 370, height: 220, top: 110 };
 const LEFT = [60, 500] as const;
-const HEIGHT = 420;
+const HEIGHT = 430;
 
 export function drawMappings(report: MappingsReport): string {
   const { rows } = report;
@@ -22,7 +22,9 @@ export function drawMappings(report: MappingsReport): string {
       ['senderNs', 'sender', '#d9581c'],
       ['receiverNs', 'receiver', '#5b7fa6'],
     ]) +
-    textAt(LEFT[0], HEIGHT - 22, conditions(report.machine), `font-size="10" fill="${FAINT}"`) +
+    conditions(report.machine)
+      .map((line, i) => textAt(LEFT[0], HEIGHT - 34 + i * 17, line, `font-size="11" fill="${FAINT}"`))
+      .join('') +
     '</svg>\n'
   );
 }

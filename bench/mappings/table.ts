@@ -17,22 +17,15 @@ export function formatMappings({ machine, rows }: MappingsReport): string {
   ];
   const widths = lines[0]?.map((_, i) => Math.max(...lines.map((line) => line[i]?.length ?? 0))) ?? [];
   const table = lines.map((line) => `${line.map((cell, i) => cell.padStart(widths[i] ?? 0)).join('  ')}\n`);
-  return `${table.join('')}\n${conditions(machine)}\n`;
+  return `${table.join('')}\n${conditions(machine).join('\n')}\n`;
 }
 
-export function conditions({
-  cpu,
-  cores,
-  kernel,
-  load,
-  peers,
-  seconds,
-  date,
-  commit,
-}: MappingsReport['machine']): string {
-  const where = `${cpu}, ${cores} cores, kernel ${kernel}, load ${load.toFixed(2)} before the start`;
-  const of = commit === null ? '' : `, commit ${commit}`;
-  return `${where}; ${peers} other peers; ${seconds} s for each figure; ${date}${of}`;
+export function conditions(machine: MappingsReport['machine']): readonly string[] {
+  const { cpu, cores, kernel, load, peers, seconds, date, commit } = machine;
+  return [
+    `${cpu}, ${cores} cores, kernel ${kernel}, load ${load.toFixed(2)} before the start`,
+    `${peers} other peers; ${seconds} s for each figure; ${date}${commit === null ? '' : `, commit ${commit}`}`,
+  ];
 }
 
 function withRange(row: MappingsRow, name: keyof MappingsRound & keyof MappingsRow): string {
