@@ -37,6 +37,11 @@ const ENROLMENT = z.strictObject({
   expiredMaxDays: z.number().min(0).max(3650).default(30).describe('with `allow`: for how long after the end'),
 });
 
+const AUDIT = z.strictObject({
+  maxMegabytes: z.number().min(0.001).max(4096).default(32).describe('size at which `audit.log` is rotated'),
+  olderFiles: z.int().min(0).max(1000).default(15).describe('how many older files stay (`audit.log.1`, the newest)'),
+});
+
 export const CONFIG = z.strictObject({
   dataDir: z.string().min(1).default('/var/lib/stayput/mapserver').describe('made by "stayput mapserver init"'),
   listen: z
@@ -47,6 +52,7 @@ export const CONFIG = z.strictObject({
   heartbeatMs: z.int().min(100).max(60_000).default(1_000).describe('a ping each; silent for three, a peer is dead'),
   graceSeconds: z.number().min(0).max(86_400).default(180).describe('how long mappings of an absent agent stay'),
   enrolment: ENROLMENT.prefault({}),
+  audit: AUDIT.prefault({}),
   limits: LIMITS.prefault({}),
   logLevel: z.enum(LOG_LEVELS).default('info'),
 });

@@ -4,11 +4,14 @@ import { UsageError } from '../proto/errors.ts';
 import { apiListener } from '../runtime/http-api.ts';
 import { createLog } from '../runtime/log.ts';
 import { startMetricsServer } from '../runtime/metrics-server.ts';
+import { VERSION } from '../runtime/project-root.ts';
 import { Shutdown } from '../runtime/shutdown.ts';
 import { listenOnUnixSocket } from '../runtime/unix-server.ts';
 import type { MapServerSettings } from './config.ts';
 import { MapServer } from './core/map-server.ts';
 import { adminRoutes } from './shell/admin-api.ts';
+import { AuditLog } from './shell/audit-log.ts';
+import { auditedRoutes } from './shell/audited.ts';
 import { authorityRoutes } from './shell/authority-api.ts';
 import { ControlServer } from './shell/control-server.ts';
 import { Driver } from './shell/driver.ts';
@@ -63,6 +66,17 @@ async function start(
   });
   metrics.observe(core);
   metrics.observeTrust(trust);
+  const audit = new AuditLog({
+    dataDir,
+    maxOctets: settings.audit.maxMegabytes * 1_048_576,
+    olderFiles: settings.audit.olderFiles,
+    log,
+    count: (what, lines) => metrics.audited(what, lines),
+  });
+  shutdown.add('audit log', () => {
+    audit.write({ event: 'map-server-stopped', who: 'map server', what: { pid: process.pid }, result: 'ok' });
+    audit.close();
+  });
   let control: ControlServer | undefined;
   let metricsPort: number | undefined;
   // First of all: it is what tells two map servers on one folder apart.
@@ -81,10 +95,10 @@ async function start(
     onCommit: (seconds) => metrics.committed(seconds),
   });
   shutdown.add('store', () => store.close());
-  const driver = new Driver({ core, store, metrics, log });
+  const driver = new Driver({ core, store, metrics, audit, log });
   shutdown.add('core', () => driver.close());
   await driver.start();
-  routes = [
+  const administration = [
     ...adminRoutes({
       driver,
       trust,
@@ -92,18 +106,21 @@ async function start(
       startedAt,
       listen: () => control?.addresses ?? [],
       metricsPort: () => metricsPort,
+      auditLost: () => audit.lostLines,
     }),
     ...authorityRoutes(trust, core),
   ];
+  routes = auditedRoutes(administration, audit);
   control = new ControlServer({
     trust,
     overlay,
-    routes: enrolmentRoutes({ driver, overlay, trust, metrics, settings }),
+    routes: enrolmentRoutes({ driver, overlay, trust, metrics, audit, settings }),
     heartbeatMs,
     enrolment: settings.enrolment,
     limits,
     driver,
     metrics,
+    audit,
     log,
   });
   const server = control;
@@ -118,9 +135,13 @@ async function start(
   const renewal = setInterval(() => {
     try {
       const now = Date.now();
-      if (trust.renewServer(now)) log.info('certificate of the map server renewed');
+      if (trust.renewServer(now)) {
+        audit.write({ event: 'server-certificate-renewed', who: 'map server', what: {}, result: 'ok' });
+        log.info('certificate of the map server renewed');
+      }
       if (trust.isRollingOver && trust.dependents(core.agents(), now) === 0) {
         trust.retire();
+        audit.write({ event: 'authority-retired', who: 'map server', what: {}, result: 'ok' });
         log.info('former certificate authority retired, no valid certificate of it is left');
       }
     } catch (error) {
@@ -128,6 +149,8 @@ async function start(
     }
   }, RENEWAL_CHECK);
   shutdown.add('certificate renewal', () => clearInterval(renewal));
+  const what = { version: VERSION, pid: process.pid };
+  audit.write({ event: 'map-server-started', who: 'map server', what, result: 'ok' });
   log.info({ listen: server.addresses, metricsPort, dataDir }, 'map server is running');
   return {
     listen: server.addresses,

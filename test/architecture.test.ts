@@ -53,7 +53,7 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
   },
   {
     name: 'cli: mapserver',
-    match: /^cli\/commands\/(mapserver|policy)\.ts$/,
+    match: /^cli\/commands\/(mapserver|policy|audit)\.ts$/,
     may: ['cli', 'mapserver/main', 'mapserver', 'proto', 'runtime', 'npm', 'node'],
   },
   {

@@ -5,6 +5,7 @@ import { DecodeError, UsageError } from '../../proto/errors.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
 import { admin, DATA_DIR_ENV, dataDirOption, type ListOptions } from '../map-server-client.ts';
 import { formatDuration, printJson, printTable } from '../output.ts';
+import { registerAuditCommand } from './audit.ts';
 import { type AuthorityFileOptions, readAuthorityFiles, registerAuthorityCommands } from './ca.ts';
 
 export function registerMapserverCommands(program: Command): void {
@@ -14,6 +15,7 @@ export function registerMapserverCommands(program: Command): void {
   registerListings(mapserver);
   registerOrders(mapserver);
   registerAuthorityCommands(mapserver);
+  registerAuditCommand(mapserver);
   registerTokens(program);
   registerAgents(program);
 }
@@ -134,6 +136,7 @@ function registerListings(mapserver: Command): void {
       `mappings       ${status.mappings} EIDs, ${status.names} names`,
       `subscriptions  ${status.subscriptions}`,
       `tokens         ${status.tokens}`,
+      ...(status.auditLinesLost > 0 ? [`audit log      CANNOT BE WRITTEN, ${status.auditLinesLost} lines lost`] : []),
       `memory         ${Math.round(status.rssBytes / 1_048_576)} MB`,
     );
   });
@@ -402,6 +405,7 @@ interface Status {
   readonly names: number;
   readonly subscriptions: number;
   readonly tokens: number;
+  readonly auditLinesLost: number;
 }
 
 interface TokenView extends GrantView {

@@ -29,7 +29,14 @@ export type Action =
 
 /** What the log and the metrics tell. */
 export type ServerEvent =
-  | { readonly kind: 'registration'; readonly result: RegistrationResult; readonly xtrId: XtrId; readonly eid: EidKey }
+  | {
+      readonly kind: 'registration';
+      readonly result: RegistrationResult;
+      readonly xtrId: XtrId;
+      readonly eid: EidKey;
+      /** From whom it was taken. */
+      readonly previous?: XtrId;
+    }
   | { readonly kind: 'request'; readonly result: RequestResult }
   | { readonly kind: 'notify'; readonly why: 'registration' | 'resolution' | 'publication' }
   | {

@@ -333,6 +333,11 @@ export class MapServer {
     for (const { record } of this.replica.values()) yield record;
   }
 
+  token(id: string): TokenRecord | undefined {
+    const token = this.replica.get(tokenKey(id));
+    return token?.kind === 'token' ? token : undefined;
+  }
+
   agents(): AgentRecord[] {
     return [...this.records()].filter((record) => record.kind === 'agent');
   }

@@ -139,7 +139,9 @@ export class Registrar {
     for (const registration of registrations) {
       const { xtrId } = session;
       const eid = eidKey(answerTo(registration).eid);
-      event({ kind: 'registration', result: resultOf(registration), xtrId, eid });
+      const previous = registration.kind === 'accepted' ? registration.previous?.owner : undefined;
+      const from = previous === undefined ? {} : { previous };
+      event({ kind: 'registration', result: resultOf(registration), xtrId, eid, ...from });
       if (registration.kind === 'denied') orders.handleDenied(eid, xtrId, registration.reason);
       if (registration.kind === 'accepted') presence.confirm(xtrId, session.id, registration.record.eid);
       const other = otherOf(registration);

@@ -28,6 +28,8 @@ export interface AdminApiOptions {
   readonly startedAt: number;
   readonly listen: () => readonly string[];
   readonly metricsPort: () => number | undefined;
+  /** Lines of the audit log that could not be written. */
+  readonly auditLost: () => number;
 }
 
 export function adminRoutes(options: AdminApiOptions): Route[] {
@@ -80,6 +82,7 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
         instance: overlay.instance,
         listen: options.listen(),
         metricsPort: options.metricsPort(),
+        auditLinesLost: options.auditLost(),
         uptimeMs: Date.now() - options.startedAt,
         rssBytes: process.memoryUsage.rss(),
         ...driver.core.statistics(),

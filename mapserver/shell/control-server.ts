@@ -22,10 +22,12 @@ import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
 import { apiListener, type Route } from '../../runtime/http-api.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { MapServerSettings } from '../config.ts';
+import type { AuditLog } from './audit-log.ts';
 import { callerOf } from './certificate-authority.ts';
 import type { Driver } from './driver.ts';
 import { describeCaller } from './enrolment.ts';
 import type { MapServerMetrics, ShellRejection } from './metrics.ts';
+import { remoteAddressOf } from './rate-table.ts';
 import { TokenBucket } from './token-bucket.ts';
 import type { Trust } from './trust.ts';
 
@@ -38,10 +40,13 @@ export interface ControlServerOptions {
   readonly enrolment: MapServerSettings['enrolment'];
   readonly driver: Driver;
   readonly metrics: MapServerMetrics;
+  readonly audit: AuditLog;
   readonly log: Log;
 }
 
 interface Refusal {
+  /** Whom the certificate names, also when it has ended. */
+  readonly xtrId?: XtrId;
   readonly reason: ShellRejection;
   readonly status: string;
   readonly sentence: string;
@@ -185,6 +190,15 @@ export class ControlServer {
     const refusal = this.refusal(request);
     if ('reason' in refusal) {
       this.reject(refusal.reason);
+      if (AUTHENTICATION.has(refusal.reason)) {
+        this.options.audit.writeLimited({
+          event: 'authentication-failed',
+          who: refusal.xtrId === undefined ? 'unknown' : `agent ${refusal.xtrId}`,
+          from: remoteAddressOf(request.socket),
+          what: { why: refusal.sentence },
+          result: refusal.reason,
+        });
+      }
       refuse(socket, refusal.status, refusal.sentence, refusal.headers);
       return;
     }
@@ -221,7 +235,8 @@ export class ControlServer {
     const caller = callerOf(tls, trust.certificates, Date.now());
     if (caller.kind !== 'agent') {
       const sentence = describeCaller(caller, enrolment);
-      return { reason: 'certificate', status: '401 Unauthorized', sentence };
+      const named = caller.kind === 'expired' ? { xtrId: caller.xtrId } : {};
+      return { reason: 'certificate', status: '401 Unauthorized', sentence, ...named };
     }
     const { xtrId } = caller;
     let incarnation: Incarnation | null = null;
@@ -238,6 +253,7 @@ export class ControlServer {
       this.options.driver.fenced(xtrId, incarnation?.run ?? 0, newest);
       return {
         reason: 'fenced',
+        xtrId,
         status: '409 Conflict',
         sentence: `Another agent has this identity: it was started as run ${newest}, this one as ${incarnation?.run}.`,
         headers: { [NEWEST_RUN_HEADER]: String(newest) },
@@ -248,7 +264,7 @@ export class ControlServer {
         admitted === 'revoked'
           ? 'This agent was revoked.'
           : 'This agent is not enrolled here; let it join again (stayput agent join --force).';
-      return { reason: 'revoked', status: '403 Forbidden', sentence };
+      return { reason: 'revoked', status: '403 Forbidden', sentence, xtrId };
     }
     return { xtrId, incarnation, capability };
   }
@@ -270,7 +286,8 @@ export class ControlServer {
 class AgentLink {
   private readonly webSocket: WebSocket;
   private readonly socket: Socket;
-  private readonly xtrId: XtrId;
+  readonly xtrId: XtrId;
+  readonly address: string;
   private readonly incarnation: Incarnation | null;
   private readonly capability: number;
   private readonly options: ControlServerOptions;
@@ -291,6 +308,7 @@ class AgentLink {
     this.webSocket = webSocket;
     this.socket = socket;
     this.xtrId = newcomer.xtrId;
+    this.address = remoteAddressOf(socket);
     this.incarnation = newcomer.incarnation;
     this.capability = newcomer.capability;
     this.options = options;
@@ -420,7 +438,6 @@ class AgentLink {
 
   private welcome(): unknown {
     const { overlay, heartbeatMs } = this.options;
-    const address = this.socket.remoteAddress ?? '';
     return {
       type: 'welcome',
       overlay: overlay.prefixes,
@@ -428,7 +445,7 @@ class AgentLink {
       instance: overlay.instance,
       heartbeatMs,
       serverTime: Date.now(),
-      observed: { address: address.replace(/^::ffff:(?=\d+\.)/, ''), port: this.socket.remotePort ?? 0 },
+      observed: { address: this.address, port: this.socket.remotePort ?? 0 },
     };
   }
 }
@@ -452,6 +469,7 @@ function refuse(
 const RENEWAL_SPACING: Millis = 10;
 /** In which agents renew that learn of a change when they connect. */
 const RENEWAL_SPREAD: Millis = 10_000;
+const AUTHENTICATION: ReadonlySet<ShellRejection> = new Set(['certificate', 'revoked', 'fenced']);
 const SUBPROTOCOL = 'lisp.stayput';
 const CAPABILITY_HEADER = 'stayput-capability';
 const MAX_FRAME = 65_536;

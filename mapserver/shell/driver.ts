@@ -11,12 +11,17 @@ import type { EidOrder, OrderId, OrderResult } from '../core/orders.ts';
 import type { SessionId } from '../core/presence.ts';
 import type { Commit, CommitOutcome, LearnedRecord } from '../core/transactions.ts';
 import { CompactedError, type Store, type StoreChange, type Watch } from '../store/store.ts';
+import type { AuditLog } from './audit-log.ts';
+import { auditEvent } from './audited.ts';
 import type { MapServerMetrics } from './metrics.ts';
 import { decodeRecord, encodeRecord, isRecordKey } from './record-codec.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 /** The other end of a session, as the core's actions reach it. */
 export interface Peer {
+  readonly xtrId: XtrId;
+  /** Where it is connected from. */
+  readonly address: string;
   send(message: LispMessage): void;
   sendPolicy(policy: AgentPolicy): void;
   close(code: number, reason: string): void;
@@ -26,6 +31,7 @@ export interface DriverOptions {
   readonly core: MapServer;
   readonly store: Store;
   readonly metrics: MapServerMetrics;
+  readonly audit: AuditLog;
   readonly log: Log;
 }
 
@@ -34,7 +40,9 @@ export class Driver {
   private readonly store: Store;
   private readonly metrics: MapServerMetrics;
   private readonly log: Log;
+  private readonly audit: AuditLog;
   private readonly peers = new Map<SessionId, Peer>();
+  private readonly newest = new Map<string, Peer>();
   private readonly orders = new Map<OrderId, (result: OrderResult) => void>();
   private readonly operations = new Map<OperationId, (result: OperationResult) => void>();
   /** What others can cause at will is logged at a bounded rate; the metrics count it all. */
@@ -49,6 +57,7 @@ export class Driver {
     this.core = options.core;
     this.store = options.store;
     this.metrics = options.metrics;
+    this.audit = options.audit;
     this.log = options.log;
   }
 
@@ -62,6 +71,7 @@ export class Driver {
   open(xtrId: XtrId, incarnation: Incarnation | null, peer: Peer): SessionId {
     const id = ++this.lastSession as SessionId;
     this.peers.set(id, peer);
+    this.newest.set(xtrId, peer);
     this.input((now) => this.core.handleSessionOpened(id, xtrId, now, incarnation));
     return id;
   }
@@ -71,8 +81,11 @@ export class Driver {
   }
 
   gone(id: SessionId): void {
-    if (!this.peers.delete(id)) return;
+    const peer = this.peers.get(id);
+    if (peer === undefined) return;
+    this.peers.delete(id);
     this.input((now) => this.core.handleSessionClosed(id, now));
+    if (this.newest.get(peer.xtrId) === peer) this.newest.delete(peer.xtrId);
   }
 
   operate(operation: Operation): Promise<OperationResult> {
@@ -143,6 +156,7 @@ export class Driver {
         break;
       case 'event':
         this.metrics.count(action.event);
+        auditEvent(this.audit, action.event, (xtrId) => this.newest.get(xtrId)?.address);
         this.report(action.event);
         break;
       default:

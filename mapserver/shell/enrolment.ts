@@ -11,11 +11,13 @@ import type { MapServerSettings } from '../config.ts';
 import { parseGroupName, parseNamePattern } from '../core/grants.ts';
 import type { OperationCode, OperationError } from '../core/operation-error.ts';
 import type { CertificateNote } from '../core/records.ts';
+import type { AuditLog } from './audit-log.ts';
+import { audited } from './audited.ts';
 import { type Caller, callerOf, certifyAgent, keyHash } from './certificate-authority.ts';
 import type { Driver } from './driver.ts';
 import type { MapServerMetrics } from './metrics.ts';
 import type { OverlayFiles } from './overlay-files.ts';
-import { RateTable, sourceOf } from './rate-table.ts';
+import { RateTable, remoteAddressOf, sourceOf } from './rate-table.ts';
 import { ipPrefixText, tunnelKeyText } from './record-codec.ts';
 import { readSigningRequest } from './signing-request.ts';
 import { TokenBucket } from './token-bucket.ts';
@@ -26,83 +28,113 @@ export interface EnrolmentOptions {
   readonly overlay: OverlayFiles;
   readonly trust: Trust;
   readonly metrics: MapServerMetrics;
+  readonly audit: AuditLog;
   readonly settings: Pick<MapServerSettings, 'enrolment' | 'limits'>;
 }
 
 export function enrolmentRoutes(options: EnrolmentOptions): Route[] {
-  const { driver, overlay, trust, metrics, settings } = options;
+  const { driver, overlay, trust, metrics, audit, settings } = options;
   const { limits } = settings;
   const rate = new TokenBucket(limits.enrolmentsPerSecond, performance.now());
   const perSource = limits.enrolmentsPerSecondAndSource;
   const sources = new RateTable(perSource, 5 * perSource, MAX_SOURCES);
   const renewals = new RateTable(RENEWALS_PER_SECOND, RENEWALS_AT_ONCE, MAX_SOURCES);
+  const renew = async (caller: Caller, now: WallClock): Promise<unknown> => {
+    demandRenewable(caller, settings.enrolment, now);
+    const { xtrId, publicKey } = caller;
+    if (!renewals.tryTake(xtrId, performance.now())) {
+      throw new ApiError(429, 'STAYPUT_RATE', 'this agent renews its certificate too often; try again in a minute');
+    }
+    switch (driver.core.admits(xtrId, null)) {
+      case 'revoked':
+        throw new ApiError(403, 'STAYPUT_AGENT_REVOKED', 'this agent was revoked');
+      case 'unknown':
+        throw new ApiError(403, 'STAYPUT_AGENT_UNKNOWN', 'this agent is not enrolled here');
+      default:
+    }
+    // The handshake has proved that the caller has the private key.
+    const result = await driver.operate({ kind: 'renew-certificate', xtrId, certificate: noteOf(trust, now) });
+    if (!result.ok) throw apiError(result.error);
+    const life = trust.agentCertificateEnd(now) - now;
+    return { certificate: certifyAgent(trust.authority, publicKey, xtrId, now, life), ca: trust.anchors };
+  };
+  const enrol = async (body: unknown, source: string, from: string): Promise<Enrolled> => {
+    if (!sources.tryTake(source, performance.now())) throw tooMany(metrics);
+    const asked = counted(metrics, () => parseBody(ENROL, body));
+    const secretHash = hashSecret(counted(metrics, () => secretOf(asked.token)));
+    // What everybody shares is used up by those with a token only.
+    if (driver.core.isTokenValid(secretHash) && !rate.tryTake(performance.now())) throw tooMany(metrics);
+    const publicKey = counted(metrics, () => readSigningRequest(asked.csr));
+    const now = Date.now();
+    const result = await driver.operate({
+      kind: 'enrol',
+      secretHash,
+      tunnelKey: asked.tunnelKey,
+      certificateKey: keyHash(publicKey),
+      certificate: noteOf(trust, now),
+      eids: asked.eids,
+      names: asked.names,
+      software: asked.software,
+    });
+    if (!result.ok) throw apiError(result.error);
+    if (result.record.kind !== 'agent') throw new Error('an enrolment must end in an agent');
+    const { xtrId, eids, names, tokenId, enrolledAt } = result.record;
+    const token = driver.core.token(tokenId);
+    if (token?.used === token?.uses && enrolledAt >= now) {
+      audit.write({ event: 'token-used-up', who: `agent ${xtrId}`, from, what: { id: tokenId }, result: 'ok' });
+    }
+    const life = trust.agentCertificateEnd(now) - now;
+    return {
+      certificate: certifyAgent(trust.authority, publicKey, xtrId, now, life),
+      ca: trust.anchors,
+      xtrId,
+      instance: overlay.instance,
+      overlay: overlay.prefixes,
+      zone: overlay.zone,
+      presharedKey: overlay.presharedKey,
+      // Whoever asks for nothing in particular gets what the token names one by one.
+      eids: asked.eids.length > 0 ? asked.eids : eids.filter(isHostPrefix),
+      names: asked.names.length > 0 ? asked.names : names.filter((name) => !name.startsWith('*')),
+    };
+  };
   return [
     { method: 'GET', path: '/v1/ca', handle: () => ({ ca: trust.anchors }) },
     {
       method: 'POST',
       path: '/v1/renew',
-      handle: async ({ raw }) => {
+      handle: ({ raw }) => {
         const now = Date.now();
         const caller = callerOf(raw.socket as TLSSocket, trust.certificates, now);
-        demandRenewable(caller, settings.enrolment, now);
-        const { xtrId, publicKey } = caller;
-        if (!renewals.tryTake(xtrId, performance.now())) {
-          throw new ApiError(429, 'STAYPUT_RATE', 'this agent renews its certificate too often; try again in a minute');
-        }
-        switch (driver.core.admits(xtrId, null)) {
-          case 'revoked':
-            throw new ApiError(403, 'STAYPUT_AGENT_REVOKED', 'this agent was revoked');
-          case 'unknown':
-            throw new ApiError(403, 'STAYPUT_AGENT_UNKNOWN', 'this agent is not enrolled here');
-          default:
-        }
-        // The handshake has proved that the caller has the private key.
-        const result = await driver.operate({ kind: 'renew-certificate', xtrId, certificate: noteOf(trust, now) });
-        if (!result.ok) throw apiError(result.error);
-        const life = trust.agentCertificateEnd(now) - now;
-        return { certificate: certifyAgent(trust.authority, publicKey, xtrId, now, life), ca: trust.anchors };
+        const who = caller.kind === 'nobody' ? 'unknown' : `agent ${caller.xtrId}`;
+        const entry = { event: 'certificate-renewed' as const, who, from: remoteAddressOf(raw.socket), what: {} };
+        return audited(successOrLimited(audit), entry, () => renew(caller, now));
       },
     },
     {
       method: 'POST',
       path: '/v1/enrol',
-      handle: async ({ body, raw }) => {
-        if (!sources.tryTake(sourceOf(raw.socket), performance.now())) throw tooMany(metrics);
-        const asked = counted(metrics, () => parseBody(ENROL, body));
-        const secretHash = hashSecret(counted(metrics, () => secretOf(asked.token)));
-        // What everybody shares is used up by those with a token only.
-        if (driver.core.isTokenValid(secretHash) && !rate.tryTake(performance.now())) throw tooMany(metrics);
-        const publicKey = counted(metrics, () => readSigningRequest(asked.csr));
-        const now = Date.now();
-        const result = await driver.operate({
-          kind: 'enrol',
-          secretHash,
-          tunnelKey: asked.tunnelKey,
-          certificateKey: keyHash(publicKey),
-          certificate: noteOf(trust, now),
-          eids: asked.eids,
-          names: asked.names,
-          software: asked.software,
-        });
-        if (!result.ok) throw apiError(result.error);
-        if (result.record.kind !== 'agent') throw new Error('an enrolment must end in an agent');
-        const { xtrId, eids, names } = result.record;
-        const life = trust.agentCertificateEnd(now) - now;
-        return {
-          certificate: certifyAgent(trust.authority, publicKey, xtrId, now, life),
-          ca: trust.anchors,
-          xtrId,
-          instance: overlay.instance,
-          overlay: overlay.prefixes,
-          zone: overlay.zone,
-          presharedKey: overlay.presharedKey,
-          // Whoever asks for nothing in particular gets what the token names one by one.
-          eids: asked.eids.length > 0 ? asked.eids : eids.filter(isHostPrefix),
-          names: asked.names.length > 0 ? asked.names : names.filter((name) => !name.startsWith('*')),
-        };
+      handle: ({ body, raw }) => {
+        const entry = { event: 'agent-enrolled' as const, who: 'unknown', from: remoteAddressOf(raw.socket), what: {} };
+        return audited(
+          successOrLimited(audit),
+          entry,
+          () => enrol(body, sourceOf(raw.socket), entry.from),
+          ({ xtrId, eids, names }) => ({ agent: xtrId, eids, names }),
+        );
       },
     },
   ];
+}
+
+interface Enrolled extends Readonly<Record<string, unknown>> {
+  readonly xtrId: string;
+  readonly eids: readonly string[];
+  readonly names: readonly string[];
+}
+
+/** What was done is always told, what was refused at a bounded rate: strangers cause that. */
+function successOrLimited(audit: AuditLog): Pick<AuditLog, 'write'> {
+  return { write: (entry) => (entry.result === 'ok' ? audit.write(entry) : audit.writeLimited(entry)) };
 }
 
 /** Why this caller has no session here, or does not get a new certificate. */

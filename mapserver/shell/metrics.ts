@@ -2,6 +2,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ServerEvent } from '../core/actions.ts';
 import type { MapServer } from '../core/map-server.ts';
+import type { AuditCount } from './audit-log.ts';
 import type { Trust } from './trust.ts';
 
 /** Why the shell closed a connection or refused something. */
@@ -31,6 +32,7 @@ export class MapServerMetrics {
   private readonly rejected: Counter<'reason'>;
   private readonly policies: Counter<'result'>;
   private readonly throttled: Counter;
+  private readonly auditLines: Counter<'result'>;
   private readonly commits: Histogram;
 
   constructor() {
@@ -51,6 +53,7 @@ export class MapServerMetrics {
       'result',
     ]);
     this.throttled = counter('throttled_total', 'Times an agent was read more slowly because it sent too fast');
+    this.auditLines = counter('audit_lines_total', 'Lines of the audit log, by what became of them', ['result']);
     this.commits = new Histogram({
       name: 'stayput_mapserver_store_commit_seconds',
       help: 'Durable commits of the store',
@@ -136,6 +139,10 @@ export class MapServerMetrics {
 
   reject(reason: ShellRejection): void {
     this.rejected.inc({ reason });
+  }
+
+  audited(result: AuditCount, lines: number): void {
+    this.auditLines.inc({ result }, lines);
   }
 
   throttle(): void {
