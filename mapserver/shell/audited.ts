@@ -38,7 +38,7 @@ export const AUDITED_ROUTES: Readonly<Record<string, RouteAudit>> = {
   'POST /v1/grants': { event: 'grant-added', asked: ['agent', 'eids', 'names', 'groups'], answered: ['xtrId'] },
   'DELETE /v1/grants': { event: 'grant-removed', asked: ['agent', 'eids', 'names', 'groups'], answered: ['xtrId'] },
   'POST /v1/policy': { event: 'policy-changed', asked: ['ifVersion'], answered: ['version'] },
-  'POST /v1/policy/rollback': { event: 'policy-changed', asked: ['version'], answered: ['version'] },
+  'POST /v1/policy/rollback': { event: 'policy-changed', asked: ['ifVersion'], answered: ['version'] },
   'POST /v1/authority/rotate': { event: 'authority-rotated', asked: [], answered: ['authority'] },
   'POST /v1/authority/retire': { event: 'authority-retired', asked: ['force'], answered: ['authority'] },
 };
