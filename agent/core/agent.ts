@@ -27,7 +27,7 @@ import type { AgentPolicy } from '../../proto/policy.ts';
 import { type Instant, type Millis, minutes, seconds } from '../../proto/time.ts';
 import { Callers } from './callers.ts';
 import { DataplaneTable } from './dataplane-table.ts';
-import { Departures } from './departures.ts';
+import { Departures, type SavedDeparture } from './departures.ts';
 import { KnownTargets, LIFE, type SavedTarget } from './known-targets.ts';
 import { type ConfiguredLocator, Locators } from './locators.ts';
 import { type CacheEntry, isNegative, type SavedEntry } from './map-cache.ts';
@@ -64,6 +64,8 @@ export interface SavedState {
   readonly withdrawals: readonly SavedWithdrawal[];
   /** Who may take over which EID of ours. */
   readonly targets: readonly SavedTarget[];
+  /** EIDs that were given to another agent, which the map server does not know yet. */
+  readonly departures: readonly SavedDeparture[];
   readonly cache: readonly SavedEntry[];
   readonly dataplane: SavedDataplane;
   /** Null before the map server has ever said one. */
@@ -133,10 +135,11 @@ export class Agent {
     const resolver = new Resolver({ identity, registrar, remote, locators, table, session, outbox }, now);
     const channel = new PeerChannel(identity, table, session, outbox);
     const targets = new KnownTargets(saved.targets, now);
-    const departures = new Departures({ remote, table, channel, targets, outbox });
+    const departures = new Departures({ remote, table, channel, targets, outbox }, now);
     const takeovers = new Takeovers(identity, locators, channel);
     const parts = { identity, registrar, registers, remote, resolver, locators, table, takeovers, departures, targets };
     const mover = new Mover({ ...parts, session, outbox });
+    departures.restore(saved.departures, now);
     this.peerMoves = new PeerMoves({ ...parts, session, mover, channel, outbox });
     this.mover = mover;
     this.channel = channel;
@@ -351,6 +354,7 @@ export class Agent {
       eids: this.registrar.save(),
       withdrawals: this.registers.save(),
       targets: this.targets.save(),
+      departures: this.departures.save(),
       cache: this.remote.cache.save(now),
       dataplane: this.dataplane,
       policy: this.policy.save(),

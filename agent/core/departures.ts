@@ -8,19 +8,22 @@
  * answer for the EID in the mapping system, at our generation, and forward what that brings.
  */
 import type { IpPrefix } from '../../proto/address.ts';
-import { type Eid, type EidKey, eidKey } from '../../proto/eid.ts';
+import { type Eid, type EidKey, eidKey, parseEidKey } from '../../proto/eid.ts';
 import { asTarget, type Generation, type Mapping, type TunnelKey, type XtrId } from '../../proto/mapping.ts';
-import { type Instant, seconds } from '../../proto/time.ts';
+import { type Instant, minutes, seconds } from '../../proto/time.ts';
 import { type DataplaneTable, DRAIN } from './dataplane-table.ts';
 import type { KnownTargets } from './known-targets.ts';
 import type { Outbox } from './outbox.ts';
 import type { PeerChannel } from './peer-channel.ts';
 import { bare, type RemoteMappings } from './remote-mappings.ts';
+import { TokenBucket } from './token-bucket.ts';
 
 interface Departure {
   readonly eid: Eid;
   readonly prefix: IpPrefix;
   readonly since: Instant;
+  /** When the new owner last said that it has it, or did not have to. */
+  heardAt: Instant;
   to: TunnelKey;
   owner: XtrId;
   generation: Generation;
@@ -34,6 +37,14 @@ interface Departure {
   introduced: boolean;
 }
 
+/** One that the map server does not know of, as it is written to disk. */
+export interface SavedDeparture {
+  readonly eid: EidKey;
+  readonly to: TunnelKey;
+  readonly owner: XtrId;
+  readonly generation: Generation;
+}
+
 export interface DepartureParts {
   readonly remote: RemoteMappings;
   readonly table: DataplaneTable;
@@ -45,9 +56,28 @@ export interface DepartureParts {
 export class Departures {
   private readonly parts: DepartureParts;
   private readonly departures = new Map<EidKey, Departure>();
+  private readonly asking: TokenBucket;
 
-  constructor(parts: DepartureParts) {
+  constructor(parts: DepartureParts, now: Instant) {
     this.parts = parts;
+    this.asking = new TokenBucket(ASKS_AT_ONCE, ASKS_PER_SECOND, now);
+  }
+
+  /** Goes on with what a process before this one began. */
+  restore(saved: readonly SavedDeparture[], now: Instant): void {
+    for (const { eid: key, to, owner, generation } of saved) {
+      const eid = parseEidKey(key);
+      if (eid.kind !== 'prefix') continue;
+      this.parts.remote.handleYielded({ ...bare({ eid, generation, owner }), tunnelKey: to }, now);
+      this.begin(eid, { key: to, owner }, generation, false, now);
+      this.parts.table.redirect(eid.prefix, generation, to, now);
+    }
+  }
+
+  save(): readonly SavedDeparture[] {
+    return [...this.departures]
+      .filter(([, { settled }]) => !settled)
+      .map(([eid, { to, owner, generation }]) => ({ eid, to, owner, generation }));
   }
 
   /** From now on packets for it go to `to`. Its mapping is known to `remote`. */
@@ -65,6 +95,7 @@ export class Departures {
       eid,
       prefix: eid.prefix,
       since: now,
+      heardAt: now,
       to: to.key,
       owner: to.owner,
       generation,
@@ -76,6 +107,17 @@ export class Departures {
       introduced: false,
     });
     this.ask(eid.prefix);
+  }
+
+  /** The new owner says again that it has it. */
+  heard(key: EidKey, now: Instant): void {
+    const departure = this.departures.get(key);
+    if (departure !== undefined) departure.heardAt = now;
+  }
+
+  /** Unsettled ones of which the new owner has said nothing since then. */
+  silentSince(before: Instant): readonly EidKey[] {
+    return [...this.departures].filter(([, { settled, heardAt }]) => !settled && heardAt <= before).map(([key]) => key);
   }
 
   /** To whom it went, while that lasts. */
@@ -152,8 +194,10 @@ export class Departures {
       }
       if (departure.askAt <= now) {
         const age = now - departure.since;
-        departure.askAt = now + Math.min(Math.max(age, FIRST_ASK), age < DRAIN ? LATE_ASK : SELDOM_ASK);
-        this.ask(departure.prefix);
+        const may = this.asking.take(now);
+        const wait = age < DRAIN ? LATE_ASK : Math.min(Math.max(age / 4, SELDOM_ASK), RAREST_ASK);
+        departure.askAt = now + (may ? Math.min(Math.max(age, FIRST_ASK), wait) : LATE_ASK);
+        if (may) this.ask(departure.prefix);
       }
       if (!departure.settled && departure.renewAt <= now) this.renew(departure, now);
     }
@@ -175,6 +219,8 @@ export class Departures {
   private direct(departure: Departure, to: TunnelKey, owner: XtrId, now: Instant): void {
     if (to !== departure.to) {
       departure.told.clear();
+      departure.heardAt = now;
+      this.parts.outbox.persist('eids');
       departure.introduced = false;
     }
     departure.told.add(to);
@@ -221,6 +267,11 @@ const FIRST_ASK = 50;
 /** While it drains a late sender is told within a second. */
 const LATE_ASK = seconds(1);
 const SELDOM_ASK = seconds(10);
+/** Of one that is not settled for long. */
+const RAREST_ASK = minutes(5);
+/** Of all departures, beyond the first time for each. */
+const ASKS_AT_ONCE = 64;
+const ASKS_PER_SECOND = 32;
 const RENEWAL = DRAIN * 0.6;
 const MAX_TOLD = 16_384;
 const MAX_LOCATORS = 4;

@@ -155,9 +155,9 @@ export class Mover {
     this.forgetMove(owned.key);
     table.removeLocal(prefix, owned.generation, null, now);
     registers.withdraw(withdrawals, now);
+    outbox.persist('eids');
     for (const ticket of this.attaching.take(owned.key)) this.answerAttachment(ticket, owned);
     this.updateWatches();
-    outbox.persist('eids');
     return true;
   }
 
@@ -341,7 +341,9 @@ export class Mover {
   handleElsewhere(mapping: Mapping, now: Instant): void {
     const { departures, registrar } = this.parts;
     const owned = registrar.find(mapping.eid);
-    if (owned !== undefined && departures.handleMapping(mapping, now)) registrar.settle(owned);
+    if (owned === undefined || !departures.handleMapping(mapping, now)) return;
+    registrar.settle(owned);
+    this.parts.outbox.persist('eids');
   }
 
   handleTimeout(now: Instant): void {
@@ -366,10 +368,34 @@ export class Mover {
     const { registrar } = this.parts;
     for (const prefix of this.gone.due(now)) this.detach(prefix, now);
     this.warm(now);
+    this.endAbandoned(now);
     for (const owned of registrar.addresses()) this.sweepOwned(owned, now);
     for (const { key, ticket } of this.attaching.expire(now)) {
       const owned = registrar.find(parseEidKey(key));
       if (owned !== undefined) this.answerAttachment(ticket, owned);
+    }
+  }
+
+  /**
+   * Whoever we yielded to would long have said it again, or have told the map server, which has been there all the time
+   * and still has us as the owner. What is still behind its interface is taken back; for the rest somebody has to decide.
+   */
+  private endAbandoned(now: Instant): void {
+    const { session, departures, registrar, registers, outbox } = this.parts;
+    if (session.since === null || now - session.since < ABANDONED_AFTER) return;
+    for (const key of departures.silentSince(now - ABANDONED_AFTER)) {
+      const owned = registrar.find(parseEidKey(key));
+      if (owned?.yielded !== true) continue;
+      if (owned.interface !== null && owned.when !== 'seen' && this.isUp(owned.interface)) {
+        this.takeBack(owned, now);
+        continue;
+      }
+      departures.forget(key);
+      registrar.abandon(owned, now);
+      registers.send([registrar.withdrawal(owned)], now);
+      this.noteState(owned);
+      outbox.persist('eids');
+      outbox.note({ type: 'move', role: 'old-owner', result: 'abandoned' });
     }
   }
 
@@ -465,11 +491,11 @@ export class Mover {
   }
 
   private settle(owned: OwnedEid, result: 'accepted' | 'lost' | 'denied', changed: boolean): void {
+    if (changed) this.parts.outbox.persist('eids');
     for (const ticket of this.attaching.take(owned.key)) this.answerAttachment(ticket, owned);
     if (!changed) return;
     this.parts.outbox.note({ type: 'registration', result, eid: owned.key });
     this.noteState(owned);
-    this.parts.outbox.persist('eids');
   }
 
   private answerAttachment(ticket: Ticket, { state, generation, problem }: OwnedEid): void {
@@ -485,6 +511,8 @@ const MAX_OWN_EIDS = 1024;
 const MAX_ATTACHING = 1024;
 const ATTACH_PATIENCE = seconds(5);
 const REDIRECT_LIFE = seconds(90);
+/** A new owner that the map server does not know repeats itself every 10 s. */
+const ABANDONED_AFTER = seconds(90);
 /** Well below the age at which an idle session ends. */
 const WARMTH = seconds(60);
 /** Tokens of callers begin at 1. */

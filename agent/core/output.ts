@@ -67,7 +67,7 @@ export type Note =
   | {
       readonly type: 'move';
       readonly role: 'new-owner' | 'old-owner';
-      readonly result: 'live' | 'denied' | 'yielded' | 'lost' | 'given-back';
+      readonly result: 'live' | 'denied' | 'yielded' | 'lost' | 'given-back' | 'abandoned';
     }
   | {
       readonly type: 'peer-message';

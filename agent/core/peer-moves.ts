@@ -115,7 +115,10 @@ export class PeerMoves {
     const { registrar, departures, takeovers, targets, mover } = this.parts;
     const owned = registrar.find(subject.eid);
     // Said again: the acknowledgement was lost, or the new owner is not sure of us.
-    if (departures.successor(key) === from) return true;
+    if (departures.successor(key) === from) {
+      departures.heard(key, now);
+      return true;
+    }
     if (owned?.kind !== 'address') return this.refuse('claim');
     if (!registrar.isHere(owned)) {
       departures.tell(key, from, now);

@@ -83,6 +83,9 @@ export interface SavedEid {
   readonly interface: string | null;
   readonly when: Arrival;
   readonly names: readonly string[];
+  readonly problem: string | null;
+  readonly yielded: boolean;
+  readonly awaitsGrant: boolean;
 }
 
 /** What a record of a Map-Notify did to an owned EID. */
@@ -104,8 +107,9 @@ export class Registrar {
   constructor(identity: AgentIdentity, saved: readonly SavedEid[], now: Instant) {
     this.identity = identity;
     for (const { eid: key, ...rest } of saved) {
-      const state = rest.state === 'drain' ? 'lost' : rest.state;
-      this.owned.set(key, { key, eid: parseEidKey(key), ...rest, state, ...FRESH, since: now });
+      // What the map server knows of needs nobody to redirect for it.
+      const state = rest.state === 'drain' && !rest.yielded ? 'lost' : rest.state;
+      this.owned.set(key, { key, eid: parseEidKey(key), ...FRESH, ...rest, state, since: now });
     }
     const agent = prefixEid(identity.instance, hostPrefix(identity.agentAddress));
     if (!this.owned.has(eidKey(agent))) this.add(agent, 'agent', 'base', now);
@@ -211,6 +215,12 @@ export class Registrar {
     this.enter(owned, 'live', now);
   }
 
+  /** The successor has vanished, and nobody else answers for it. */
+  abandon(owned: OwnedEid, now: Instant): void {
+    owned.problem = ABANDONED;
+    this.forget(owned, now);
+  }
+
   /** Drain ended. */
   forget(owned: OwnedEid, now: Instant): void {
     owned.yielded = false;
@@ -228,10 +238,10 @@ export class Registrar {
     return this.addresses().filter(({ state, when }) => state === 'target' && when === 'seen');
   }
 
-  /** Interfaces that an EID is, or will be, behind. */
+  /** Interfaces that an EID is, or will be, or may again be, behind. */
   interfaces(): ReadonlySet<string> {
     const names = this.addresses()
-      .filter(({ state }) => state === 'base' || state === 'target' || state === 'live')
+      .filter(({ state, yielded }) => state === 'base' || state === 'target' || state === 'live' || yielded)
       .map((owned) => owned.interface);
     return new Set(names.filter((name) => name !== null));
   }
@@ -329,14 +339,17 @@ export class Registrar {
   }
 
   save(): readonly SavedEid[] {
-    return [...this.owned.values()].map(({ key, kind, state, generation, interface: via, when, names }) => ({
-      eid: key,
-      kind,
-      state,
-      generation,
-      interface: via,
-      when,
-      names,
+    return [...this.owned.values()].map((owned) => ({
+      eid: owned.key,
+      kind: owned.kind,
+      state: owned.state,
+      generation: owned.generation,
+      interface: owned.interface,
+      when: owned.when,
+      names: owned.names,
+      problem: owned.problem,
+      yielded: owned.yielded,
+      awaitsGrant: owned.awaitsGrant,
     }));
   }
 
@@ -389,7 +402,7 @@ export class Registrar {
     return owned.filter(({ state }) => state === 'live').map((each) => this.withdrawal(each));
   }
 
-  private withdrawal(owned: OwnedEid): Mapping {
+  withdrawal(owned: OwnedEid): Mapping {
     return { ...this.mapping(owned, []), generation: owned.generation, ttl: 0 };
   }
 
@@ -495,6 +508,8 @@ function inMessages(mappings: readonly Mapping[]): readonly (readonly Mapping[])
 }
 
 const REGISTERED: ReadonlySet<EidState> = new Set(['base', 'live']);
+const ABANDONED =
+  'the agent that took it over has vanished without a word to the map server; attach it where its workload is';
 const NOT_GRANTED = 'not granted to this agent by the map server';
 const FRESH = {
   confirmedAt: null,

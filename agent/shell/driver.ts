@@ -23,6 +23,8 @@ import { readMachine } from './machine.ts';
 import { MapServerLink } from './map-server-link.ts';
 import type { AgentMetrics } from './metrics.ts';
 
+type CallerOutput = Extract<AgentOutput, { readonly to: 'caller' }>;
+
 type AnswerOf<K extends Answer['kind']> = Extract<Answer, { readonly kind: K }>;
 
 export class LimitError extends StayputError {}
@@ -46,6 +48,8 @@ export class AgentDriver {
   private cacheTimer: NodeJS.Timeout | null = null;
   private eidsTimer: NodeJS.Timeout | null = null;
   private eidsChanged = false;
+  /** Answers that wait for what they say to be on disk. */
+  private readonly unconfirmed: CallerOutput[] = [];
   private readonly unwritten = new Map<Persistent, string>();
   private busy = false;
   private closed = false;
@@ -182,6 +186,7 @@ export class AgentDriver {
     this.input((now) => {
       known = this.agent.detach(request, now);
     });
+    if (known && this.eidsChanged) this.writeEids();
     return known;
   }
 
@@ -190,6 +195,7 @@ export class AgentDriver {
     this.input((now) => {
       known = this.agent.leave(prefix, from, patience, now);
     });
+    if (known && this.eidsChanged) this.writeEids();
     return known;
   }
 
@@ -307,9 +313,9 @@ export class AgentDriver {
         this.mapServer.send(output.message);
         return;
       case 'caller': {
-        const caller = this.callers.get(output.ticket);
-        this.callers.delete(output.ticket);
-        caller?.answer(output.answer);
+        // What is said to be attached stays attached, whatever happens to this process.
+        if (output.answer.kind === 'attachment' && this.eidsChanged) this.unconfirmed.push(output);
+        else this.answer(output);
         return;
       }
       case 'disk':
@@ -325,6 +331,12 @@ export class AgentDriver {
         output satisfies never;
         return;
     }
+  }
+
+  private answer({ ticket, answer }: CallerOutput): void {
+    const caller = this.callers.get(ticket);
+    this.callers.delete(ticket);
+    caller?.answer(answer);
   }
 
   private async askCorrespondents(prefix: IpPrefix): Promise<void> {
@@ -365,7 +377,10 @@ export class AgentDriver {
 
   /** At once, but when many EIDs change one after the other, not for each. */
   private writeEids(): void {
+    if (this.eidsTimer !== null) clearTimeout(this.eidsTimer);
     this.eidsChanged = !this.write('eids');
+    // If it cannot be written, the status says so.
+    for (const output of this.unconfirmed.splice(0)) this.answer(output);
     const pause = this.eidsChanged ? RETRY_WRITE_MS : EIDS_WRITE_MS;
     this.eidsTimer = setTimeout(() => {
       this.eidsTimer = null;

@@ -67,7 +67,7 @@ export async function join(folder: StateFolder, request: JoinRequest): Promise<J
   const eids = firstEids(identity, owned);
   // Not before: a refused token must not cost the identity that this host has.
   if (existing !== undefined) folder.clear();
-  folder.writeEids({ eids, withdrawals: [], targets: [] });
+  folder.writeEids({ eids, withdrawals: [], targets: [], departures: [] });
   folder.writeIncarnation({ ...NEVER_RUN, machine: readMachine() });
   folder.writeIdentity(identity);
   return { kind: 'joined', identity, eids };

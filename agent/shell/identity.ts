@@ -19,7 +19,7 @@ import type { MapServerTarget } from './map-server-link.ts';
 import { decoded, parsed } from './parsed.ts';
 
 /** What this agent owns, gave up, and who may take it over. */
-export type SavedEids = Pick<SavedState, 'eids' | 'withdrawals' | 'targets'>;
+export type SavedEids = Pick<SavedState, 'eids' | 'withdrawals' | 'targets' | 'departures'>;
 
 /** Both key pairs of an agent: X25519 for the tunnels, P-256 for TLS. */
 export interface AgentKeys {
@@ -92,7 +92,7 @@ export class StateFolder {
   }
 
   eids(): SavedEids {
-    return this.read('eids', EIDS) ?? { eids: [], withdrawals: [], targets: [] };
+    return this.read('eids', EIDS) ?? { eids: [], withdrawals: [], targets: [], departures: [] };
   }
 
   writeEids(eids: SavedEids): void {
@@ -225,6 +225,9 @@ const EIDS = z.object({
         interface: z.string().nullable(),
         when: z.enum(['now', 'up', 'seen']).default('up'),
         names: z.array(z.string()),
+        problem: z.string().max(500).nullable().default(null),
+        yielded: z.boolean().default(false),
+        awaitsGrant: z.boolean().default(false),
       }),
     )
     .max(8192),
@@ -234,6 +237,17 @@ const EIDS = z.object({
     .default([]),
   targets: z
     .array(z.object({ eid: parsed((text) => eidKey(parseEidKey(text))), tunnelKey: key }))
+    .max(8192)
+    .default([]),
+  departures: z
+    .array(
+      z.object({
+        eid: parsed((text) => eidKey(parseEidKey(text))),
+        to: key,
+        owner: parsed(parseXtrId),
+        generation,
+      }),
+    )
     .max(8192)
     .default([]),
 });

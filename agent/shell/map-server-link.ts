@@ -148,7 +148,10 @@ export class MapServerLink {
     const connection: Connection = new Connection(this.target, this.software, incarnation, this.lookup, {
       onWelcome: (welcome) => this.handleWelcome(connection, welcome),
       onMessage: (message) => {
-        if (this.session === connection) this.listener.onMessage(message);
+        if (this.session !== connection) return;
+        // A map server that greets and then fails is not come back to at once each time.
+        if (message.type === 'map-notify') this.backoff.reset();
+        this.listener.onMessage(message);
       },
       onPolicy: (frame) => {
         if (this.session === connection) this.listener.onPolicy(frame);
@@ -171,7 +174,6 @@ export class MapServerLink {
     this.candidate = null;
     this.session = connection;
     this.problem = null;
-    this.backoff.reset();
     previous?.abandon();
     if (welcome.serverTime !== undefined) this.aheadMs = Date.now() - welcome.serverTime;
     if (this.clockProblem !== null) this.log.warn({ problem: this.clockProblem }, 'clocks differ');

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import { Locators } from '../../agent/core/locators.ts';
 import type { Ticket } from '../../agent/core/map-requests.ts';
 import { parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
-import { DEFAULT_INSTANCE, eidKey, nameEid, prefixEid } from '../../proto/eid.ts';
+import { DEFAULT_INSTANCE, eidKey, nameEid, parseEid, prefixEid } from '../../proto/eid.ts';
 import { agentAddressOf } from '../../proto/identity.ts';
 import type { Generation, TunnelKey } from '../../proto/mapping.ts';
 import { FakeDataplaneState, type Host, World } from './world.ts';
@@ -836,6 +836,26 @@ describe('restarts', () => {
     b.restart(false);
     b.attachDataplane(state);
     assert.equal(state.route(A), 'miss');
+  });
+
+  test('what was refused stays refused, with the reason, until it is granted', () => {
+    const world = new World();
+    const b = world.host('b', { address: '192.0.2.2' });
+    world.server.denied.add(eidKey(parseEid(B)));
+    b.connect();
+    b.attach(B);
+    b.loseDataplane();
+    b.restart();
+    const state = b.attachDataplane(new FakeDataplaneState('two'));
+    assert.equal(state.route(B), 'miss', 'its packets are still not taken');
+    const own = () => b.agent.ownEids().find(({ key }) => key === eidKey(parseEid(B)));
+    assert.match(own()?.problem ?? '', /not granted/);
+    world.server.denied.clear();
+    b.plug('192.0.2.2');
+    b.connect();
+    assert.equal(b.stateOf(B), 'live@1');
+    assert.equal(own()?.problem, null);
+    assert.equal(state.route(B), 'here');
   });
 
   test('an agent that lost its state folder does not lower the epoch', () => {

@@ -73,7 +73,7 @@ describe('the command line on a host with an agent', () => {
       overlay: [parseIpPrefix('10.77.0.0/16')],
       zone: 'stayput.internal',
     });
-    state.writeEids({ eids: [], withdrawals: [], targets: [] });
+    state.writeEids({ eids: [], withdrawals: [], targets: [], departures: [] });
     const before = statSync(join(stateDir, 'eids.json'));
     let connections = 0;
     const dataplane = createServer();

@@ -103,6 +103,97 @@ describe('a move while the map server is away', () => {
     assert.match(a.stateOf(EID), /^lost/);
   });
 
+  test('is gone on with by a former owner that is started again before it is settled', () => {
+    const { world, a, b, c, hosts } = prepared();
+    for (const host of hosts) host.disconnect();
+    arrive(b);
+    assert.equal(a.stateOf(EID), 'drain@1');
+    world.advance(5000);
+    a.loseDataplane();
+    a.restart();
+    assert.equal(a.stateOf(EID), 'drain@1');
+    const fresh = a.attachDataplane(new FakeDataplaneState('two'));
+    assert.equal(fresh.redirects.get(PREFIX), b.key);
+    assert.ok(fresh.peers.has(b.key));
+    world.advance(60_000);
+    assert.equal(a.stateOf(EID), 'drain@1', 'until the map server knows');
+    a.plug('192.0.2.1');
+    for (const host of hosts) host.connect();
+    world.advance(10_000);
+    assert.equal(b.stateOf(EID), 'live@2');
+    assert.equal(c.dataplane?.route(EID), b.key);
+    world.advance(60_000);
+    assert.equal(a.stateOf(EID), 'lost@1');
+  });
+
+  test('is taken back from a new owner that vanished, if the workload is still behind its interface', () => {
+    const { world, a, b, c, hosts } = prepared();
+    a.attach(EID, { interface: 'veth0' });
+    a.event({ type: 'interface', name: 'veth0', up: true });
+    world.advance(1000);
+    for (const host of hosts) host.disconnect();
+    arrive(b);
+    assert.match(a.stateOf(EID), /^drain/);
+    b.loseDataplane();
+    world.isCut = () => true;
+    for (const host of [a, c]) host.connect();
+    world.advance(60_000);
+    assert.match(a.stateOf(EID), /^drain/, 'it may come back');
+    world.advance(60_000);
+    assert.match(a.stateOf(EID), /^live/);
+    assert.equal(a.dataplane?.route(EID), 'here');
+    assert.equal(c.dataplane?.route(EID), a.key);
+  });
+
+  test('ends when the new owner vanished and nobody knows where the workload is, and says what to do', () => {
+    const { world, a, b, c, hosts } = prepared();
+    for (const host of hosts) host.disconnect();
+    arrive(b);
+    b.loseDataplane();
+    world.isCut = () => true;
+    world.advance(minutes(10));
+    assert.equal(a.stateOf(EID), 'drain@1', 'without the map server nobody could tell');
+    for (const host of [a, c]) host.connect();
+    world.advance(minutes(2));
+    assert.equal(a.stateOf(EID), 'lost@1');
+    const own = a.agent.ownEids().find(({ key }) => key === eidKey(parseEid(EID)));
+    assert.match(own?.problem ?? '', /attach it where its workload is/);
+    assert.equal(c.dataplane?.route(EID), 'drop', 'nobody is sent to a host that does not have it');
+    a.attach(EID);
+    assert.match(a.stateOf(EID), /^live/);
+    assert.equal(c.dataplane?.route(EID), a.key);
+  });
+
+  test('is waited for as long as the new owner repeats that it has it', () => {
+    const { world, a, b, hosts } = prepared();
+    for (const host of hosts) host.disconnect();
+    arrive(b);
+    a.connect();
+    world.advance(minutes(10));
+    assert.equal(a.stateOf(EID), 'drain@1');
+  });
+
+  test('asks the data plane for correspondents at a bounded rate, however many are not settled', () => {
+    const world = new World();
+    const a = world.host('a', { address: '192.0.2.1' });
+    const b = world.host('b', { address: '192.0.2.2' });
+    for (const host of [a, b]) host.connect();
+    for (let i = 0; i < 500; i++) a.attach(`10.77.1.${i & 255}/32`.replace('.1.', `.${1 + (i >> 8)}.`));
+    for (let i = 0; i < 500; i++) b.attach(`10.77.${1 + (i >> 8)}.${i & 255}`, { interface: 'veth0' });
+    world.advance(2000);
+    for (const host of [a, b]) host.disconnect();
+    arrive(b);
+    world.advance(minutes(1));
+    assert.equal(a.stateOf('10.77.1.7'), 'drain@1');
+    const before = a.dataplane?.types().filter((type) => type === 'correspondents').length ?? 0;
+    world.advance(minutes(10));
+    const after = a.dataplane?.types().filter((type) => type === 'correspondents').length ?? 0;
+    assert.ok(after - before > 500 && after - before < 500 * 15, `${after - before}`);
+    world.advance(minutes(60));
+    const seldom = (a.dataplane?.types().filter((type) => type === 'correspondents').length ?? 0) - after;
+    assert.ok(seldom <= 500 * 13, `${seldom}`);
+  });
+
   test('is undone when the new owner detaches before it is settled', () => {
     const { world, a, b, hosts } = prepared();
     for (const host of hosts) host.disconnect();

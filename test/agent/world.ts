@@ -99,6 +99,7 @@ export class Host {
       eids: [],
       withdrawals: [],
       targets: [],
+      departures: [],
       cache: [],
       dataplane: { process: null, epoch: 0 },
       policy: null,

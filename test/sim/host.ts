@@ -42,7 +42,15 @@ export class Host {
   private readonly make: MakeAgent;
   private readonly interfaces = new Set<string>();
   private disk: Disk = {
-    saved: { eids: [], withdrawals: [], targets: [], cache: [], dataplane: { process: null, epoch: 0 }, policy: null },
+    saved: {
+      eids: [],
+      withdrawals: [],
+      targets: [],
+      departures: [],
+      cache: [],
+      dataplane: { process: null, epoch: 0 },
+      policy: null,
+    },
     cacheSavedAt: 0,
   };
   private link: ControlLink | null = null;
