@@ -8,8 +8,9 @@ import { basename, dirname, join } from 'node:path';
 import { UsageError } from '../proto/errors.ts';
 import { findProgram } from '../runtime/programs.ts';
 
-/** Kind of peer → names of its program. */
+/** Kind of peer → names of its program. Other builds of Stayput's data plane take part only where they are named. */
 const KINDS = {
+  stayput: [],
   'wireguard-go': ['wireguard-go'],
   nebula: ['nebula'],
   openvpn: ['openvpn'],
@@ -71,6 +72,9 @@ function parsePeer(text: string, kinds: readonly Kind[]): PeerProgram {
   const kind = kinds.find((each) => each === name.split(':')[0]);
   if (kind === undefined || !NAME.test(name)) {
     throw new UsageError(`--peer ${text}: there is no peer ${name}; known are ${kinds.join(', ')}`);
+  }
+  if (kind === name && kind === 'stayput') {
+    throw new UsageError(`--peer ${text}: another build of Stayput needs a label, as in stayput:old=PATH`);
   }
   if (!isExecutable(path))
     throw new UsageError(`--peer ${text}: ${path || 'the empty path'} is not an executable file`);

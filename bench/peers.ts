@@ -15,6 +15,7 @@ import {
 import { VXLAN } from './systems/kernel.ts';
 import { nebula } from './systems/nebula.ts';
 import { openvpn } from './systems/openvpn.ts';
+import { stayputBuild } from './systems/stayput.ts';
 import type { System } from './systems/system.ts';
 import { tinc } from './systems/tinc.ts';
 import { wireguard } from './systems/wireguard.ts';
@@ -41,6 +42,8 @@ export function choosePeers(options: PeerOptions, note: (line: string) => void):
 /** A line of text says why it cannot take part. */
 function systemsOf({ kind, name, path }: PeerProgram): readonly System[] | string {
   switch (kind) {
+    case 'stayput':
+      return [stayputBuild(name, path)];
     case 'wireguard-go':
       return [wireguard(name, path, wireguardVersion(path))];
     case 'nebula': {

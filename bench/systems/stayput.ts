@@ -2,6 +2,7 @@
 import { VERSION } from '../../runtime/project-root.ts';
 import { type Agent, Overlay } from '../../test/lab/overlay.ts';
 import { attachmentOf, INNER_MTU, type Link } from '../link.ts';
+import { firstLine } from '../peer-programs.ts';
 import type { Running, System } from './system.ts';
 
 export function stayput(dataplane: string): System {
@@ -10,6 +11,15 @@ export function stayput(dataplane: string): System {
     version: VERSION,
     encrypted: true,
     start: (link) => startStayput(link, dataplane),
+  };
+}
+
+/** Another build of the data plane, with this version of everything else. */
+export function stayputBuild(name: string, dataplane: string): System {
+  return {
+    ...stayput(dataplane),
+    name,
+    version: firstLine(dataplane, '--version').replace(/^stayput-dataplane\s+/, ''),
   };
 }
 

@@ -1,4 +1,5 @@
-//! `cargo bench --bench cipher`: the AEADs that the data plane could use, sealing and opening in place.
+//! `cargo bench --bench cipher`: the AEADs that the data plane uses or could use. The libraries seal and open in place;
+//! the one of this crate seals from one buffer into another, as the data plane does.
 //!
 //! Sizes: a small packet, a full one, and sixteen full ones in a row, as a superpacket makes them.
 
@@ -66,3 +67,36 @@ aead!(aws_lc_aes_256_gcm_seal, aws_lc_aes_256_gcm_open, aws_lc_rs, AES_256_GCM);
 aead!(aws_lc_chacha20_seal, aws_lc_chacha20_open, aws_lc_rs, CHACHA20_POLY1305);
 aead!(ring_aes_256_gcm_seal, ring_aes_256_gcm_open, ring, AES_256_GCM);
 aead!(ring_chacha20_seal, ring_chacha20_open, ring, CHACHA20_POLY1305);
+
+#[divan::bench(args = SIZES)]
+fn gcm_avx512_seal(bencher: Bencher, size: usize) {
+    let Some(key) = stayput_dataplane::gcm_avx512::Key::new(&KEY) else { return };
+    let packets = packets(size);
+    let mut out = packets.clone();
+    let mut counter = 0;
+    bencher.counter(BytesCount::new(size)).bench_local(move || {
+        for (packet, out) in packets.iter().zip(&mut out) {
+            counter += 1;
+            let _ = black_box(key.seal(nonce(counter), ASSOCIATED, packet, out));
+        }
+    });
+}
+
+#[divan::bench(args = SIZES)]
+fn gcm_avx512_open(bencher: Bencher, size: usize) {
+    let Some(key) = stayput_dataplane::gcm_avx512::Key::new(&KEY) else { return };
+    let plain = packets(size);
+    let sealed: Vec<_> = plain
+        .iter()
+        .map(|packet| {
+            let mut out = packet.clone();
+            let tag = key.seal(nonce(1), ASSOCIATED, packet, &mut out).expect("sealed");
+            (out, tag)
+        })
+        .collect();
+    bencher.counter(BytesCount::new(size)).with_inputs(|| sealed.clone()).bench_local_refs(|packets| {
+        for (packet, tag) in packets {
+            assert!(black_box(key.open(nonce(1), ASSOCIATED, packet, *tag)));
+        }
+    });
+}

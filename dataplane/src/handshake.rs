@@ -5,7 +5,7 @@ use aws_lc_rs::{constant_time, digest, hmac, rand};
 use snow::HandshakeState;
 use zeroize::Zeroizing;
 
-use crate::packet_cipher::PROLOGUE;
+use crate::packet_cipher::{PROLOGUE, PacketKey};
 use crate::time::Time;
 use crate::wire::{self, COOKIE_REPLY, Header, INITIATION, Kind, LISP_HEADER, MAC, NOISE_1, NOISE_2, RESPONSE};
 use crate::x25519::{self, public_key};
@@ -46,7 +46,7 @@ impl Suite {
         }
     }
 
-    fn aead(self, key: &[u8; 32]) -> Option<LessSafeKey> {
+    pub(crate) fn aead(self, key: &[u8; 32]) -> Option<LessSafeKey> {
         let algorithm = match self {
             Suite::AesGcm => &AES_256_GCM,
             Suite::ChaChaPoly => &CHACHA20_POLY1305,
@@ -123,10 +123,10 @@ impl Identity {
     }
 }
 
-/// Raw keys of an established session; the data path makes AEAD contexts of them.
+/// The keys of an established session.
 pub struct SessionKeys {
-    pub send: LessSafeKey,
-    pub receive: LessSafeKey,
+    pub send: PacketKey,
+    pub receive: PacketKey,
 }
 
 /// An initiation of ours that waits for its response.
@@ -293,14 +293,15 @@ pub fn random_u64() -> u64 {
 }
 
 fn split(state: &mut HandshakeState, suite: Suite) -> Result<SessionKeys, Refusal> {
+    let [send, receive] = raw_split(state).map(|key| PacketKey::new(suite, &key));
+    Ok(SessionKeys { send: send.ok_or(Refusal::Internal)?, receive: receive.ok_or(Refusal::Internal)? })
+}
+
+/// The key to send with and the one to receive with.
+fn raw_split(state: &mut HandshakeState) -> [Zeroizing<[u8; 32]>; 2] {
     let (from_initiator, from_responder) = state.dangerously_get_raw_split();
     let (from_initiator, from_responder) = (Zeroizing::new(from_initiator), Zeroizing::new(from_responder));
-    let (send, receive) =
-        if state.is_initiator() { (from_initiator, from_responder) } else { (from_responder, from_initiator) };
-    Ok(SessionKeys {
-        send: suite.aead(&send).ok_or(Refusal::Internal)?,
-        receive: suite.aead(&receive).ok_or(Refusal::Internal)?,
-    })
+    if state.is_initiator() { [from_initiator, from_responder] } else { [from_responder, from_initiator] }
 }
 
 fn index_at(message: &[u8], at: usize) -> Result<u32, Refusal> {

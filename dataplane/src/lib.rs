@@ -19,6 +19,7 @@ mod fast_hash;
 pub mod forwarding;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+pub mod gcm_avx512;
 pub mod handshake;
 mod hold;
 mod host;

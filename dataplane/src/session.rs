@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::aead::LessSafeKey;
-
 use crate::handshake::SessionKeys;
-use crate::packet_cipher;
+use crate::packet_cipher::PacketKey;
 use crate::replay::Replay;
 use crate::time::{Time, seconds};
 use crate::wire::{DATA_HEADER, DATA_OVERHEAD, Header, Kind, TAG};
 
 pub struct Session {
-    send: LessSafeKey,
-    receive: LessSafeKey,
+    send: PacketKey,
+    receive: PacketKey,
     pub local_index: u32,
     pub remote_index: u32,
     instance: u32,
@@ -110,7 +108,7 @@ impl Session {
         let (head, rest) = out[..total].split_at_mut(DATA_HEADER);
         let (ciphertext, tag) = rest.split_at_mut(plaintext.len());
         head.copy_from_slice(&header);
-        packet_cipher::seal(&self.send, counter, &header, plaintext, ciphertext, tag)?;
+        self.send.seal(counter, &header, plaintext, ciphertext, tag)?;
         Some(total)
     }
 
@@ -119,7 +117,7 @@ impl Session {
         let (head, rest) = packet.split_first_chunk_mut::<DATA_HEADER>()?;
         let [.., c0, c1, c2, c3, c4, c5, c6, c7] = *head;
         let counter = u64::from_be_bytes([c0, c1, c2, c3, c4, c5, c6, c7]);
-        packet_cipher::open(&self.send, counter, head, rest)
+        self.send.open(counter, head, rest)
     }
 
     /// Decrypts `packet` (with its header) in place: the plaintext is `packet[DATA_HEADER..len - TAG]`.
@@ -133,7 +131,7 @@ impl Session {
         }
         let [.., c0, c1, c2, c3, c4, c5, c6, c7] = *head;
         let counter = u64::from_be_bytes([c0, c1, c2, c3, c4, c5, c6, c7]);
-        packet_cipher::open(&self.receive, counter, head, rest).ok_or(OpenError::Auth)?;
+        self.receive.open(counter, head, rest).ok_or(OpenError::Auth)?;
         let newest = self.replay.is_newest(counter);
         if self.replay.accept(counter) { Ok(Opened { newest }) } else { Err(OpenError::Replay) }
     }

@@ -47,6 +47,12 @@ test('a program that is named is used instead of the one on the PATH, several of
   ]);
 });
 
+test('other builds of Stayput take part beside this one, under their labels', () => {
+  program('older', 'stayput-dataplane 0.0.9');
+  const [other] = choosePeers({ peers: 'stayput:old', peer: [`stayput:old=${join(dir, 'older')}`] }, () => {});
+  assert.deepEqual([other?.name, other?.version, other?.encrypted], ['stayput:old', '0.0.9', true]);
+});
+
 test('a nebula that knows offloads is measured without and with them', () => {
   program('newer-nebula', 'Version: 1.12.0');
   program('newer-nebula-cert', '');
@@ -57,10 +63,12 @@ test('what cannot be measured is refused in one line', () => {
   const plain = join(dir, 'plain');
   writeFileSync(plain, 'not a program', { mode: 0o644 });
   const cases: readonly (readonly [string | undefined, readonly string[], RegExp])[] = [
-    ['zerotier', [], /there is no peer "zerotier"; known are vxlan, wireguard-go/],
+    ['zerotier', [], /there is no peer "zerotier"; known are vxlan, stayput, wireguard-go/],
     ['', [], /there is no peer ""/],
     ['none,vxlan', [], /there is no peer "none"/],
     [undefined, ['zerotier=/bin/true'], /there is no peer zerotier/],
+    [undefined, [`stayput=${join(dir, 'nebula')}`], /needs a label/],
+    ['stayput', [], /stayput is not on the PATH/],
     [undefined, ['nebula'], /must be NAME=PATH/],
     [undefined, ['nebula='], /the empty path is not an executable file/],
     [undefined, [`nebula=${plain}`], /is not an executable file/],

@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::{DATA_HEADER, TAG};
 
 fn pair() -> (Identity, Identity) {
     (Identity::new([1; 32], [9; 32], 7).unwrap(), Identity::new([2; 32], [9; 32], 7).unwrap())
@@ -21,11 +22,11 @@ fn both_suites_agree_on_keys() {
         assert!(attempt.finish(&forged).is_err());
         let (a_keys, index) = attempt.finish(&response).unwrap();
         assert_eq!(index, 6);
-        let nonce = || Nonce::assume_unique_for_key([0; 12]);
-        let mut data = *b"hello";
-        let tag = a_keys.send.seal_in_place_separate_tag(nonce(), Aad::empty(), &mut data).unwrap();
-        let mut sealed = [&data, tag.as_ref()].concat();
-        assert_eq!(b_keys.receive.open_in_place(nonce(), Aad::empty(), &mut sealed).unwrap(), b"hello");
+        let mut sealed = [0; 5 + TAG];
+        let (text, tag) = sealed.split_at_mut(5);
+        a_keys.send.seal(0, &[0; DATA_HEADER], b"hello", text, tag).unwrap();
+        b_keys.receive.open(0, &[0; DATA_HEADER], &mut sealed).unwrap();
+        assert_eq!(sealed[..5], *b"hello");
     }
 }
 
@@ -137,7 +138,7 @@ impl Vector {
 
         // The raw keys as the data path has them, with the order of octets that each cipher has in Noise.
         let suite = if self.protocol_name == Suite::AesGcm.protocol() { Suite::AesGcm } else { Suite::ChaChaPoly };
-        let keys = [split(&mut initiator, suite), split(&mut responder, suite)].map(Result::unwrap);
+        let keys = [&mut initiator, &mut responder].map(|state| raw_split(state).map(|key| suite.aead(&key).unwrap()));
         for (at, message) in transport.iter().enumerate() {
             let counter = at as u64 / 2;
             let octets = if suite == Suite::AesGcm { counter.to_be_bytes() } else { counter.to_le_bytes() };
@@ -145,9 +146,9 @@ impl Vector {
             nonce[4..].copy_from_slice(&octets);
             let mut sealed = hex(&message.payload);
             let nonce = || Nonce::assume_unique_for_key(nonce);
-            keys[at % 2].send.seal_in_place_append_tag(nonce(), Aad::empty(), &mut sealed).unwrap();
+            keys[at % 2][0].seal_in_place_append_tag(nonce(), Aad::empty(), &mut sealed).unwrap();
             assert_eq!(sealed, hex(&message.ciphertext));
-            let opened = keys[1 - at % 2].receive.open_in_place(nonce(), Aad::empty(), &mut sealed).unwrap();
+            let opened = keys[1 - at % 2][1].open_in_place(nonce(), Aad::empty(), &mut sealed).unwrap();
             assert_eq!(opened, hex(&message.payload));
         }
     }
