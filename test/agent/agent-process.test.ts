@@ -17,6 +17,7 @@ import { join, keepIdentity, resetIdentity } from '../../agent/shell/enrolment.t
 import { StateFolder } from '../../agent/shell/identity.ts';
 import { AgentMetrics } from '../../agent/shell/metrics.ts';
 import { parseIpAddress } from '../../proto/address.ts';
+import { CAPABILITY } from '../../proto/capability.ts';
 import { DEFAULT_INSTANCE, parseEid } from '../../proto/eid.ts';
 import { callApi } from '../../runtime/http-api.ts';
 import { TestOverlay } from '../mapserver/overlay.ts';
@@ -288,6 +289,34 @@ describe('an agent process', () => {
     closers.push(() => refused.stop());
     await refused.check();
     assert.match(refused.warning ?? '', /revoked/);
+  });
+
+  test('a policy goes to the data plane, to the status and to the disk, from where it is enforced again', async () => {
+    const enforcing = async (created: TestAgent): Promise<TestAgent> => {
+      agents.push(created);
+      created.dataplane.hello = { ...created.dataplane.hello, capability: CAPABILITY };
+      await created.start();
+      return created;
+    };
+    const path = joinPath(folder, 'enforcing');
+    const options = { token, port: overlay.port, eids: ['10.77.0.17'], address: '192.0.2.1' };
+    const a = await enforcing(await TestAgent.join(path, options));
+    await a.until('registered');
+    const text = 'default deny\nallow from any to 10.77.0.17 tcp 80\n';
+    await overlay.admin('POST', '/v1/policy', { text });
+    const denies = ({ dataplane }: TestAgent) =>
+      dataplane.commands.find((command) => command.type === 'policy-set' && command.default === 'deny');
+    await a.dataplane.until(() => denies(a) !== undefined);
+    a.dataplane.results.stats = { counters: { 'drop.policy': 3, 'drop.policy_in': 4 }, gauges: {} };
+    const { policy } = (await a.call('GET', '/v1/status')) as { policy: { version: number } };
+    assert.ok(policy.version > 0);
+    assert.deepEqual({ ...policy, version: 0 }, { version: 0, default: 'deny', rules: 1, denied: { out: 3, in: 4 } });
+    await a.close();
+    await overlay.stop();
+    const again = await enforcing(new TestAgent(a.folder, a.path, '192.0.2.1'));
+    assert.deepEqual({ ...denies(again), id: 0 }, { ...denies(a), id: 0 });
+    await overlay.start();
+    await overlay.admin('POST', '/v1/policy', { text: 'default allow\n' });
   });
 
   test('a restarted agent brings its state back, and two on one socket are refused', async () => {
