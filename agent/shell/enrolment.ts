@@ -50,7 +50,10 @@ export type JoinResult =
 /** @throws UsageError, EnrolmentError, ApiError */
 export async function join(folder: StateFolder, request: JoinRequest): Promise<JoinResult> {
   const mapServer = parseMapServerUrl(request.url);
-  const owned = parseOwned(request.eids, request.names);
+  // Without EIDs the names are for what the map server assigns.
+  const waits = request.eids.length === 0 && request.names.length > 0;
+  const wanted = parseOwned(request.eids, waits ? [] : request.names);
+  const names = waits ? request.names.map(plainName) : [...new Set(wanted.flatMap((each) => each.names))];
   const existing = folder.identity();
   if (existing !== undefined && !request.force) {
     const { host, port } = existing.mapServer;
@@ -62,8 +65,12 @@ export async function join(folder: StateFolder, request: JoinRequest): Promise<J
   const token = parseToken(request.token);
   const keys = folder.joiningKeys();
   const ca = await fetchCa(mapServer, token.fingerprint);
-  const answer = await enrol({ ...mapServer, ca }, keys, request, owned);
+  const answer = await enrol({ ...mapServer, ca }, keys, request, wanted, names);
   const identity = identityFrom(answer, keys, mapServer);
+  if (waits && answer.assigned.length === 0) {
+    throw new UsageError(`--name ${request.names[0]}: the token assigns no EID; give --eid, with the same token`);
+  }
+  const owned = wanted.length > 0 ? wanted : answer.assigned.map((prefix) => ({ prefix, names }));
   const eids = firstEids(identity, owned);
   // Not before: a refused token must not cost the identity that this host has.
   if (existing !== undefined) folder.clear();
@@ -189,6 +196,12 @@ export function certificateRequest(tlsPrivateKeyPem: string, commonName: string)
   return `-----BEGIN CERTIFICATE REQUEST-----\n${lines.join('\n')}\n-----END CERTIFICATE REQUEST-----\n`;
 }
 
+/** @throws UsageError */
+function plainName(text: string): string {
+  if (text.includes('=')) throw new UsageError(`--name ${text}: its address is not among the --eid addresses`);
+  return usage('--name', text, (each) => nameEid(DEFAULT_INSTANCE, each)).name;
+}
+
 async function fetchCa(mapServer: { host: string; port: number }, fingerprint: string): Promise<string> {
   const { ca } = CA_ANSWER.parse(await call(mapServer, 'GET', '/v1/ca'));
   let named: X509Certificate | undefined;
@@ -209,13 +222,14 @@ async function enrol(
   keys: AgentKeys,
   request: JoinRequest,
   owned: readonly OwnedRequest[],
+  names: readonly string[],
 ): Promise<z.output<typeof ENROL_ANSWER>> {
   const body = {
     token: request.token.trim(),
     csr: certificateRequest(keys.tlsPrivateKey, xtrIdOf(keys.tunnelKey)),
     tunnelKey: keys.tunnelKey,
     eids: owned.map(({ prefix }) => prefix),
-    names: [...new Set(owned.flatMap(({ names }) => names))],
+    names,
     software: request.software,
   };
   const answer = ENROL_ANSWER.safeParse(await call(target, 'POST', '/v1/enrol', body));
@@ -285,4 +299,6 @@ const ENROL_ANSWER = z.object({
   instance: z.int(),
   overlay: overlayPrefixes,
   zone: z.string().min(1).max(253),
+  /** From the pools of the token. */
+  assigned: z.array(parsed(parseIpPrefix)).max(16).default([]),
 });

@@ -42,7 +42,10 @@ export function registerAgentCommands(program: Command): void {
     .command('join')
     .description('Enrol this host at a map server with a join token')
     .argument('<url>', 'of the map server, e.g. https://mapserver.example:4342')
-    .option('--token <token>', 'join token ("-": from standard input)')
+    .option(
+      '--token <token>',
+      'join token ("-": from standard input); as an argument others on this host can read it, rather use a file',
+    )
     .option('--token-file <file>', 'file with the join token ("-": standard input)')
     .option('--eid <prefix>', 'address of this host in the overlay; may be given several times', collect, [])
     .option(
@@ -59,7 +62,10 @@ export function registerAgentCommands(program: Command): void {
   agent
     .command('reset-identity')
     .description('Give a copied host an identity of its own, or say that this one keeps the identity')
-    .option('--token <token>', 'join token for a new identity ("-": from standard input)')
+    .option(
+      '--token <token>',
+      'join token for a new identity ("-": from standard input); others on this host can read arguments',
+    )
     .option('--token-file <file>', 'file with the join token ("-": standard input)')
     .option('--eid <prefix>', 'address of this host with its new identity; may be given several times', collect, [])
     .option(

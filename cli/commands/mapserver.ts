@@ -236,18 +236,21 @@ function registerTokens(program: Command): void {
   const token = program.command('token').description('Join tokens: what an agent may register, and the right to join');
   listing(token, 'create', 'Make a join token; it alone goes to stdout')
     .option('--eid <prefix...>', 'EID or prefix that the agent may register')
+    .option('--pool <prefix...>', 'prefix from which an agent that asks for no EID is given the next free one')
     .option('--name <name...>', 'name that it may register, or a pattern such as "*.web"')
     .option('--group <group...>', 'group of the policy to which its EIDs belong')
     .option('--uses <n>', 'how many agents may join with it', '1')
     .option('--expires <duration>', 'how long it is valid, e.g. 30m, 24h, 7d', '24h')
     .action(async (options: TokenOptions) => {
       const eids = prefixes('--eid', options.eid ?? []);
+      const pools = prefixes('--pool', options.pool ?? []);
       const names = options.name ?? [];
-      if (eids.length === 0 && names.length === 0) {
-        throw new UsageError('a token that grants nothing is of no use; give --eid and --name');
+      if (eids.length === 0 && pools.length === 0 && names.length === 0) {
+        throw new UsageError('a token that grants nothing is of no use; give --eid or --pool, and --name');
       }
       const made = (await admin(options, 'POST', '/v1/tokens', {
         eids,
+        pools,
         names,
         groups: options.group ?? [],
         uses: wholeNumber('--uses', options.uses, 1, 100_000),
@@ -255,7 +258,7 @@ function registerTokens(program: Command): void {
       })) as NewToken;
       if (options.json) return printJson(made);
       process.stderr.write(
-        `Token ${made.id}: ${grantText(made)}; ` +
+        `Token ${made.id}: ${tokenText(made)}; ` +
           `${made.uses === 1 ? 'one use' : `${made.uses} uses`}, expires ${new Date(made.expiresAt).toISOString()}\n` +
           `On the agent: stayput agent join ${made.url} --token-file FILE${made.eids.map((eid) => ` --eid ${host(eid)}`).join('')}` +
           `${made.names.map((name) => ` --name ${name}`).join('')}\n`,
@@ -278,7 +281,7 @@ function registerTokens(program: Command): void {
         state,
         used: `${used}/${uses}`,
         expires: new Date(expiresAt).toISOString(),
-        grants: grantText(grant),
+        grants: tokenText(grant),
       })),
     );
   });
@@ -343,6 +346,11 @@ function registerAgents(program: Command): void {
 }
 
 /** `10.77.0.5/32, db, @web` */
+function tokenText({ pools, ...grant }: GrantView & Pick<TokenView, 'pools'>): string {
+  const rest = grantText(grant);
+  return [...pools.map((pool) => `one of ${pool}`), ...(rest === '' ? [] : [rest])].join(', ');
+}
+
 function grantText({ eids, names, groups }: GrantView): string {
   return [...eids, ...names, ...groups.map((group) => `@${group}`)].join(', ');
 }
@@ -384,6 +392,7 @@ interface GrantView {
 }
 
 interface TokenOptions extends ListOptions {
+  readonly pool?: string[];
   readonly eid?: string[];
   readonly name?: string[];
   readonly group?: string[];
@@ -409,6 +418,7 @@ interface Status {
 }
 
 interface TokenView extends GrantView {
+  readonly pools: readonly string[];
   readonly id: string;
   readonly state: string;
   readonly eids: readonly IpPrefix[];

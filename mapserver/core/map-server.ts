@@ -406,6 +406,7 @@ export class MapServer {
         wallClock: this.config.wallClock(),
         counts: { tokens: this.replica.counts.token, agents: this.replica.counts.agent },
         database: this.database,
+        agents: () => this.agents(),
         policy: this.policySurroundings(),
       });
       return { ok: true, record };

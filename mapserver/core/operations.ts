@@ -15,6 +15,7 @@ import type { MappingDatabase } from './mapping-database.ts';
 import { OperationError } from './operation-error.ts';
 import { changePolicy, type PolicyChange } from './policy/change.ts';
 import type { PolicySurroundings } from './policy/inspection.ts';
+import { assign } from './pools.ts';
 import {
   type AgentRecord,
   agentKey,
@@ -31,6 +32,7 @@ export type Operation =
   | ({
       readonly kind: 'create-token';
       readonly secretHash: string;
+      readonly pools: readonly IpPrefix[];
       readonly uses: number;
       readonly ttl: Millis;
     } & Grant)
@@ -54,6 +56,7 @@ export interface OperationContext {
   readonly wallClock: WallClock;
   readonly counts: { readonly tokens: number; readonly agents: number };
   readonly database: MappingDatabase;
+  readonly agents: () => readonly AgentRecord[];
   readonly policy: PolicySurroundings;
 }
 
@@ -106,11 +109,11 @@ function createToken(
   operation: Operation & { kind: 'create-token' },
   context: OperationContext,
 ): TokenRecord {
-  demandOverlay(operation.eids, context.overlay);
+  demandOverlay([...operation.eids, ...operation.pools], context.overlay);
   if (context.counts.tokens >= context.limits.tokens) {
     throw new OperationError('STAYPUT_TOO_MANY', 'there are too many tokens; revoke some that are not needed any more');
   }
-  const { secretHash, eids, names, groups, uses, ttl } = operation;
+  const { secretHash, eids, pools, names, groups, uses, ttl } = operation;
   const token: TokenRecord = {
     kind: 'token',
     id: tokenIdOf(secretHash),
@@ -118,6 +121,7 @@ function createToken(
     eids,
     names,
     groups,
+    pools,
     uses,
     used: 0,
     createdAt: context.wallClock,
@@ -184,14 +188,22 @@ function enrol(
   if (context.counts.agents >= context.limits.agents) {
     throw new OperationError('STAYPUT_TOO_MANY', 'this map server has as many agents as it may have');
   }
+  const xtrId = xtrIdOf(tunnelKey);
+  const pools = operation.eids.length === 0 ? (token.pools ?? []) : [];
+  const { wallClock } = context;
+  const assignee = { xtrId, tunnelKey, wallClock, instance: context.overlay.instance };
+  const assigned = pools.map((pool) =>
+    assign(transaction, pool, [...context.agents(), ...transaction.agents()], assignee),
+  );
   const agent: AgentRecord = {
     kind: 'agent',
-    xtrId: xtrIdOf(tunnelKey),
+    xtrId,
     tunnelKey,
     certificateKey,
     certificate,
     tokenId: token.id,
-    eids: token.eids,
+    assigned,
+    eids: [...new Set([...token.eids, ...assigned])],
     names: token.names,
     groups: token.groups,
     software,

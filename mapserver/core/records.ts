@@ -59,6 +59,8 @@ export interface AgentRecord extends Grant {
   /** What was certified last; missing when an older version did. */
   readonly certificate?: CertificateNote;
   readonly tokenId: string;
+  /** What it was given from pools when it joined. */
+  readonly assigned?: readonly IpPrefix[];
   readonly software: string;
   readonly enrolledAt: WallClock;
   readonly revokedAt?: WallClock;
@@ -71,6 +73,8 @@ export interface TokenRecord extends Grant {
   readonly id: string;
   /** SHA-256 of the secret, in hex. */
   readonly secretHash: string;
+  /** Prefixes from each of which an agent that asks for no EID is given one. */
+  readonly pools?: readonly IpPrefix[];
   readonly uses: number;
   readonly used: number;
   readonly createdAt: WallClock;

@@ -9,7 +9,7 @@
  * transaction, at the latest after FLUSH_DELAY.
  */
 import type { Instant, Millis } from '../../proto/time.ts';
-import { type OwnershipRecord, type RecordKey, recordKey, type StoreRecord } from './records.ts';
+import { type AgentRecord, type OwnershipRecord, type RecordKey, recordKey, type StoreRecord } from './records.ts';
 import type { Replica } from './replica.ts';
 
 export interface Work {
@@ -72,6 +72,11 @@ export class Transaction {
     this.read.add(key);
     this.soft.delete(key);
     this.hard.set(key, undefined);
+  }
+
+  /** Agents that this transaction has written so far. */
+  *agents(): IterableIterator<AgentRecord> {
+    for (const record of this.hard.values()) if (record?.kind === 'agent') yield record;
   }
 
   /** EID records that this transaction has written so far. */

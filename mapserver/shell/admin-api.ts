@@ -97,9 +97,18 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
       method: 'POST',
       path: '/v1/tokens',
       handle: async ({ body }) => {
-        const { eids, names, groups, uses, expiresInMs } = parseBody(NEW_TOKEN, body);
+        const { eids, pools, names, groups, uses, expiresInMs } = parseBody(NEW_TOKEN, body);
         const { text, secretHash } = newToken(presentFingerprint(trust));
-        const record = await operate({ kind: 'create-token', secretHash, eids, names, groups, uses, ttl: expiresInMs });
+        const record = await operate({
+          kind: 'create-token',
+          secretHash,
+          eids,
+          pools,
+          names,
+          groups,
+          uses,
+          ttl: expiresInMs,
+        });
         return { token: text, url: overlayUrl(overlay), ...(token(record) as object) };
       },
     },
@@ -215,8 +224,8 @@ function resolveAgent(agents: readonly AgentRecord[], text: string): AgentRecord
 }
 
 function tokenView(record: TokenRecord, now: number): Record<string, unknown> {
-  const { id, eids, names, groups, uses, used, createdAt, expiresAt } = record;
-  return { id, state: tokenState(record, now), eids, names, groups, uses, used, createdAt, expiresAt };
+  const { id, eids, pools = [], names, groups, uses, used, createdAt, expiresAt } = record;
+  return { id, state: tokenState(record, now), eids, pools, names, groups, uses, used, createdAt, expiresAt };
 }
 
 function agentView(driver: Driver, record: AgentRecord): Record<string, unknown> {
@@ -289,6 +298,10 @@ const GRANT = {
 
 export const NEW_TOKEN = z.strictObject({
   ...GRANT,
+  pools: z
+    .array(ipPrefixText)
+    .max(4)
+    .default([] as IpPrefix[]),
   uses: z.int().min(1).max(100_000).default(1),
   expiresInMs: z
     .int()

@@ -78,7 +78,7 @@ export function enrolmentRoutes(options: EnrolmentOptions): Route[] {
     });
     if (!result.ok) throw apiError(result.error);
     if (result.record.kind !== 'agent') throw new Error('an enrolment must end in an agent');
-    const { xtrId, eids, names, tokenId, enrolledAt } = result.record;
+    const { xtrId, eids, names, assigned, tokenId, enrolledAt } = result.record;
     const token = driver.core.token(tokenId);
     if (token?.used === token?.uses && enrolledAt >= now) {
       audit.write({ event: 'token-used-up', who: `agent ${xtrId}`, from, what: { id: tokenId }, result: 'ok' });
@@ -92,6 +92,7 @@ export function enrolmentRoutes(options: EnrolmentOptions): Route[] {
       overlay: overlay.prefixes,
       zone: overlay.zone,
       presharedKey: overlay.presharedKey,
+      assigned: assigned ?? [],
       // Whoever asks for nothing in particular gets what the token names one by one.
       eids: asked.eids.length > 0 ? asked.eids : eids.filter(isHostPrefix),
       names: asked.names.length > 0 ? asked.names : names.filter((name) => !name.startsWith('*')),
@@ -264,6 +265,7 @@ const STATUS: Readonly<Record<OperationCode, number>> = {
   STAYPUT_AGENT_REVOKED: 403,
   STAYPUT_AGENT_UNKNOWN: 404,
   STAYPUT_ALREADY_ENROLLED: 409,
+  STAYPUT_POOL_EMPTY: 409,
   STAYPUT_OUTSIDE_OVERLAY: 400,
   STAYPUT_TOO_MANY: 429,
   STAYPUT_POLICY_TEXT: 422,

@@ -528,6 +528,7 @@ describe('joining', () => {
     eids: [agentPrefix(EID)],
     names: ['*.web'],
     groups: [],
+    pools: [],
     uses: 1,
     ttl: minutes(10),
     ...fields,

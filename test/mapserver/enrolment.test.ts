@@ -1,0 +1,179 @@
+/** Joining: EIDs from pools, unattended by cloud-init, and requests that want more than they may. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { generateKeyPairSync, X509Certificate } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { certificateRequest, join as joinOverlay } from '../../agent/shell/enrolment.ts';
+import { generateKeys, StateFolder } from '../../agent/shell/identity.ts';
+import { readSigningRequest } from '../../mapserver/shell/signing-request.ts';
+import { PROJECT_ROOT } from '../../runtime/project-root.ts';
+import { enrolment, TestOverlay } from './overlay.ts';
+
+const run = promisify(execFile);
+const folders: string[] = [];
+after(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+describe('a token with a pool', () => {
+  const overlay = new TestOverlay();
+  before(() => overlay.start());
+  after(() => overlay.remove());
+
+  test('gives each agent that asks for none the next free EID, with the names that it asks for', async () => {
+    await overlay.token({ eids: ['10.77.5.2/32'] });
+    const holder = await overlay.agent({ eids: ['10.77.5.2/32'] });
+    const token = await pool('10.77.5.0/29', { names: ['*.pool'], uses: 10 });
+    const first = await joined(token, [], ['a.pool']);
+    const second = await joined(token, [], []);
+    assert.deepEqual(
+      [first, second].map(({ eids }) => eids.filter(({ kind }) => kind === 'address').map(({ eid }) => eid)),
+      [['[0]10.77.5.1/32'], ['[0]10.77.5.3/32']],
+      'not the network, and not what another agent is granted',
+    );
+    assert.ok(first.eids.some(({ kind }) => kind === 'name'));
+    const { eids } = await overlay.admin<{ eids: string[] }>('GET', `/v1/agents/${first.xtrId}`);
+    assert.deepEqual(eids, ['10.77.5.1/32'], 'and is granted that alone');
+    await overlay.admin('DELETE', `/v1/agents/${first.xtrId}`);
+    const third = await joined(token, [], []);
+    assert.equal(third.eids.find(({ kind }) => kind === 'address')?.eid, '[0]10.77.5.1/32', 'freed by the revocation');
+    holder.close();
+  });
+
+  test('is no grant of the whole pool, and says when it is empty', async () => {
+    const token = await pool('10.77.6.0/30', { uses: 10 });
+    await assert.rejects(joined(token, ['10.77.6.1/32'], []), /does not grant 10\.77\.6\.1/);
+    await joined(token, [], []);
+    await joined(token, [], []);
+    await assert.rejects(joined(token, [], []), /no free address left/);
+  });
+
+  test('gives an agent that asks again the same one', async () => {
+    const token = await pool('10.77.7.0/24', { uses: 1 });
+    const keys = generateKeys();
+    const answers = [await overlay.enrol(enrolment(token, keys)), await overlay.enrol(enrolment(token, keys))];
+    assert.deepEqual(
+      answers.map((answer) => (answer as unknown as { assigned: string[] }).assigned),
+      [['10.77.7.1/32'], ['10.77.7.1/32']],
+    );
+  });
+
+  async function pool(prefix: string, more: object): Promise<string> {
+    return (await overlay.admin<{ token: string }>('POST', '/v1/tokens', { pools: [prefix], ...more })).token;
+  }
+
+  async function joined(token: string, eids: readonly string[], names: readonly string[]) {
+    const url = `https://127.0.0.1:${overlay.port}`;
+    const result = await joinOverlay(new StateFolder(temporary()), {
+      url,
+      token,
+      eids,
+      names,
+      force: false,
+      software: '',
+    });
+    assert.equal(result.kind, 'joined');
+    return { xtrId: result.identity.xtrId, eids: result.kind === 'joined' ? result.eids : [] };
+  }
+});
+
+test('the commands of the cloud-init example join a host, and leave no token behind', async () => {
+  const overlay = new TestOverlay();
+  await overlay.start();
+  after(() => overlay.remove());
+  const folder = temporary();
+  const config = readFileSync(join(PROJECT_ROOT, 'deploy/cloud-init/agent.yaml'), 'utf8');
+  const token = await overlay.token({ eids: ['10.77.0.5/32'], names: ['db'] });
+  const cli = `${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/main.js')}`;
+  const here = (text: string): string =>
+    text
+      .replaceAll('/etc/stayput', folder)
+      .replace('https://map.example.org:4342', `https://127.0.0.1:${overlay.port}`)
+      .replace('stp1.CHANGE', token)
+      // The user `stayput` is made by install.sh, which is not run here.
+      .replace('chown stayput', 'test -f')
+      .replace('runuser -u stayput -- stayput agent join', `${cli} agent join --state-dir ${folder}/state`);
+  const content = (name: string): string => {
+    const [, rest = ''] = config.split(`/etc/stayput/${name}\n`);
+    const [, quoted, block] = /content: (?:"([^"]+)"|\|\n((?: {6}.*\n)+))/.exec(rest) ?? [];
+    return here(quoted ?? (block ?? '').replaceAll(/^ {6}/gm, ''));
+  };
+  writeFileSync(join(folder, 'join-token'), content('join-token'), { mode: 0o600 });
+  writeFileSync(join(folder, 'join.env'), content('join.env'));
+  const [, script = ''] = /- \|\n((?: {4}.*\n)+)/.exec(config.slice(config.indexOf('runcmd:'))) ?? [];
+  assert.match(script, /agent join/);
+  await run('sh', ['-c', here(script)]);
+  assert.equal(existsSync(join(folder, 'join-token')), false);
+  const state = new StateFolder(join(folder, 'state'));
+  assert.equal(state.requireIdentity().mapServer.port, overlay.port);
+  assert.ok(state.eids().eids.some(({ eid }) => eid === '[0]10.77.0.5/32'));
+});
+
+describe('requests that want more than they may', () => {
+  const overlay = new TestOverlay();
+  before(() => overlay.start());
+  after(() => overlay.remove());
+
+  // Attack: enrolment with a CSR whose subject is another agent | 1 | the certificate names the agent of the tunnel key, and nobody else
+  test('attack: a CSR in the name of another agent', async () => {
+    const victim = await overlay.agent({});
+    const keys = generateKeys();
+    const csr = certificateRequest(keys.tlsPrivateKey, victim.xtrId);
+    const answer = await overlay.enrol(enrolment(await overlay.token({}), keys, { csr }));
+    const certificate = new X509Certificate(answer.certificate);
+    assert.equal(certificate.subjectAltName, `URI:urn:stayput:agent:${answer.xtrId}`);
+    assert.equal(certificate.subject, `CN=${answer.xtrId}`);
+    assert.notEqual(answer.xtrId, victim.xtrId);
+    assert.equal(certificate.ca, false);
+    victim.close();
+  });
+
+  // Attack: CSRs with keys of other kinds and sizes (RSA 4096, P-384, Ed25519), one of 100,000 octets, one of nothing but nested lengths | 5 | each refused as such, before any work on it
+  test('attack: CSRs with keys that are not P-256, and with no end', async () => {
+    const others = [
+      generateKeyPairSync('rsa', { modulusLength: 4096 }),
+      generateKeyPairSync('ec', { namedCurve: 'secp384r1' }),
+      generateKeyPairSync('ed25519'),
+    ].map(({ privateKey }) => privateKey.export({ type: 'pkcs8', format: 'pem' }).toString());
+    const text = (bytes: Buffer): string =>
+      `-----BEGIN CERTIFICATE REQUEST-----\n${bytes.toString('base64')}\n-----END CERTIFICATE REQUEST-----\n`;
+    const requests = [
+      ...others.map((key) => requestWith(key)),
+      text(Buffer.alloc(100_000, 0x30)),
+      text(Buffer.concat(Array.from({ length: 1000 }, () => Buffer.from([0x30, 0x80])))),
+    ];
+    for (const csr of requests) assert.throws(() => readSigningRequest(csr), { code: 'STAYPUT_CERTIFICATE' });
+    assert.equal(requests.length, 5);
+  });
+
+  // Attack: paths, control characters and other tricks where names, tokens and agents are named | 8 | refused with 400 or 404; nothing is read or written outside of the store
+  test('attack: path traversal in names', async () => {
+    const token = await overlay.token({ names: ['*'] });
+    for (const name of ['../../etc/passwd', '..', 'a\u0000b', '%2e%2e%2fx', 'a/b'])
+      await assert.rejects(overlay.enrol(enrolment(token, generateKeys(), { names: [name] })), { status: 400 });
+    for (const path of ['/v1/tokens/..%2F..%2Foverlay.json', '/v1/agents/..%2F..%2Fstore.db', '/v1/tokens/__proto__'])
+      await assert.rejects(overlay.admin('DELETE', path), ({ status }: { status: number }) =>
+        [401, 404].includes(status),
+      );
+  });
+});
+
+/** As `certificateRequest` makes it; the signature does not matter, since the key is looked at first. */
+function requestWith(privateKey: string): string {
+  try {
+    return certificateRequest(privateKey, 'x');
+  } catch {
+    // Ed25519 signs without a digest: one with a wrong algorithm is as good.
+    return certificateRequest(generateKeys().tlsPrivateKey, 'x').replace(/[A-Za-z0-9+/]{20}\n/, `${'A'.repeat(20)}\n`);
+  }
+}
+
+function temporary(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'stayput-enrolment-'));
+  folders.push(folder);
+  return folder;
+}
