@@ -18,7 +18,7 @@ import { StateFolder } from '../../agent/shell/identity.ts';
 import { AgentMetrics } from '../../agent/shell/metrics.ts';
 import { parseIpAddress } from '../../proto/address.ts';
 import { CAPABILITY } from '../../proto/capability.ts';
-import { DEFAULT_INSTANCE, parseEid } from '../../proto/eid.ts';
+import { DEFAULT_INSTANCE, type EidKey, parseEid } from '../../proto/eid.ts';
 import { callApi } from '../../runtime/http-api.ts';
 import { TestOverlay } from '../mapserver/overlay.ts';
 import { FakeDataplane } from './fake-dataplane.ts';
@@ -152,6 +152,20 @@ describe('an agent process', () => {
     await a.until('registered');
     assert.ok(performance.now() - before < 2000);
     assert.equal(relay.connections, connections + 1);
+  });
+
+  test('what it says to be attached or detached is on disk already', async () => {
+    const a = await agent('durable', ['10.77.0.90'], '192.0.2.90');
+    await a.until('registered');
+    const states = () => new Map(a.folder.eids().eids.map(({ eid, state }) => [eid, state]));
+    for (let n = 91; n < 96; n++) {
+      await a.call('POST', '/v1/eids', { eid: `10.77.0.${n}` });
+      assert.equal(states().get(`[0]10.77.0.${n}/32` as EidKey), 'live');
+    }
+    for (let n = 91; n < 96; n++) {
+      await a.call('DELETE', `/v1/eids/10.77.0.${n}`);
+      assert.equal(states().get(`[0]10.77.0.${n}/32` as EidKey), undefined);
+    }
   });
 
   test('says that its state cannot be written, goes on, and writes it when it can', async () => {
