@@ -159,7 +159,11 @@ export class PeerMoves {
     const owned = registrar.find(subject.eid);
     const awaited = owned !== undefined && registrar.isHere(owned) && takeovers.listensTo(key, from, now);
     if (!awaited) return this.refuse('handover');
-    for (const agent of agents) remote.introduce(agent.tunnelKey, agent, now);
+    for (const agent of agents) {
+      remote.introduce(agent.tunnelKey, agent, now);
+      // Without the map server it is asked as soon as that is there, as for every peer.
+      if (session.isUp && !remote.isFollowed(agent.eid)) resolver.followForPeer(agent.eid, now);
+    }
     const rivals = others.filter((each) => isTarget(each));
     // While the map server is there, only it names those to whom we yield.
     const alone = !session.isUp && takeovers.isUnsettled(key);

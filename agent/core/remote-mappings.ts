@@ -64,6 +64,7 @@ export class RemoteMappings {
    */
   adopt({ peers, mappings }: ForwardingReply, isOwn: (eid: Eid) => boolean, now: Instant): void {
     for (const { publicKey, locators } of peers) {
+      if (this.revoked.has(publicKey)) continue;
       if (this.table.peerLocators(publicKey) === undefined)
         this.table.setPeer(publicKey, usable(locators, this.overlay()));
       this.table.pinPeer(publicKey, now);

@@ -338,6 +338,16 @@ describe('a move while the map server is away', () => {
 });
 
 describe('a move while the map server is there', () => {
+  test('has the peers that the former owner introduces vouched for at once', () => {
+    const { world, b, c } = prepared();
+    const asked = () => b.sent.flatMap((message) => (message.type === 'map-request' ? queriesOf(message) : []));
+    arrive(b);
+    assert.ok(b.dataplane?.peers.has(c.key));
+    assert.ok(asked().some(({ eid }) => eidKey(eid) === eidKey(agentEid(DEFAULT_INSTANCE, c.key))));
+    world.advance(minutes(3));
+    assert.equal(b.dataplane?.route(CLIENT), c.key);
+  });
+
   test('does not wait for it', () => {
     const { world, a, b, c, hosts } = prepared();
     for (const host of hosts) host.lag();
