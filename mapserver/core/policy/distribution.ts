@@ -285,5 +285,5 @@ function sameList(a: readonly string[], b: readonly string[]): boolean {
 
 const COOLING: Millis = 100;
 /** Work in one go: some milliseconds. */
-const BUDGET = 20_000;
+const BUDGET = 5_000;
 const WORK_PER_PROFILE = 100;

@@ -12,9 +12,10 @@
  */
 import { hostPrefix, type IpAddress, type IpPrefix, isHostPrefix, prefixContains } from '../../../proto/address.ts';
 import { type InstanceId, parseEidKey } from '../../../proto/eid.ts';
+import { AGENT_PREFIX } from '../../../proto/identity.ts';
 import type { XtrId } from '../../../proto/mapping.ts';
 import { nameMatches } from '../grants.ts';
-import { type AgentRecord, agentEidKey, type OwnershipRecord, type StoreRecord } from '../records.ts';
+import type { AgentRecord, OwnershipRecord, StoreRecord } from '../records.ts';
 import type { PolicyDocument, Selector } from './document.ts';
 
 /** The records of the map server, as a policy looks at them. */
@@ -151,12 +152,17 @@ export class Selection {
     const eid = parseEidKey(record.eid);
     if (eid.iid !== this.records.instance) return undefined;
     const agent = this.records.agent(record.owner);
-    if (eid.kind === 'prefix') {
-      if (agent === undefined || record.eid === agentEidKey(eid.iid, agent.tunnelKey)) return undefined;
-      return contribution(this.present(agent.groups.map((group) => `grant ${group}` as const)), [eid.prefix]);
-    }
-    const patterns = this.present(patternsOf(eid.name).map((pattern) => `name ${pattern}` as const));
-    return contribution(patterns, patterns.length === 0 ? [] : rightfulTargets(record, agent).map(hostPrefix));
+    const components = this.present(
+      eid.kind === 'prefix'
+        ? (agent?.groups ?? []).map((group) => `grant ${group}` as const)
+        : patternsOf(eid.name).map((pattern) => `name ${pattern}` as const),
+    );
+    if (components.length === 0) return undefined;
+    const prefixes =
+      eid.kind === 'name'
+        ? rightfulTargets(record, agent).map(hostPrefix)
+        : [eid.prefix].filter((prefix) => !prefixContains(AGENT_PREFIX, prefix));
+    return prefixes.length === 0 ? undefined : { components, prefixes };
   }
 
   private present(keys: readonly ComponentKey[]): Component[] {
@@ -204,10 +210,6 @@ function patternsOf(name: string): string[] {
 function rightfulTargets({ targets }: OwnershipRecord, owner: AgentRecord | undefined): readonly IpAddress[] {
   if (owner === undefined) return [];
   return targets.filter((target) => owner.eids.some((granted) => prefixContains(granted, target)));
-}
-
-function contribution(components: readonly Component[], prefixes: readonly IpPrefix[]): Contribution | undefined {
-  return components.length === 0 || prefixes.length === 0 ? undefined : { components, prefixes };
 }
 
 function sameGrant(a: AgentRecord | undefined, b: AgentRecord | undefined): boolean {
