@@ -1,7 +1,7 @@
 /** What people type, with the program itself. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -124,6 +124,52 @@ describe('the commands for a running map server', () => {
     assert.equal(revoked.code, 0, revoked.stderr);
     const agents: { state: string }[] = JSON.parse((await administer('agents', 'list', '--json')).stdout);
     assert.equal(agents[0]?.state, 'revoked');
+  });
+
+  test('a policy is checked, applied, explained, shown and rolled back', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'stayput-policy-'));
+    after(() => rmSync(folder, { recursive: true, force: true }));
+    const written = (name: string, text: string): string => {
+      const file = join(folder, name);
+      writeFileSync(file, text);
+      return file;
+    };
+    const wrong = written('wrong', 'default deny\nallow from @web to any\nallow all\n');
+    const refused = await administer('policy', 'check', wrong);
+    assert.equal(refused.code, 2);
+    assert.match(refused.stderr, /wrong:2: there is no group "web".*\n.*wrong:3: write "ACTION from/);
+    const first = written('first', 'default deny\nallow from 10.77.0.1 to db tcp 80\n');
+    assert.match((await administer('policy', 'check', first, '--offline')).stderr, /not checked against a map server/);
+    assert.match((await administer('policy', 'check', first)).stderr, /first:2: warning: nobody has registered db/);
+    const tried = await administer('policy', 'apply', first, '--dry-run');
+    assert.match(tried.stdout, /^\+ {4}1 {2}default deny\n\+ {4}2 .*\nWould become version 1; default deny, 1 rules/);
+    assert.equal(JSON.parse((await administer('policy', 'show', '--json')).stdout).version, 0);
+    assert.match((await administer('policy', 'apply', first)).stdout, /Policy 1 holds/);
+    assert.match((await administer('policy', 'apply', first)).stdout, /^Nothing to change: this is version 1\n$/);
+    const second = written(
+      'second',
+      'default deny\nallow from 10.77.0.1 to db tcp 81\nexpect deny from 10.77.0.1 to db tcp 80\n',
+    );
+    const outdated = await administer('policy', 'apply', second, '--if-version', '0');
+    assert.equal(outdated.code, 1);
+    assert.match(outdated.stderr, /at version 1, not 0/);
+    const changed = await administer('policy', 'apply', second, '--json');
+    assert.deepEqual(
+      JSON.parse(changed.stdout).changes.map(({ sign, line }: { sign: string; line: number }) => `${sign}${line}`),
+      ['-2', '+2', '+3'],
+    );
+    const failing = written('failing', 'default deny\nexpect allow from 10.77.0.1 to db tcp 81\n');
+    const unmet = await administer('policy', 'apply', failing);
+    assert.equal(unmet.code, 1);
+    assert.match(unmet.stderr, /line 2: "expect allow .*": it is denied by default/);
+    const asked = await administer('policy', 'explain', '10.77.0.1', 'db', '--protocol', 'tcp', '--port', '81');
+    assert.equal(asked.code, 0);
+    assert.match(asked.stdout, /allow +line 2: allow from 10\.77\.0\.1 to db tcp 81\n=> allowed \(policy 2\)/);
+    assert.equal((await administer('policy', 'explain', '10.77.0.0/24', 'db')).code, 2);
+    assert.match((await administer('policy', 'rollback')).stdout, /Policy 3 holds, the same as 1/);
+    const shown = await administer('policy', 'show');
+    assert.equal(shown.stdout, 'default deny\nallow from 10.77.0.1 to db tcp 80\n');
+    assert.match(shown.stderr, /^version 3, applied /);
   });
 
   test('a second map server on the same folder is refused', async () => {

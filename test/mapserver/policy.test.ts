@@ -150,6 +150,75 @@ describe('what agents are sent', () => {
   });
 });
 
+describe('who has their way with names and grants', () => {
+  const allowed = (world: CoreWorld, agent: CoreAgent, source: string, port: number): boolean => {
+    world.advance(COOLING);
+    return allows(latest(agent), source, DB, port);
+  };
+
+  // Attack: a name of one's own, `x.web`, is registered for an EID of another agent | 1 | the EID is not under the rules for `*.web`
+  test('attack: somebody else under the rules of a name', () => {
+    const { world, web, db, other } = overlay();
+    apply(world, TEXT);
+    other.claim('10.77.3.1');
+    web.register(web.mapping('x.web', { targets: [parseIpAddress('10.77.3.1'), parseIpAddress('10.77.1.8')] }));
+    assert.equal(allowed(world, db, '10.77.3.1', 5432), false);
+    assert.equal(allowed(world, db, '10.77.1.8', 5432), true, 'what it was granted counts');
+  });
+
+  // Attack: names `ops` and `db`, and an EID of the database, are claimed without a grant | 3 | refused; no rule changes for anybody
+  test('attack: a group or a name claimed without a grant', () => {
+    const { world, db, other } = overlay();
+    apply(world, TEXT);
+    const before = world.agents.map(({ policies }) => policies.length);
+    for (const claim of ['ops', 'db', DB]) {
+      const targets = claim === DB ? [] : [parseIpAddress('10.77.3.1')];
+      assert.equal(other.claim(claim, 0, { targets })[0]?.action, 'policy-denied');
+    }
+    assert.equal(allowed(world, db, '10.77.3.1', 22), false);
+    assert.deepEqual(
+      world.agents.map(({ policies }) => policies.length),
+      before,
+    );
+  });
+
+  // Attack: a name `ops` is registered by an agent that was granted that name, but not the group | 1 | it is not in the group
+  test('attack: a name like that of a group', () => {
+    const { world, db } = overlay();
+    const rogue = world.agent('rogue', { eids: ['10.77.4.0/24'], names: ['ops'] });
+    apply(world, TEXT);
+    rogue.register(rogue.mapping('10.77.4.1'), rogue.mapping('ops', { targets: [parseIpAddress('10.77.4.1')] }));
+    assert.equal(allowed(world, db, '10.77.4.1', 22), false);
+  });
+
+  // Attack: an agent that is in no rule claims EIDs of others, subscribes to them and connects again | 3 | it is sent no rule
+  test('attack: learning rules that are about others', () => {
+    const { world, other } = overlay();
+    apply(world, TEXT);
+    other.claim(WEB);
+    other.subscribe(DB);
+    world.advance(COOLING);
+    other.connect();
+    assert.deepEqual(
+      other.policies.flatMap(({ rules }) => rules),
+      [],
+    );
+  });
+
+  // Attack: a former owner at an older generation registers an EID of the group again, after it moved away | 1 | it stays out of the group
+  test('attack: back into a group by a stale registration', () => {
+    const { world, db, other } = overlay();
+    const former = world.agent('former', { eids: ['10.77.3.0/24'], groups: ['ops'] });
+    apply(world, TEXT);
+    former.claim('10.77.3.1');
+    assert.equal(allowed(world, db, '10.77.3.1', 22), true);
+    other.claim('10.77.3.1');
+    assert.equal(allowed(world, db, '10.77.3.1', 22), false);
+    former.claim('10.77.3.1', 1);
+    assert.equal(allowed(world, db, '10.77.3.1', 22), false);
+  });
+});
+
 describe('a change of the policy', () => {
   test('is refused when it is not as expected, and names the rule that decides otherwise', () => {
     const { world, db } = overlay();

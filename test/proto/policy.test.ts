@@ -113,7 +113,8 @@ test('any JSON gives a policy frame or a DecodeError', () => {
   );
 });
 
-test('parts that do not belong together make no policy, and the next one that starts anew does', () => {
+// Attack: parts of policies out of order, doubled, missing, of two versions or defaults, and too many rules in all | 7 | a typed error; the next policy is taken
+test('attack: parts of a policy that do not belong together', () => {
   const rules = Array.from({ length: 3_000 }, (_, i) =>
     rule({ source: [WEB], destination: [DB], protocol: 6, ports: [[i, i]] }),
   );
