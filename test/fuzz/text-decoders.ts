@@ -11,6 +11,7 @@ import { parseWelcome } from '../../agent/shell/map-server-link.ts';
 import { libvirtEvents } from '../../cli/hooks/libvirt.ts';
 import { CONFIG } from '../../mapserver/config.ts';
 import { parseNamePattern } from '../../mapserver/core/grants.ts';
+import { checkPolicy } from '../../mapserver/core/policy/inspection.ts';
 import * as mapServerApi from '../../mapserver/shell/admin-api.ts';
 import { ENROL, secretOf } from '../../mapserver/shell/enrolment.ts';
 import { decodeRecord, encodeRecord, RecordError } from '../../mapserver/shell/record-codec.ts';
@@ -111,6 +112,23 @@ export const TEXT_DECODERS: readonly Decoder[] = [
         assert.deepEqual(again, policy);
         assert.ok(frames.every((frame) => frame.length <= MAX_POLICY_FRAME));
         return policy;
+      }),
+  },
+  {
+    name: 'policy-text',
+    form: 'text',
+    seeds: octetsOf(
+      [
+        '# Who may talk to whom\ndefault deny\ngroup web = *.web, 10.77.1.0/24\ngroup ops',
+        'allow from @web to @ops tcp 5432, 8000-8080\ndeny from 10.77.66.0/24 to any # quarantine\nallow from any to any icmp',
+        'expect allow from shop.web to db icmp\nexpect deny from 10.77.66.1 to 10.77.1.1 tcp 22\n',
+      ].join('\n'),
+    ),
+    run: (input) =>
+      outcome([], () => {
+        const { ok, document, problems, warnings } = checkPolicy(textOf(input), null);
+        assert.ok(!ok || document !== undefined);
+        return { type: problems[0]?.message.replace(/["“‘'].*|\d+/gs, ''), problems, warnings };
       }),
   },
   {
