@@ -28,11 +28,17 @@ export function stayputPlaintext(dataplane: string): System {
   return { ...stayput(dataplane), name: 'stayput-plaintext', encrypted: false };
 }
 
-async function startStayput(link: Link, dataplane: string): Promise<Running> {
+/** An agent at each end that has the inner address of it. */
+export async function joinBoth(link: Link, dataplane: string): Promise<{ readonly a: Agent; readonly b: Agent }> {
   const overlay = await Overlay.start(attachmentOf(link.a), { dataplane, prefixes: ['10.77.0.0/16'] });
   const config = { mtu: INNER_MTU };
   const a = await overlay.join(attachmentOf(link.a), { eids: [`${link.a.inner}/32`], config });
   const b = await overlay.join(attachmentOf(link.b), { eids: [`${link.b.inner}/32`], config });
+  return { a, b };
+}
+
+async function startStayput(link: Link, dataplane: string): Promise<Running> {
+  const { a, b } = await joinBoth(link, dataplane);
   const processes = (agent: Agent) => [agent.dataplane.process, agent.daemon.process];
   return {
     addressA: link.a.inner,

@@ -1,12 +1,14 @@
 /** `stayput bench`: measurements on this machine. */
 import type { Command } from 'commander';
 import { registerBenchDataplane } from './bench-dataplane.ts';
+import { registerBenchFlood } from './bench-flood.ts';
 import { registerBenchHandover } from './bench-handover.ts';
 import { registerBenchMappings } from './bench-mappings.ts';
 
 export function registerBenchCommand(program: Command): void {
   const bench = program.command('bench').description('Measure on this machine.');
   registerBenchDataplane(bench);
+  registerBenchFlood(bench);
   registerBenchHandover(bench);
   registerBenchMappings(bench);
 }

@@ -254,6 +254,9 @@ impl CookieJar {
     }
 
     pub fn mac2_ok(&self, message: &[u8], source: &[u8]) -> bool {
+        if !claims_cookie(message) {
+            return false;
+        }
         let Some((signed, mac2)) = message.split_at_checked(message.len().wrapping_sub(MAC)) else {
             return false;
         };
@@ -326,6 +329,11 @@ fn mac(key: &hmac::Key, parts: &[&[u8]]) -> Mac {
     let mut out = [0; MAC];
     out.copy_from_slice(&context.sign().as_ref()[..MAC]);
     out
+}
+
+/// Whether there is a second MAC, right or wrong.
+pub fn claims_cookie(initiation: &[u8]) -> bool {
+    initiation.last_chunk::<MAC>().is_some_and(|mac2| *mac2 != [0; MAC])
 }
 
 /// What tells initiations apart.

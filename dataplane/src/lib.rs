@@ -27,6 +27,7 @@ mod host_changes;
 mod housekeeping;
 pub mod icmp;
 mod ingress;
+mod initiation_gate;
 mod interruption;
 mod load;
 mod log;

@@ -68,6 +68,11 @@ impl LoadMeter {
         self.lookups <= LOOKUP_RATE
     }
 
+    #[cfg(test)]
+    pub fn sources(&self) -> usize {
+        self.per_source.len()
+    }
+
     fn turn(&mut self, now: Time) {
         if now.since(self.second) >= seconds(1) {
             (self.second, self.seen, self.read, self.lookups) = (now, 0, 0, 0);

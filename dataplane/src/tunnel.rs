@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use crate::fast_hash::FastMap;
 use crate::handshake::{CookieJar, Identity, PublicKey, Suite, random_u64};
+use crate::initiation_gate::InitiationGate;
 use crate::load::LoadMeter;
 use crate::peer::{Locator, Path, Peer, PeerId, Silence, Slot};
 use crate::retransmit::{Limits, Pool};
@@ -103,6 +104,7 @@ pub struct Tunnel {
     timers: BinaryHeap<Reverse<(Time, PeerId)>>,
     parked: Vec<Parked>,
     recent: RecentInitiations,
+    gate: InitiationGate,
     load: LoadMeter,
     cookies: CookieJar,
     cookies_rotate: Time,
@@ -140,6 +142,7 @@ impl Tunnel {
             timers: BinaryHeap::new(),
             parked: Vec::new(),
             recent: RecentInitiations::default(),
+            gate: InitiationGate::new(),
             load: LoadMeter::new(),
             cookies: CookieJar::new(),
             cookies_rotate: Time::default(),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Output, Parked, Tunnel};
-use crate::handshake::{Attempt, PublicKey, Received, random_u64};
+use crate::handshake::{Attempt, PublicKey, Received, claims_cookie, random_u64};
 use crate::load::Admission;
 use crate::peer::{Handshaking, Path, Peer, PeerId};
 use crate::session::Session;
@@ -40,6 +40,9 @@ impl Tunnel {
             Kind::Initiation | Kind::Response => {}
             Kind::Data | Kind::DataPartial | Kind::Control => return,
         }
+        if header.kind == Kind::Initiation && !self.gate.admits(path.remote, claims_cookie(message), now) {
+            return self.stats.count(Counter::HandshakesRejected);
+        }
         if !identity.mac1_ok(message) {
             return self.stats.count(Counter::DropAuth);
         }
@@ -57,6 +60,10 @@ impl Tunnel {
                 wipe_stack();
             }
             Admission::Refuse => self.stats.count(Counter::HandshakesRejected),
+            // A cookie that is none any more is answered like no cookie, and out of the same budget.
+            Admission::DemandCookie if claims_cookie(message) && !self.gate.admits(path.remote, false, now) => {
+                self.stats.count(Counter::HandshakesRejected)
+            }
             Admission::DemandCookie => self.demand_cookie(path, message, &source),
         }
     }
