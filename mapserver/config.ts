@@ -2,13 +2,49 @@
 import { z } from 'zod';
 import { LOG_LEVELS } from '../runtime/log.ts';
 
-const count = (standard: number, description: string) => z.int().positive().default(standard).describe(description);
+const MOST = 1_000_000_000;
+const count = (standard: number, description: string, least = 1) =>
+  z.int().min(least).max(MOST).default(standard).describe(description);
 
 const LIMITS = z.strictObject({
   connections: count(20_000, 'TCP connections at a time'),
-  connectionsPerAddress: count(1_000, 'TCP connections at a time from one IP address'),
-  messagesPerSecond: count(2_000, 'LISP messages per second of one agent; a faster one is read more slowly'),
+  connectionsPerAddress: count(1_000, 'TCP connections at a time from one address (IPv6: /64)'),
+  connectionsPerSecondAndAddress: count(
+    100,
+    'new TCP connections per second from one address (IPv6: /64), ten times as many at once',
+  ),
+  waitingConnections: count(2_000, "connections that are not an agent's session yet; the oldest gives way"),
+  waitingConnectionsPerAddress: count(500, 'of these, those from one address (IPv6: /64)'),
+  handshakeSeconds: z.number().min(0.1).max(60).default(5).describe('time for the TLS handshake'),
+  requestSeconds: z
+    .number()
+    .min(0.1)
+    .max(300)
+    .default(15)
+    .describe('time from the TLS handshake until a connection is a session, or closed'),
+  messagesPerSecond: count(2_000, 'messages per second of one agent; a faster one is read more slowly'),
+  registrationsPerSecond: count(
+    4_000,
+    'EID-records of Map-Registers per second of one agent; a faster one is read more slowly',
+    255,
+  ),
+  octetsPerSecond: count(
+    1024 * 1024,
+    'octets per second of one agent, inside TLS; a faster one is read more slowly',
+    65_536,
+  ),
+  controlFramesPerSecond: count(50, 'pings and pongs per second of one agent; a faster one is disconnected', 30),
+  messageSeconds: z
+    .number()
+    .min(0.1)
+    .max(60)
+    .default(10)
+    .describe('time from the first octet of a message to its last; a slower agent is disconnected'),
   bufferedOctets: count(4 * 1024 * 1024, 'octets that wait for a slow agent before it is disconnected'),
+  bufferedOctetsOfAll: count(
+    256 * 1024 * 1024,
+    'octets that wait for all agents; beyond, those are disconnected for which most wait',
+  ),
   enrolmentsPerSecond: count(50, 'enrolments with a valid token per second, of all'),
   enrolmentsPerSecondAndSource: count(
     10,

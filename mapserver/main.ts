@@ -16,6 +16,7 @@ import { authorityRoutes } from './shell/authority-api.ts';
 import { ControlServer } from './shell/control-server.ts';
 import { Driver } from './shell/driver.ts';
 import { enrolmentRoutes } from './shell/enrolment.ts';
+import { LimitReports } from './shell/limit-reports.ts';
 import { MapServerMetrics } from './shell/metrics.ts';
 import { openOverlay } from './shell/overlay-files.ts';
 import { Trust } from './shell/trust.ts';
@@ -66,6 +67,8 @@ async function start(
   });
   metrics.observe(core);
   metrics.observeTrust(trust);
+  const reports = new LimitReports(metrics, log);
+  shutdown.add('limit reports', () => reports.close());
   const audit = new AuditLog({
     dataDir,
     maxOctets: settings.audit.maxMegabytes * 1_048_576,
@@ -95,7 +98,7 @@ async function start(
     onCommit: (seconds) => metrics.committed(seconds),
   });
   shutdown.add('store', () => store.close());
-  const driver = new Driver({ core, store, metrics, audit, log });
+  const driver = new Driver({ core, store, metrics, reports, audit, log });
   shutdown.add('core', () => driver.close());
   await driver.start();
   const administration = [
@@ -114,12 +117,13 @@ async function start(
   control = new ControlServer({
     trust,
     overlay,
-    routes: enrolmentRoutes({ driver, overlay, trust, metrics, audit, settings }),
+    routes: enrolmentRoutes({ driver, overlay, trust, metrics, reports, audit, settings }),
     heartbeatMs,
     enrolment: settings.enrolment,
     limits,
     driver,
     metrics,
+    reports,
     audit,
     log,
   });

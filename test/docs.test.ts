@@ -91,6 +91,7 @@ test('metrics.md lists every metric with its labels, and no other', () => {
   ).registry;
   const server = new MapServerMetrics();
   server.observe({} as MapServer);
+  server.observeConnections(() => assert.fail());
   server.observeTrust({ ends: () => assert.fail() });
   const named = [...agent.getMetricsAsArray(), ...server.registry.getMetricsAsArray()]
     .map((metric) => metric as unknown as { name: string; labelNames: string[] })

@@ -62,8 +62,18 @@ export type ServerEvent =
   | { readonly kind: 'policy-sent' }
   /** What the policy is for these agents is more than they can enforce: they keep what they have. */
   | { readonly kind: 'policy-too-large'; readonly agents: number; readonly problem: string }
+  /** Something was not done, or was ended, because of it. `source`: an xTR-ID, or what asked for it. */
+  | { readonly kind: 'limit'; readonly limit: LimitName; readonly source: string }
   | { readonly kind: 'rejected'; readonly reason: RejectionReason; readonly xtrId: XtrId };
 
+export type LimitName =
+  | 'agents'
+  | 'tokens'
+  | 'mappings'
+  | 'mappingsPerAgent'
+  | 'subscriptions'
+  | 'subscriptionsPerAgent'
+  | 'pending';
 export type RequestResult = 'subscribed' | 'answered' | 'negative' | 'revoked' | 'denied' | 'unsubscribed';
 export type RegistrationResult = 'taken' | 'refreshed' | 'released' | 'target' | 'stale' | DenialReason;
 export type RejectionReason = 'foreign-xtr-id' | 'nonce' | 'message-type' | 'malformed' | 'overload' | 'fenced';

@@ -98,7 +98,12 @@ export class MapServer {
     const act = (action: Action): void => this.act(action);
     const event = (each: ServerEvent): void => this.event(each);
     const replica = new Replica((before, after) => this.follow(before, after));
-    const transactions = new Transactions(replica, limits.pending, (commit) => act({ kind: 'commit', commit }));
+    const transactions = new Transactions(
+      replica,
+      limits.pending,
+      (commit) => act({ kind: 'commit', commit }),
+      () => event({ kind: 'limit', limit: 'pending', source: 'all' }),
+    );
     const subscriptions = new Subscriptions({ perAgent: limits.subscriptionsPerAgent, total: limits.subscriptions });
     const presence = new Presence(config.grace);
     const sessions = new Sessions(presence, act);
@@ -239,6 +244,10 @@ export class MapServer {
         result: outcome.ok ? 'ok' : outcome.error.code,
         ...(subject === undefined ? {} : { subject }),
       });
+      if (!outcome.ok && outcome.error.code === 'STAYPUT_TOO_MANY') {
+        const limit = operation.kind === 'enrol' ? 'agents' : 'tokens';
+        this.event({ kind: 'limit', limit, source: operation.kind });
+      }
     };
     this.transactions.add(
       {

@@ -142,6 +142,8 @@ export class Registrar {
       const previous = registration.kind === 'accepted' ? registration.previous?.owner : undefined;
       const from = previous === undefined ? {} : { previous };
       event({ kind: 'registration', result: resultOf(registration), xtrId, eid, ...from });
+      if (registration.kind === 'denied' && registration.limit !== undefined)
+        event({ kind: 'limit', limit: registration.limit, source: xtrId });
       if (registration.kind === 'denied') orders.handleDenied(eid, xtrId, registration.reason);
       if (registration.kind === 'accepted') presence.confirm(xtrId, session.id, registration.record.eid);
       const other = otherOf(registration);

@@ -29,7 +29,14 @@ export type Registration =
   | { readonly kind: 'target'; readonly mapping: Mapping; readonly record: OwnershipRecord | undefined }
   /** Another agent, or the same one at another generation, owns it. */
   | { readonly kind: 'stale'; readonly record: OwnershipRecord }
-  | { readonly kind: 'denied'; readonly reason: DenialReason; readonly mapping: Mapping };
+  | {
+      readonly kind: 'denied';
+      readonly reason: DenialReason;
+      readonly limit?: keyof RegistrationLimits;
+      readonly mapping: Mapping;
+    };
+
+type Denial = Extract<Registration, { kind: 'denied' }>;
 
 export type DenialReason =
   | 'not-granted'
@@ -91,9 +98,10 @@ export function evaluateRegistration(
     if (!sameContent(stored, record)) transaction.putSoft(record);
     return { kind: 'accepted', how: 'refreshed', record };
   }
-  if (context.counts.own >= context.limits.mappingsPerAgent) return denied(mapping.eid, stored, 'too-many');
+  if (context.counts.own >= context.limits.mappingsPerAgent)
+    return { ...denied(mapping.eid, stored, 'too-many'), limit: 'mappingsPerAgent' };
   if (stored === undefined && context.counts.total >= context.limits.mappings)
-    return denied(mapping.eid, stored, 'too-many');
+    return { ...denied(mapping.eid, stored, 'too-many'), limit: 'mappings' };
   context.counts.own++;
   if (stored === undefined) context.counts.total++;
   const record: OwnershipRecord = {
@@ -161,7 +169,7 @@ function storedRecord(transaction: Transaction, eid: Eid): OwnershipRecord | und
   return record?.kind === 'eid' ? record : undefined;
 }
 
-export function denied(eid: Eid, stored: OwnershipRecord | undefined, reason: DenialReason): Registration {
+export function denied(eid: Eid, stored: OwnershipRecord | undefined, reason: DenialReason): Denial {
   const generation = stored?.generation ?? (0 as Generation);
   const mapping: Mapping = {
     eid,

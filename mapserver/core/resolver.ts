@@ -3,7 +3,7 @@
  *
  * A subscription is confirmed by a Map-Notify with the request's nonce; any other request is answered by a Map-Reply.
  */
-import { type InstanceId, parseEidKey } from '../../proto/eid.ts';
+import { type Eid, type InstanceId, parseEidKey } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Nonce } from '../../proto/lisp/header.ts';
 import type { MapRequest } from '../../proto/lisp/map-request.ts';
@@ -61,12 +61,12 @@ export class Resolver {
         sessions.send(session, mapReply({ nonce, mappings: [revocation] }));
         return 'revoked';
       }
-      if (intent === 'subscribe') subscriptions.add(session.xtrId, eid, true, now);
+      if (intent === 'subscribe') this.subscribe(session, eid, true, now);
       sessions.send(session, negativeReply({ nonce, eid, action: 'drop', ttl: NEGATIVE_TTL }));
       return 'negative';
     }
     const answer = this.parts.companions.with([record, ...database.inside(record, MAX_INSIDE)]);
-    if (intent === 'subscribe' && subscriptions.add(session.xtrId, parseEidKey(record.eid), false, now)) {
+    if (intent === 'subscribe' && this.subscribe(session, parseEidKey(record.eid), false, now)) {
       const [first = [], ...later] = chunked(answer);
       for (const mappings of later) sessions.publish(session, mappings);
       sessions.notify(session, nonce, first, 'resolution');
@@ -76,6 +76,13 @@ export class Resolver {
     const mappings = intent === 'subscribe' ? answer.map((mapping) => ({ ...mapping, ttl: NEGATIVE_TTL })) : answer;
     sessions.send(session, mapReply({ nonce, mappings: chunked(mappings)[0] ?? [] }));
     return 'answered';
+  }
+
+  private subscribe({ xtrId }: Session, eid: Eid, temporary: boolean, now: Instant): boolean {
+    const { subscriptions, event } = this.parts;
+    const exceeded = subscriptions.add(xtrId, eid, temporary, now);
+    if (exceeded !== undefined) event({ kind: 'limit', limit: exceeded, source: xtrId });
+    return exceeded === undefined;
   }
 
   private readQuery(session: Session, message: MapRequest): MappingQuery | undefined {

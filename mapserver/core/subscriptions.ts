@@ -38,12 +38,13 @@ export class Subscriptions {
     return this.count;
   }
 
-  /** False when the agent or the server has too many. */
-  add(xtrId: XtrId, eid: Eid, temporary: boolean, now: Instant): boolean {
+  /** Undefined, or of what there would be too many. */
+  add(xtrId: XtrId, eid: Eid, temporary: boolean, now: Instant): 'subscriptionsPerAgent' | 'subscriptions' | undefined {
     const key = eidKey(eid);
     const own = this.byAgent.get(xtrId) ?? new Set<EidKey>();
     if (!own.has(key)) {
-      if (own.size >= this.limits.perAgent || this.count >= this.limits.total) return false;
+      if (own.size >= this.limits.perAgent) return 'subscriptionsPerAgent';
+      if (this.count >= this.limits.total) return 'subscriptions';
       this.byAgent.set(xtrId, own.add(key));
       this.index(eid, key).add(xtrId);
       this.count++;
@@ -51,7 +52,7 @@ export class Subscriptions {
     const id = `${xtrId} ${key}`;
     this.temporary.delete(id);
     if (temporary) this.temporary.set(id, { xtrId, eid: key, endsAt: now + TEMPORARY });
-    return true;
+    return undefined;
   }
 
   delete(xtrId: XtrId, eid: Eid): void {

@@ -90,6 +90,7 @@ export class Transactions {
   private readonly replica: Replica;
   private readonly limit: number;
   private readonly onCommit: (commit: Commit) => void;
+  private readonly onFull: () => void;
   private queue: Work[] = [];
   private flight:
     | { readonly id: number; readonly works: readonly Work[]; writes: Commit['writes']; attempt: number }
@@ -97,10 +98,11 @@ export class Transactions {
   private flushAt: Instant | undefined;
   private lastId = 0;
 
-  constructor(replica: Replica, limit: number, onCommit: (commit: Commit) => void) {
+  constructor(replica: Replica, limit: number, onCommit: (commit: Commit) => void, onFull: () => void) {
     this.replica = replica;
     this.limit = limit;
     this.onCommit = onCommit;
+    this.onFull = onFull;
   }
 
   get waiting(): number {
@@ -110,6 +112,7 @@ export class Transactions {
   /** Fails at once when too many wait. */
   add(work: Work, now: Instant): void {
     if (this.queue.length >= this.limit) {
+      this.onFull();
       work.fail(now);
       return;
     }

@@ -113,6 +113,7 @@ export function auditEvent(audit: AuditLog, event: ServerEvent, from: (xtrId: st
     case 'rejected':
       audit.writeLimited(line('message-rejected', event.xtrId, {}, event.reason));
       return;
+    case 'limit':
     case 'operation':
     case 'order':
     case 'policy-sent':

@@ -1,47 +1,36 @@
 /**
  * The TLS port: LISP over WebSocket on `/lisp` for agents with a certificate, JSON under `/v1` for those that join.
  *
- * What misbehaves is closed and counted, and costs others nothing: bounded connections, handshake time, frame size,
- * message rate (by reading more slowly) and outgoing buffer.
+ * What misbehaves is closed and counted, and costs others little: `connections.ts` bounds who may wait for a session and
+ * how long, `agent-link.ts` what a session may send and leave unread.
  */
 import type { IncomingMessage } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
-import { type WebSocket, WebSocketServer } from 'ws';
-import type { IpPrefix } from '../../proto/address.ts';
-import { CAPABILITY, compatible, POLICY_CAPABILITY } from '../../proto/capability.ts';
-import { DecodeError, UsageError } from '../../proto/errors.ts';
+import { WebSocketServer } from 'ws';
+import { CAPABILITY, compatible } from '../../proto/capability.ts';
+import { UsageError } from '../../proto/errors.ts';
 import { INCARNATION_HEADER, type Incarnation, NEWEST_RUN_HEADER, parseIncarnation } from '../../proto/incarnation.ts';
-import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
-import { type AgentPolicy, encodePolicyFrames } from '../../proto/policy.ts';
 import type { Millis } from '../../proto/time.ts';
 import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
 import { apiListener, type Route } from '../../runtime/http-api.ts';
-import type { Log } from '../../runtime/log.ts';
 import type { MapServerSettings } from '../config.ts';
+import { AgentBudgets } from './agent-budgets.ts';
+import { AgentLink, type AgentLinkOptions, CLOSING_TIME, type Newcomer } from './agent-link.ts';
 import type { AuditLog } from './audit-log.ts';
 import { callerOf } from './certificate-authority.ts';
-import type { Driver } from './driver.ts';
+import { Connections } from './connections.ts';
 import { describeCaller } from './enrolment.ts';
-import type { MapServerMetrics, ShellRejection } from './metrics.ts';
+import type { ShellRejection } from './metrics.ts';
 import { remoteAddressOf } from './rate-table.ts';
-import { TokenBucket } from './token-bucket.ts';
-import type { Trust } from './trust.ts';
 
-export interface ControlServerOptions {
-  readonly trust: Trust;
-  readonly overlay: { readonly prefixes: readonly IpPrefix[]; readonly zone: string; readonly instance: number };
+export interface ControlServerOptions extends AgentLinkOptions {
   readonly routes: readonly Route[];
-  readonly heartbeatMs: Millis;
-  readonly limits: MapServerSettings['limits'];
   readonly enrolment: MapServerSettings['enrolment'];
-  readonly driver: Driver;
-  readonly metrics: MapServerMetrics;
   readonly audit: AuditLog;
-  readonly log: Log;
 }
 
 interface Refusal {
@@ -53,30 +42,29 @@ interface Refusal {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-interface Newcomer {
-  readonly xtrId: XtrId;
-  /** Null for an agent that does not say. */
-  readonly incarnation: Incarnation | null;
-  readonly capability: number;
-}
-
 export class ControlServer {
   private readonly options: ControlServerOptions;
   private readonly servers: Server[] = [];
   private readonly webSockets: WebSocketServer;
   private readonly links = new Set<AgentLink>();
-  private readonly perAddress = new Map<string, number>();
-  private readonly sockets = new Set<Socket>();
+  private readonly connections: Connections;
+  private readonly budgets: AgentBudgets;
   private readonly heartbeat: NodeJS.Timeout;
   private lastBeat = performance.now();
 
   constructor(options: ControlServerOptions) {
+    const { limits, metrics, reports } = options;
     this.options = options;
+    this.connections = new Connections(limits, reports);
+    this.budgets = new AgentBudgets(limits);
+    metrics.observeConnections(() => this.connections.counts);
     this.webSockets = new WebSocketServer({
       noServer: true,
       clientTracking: false,
       perMessageDeflate: false,
+      autoPong: false,
       maxPayload: MAX_FRAME,
+      maxFragments: MAX_FRAGMENTS,
       handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
     });
     this.webSockets.on('headers', (headers) => headers.push(`${CAPABILITY_HEADER}: ${CAPABILITY}`));
@@ -124,31 +112,28 @@ export class ControlServer {
     const ends = this.servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())));
     setTimeout(() => {
       for (const link of this.links) link.terminate();
-      for (const socket of this.sockets) socket.destroy();
+      this.connections.destroyAll();
     }, CLOSING_TIME).unref();
     await Promise.all(ends);
   }
 
   private createServer(): Server {
-    const { limits, routes, log } = this.options;
+    const { routes, log } = this.options;
     const server = createServer(
       {
         ...this.tlsOptions(),
         requestCert: true,
         // Those who join have no certificate yet; `/lisp` looks at it.
         rejectUnauthorized: false,
-        handshakeTimeout: 5_000,
-        headersTimeout: 10_000,
-        requestTimeout: 15_000,
-        // How late the two above may strike; Node's 30 s would be most of it.
-        connectionsCheckingInterval: 2_000,
+        // `Connections` has deadlines for all of it.
+        headersTimeout: 0,
+        requestTimeout: 0,
         keepAliveTimeout: 5_000,
       },
       apiListener(routes, (error) => log.error({ err: error }, 'request failed'), MAX_BODY),
     );
-    server.maxConnections = limits.connections;
     server.on('connection', (socket) => this.admit(socket as Socket));
-    server.on('drop', () => this.reject('connections'));
+    server.on('secureConnection', (socket) => this.connections.secured(socket));
     server.on('tlsClientError', (_error, socket) => {
       this.reject('tls');
       socket.destroy();
@@ -167,22 +152,8 @@ export class ControlServer {
   }
 
   private admit(socket: Socket): void {
-    const address = socket.remoteAddress ?? '';
-    const count = (this.perAddress.get(address) ?? 0) + 1;
-    if (count > this.options.limits.connectionsPerAddress) {
-      this.reject('connections');
-      socket.destroy();
-      return;
-    }
-    this.perAddress.set(address, count);
-    socket.setNoDelay(true);
-    this.sockets.add(socket);
-    socket.once('close', () => {
-      this.sockets.delete(socket);
-      const left = (this.perAddress.get(address) ?? 1) - 1;
-      if (left > 0) this.perAddress.set(address, left);
-      else this.perAddress.delete(address);
-    });
+    if (this.connections.admit(socket, performance.now())) socket.setNoDelay(true);
+    else this.reject('connections');
   }
 
   private upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
@@ -203,7 +174,11 @@ export class ControlServer {
       return;
     }
     this.webSockets.handleUpgrade(request, request.socket, head, (webSocket) => {
-      const link = new AgentLink(webSocket, request.socket, refusal, this.options, () => this.links.delete(link));
+      const budget = this.budgets.of(refusal.xtrId, performance.now());
+      const link = new AgentLink(webSocket, request.socket, refusal, budget, this.options, () =>
+        this.links.delete(link),
+      );
+      this.connections.authenticated(request.socket);
       this.links.add(link);
       link.start();
     });
@@ -275,178 +250,25 @@ export class ControlServer {
     this.lastBeat = now;
     // After a pause of this process, what the peers sent meanwhile has not been read yet.
     for (const link of this.links) link.beat(now, late);
+    this.shed();
+  }
+
+  /** So that many agents that do not read, each within its limit, do not fill the memory together. */
+  private shed(): void {
+    const { bufferedOctetsOfAll } = this.options.limits;
+    const waiting = [...this.links].map((link) => ({ link, octets: link.bufferedOctets }));
+    let total = waiting.reduce((sum, { octets }) => sum + octets, 0);
+    if (total <= bufferedOctetsOfAll) return;
+    waiting.sort((a, b) => b.octets - a.octets);
+    for (const { link, octets } of waiting) {
+      if (total <= bufferedOctetsOfAll) return;
+      total -= octets;
+      link.shed();
+    }
   }
 
   private reject(reason: ShellRejection): void {
     this.options.metrics.reject(reason);
-  }
-}
-
-/** One agent's WebSocket. */
-class AgentLink {
-  private readonly webSocket: WebSocket;
-  private readonly socket: Socket;
-  readonly xtrId: XtrId;
-  readonly address: string;
-  private readonly incarnation: Incarnation | null;
-  private readonly capability: number;
-  private readonly options: ControlServerOptions;
-  private readonly onEnd: () => void;
-  private readonly rate: TokenBucket;
-  private session: ReturnType<Driver['open']> | undefined;
-  private heardAt = performance.now();
-  private resume: NodeJS.Timeout | undefined;
-  private ended = false;
-
-  constructor(
-    webSocket: WebSocket,
-    socket: Socket,
-    newcomer: Newcomer,
-    options: ControlServerOptions,
-    onEnd: () => void,
-  ) {
-    this.webSocket = webSocket;
-    this.socket = socket;
-    this.xtrId = newcomer.xtrId;
-    this.address = remoteAddressOf(socket);
-    this.incarnation = newcomer.incarnation;
-    this.capability = newcomer.capability;
-    this.options = options;
-    this.onEnd = onEnd;
-    this.rate = new TokenBucket(options.limits.messagesPerSecond, this.heardAt);
-  }
-
-  start(): void {
-    const { webSocket } = this;
-    webSocket.on('message', (data: Buffer, isBinary) => this.receive(data, isBinary));
-    const heard = (): void => {
-      this.heardAt = performance.now();
-    };
-    webSocket.on('ping', heard);
-    webSocket.on('pong', heard);
-    webSocket.on('error', () => this.fail('frame'));
-    webSocket.on('close', () => this.end());
-    webSocket.send(JSON.stringify(this.welcome()));
-    this.tellAuthorities(RENEWAL_SPREAD);
-    const session = this.options.driver.open(this.xtrId, this.incarnation, this);
-    // The core may have closed it already.
-    if (this.ended) this.options.driver.gone(session);
-    else this.session = session;
-  }
-
-  send(message: LispMessage): void {
-    if (!this.isWritable()) return;
-    try {
-      this.webSocket.send(encodeLispMessage(message));
-    } catch (error) {
-      this.options.log.error({ err: error, xtrId: this.xtrId, type: message.type }, 'message cannot be encoded');
-    }
-  }
-
-  /** The agent renews its certificate within that time if it does not have what is current. */
-  tellAuthorities(withinMs: Millis): void {
-    if (this.webSocket.readyState !== this.webSocket.OPEN) return;
-    const { fingerprints } = this.options.trust;
-    this.webSocket.send(JSON.stringify({ type: 'authorities', authorities: fingerprints, withinMs }));
-  }
-
-  /** Older agents do not enforce any; what they talk to does. */
-  sendPolicy(policy: AgentPolicy): void {
-    if (this.capability < POLICY_CAPABILITY) return;
-    for (const frame of encodePolicyFrames(policy)) if (this.isWritable()) this.webSocket.send(frame);
-  }
-
-  close(code: number, reason: string): void {
-    this.webSocket.close(code, reason);
-    setTimeout(() => this.webSocket.terminate(), CLOSING_TIME).unref();
-    this.end();
-  }
-
-  terminate(): void {
-    this.webSocket.terminate();
-    this.end();
-  }
-
-  beat(now: number, late: boolean): void {
-    const silent = now - this.heardAt;
-    if (silent > SILENT_BEATS * this.options.heartbeatMs && !late) this.fail('silent-peer');
-    // A peer that pings is heard, and hears our pongs.
-    else if (silent > this.options.heartbeatMs / 2 && this.webSocket.readyState === this.webSocket.OPEN)
-      this.webSocket.ping();
-  }
-
-  private isWritable(): boolean {
-    if (this.webSocket.readyState !== this.webSocket.OPEN) return false;
-    if (this.webSocket.bufferedAmount <= this.options.limits.bufferedOctets) return true;
-    this.fail('slow-peer');
-    return false;
-  }
-
-  private receive(data: Buffer, isBinary: boolean): void {
-    if (this.session === undefined) return;
-    const now = performance.now();
-    this.heardAt = now;
-    if (!isBinary) {
-      this.refuse('text-frame', 1003, 'only binary frames');
-      return;
-    }
-    const early = this.rate.take(now);
-    if (early > 0 && this.resume === undefined) this.slowDown(early);
-    try {
-      this.options.driver.receive(this.session, decodeLispMessage(data));
-    } catch (error) {
-      if (error instanceof DecodeError) {
-        this.options.log.info({ xtrId: this.xtrId, problem: error.message }, 'frame is not a LISP message');
-        this.refuse('message', 1007, 'not a LISP message');
-        return;
-      }
-      // A mistake of ours in one agent's message must not end the sessions of the others.
-      this.options.log.error({ err: error, xtrId: this.xtrId }, 'message failed');
-      this.refuse('internal', 1011, 'internal error');
-    }
-  }
-
-  private slowDown(ms: Millis): void {
-    this.options.metrics.throttle();
-    this.webSocket.pause();
-    this.resume = setTimeout(() => {
-      this.resume = undefined;
-      this.webSocket.resume();
-    }, ms);
-  }
-
-  private refuse(reason: ShellRejection, code: number, text: string): void {
-    this.options.metrics.reject(reason);
-    this.close(code, text);
-  }
-
-  private fail(reason: ShellRejection): void {
-    if (this.session === undefined) return;
-    this.options.metrics.reject(reason);
-    this.options.log.info({ xtrId: this.xtrId, reason }, 'agent disconnected');
-    this.terminate();
-  }
-
-  private end(): void {
-    this.ended = true;
-    clearTimeout(this.resume);
-    this.onEnd();
-    const { session } = this;
-    this.session = undefined;
-    if (session !== undefined) this.options.driver.gone(session);
-  }
-
-  private welcome(): unknown {
-    const { overlay, heartbeatMs } = this.options;
-    return {
-      type: 'welcome',
-      overlay: overlay.prefixes,
-      zone: overlay.zone,
-      instance: overlay.instance,
-      heartbeatMs,
-      serverTime: Date.now(),
-      observed: { address: this.address, port: this.socket.remotePort ?? 0 },
-    };
   }
 }
 
@@ -467,12 +289,9 @@ function refuse(
 
 /** So that renewals of all agents together come at 100 per second. */
 const RENEWAL_SPACING: Millis = 10;
-/** In which agents renew that learn of a change when they connect. */
-const RENEWAL_SPREAD: Millis = 10_000;
 const AUTHENTICATION: ReadonlySet<ShellRejection> = new Set(['certificate', 'revoked', 'fenced']);
 const SUBPROTOCOL = 'lisp.stayput';
 const CAPABILITY_HEADER = 'stayput-capability';
 const MAX_FRAME = 65_536;
 const MAX_BODY = 65_536;
-const SILENT_BEATS = 3;
-const CLOSING_TIME: Millis = 1_000;
+const MAX_FRAGMENTS = 64;

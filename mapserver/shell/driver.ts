@@ -13,6 +13,7 @@ import type { Commit, CommitOutcome, LearnedRecord } from '../core/transactions.
 import { CompactedError, type Store, type StoreChange, type Watch } from '../store/store.ts';
 import type { AuditLog } from './audit-log.ts';
 import { auditEvent } from './audited.ts';
+import type { LimitReports } from './limit-reports.ts';
 import type { MapServerMetrics } from './metrics.ts';
 import { decodeRecord, encodeRecord, isRecordKey } from './record-codec.ts';
 import { TokenBucket } from './token-bucket.ts';
@@ -31,6 +32,7 @@ export interface DriverOptions {
   readonly core: MapServer;
   readonly store: Store;
   readonly metrics: MapServerMetrics;
+  readonly reports: LimitReports;
   readonly audit: AuditLog;
   readonly log: Log;
 }
@@ -39,6 +41,7 @@ export class Driver {
   readonly core: MapServer;
   private readonly store: Store;
   private readonly metrics: MapServerMetrics;
+  private readonly reports: LimitReports;
   private readonly log: Log;
   private readonly audit: AuditLog;
   private readonly peers = new Map<SessionId, Peer>();
@@ -57,6 +60,7 @@ export class Driver {
     this.core = options.core;
     this.store = options.store;
     this.metrics = options.metrics;
+    this.reports = options.reports;
     this.audit = options.audit;
     this.log = options.log;
   }
@@ -225,6 +229,9 @@ export class Driver {
       case 'policy-too-large':
         if (this.complaints.tryTake(performance.now()))
           this.log.error({ count: event.agents, problem: event.problem }, 'the policy is too large for agents');
+        break;
+      case 'limit':
+        this.reports.hit(event.limit, event.source);
         break;
       case 'request':
       case 'notify':

@@ -15,6 +15,7 @@ import type { AuditLog } from './audit-log.ts';
 import { audited } from './audited.ts';
 import { type Caller, callerOf, certifyAgent, keyHash } from './certificate-authority.ts';
 import type { Driver } from './driver.ts';
+import type { LimitReports } from './limit-reports.ts';
 import type { MapServerMetrics } from './metrics.ts';
 import type { OverlayFiles } from './overlay-files.ts';
 import { RateTable, remoteAddressOf, sourceOf } from './rate-table.ts';
@@ -28,12 +29,13 @@ export interface EnrolmentOptions {
   readonly overlay: OverlayFiles;
   readonly trust: Trust;
   readonly metrics: MapServerMetrics;
+  readonly reports: LimitReports;
   readonly audit: AuditLog;
   readonly settings: Pick<MapServerSettings, 'enrolment' | 'limits'>;
 }
 
 export function enrolmentRoutes(options: EnrolmentOptions): Route[] {
-  const { driver, overlay, trust, metrics, audit, settings } = options;
+  const { driver, overlay, trust, metrics, reports, audit, settings } = options;
   const { limits } = settings;
   const rate = new TokenBucket(limits.enrolmentsPerSecond, performance.now());
   const perSource = limits.enrolmentsPerSecondAndSource;
@@ -59,11 +61,17 @@ export function enrolmentRoutes(options: EnrolmentOptions): Route[] {
     return { certificate: certifyAgent(trust.authority, publicKey, xtrId, now, life), ca: trust.anchors };
   };
   const enrol = async (body: unknown, source: string, from: string): Promise<Enrolled> => {
-    if (!sources.tryTake(source, performance.now())) throw tooMany(metrics);
+    if (!sources.tryTake(source, performance.now())) {
+      reports.hit('enrolmentsPerSecondAndSource', source);
+      throw tooMany(metrics);
+    }
     const asked = counted(metrics, () => parseBody(ENROL, body));
     const secretHash = hashSecret(counted(metrics, () => secretOf(asked.token)));
     // What everybody shares is used up by those with a token only.
-    if (driver.core.isTokenValid(secretHash) && !rate.tryTake(performance.now())) throw tooMany(metrics);
+    if (driver.core.isTokenValid(secretHash) && !rate.tryTake(performance.now())) {
+      reports.hit('enrolmentsPerSecond', source);
+      throw tooMany(metrics);
+    }
     const publicKey = counted(metrics, () => readSigningRequest(asked.csr));
     const now = Date.now();
     const result = await driver.operate({

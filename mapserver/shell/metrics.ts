@@ -1,5 +1,6 @@
 /** `stayput_mapserver_*`. No label has a value per agent, EID or name. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { MapServerSettings } from '../config.ts';
 import type { ServerEvent } from '../core/actions.ts';
 import type { MapServer } from '../core/map-server.ts';
 import type { AuditCount } from './audit-log.ts';
@@ -17,9 +18,14 @@ export type ShellRejection =
   | 'text-frame'
   | 'frame'
   | 'message'
+  | 'control-frames'
+  | 'unfinished'
   | 'slow-peer'
   | 'silent-peer'
   | 'internal';
+
+/** A setting below `limits`. */
+export type LimitName = keyof MapServerSettings['limits'];
 
 export class MapServerMetrics {
   readonly registry = new Registry();
@@ -31,7 +37,7 @@ export class MapServerMetrics {
   private readonly enrolments: Counter<'result'>;
   private readonly rejected: Counter<'reason'>;
   private readonly policies: Counter<'result'>;
-  private readonly throttled: Counter;
+  private readonly limitHits: Counter<'limit'>;
   private readonly auditLines: Counter<'result'>;
   private readonly commits: Histogram;
 
@@ -52,7 +58,7 @@ export class MapServerMetrics {
     this.policies = counter('policy_updates_total', 'Policies sent to agents, and those that were too large', [
       'result',
     ]);
-    this.throttled = counter('throttled_total', 'Times an agent was read more slowly because it sent too fast');
+    this.limitHits = counter('limit_hits_total', 'Times that a limit was reached, by its setting', ['limit']);
     this.auditLines = counter('audit_lines_total', 'Lines of the audit log, by what became of them', ['result']);
     this.commits = new Histogram({
       name: 'stayput_mapserver_store_commit_seconds',
@@ -79,6 +85,20 @@ export class MapServerMetrics {
     gauge('subscriptions', 'Subscriptions of connected agents');
     gauge('pending', 'Registrations and operations that wait for the store');
     gauge('policyVersion', 'Version of the policy; 0 without one', 'policy_version');
+  }
+
+  observeConnections(connections: () => { readonly sessions: number; readonly waiting: number }): void {
+    const gauge = new Gauge({
+      name: 'stayput_mapserver_connections',
+      help: 'TCP connections, by state: session of an agent, or waiting to become one',
+      labelNames: ['state'],
+      registers: [this.registry],
+      collect: () => {
+        const { sessions, waiting } = connections();
+        gauge.set({ state: 'session' }, sessions);
+        gauge.set({ state: 'waiting' }, waiting);
+      },
+    });
   }
 
   /** When what the map server lives on ends. */
@@ -126,6 +146,7 @@ export class MapServerMetrics {
         this.policies.inc({ result: 'too_large' }, event.agents);
         break;
       case 'withdrawn':
+      case 'limit':
         break;
       default:
         event satisfies never;
@@ -145,8 +166,8 @@ export class MapServerMetrics {
     this.auditLines.inc({ result }, lines);
   }
 
-  throttle(): void {
-    this.throttled.inc();
+  limitHit(limit: LimitName): void {
+    this.limitHits.inc({ limit });
   }
 
   committed(seconds: number): void {

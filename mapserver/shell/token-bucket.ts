@@ -20,11 +20,11 @@ export class TokenBucket {
     return true;
   }
 
-  /** Takes one in any case; returns how many milliseconds too early that was, 0 if it was not. For what is delayed. */
-  take(now: Instant): number {
+  /** Takes them in any case; returns how many milliseconds too early that was, 0 if it was not. For what is delayed. */
+  take(now: Instant, tokens = 1): number {
     this.fill(now);
     // Bounded, so that a flood does not leave a debt behind.
-    this.tokens = Math.max(-this.rate, this.tokens - 1);
+    this.tokens = Math.max(-this.rate, this.tokens - tokens);
     return this.tokens >= 0 ? 0 : (-this.tokens * 1000) / this.rate;
   }
 

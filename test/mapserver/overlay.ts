@@ -65,6 +65,25 @@ export class TestOverlay {
     return (await fetch(`http://127.0.0.1:${this.running?.metricsPort}/metrics`)).text();
   }
 
+  /** How often a limit was reached. */
+  limitHits(limit: string): Promise<number> {
+    return this.value(`limit_hits_total{limit="${limit}"}`);
+  }
+
+  gauge(name: string, state: string): Promise<number> {
+    return this.value(`${name}{state="${state}"}`);
+  }
+
+  rejections(reason: string): Promise<number> {
+    return this.value(`rejected_total{reason="${reason}"}`);
+  }
+
+  private async value(series: string): Promise<number> {
+    const start = `stayput_mapserver_${series} `;
+    const line = (await this.metrics()).split('\n').find((each) => each.startsWith(start));
+    return Number(line?.slice(start.length) ?? 0);
+  }
+
   async admin<T>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<T> {
     const target = { socketPath: adminSocketPath(this.dataDir) };
     return (await callApi(target, method, path, body === undefined ? {} : { body })) as T;
@@ -89,6 +108,11 @@ export class TestOverlay {
     await agent.connect();
     this.agents.push(agent);
     return agent;
+  }
+
+  /** One that is not connected. */
+  enrolled(grant: { eids?: string[]; names?: string[] }): Promise<TestAgent> {
+    return this.token(grant).then((token) => TestAgent.enrol(this, token));
   }
 
   async stop(): Promise<void> {
