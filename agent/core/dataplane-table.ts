@@ -99,10 +99,6 @@ export class DataplaneTable {
     if (peer !== undefined) this.send({ type: 'peer-set', publicKey, locators: peer.locators });
   }
 
-  peerKeys(): readonly TunnelKey[] {
-    return [...this.peers.keys()];
-  }
-
   /** Nothing goes to this key and nothing comes from it any more, whatever names it. */
   revokePeer(publicKey: TunnelKey, now: Instant): void {
     for (const [prefix, { command }] of this.redirects) {

@@ -124,10 +124,7 @@ export class Resolver {
 
   handleSession(now: Instant): void {
     this.requests.restart(now);
-    const { remote, table } = this.parts;
-    // Whether a peer was revoked while there was no session is said when its agent address is asked for; first of all.
-    const peers = table.peerKeys().map((key) => this.addressEid(agentAddressOf(key)));
-    this.resubscribe = [...remote.cache.subscriptions(), ...peers.filter((eid) => !remote.isFollowed(eid))];
+    this.resubscribe = [...this.parts.remote.cache.subscriptions()];
     this.unsubscribe = [];
     this.send(now);
   }

@@ -166,7 +166,10 @@ export class MapServer {
 
   /** Everything that the store holds, before the first other input. */
   handleRestore(records: readonly LearnedRecord[], now: Instant): void {
-    for (const { key, record, revision } of records) this.replica.learned(key, record, revision);
+    for (const { key, record, revision } of records) {
+      this.replica.learned(key, record, revision);
+      if (record?.kind === 'agent' && record.revokedAt !== undefined) this.revocations.remember(record);
+    }
     this.publisher.discard();
     for (const xtrId of this.database.owners()) this.presence.missing(xtrId, now);
   }
@@ -195,6 +198,8 @@ export class MapServer {
     }
     this.sessions.add(id, xtrId, this.config.wallClock());
     this.presence.opened(xtrId, id, now);
+    const session = this.sessions.get(id);
+    if (session !== undefined) this.revocations.welcome(session);
     this.policy.opened(xtrId, now);
   }
 

@@ -3,19 +3,21 @@
  *
  * A revoked agent's mappings are withdrawn like any other; that does not reach those who know it by its key alone: from
  * another agent, or as the one to whom they yielded an EID. So its revocation goes to every agent that is connected, and
- * to one that asks for its agent address later, as each does for its peers when a session begins.
+ * to one that asks for its agent address later. Whoever had no session at that moment is told of the latest when it has.
  */
 import { type Eid, eidKey, type InstanceId } from '../../proto/eid.ts';
 import type { Generation, Mapping } from '../../proto/mapping.ts';
 import { type AgentRecord, agentEidKey, agentKey, ownershipKey, revocationOf } from './records.ts';
 import type { Replica } from './replica.ts';
-import type { Sessions } from './sessions.ts';
+import type { Session, Sessions } from './sessions.ts';
 
 export class Revocations {
   private readonly instance: InstanceId;
   private readonly replica: Replica;
   private readonly sessions: Sessions;
   private untold: AgentRecord[] = [];
+  /** The latest, the oldest of them first. */
+  private readonly latest: AgentRecord[] = [];
 
   constructor(instance: InstanceId, replica: Replica, sessions: Sessions) {
     this.instance = instance;
@@ -25,6 +27,23 @@ export class Revocations {
 
   add(agent: AgentRecord): void {
     this.untold.push(agent);
+    this.remember(agent);
+  }
+
+  /** One that was revoked before this server started. */
+  remember(agent: AgentRecord): void {
+    this.latest.push(agent);
+    this.latest.sort((a, b) => (a.revokedAt ?? 0) - (b.revokedAt ?? 0));
+    this.latest.splice(0, Math.max(0, this.latest.length - MAX_LATEST));
+  }
+
+  /** Its session begins. */
+  welcome(session: Session): void {
+    if (this.latest.length > 0)
+      this.sessions.publish(
+        session,
+        this.latest.map((agent) => this.mapping(agent)),
+      );
   }
 
   /** Call when the withdrawals of its mappings were published. */
@@ -48,3 +67,5 @@ export class Revocations {
     return revocationOf(agent, this.instance, owned?.kind === 'eid' ? owned.generation : (0 as Generation));
   }
 }
+
+const MAX_LATEST = 64;

@@ -91,6 +91,8 @@ describe('an agent that is revoked', () => {
     revoke(world, rogue);
     assert.ok(owner.dataplane?.peers.has(rogue.key), 'nobody has told it');
     owner.connect();
+    world.server.remind(owner);
+    world.pump();
     assert.ok(isForgotten(owner, rogue));
   });
 

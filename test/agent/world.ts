@@ -510,6 +510,11 @@ export class FakeMapServer {
     );
   }
 
+  /** A session begins: it is told who was revoked lately. */
+  remind({ xtrId }: Host): void {
+    this.push([...this.revoked.values()], [xtrId]);
+  }
+
   /** Tells everybody who asked. */
   push(mappings: readonly Mapping[], to: Iterable<XtrId>): void {
     for (const host of this.world.hosts) {
