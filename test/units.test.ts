@@ -1,0 +1,30 @@
+/** The systemd units in deploy/ give the daemons no more than docs/security.md says. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { PROJECT_ROOT } from '../runtime/project-root.ts';
+
+const VERSION = '252';
+const analysed = /systemd (\d+)/.exec(analyse(['--version']))?.[1];
+// Another version judges by another table.
+const skip = analysed === VERSION ? false : `no systemd-analyze ${VERSION}`;
+
+test('the exposure of each unit is what security.md states', { skip }, () => {
+  const page = readFileSync(join(PROJECT_ROOT, 'docs/security.md'), 'utf8');
+  for (const unit of ['mapserver', 'agent', 'dataplane'].map((name) => `stayput-${name}.service`)) {
+    const report = analyse(['security', '--offline=true', '--no-pager', `deploy/systemd/${unit}`]);
+    const exposure = /Overall exposure level for .*: ([\d.]+) OK/.exec(report)?.[1];
+    assert.ok(page.includes(`| \`${unit}\` | ${exposure} |`), `${unit}: ${exposure}`);
+  }
+});
+
+test('no unit writes core dumps', () => {
+  for (const name of ['mapserver', 'agent', 'dataplane'])
+    assert.match(readFileSync(join(PROJECT_ROOT, `deploy/systemd/stayput-${name}.service`), 'utf8'), /^LimitCORE=0$/m);
+});
+
+function analyse(args: readonly string[]): string {
+  return spawnSync('systemd-analyze', args, { cwd: PROJECT_ROOT, encoding: 'utf8' }).stdout ?? '';
+}
