@@ -24,7 +24,7 @@ const LIMITS = z.strictObject({
     .describe('time from the TLS handshake until a connection is a session, or closed'),
   messagesPerSecond: count(2_000, 'messages per second of one agent; a faster one is read more slowly'),
   registrationsPerSecond: count(
-    4_000,
+    1_000,
     'EID-records of Map-Registers per second of one agent; a faster one is read more slowly',
     255,
   ),

@@ -65,6 +65,7 @@ export class Registrar {
     let registrations: Registration[] = [];
     transactions.add(
       {
+        size: mappings.length,
         evaluate: (transaction) => {
           registrations = this.evaluateAll(transaction, session.xtrId, mappings);
         },

@@ -13,6 +13,8 @@ import { type AgentRecord, type OwnershipRecord, type RecordKey, recordKey, type
 import type { Replica } from './replica.ts';
 
 export interface Work {
+  /** Records that it judges, if they are more than one. */
+  readonly size?: number;
   readonly evaluate: (transaction: Transaction) => void;
   readonly complete: (now: Instant) => void;
   /** The store does not answer, or others were faster too often. */
@@ -154,8 +156,20 @@ export class Transactions {
 
   private run(now: Instant): void {
     while (this.flight === undefined && this.queue.length > 0) {
-      this.attempt(this.queue.splice(0, BATCH), 1, now);
+      this.attempt(this.queue.splice(0, this.batch()), 1, now);
     }
+  }
+
+  /** How many go together: at least one. */
+  private batch(): number {
+    let records = 0;
+    let works = 0;
+    for (const { size = 1 } of this.queue) {
+      records += size;
+      if (works > 0 && records > BATCH) break;
+      works++;
+    }
+    return works;
   }
 
   private attempt(works: readonly Work[], attempt: number, now: Instant): void {
@@ -185,6 +199,7 @@ export class Transactions {
   }
 }
 
+/** Records that are judged without a pause, more or less. */
 const BATCH = 256;
 const ATTEMPTS = 20;
 const FLUSH_DELAY: Millis = 20;

@@ -23,6 +23,7 @@ import type { LimitReports } from './limit-reports.ts';
 import type { LimitName, MapServerMetrics, ShellRejection } from './metrics.ts';
 import { remoteAddressOf } from './rate-table.ts';
 import type { Trust } from './trust.ts';
+import type { Turns } from './turns.ts';
 
 export interface AgentLinkOptions {
   readonly trust: Trust;
@@ -32,6 +33,7 @@ export interface AgentLinkOptions {
   readonly driver: Driver;
   readonly metrics: MapServerMetrics;
   readonly reports: LimitReports;
+  readonly turns: Turns;
   readonly log: Log;
 }
 
@@ -145,7 +147,7 @@ export class AgentLink {
 
   beat(now: Instant, late: boolean): void {
     // What it sends cannot be heard meanwhile.
-    if (this.resume !== undefined) return;
+    if (this.webSocket.isPaused) return;
     const { heartbeatMs, limits } = this.options;
     const silent = now - this.heardAt;
     if (silent > SILENT_BEATS * heartbeatMs && !late) this.fail('silent-peer');
@@ -189,6 +191,12 @@ export class AgentLink {
       return;
     }
     this.charge('messagesPerSecond', this.budget.messages.take(now), now);
+    if (this.options.turns.add(this, () => this.process(data)) >= MAX_WAITING) this.webSocket.pause();
+  }
+
+  private process(data: Buffer): void {
+    if (this.session === undefined) return;
+    const now = performance.now();
     try {
       const message = decodeLispMessage(data);
       if (message.type === 'map-register') {
@@ -206,6 +214,16 @@ export class AgentLink {
       this.options.log.error({ err: error, xtrId: this.xtrId }, 'message failed');
       this.refuse('internal', 1011, 'internal error');
     }
+    this.readOn();
+  }
+
+  /** Unless something else keeps it from reading. */
+  private readOn(): void {
+    if (this.ended || !this.webSocket.isPaused) return;
+    if (this.resume !== undefined || this.options.turns.waiting(this) > 0) return;
+    this.heardAt = performance.now();
+    this.unfinishedSince = this.heardAt;
+    this.webSocket.resume();
   }
 
   /** What came `early` by that much is followed by nothing for as long. */
@@ -218,9 +236,7 @@ export class AgentLink {
     this.resumeAt = now + early;
     this.resume = setTimeout(() => {
       this.resume = undefined;
-      this.heardAt = performance.now();
-      this.unfinishedSince = this.heardAt;
-      this.webSocket.resume();
+      this.readOn();
     }, early);
   }
 
@@ -245,6 +261,7 @@ export class AgentLink {
   private end(): void {
     this.ended = true;
     clearTimeout(this.resume);
+    this.options.turns.drop(this);
     this.onEnd();
     const { session } = this;
     this.session = undefined;
@@ -268,6 +285,8 @@ export class AgentLink {
 /** In which agents renew that learn of a change when they connect. */
 const RENEWAL_SPREAD: Millis = 10_000;
 const SILENT_BEATS = 3;
+/** Messages that wait for their turn, before no more is read. */
+const MAX_WAITING = 32;
 export const CLOSING_TIME: Millis = 1_000;
 /** Of a short frame from a client: two octets and the mask (RFC 6455, 5.2). */
 const CONTROL_HEADER = 6;

@@ -26,8 +26,9 @@ import { Connections } from './connections.ts';
 import { describeCaller } from './enrolment.ts';
 import type { ShellRejection } from './metrics.ts';
 import { remoteAddressOf } from './rate-table.ts';
+import { Turns } from './turns.ts';
 
-export interface ControlServerOptions extends AgentLinkOptions {
+export interface ControlServerOptions extends Omit<AgentLinkOptions, 'turns'> {
   readonly routes: readonly Route[];
   readonly enrolment: MapServerSettings['enrolment'];
   readonly audit: AuditLog;
@@ -49,6 +50,7 @@ export class ControlServer {
   private readonly links = new Set<AgentLink>();
   private readonly connections: Connections;
   private readonly budgets: AgentBudgets;
+  private readonly turns = new Turns(() => performance.now());
   private readonly heartbeat: NodeJS.Timeout;
   private lastBeat = performance.now();
 
@@ -175,9 +177,8 @@ export class ControlServer {
     }
     this.webSockets.handleUpgrade(request, request.socket, head, (webSocket) => {
       const budget = this.budgets.of(refusal.xtrId, performance.now());
-      const link = new AgentLink(webSocket, request.socket, refusal, budget, this.options, () =>
-        this.links.delete(link),
-      );
+      const options = { ...this.options, turns: this.turns };
+      const link = new AgentLink(webSocket, request.socket, refusal, budget, options, () => this.links.delete(link));
       this.connections.authenticated(request.socket);
       this.links.add(link);
       link.start();

@@ -11,7 +11,7 @@ import { type TestAgent, TestOverlay } from './overlay.ts';
 const overlay = new TestOverlay({
   heartbeatMs: 300,
   limits: {
-    messagesPerSecond: 1_000,
+    messagesPerSecond: 100,
     registrationsPerSecond: 255,
     octetsPerSecond: 200_000,
     messageSeconds: 2,
@@ -33,31 +33,32 @@ afterEach(async () => {
 after(() => overlay.remove());
 
 describe('too much', () => {
-  // Attack: Map-Requests as fast as they go | 4000 at a limit of 1000 a second | all are answered, the later ones no faster
+  // Attack: Map-Requests as fast as they go | 600 at a limit of 100 a second | all are answered, the later ones no faster
   // than allowed; another agent is answered meanwhile
   test('attack: a flood of messages from an agent', async () => {
     const hostile = await overlay.agent({ names: ['a'] });
     const started = performance.now();
-    const answers = Array.from({ length: 4000 }, () => hostile.subscribe('10.77.4.9'));
+    const answers = Array.from({ length: 600 }, () => hostile.subscribe('10.77.4.9'));
     await witness.register(witness.mapping('10.77.4.1'));
     await Promise.all(answers);
-    assert.ok(performance.now() - started > 2_000);
-    assert.ok((await overlay.limitHits('messagesPerSecond')) >= 1);
+    const took = performance.now() - started;
+    assert.ok(took > 800, `${took} ms`);
+    assert.ok((await overlay.limitHits('messagesPerSecond')) >= 1, 'counted');
     hostile.close();
   });
 
-  // Attack: the same flood over a new session each time | 3 sessions of 1500 messages at a limit of 1000 a second | a new
+  // Attack: the same flood over a new session each time | 3 sessions of 150 messages at a limit of 100 a second | a new
   // session brings no new allowance
   test('attack: a flood of messages over ever new sessions', async () => {
     const hostile = await overlay.enrolled({ names: ['b'] });
     const started = performance.now();
     for (let i = 0; i < 3; i++) {
       await hostile.connect();
-      await Promise.all(Array.from({ length: 1500 }, () => hostile.subscribe('10.77.4.9')));
+      await Promise.all(Array.from({ length: 150 }, () => hostile.subscribe('10.77.4.9')));
       hostile.close();
       await hostile.untilClosed();
     }
-    assert.ok(performance.now() - started > 2_000);
+    assert.ok(performance.now() - started > 1_000);
   });
 
   // Attack: Map-Registers with many EID-records each | 4 with 200 records at a limit of 255 a second | answered no faster
@@ -83,7 +84,7 @@ describe('too much', () => {
       const mappings = Array.from({ length: 200 }, (_, i) => hostile.mapping(`10.77.5.${i}`));
       const started = performance.now();
       for (let i = 0; i < 20; i++) await hostile.register(...mappings);
-      assert.ok(performance.now() - started > 2_000);
+      assert.ok(performance.now() - started > 1_500);
       assert.ok((await narrow.limitHits('octetsPerSecond')) >= 1);
     } finally {
       await narrow.remove();

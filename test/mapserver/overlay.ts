@@ -127,6 +127,9 @@ export class TestOverlay {
   }
 }
 
+/** Where agents enrol and connect. */
+export type MapServerAt = Pick<TestOverlay, 'port' | 'ca' | 'enrol'>;
+
 export class TestAgent {
   readonly keys: AgentKeys;
   readonly certificate: string;
@@ -134,14 +137,14 @@ export class TestAgent {
   readonly welcome: Promise<Welcome>;
   webSocket: WebSocket | undefined;
   closed: { code: number; reason: string } | undefined;
-  private readonly overlay: TestOverlay;
+  private readonly overlay: MapServerAt;
   private welcomed: (value: Welcome) => void = () => {};
   private readonly inbox: LispMessage[] = [];
   private readonly notices: Notice[] = [];
   private readonly waiting: (() => void)[] = [];
   private lastNonce = 0n;
 
-  private constructor(overlay: TestOverlay, keys: AgentKeys, certificate: string, ca: string) {
+  private constructor(overlay: MapServerAt, keys: AgentKeys, certificate: string, ca: string) {
     this.overlay = overlay;
     this.keys = keys;
     this.certificate = certificate;
@@ -151,7 +154,7 @@ export class TestAgent {
     });
   }
 
-  static async enrol(overlay: TestOverlay, token: string, keys = generateKeys()): Promise<TestAgent> {
+  static async enrol(overlay: MapServerAt, token: string, keys = generateKeys()): Promise<TestAgent> {
     parseToken(token);
     const ca = await overlay.ca();
     const answer = await overlay.enrol(enrolment(token, keys), ca);
@@ -159,7 +162,7 @@ export class TestAgent {
   }
 
   /** One that joined by itself. */
-  static of(overlay: TestOverlay, identity: Identity): TestAgent {
+  static of(overlay: MapServerAt, identity: Identity): TestAgent {
     return new TestAgent(overlay, identity, identity.certificate, identity.ca);
   }
 
