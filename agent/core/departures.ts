@@ -165,14 +165,21 @@ export class Departures {
     const { table, channel, outbox } = this.parts;
     const news = peers.filter((key) => !departure.told.has(key) && table.peerLocators(key) !== undefined);
     const moved = this.subject(departure);
-    for (const key of news.slice(0, MAX_TOLD - departure.told.size)) {
-      departure.told.add(key);
-      channel.notify(key, 'notice', moved, this.agentOf(departure.to), now);
-    }
-    const known = this.introductions(news);
     const rivals = departure.introduced ? [] : this.rivals(departure);
     departure.introduced = true;
-    if (known.length + rivals.length > 0) channel.notify(departure.to, 'handover', moved, [...rivals, ...known], now);
+    const agent = this.agentOf(departure.to);
+    const eids = this.parts.remote.eidsOf(new Set(news), MAX_EIDS_OF_PEER);
+    // A few at a time, so that the new owner begins with the first while the last are told.
+    for (let at = 0; at === 0 || at < news.length; at += TOLD_AT_ONCE) {
+      const some = news.slice(at, at + TOLD_AT_ONCE);
+      const known = some.flatMap((key) => [...this.agentOf(key), ...(eids.get(key) ?? []).map(bare)]);
+      const introductions = at === 0 ? [...rivals, ...known] : known;
+      if (introductions.length > 0) channel.notify(departure.to, 'handover', moved, introductions, now);
+      for (const key of some.slice(0, MAX_TOLD - departure.told.size)) {
+        departure.told.add(key);
+        channel.notify(key, 'notice', moved, agent, now);
+      }
+    }
     if (news.length > 0) outbox.note({ type: 'correspondents', count: news.length });
   }
 
@@ -245,12 +252,6 @@ export class Departures {
     return mapping === undefined ? [] : [{ ...mapping, locators: mapping.locators.slice(0, MAX_LOCATORS) }];
   }
 
-  /** Agents, and the EIDs that they are known for here. */
-  private introductions(peers: readonly TunnelKey[]): readonly Mapping[] {
-    const eids = this.parts.remote.eidsOf(new Set(peers), MAX_EIDS_OF_PEER);
-    return peers.flatMap((key) => [...this.agentOf(key), ...(eids.get(key) ?? []).map(bare)]);
-  }
-
   /** Others who may take it over: from now on the new owner has to know them. */
   private rivals(departure: Departure): readonly Mapping[] {
     const others = this.parts.targets.of(eidKey(departure.eid)).filter((key) => key !== departure.to);
@@ -274,5 +275,6 @@ const ASKS_AT_ONCE = 64;
 const ASKS_PER_SECOND = 32;
 const RENEWAL = DRAIN * 0.6;
 const MAX_TOLD = 16_384;
+const TOLD_AT_ONCE = 64;
 const MAX_LOCATORS = 4;
 const MAX_EIDS_OF_PEER = 4;

@@ -106,12 +106,12 @@ export class MapRequests {
   }
 
   pollTimeout(connected: boolean): Instant | undefined {
-    let at: Instant | undefined;
+    let at = Number.POSITIVE_INFINITY;
     for (const { nextAt, endsAt, waiters } of this.pending.values()) {
-      const times = [endsAt, ...waiters.map(({ deadline }) => deadline), ...(connected ? [nextAt] : [])];
-      at = Math.min(at ?? Number.POSITIVE_INFINITY, ...times);
+      at = Math.min(at, connected ? nextAt : endsAt, endsAt);
+      for (const { deadline } of waiters) at = Math.min(at, deadline);
     }
-    return at;
+    return this.pending.size === 0 ? undefined : at;
   }
 
   private dropNonce(request: PendingRequest): void {

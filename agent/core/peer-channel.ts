@@ -42,15 +42,18 @@ export class PeerChannel {
 
   /** As many messages as `rest` needs; each begins with `subject`, which says what it is about. */
   notify(to: TunnelKey, kind: PeerMessageKind, subject: Mapping, rest: readonly Mapping[], now: Instant): void {
-    let begun: readonly Mapping[] = [subject];
+    const empty = this.encodeNotify([]).payload.length;
+    const sizeOf = (mapping: Mapping): number => this.encodeNotify([mapping]).payload.length - empty;
+    const least = empty + sizeOf(subject);
+    let [begun, size] = [[subject], least];
     for (const mapping of rest) {
-      const longer = [...begun, mapping];
-      if (this.encodeNotify(longer).payload.length <= MAX_PEER_MESSAGE) {
-        begun = longer;
-        continue;
+      const more = sizeOf(mapping);
+      if (size + more > MAX_PEER_MESSAGE && begun.length > 1) {
+        this.sendNotify(to, kind, begun, now);
+        [begun, size] = [[subject], least];
       }
-      this.sendNotify(to, kind, begun, now);
-      begun = [subject, mapping];
+      begun.push(mapping);
+      size += more;
     }
     this.sendNotify(to, kind, begun, now);
   }

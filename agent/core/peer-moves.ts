@@ -159,26 +159,22 @@ export class PeerMoves {
     const owned = registrar.find(subject.eid);
     const awaited = owned !== undefined && registrar.isHere(owned) && takeovers.listensTo(key, from, now);
     if (!awaited) return this.refuse('handover');
-    for (const agent of agents) {
-      remote.introduce(agent.tunnelKey, agent, now);
-      // Without the map server it is asked as soon as that is there, as for every peer.
-      if (session.isUp && !remote.isFollowed(agent.eid)) resolver.followForPeer(agent.eid, now);
-    }
+    for (const agent of agents) remote.introduce(agent.tunnelKey, agent, now);
     const rivals = others.filter((each) => isTarget(each));
     // While the map server is there, only it names those to whom we yield.
     const alone = !session.isUp && takeovers.isUnsettled(key);
     for (const rival of rivals) if (alone && eidKey(rival.eid) === key) targets.add(rival, now);
     const mappings = others.filter((each) => !isTarget(each) && registrar.find(each.eid) === undefined);
     // Answers must find their way. The map server is asked while it is there; else the former host's word has to do.
-    for (const mapping of mappings) {
-      if (session.isUp && !remote.isFollowed(mapping.eid)) resolver.followForPeer(mapping.eid, now);
-      if (!session.isUp) remote.believe(mapping, now);
-    }
+    if (!session.isUp) for (const mapping of mappings) remote.believe(mapping, now);
     const waiting = new Set(rivals.map(({ tunnelKey }) => tunnelKey));
     takeovers.greet(
       key,
       agents.map(({ tunnelKey }) => tunnelKey).filter((peer) => !waiting.has(peer)),
     );
+    // Without the map server it is asked for peers and EIDs as soon as that is there, as for all that are known.
+    const introduced = [...mappings, ...agents].map(({ eid }) => eid);
+    if (session.isUp) resolver.followIntroduced(introduced, now);
     this.count('handover', 'accepted');
     return true;
   }

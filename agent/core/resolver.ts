@@ -2,10 +2,11 @@
  * Resolution: from the map-cache at once, else by a Map-Request that also subscribes (RFC 9437).
  *
  * What is in the map-cache and was asked for is subscribed to, again in every session; what leaves the map-cache is
- * unsubscribed from. Questions that the data plane raises are bounded in their rate, since others cause them.
+ * unsubscribed from. Questions that the data plane raises are bounded in their rate, since others cause them. Whom the
+ * former owner of an EID of ours introduces is asked for as well, all of them, so many at a time as the map server answers.
  */
 import { hostPrefix, type IpAddress, prefixAddress } from '../../proto/address.ts';
-import { type Eid, eidKey, prefixEid } from '../../proto/eid.ts';
+import { type Eid, type EidKey, eidKey, prefixEid } from '../../proto/eid.ts';
 import { agentAddressOf } from '../../proto/identity.ts';
 import type { Nonce } from '../../proto/lisp/header.ts';
 import { subscribeRequest } from '../../proto/lisp/native.ts';
@@ -19,7 +20,7 @@ import type { MapServerSession } from './map-server-session.ts';
 import type { Outbox } from './outbox.ts';
 import type { Answer, Resolution } from './output.ts';
 import type { AgentIdentity, Registrar } from './registrar.ts';
-import type { RemoteMappings } from './remote-mappings.ts';
+import { isAgentPrefix, type RemoteMappings } from './remote-mappings.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 export interface ResolverParts {
@@ -38,7 +39,10 @@ export class Resolver {
   private readonly resolutionRate: TokenBucket;
   private readonly peerRate: TokenBucket;
   private readonly strangerRate: TokenBucket;
+  private readonly introductionRate: TokenBucket;
   private resubscribe: Eid[] = [];
+  /** What a former owner introduced and is not asked for yet: EIDs, then agent addresses, most of which come along. */
+  private readonly introduced: readonly [Map<EidKey, Eid>, Map<EidKey, Eid>] = [new Map(), new Map()];
   /** Subscriptions whose entry left the map-cache. */
   private unsubscribe: Eid[] = [];
 
@@ -48,6 +52,7 @@ export class Resolver {
     this.resolutionRate = new TokenBucket(1000, 500, now);
     this.peerRate = new TokenBucket(1000, 500, now);
     this.strangerRate = new TokenBucket(64, 32, now);
+    this.introductionRate = new TokenBucket(MAX_INTRODUCED, 500, now);
   }
 
   /** Answered with `resolution`, from what is known at once, else within `RESOLVE_PATIENCE`. */
@@ -102,6 +107,18 @@ export class Resolver {
   /** Raised by what peers say, who must not keep this host's own packets from being resolved. */
   followForPeer(eid: Eid, now: Instant): void {
     this.followAt(this.peerRate, eid, now);
+  }
+
+  /** Those who talk to what we took over, in the word of the agent that had it. */
+  followIntroduced(eids: readonly Eid[], now: Instant): void {
+    for (const eid of eids) {
+      const queue = this.introduced[isAgent(eid) ? 1 : 0];
+      const key = eidKey(eid);
+      if (queue.has(key) || this.isToldOf(eid)) continue;
+      if (queue.size < MAX_INTRODUCED && this.introductionRate.take(now)) queue.set(key, eid);
+      else this.parts.outbox.note({ type: 'limit', what: 'map-requests' });
+    }
+    this.send(now);
   }
 
   private followAt(rate: TokenBucket, eid: Eid, now: Instant): void {
@@ -172,6 +189,9 @@ export class Resolver {
   private send(now: Instant): void {
     const { session, identity, outbox } = this.parts;
     if (!session.isUp) return;
+    const [eids, agents] = this.introduced;
+    this.askIntroduced(eids, now);
+    if (this.requests.size < FEW_REQUESTS) this.askIntroduced(agents, now);
     while (this.resubscribe.length > 0 && this.requests.size < RESUBSCRIBE_WINDOW) {
       const eid = this.resubscribe.pop();
       if (eid !== undefined) this.requests.ask(eid, null, now);
@@ -180,6 +200,20 @@ export class Resolver {
     for (const { nonce, eid } of this.requests.due(now)) {
       outbox.send(subscribeRequest({ nonce, xtrId, eid, itr, subscribe: true }));
     }
+  }
+
+  private askIntroduced(queue: Map<EidKey, Eid>, now: Instant): void {
+    for (const [key, eid] of queue) {
+      if (this.requests.size >= INTRODUCTION_WINDOW) break;
+      queue.delete(key);
+      if (!this.isToldOf(eid)) this.requests.ask(eid, null, now);
+    }
+  }
+
+  /** An agent address that came along needs no question: that it is revoked is told to everybody. */
+  private isToldOf(eid: Eid): boolean {
+    const { remote } = this.parts;
+    return isAgent(eid) ? remote.cache.exact(eidKey(eid)) !== undefined : remote.isFollowed(eid);
   }
 
   private queueUnsubscriptions(entries: readonly CacheEntry[]): void {
@@ -206,8 +240,18 @@ export class Resolver {
   }
 }
 
+function isAgent(eid: Eid): boolean {
+  return eid.kind === 'prefix' && isAgentPrefix(eid.prefix);
+}
+
 const UNAVAILABLE: Answer = { kind: 'resolution', resolution: { kind: 'unavailable' } };
 const RESUBSCRIBE_WINDOW = 128;
+/** These have packets waiting. */
+const INTRODUCTION_WINDOW = 512;
+/** Until most are answered, agent addresses wait: they come along. */
+const FEW_REQUESTS = 16;
+/** Agents with an EID each, of as many correspondents as the data plane remembers. */
+const MAX_INTRODUCED = 8192;
 const MAX_UNSUBSCRIPTIONS = 16_384;
 const UNSUBSCRIPTIONS_PER_SWEEP = 256;
 const RESOLVE_PATIENCE = seconds(2);
