@@ -26,6 +26,7 @@ pub struct Cable {
     /// Frames on their way to each end, in the order of their arrival.
     queues: [VecDeque<(Instant, Vec<u8>)>; 2],
     spare: Vec<Vec<u8>>,
+    incoming: Box<[u8]>,
     delay: Duration,
     trouble: Trouble,
     random: Random,
@@ -36,7 +37,8 @@ impl Cable {
     pub fn lay(a: &str, b: &str, delay: Duration, trouble: Trouble) -> io::Result<Cable> {
         let random = Random(0x9e37_79b9_7f4a_7c15);
         let taps = [open_tap(a)?, open_tap(b)?];
-        Ok(Cable { taps, queues: Default::default(), spare: Vec::new(), delay, trouble, random })
+        let incoming = vec![0; FRAME].into();
+        Ok(Cable { taps, queues: Default::default(), spare: Vec::new(), incoming, delay, trouble, random })
     }
 
     /// Until one of the interfaces goes.
@@ -73,22 +75,19 @@ impl Cable {
 
     fn take_in(&mut self, from: usize) -> io::Result<()> {
         for _ in 0..BATCH {
-            let mut frame = self.spare.pop().unwrap_or_default();
-            frame.resize(FRAME, 0);
-            match self.taps[from].read(&mut frame) {
-                Ok(length) => frame.truncate(length),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.spare.push(frame);
-                    return Ok(());
-                }
+            let length = match self.taps[from].read(&mut self.incoming) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 // The interface is down.
                 Err(error) if error.raw_os_error() == Some(libc::EIO) => return Ok(()),
                 Err(error) => return Err(error),
-            }
+            };
             if self.queues[1 - from].len() >= QUEUE || self.random.hits(self.trouble.loss) {
-                self.spare.push(frame);
                 continue;
             }
+            let mut frame = self.spare.pop().unwrap_or_default();
+            frame.clear();
+            frame.extend_from_slice(&self.incoming[..length]);
             if self.random.hits(self.trouble.duplicates) {
                 self.queue(1 - from, frame.clone());
             }
@@ -172,7 +171,20 @@ fn open_tap_in(namespace: &str, interface: &str) -> io::Result<File> {
             break;
         }
     }
+    set_queue(&mut request)?;
     Ok(tap)
+}
+
+/// What the interface keeps until it is taken in: a thousand hosts behind it may speak at once.
+fn set_queue(request: &mut libc::ifreq) -> io::Result<()> {
+    // SAFETY: no pointers are passed.
+    let fd = check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: `fd` was just opened and is owned by nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    request.ifr_ifru.ifru_metric = QUEUE as libc::c_int;
+    // SAFETY: the kernel reads one ifreq; ifr_qlen is where ifr_metric is.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFTXQLEN as _, request) })?;
+    Ok(())
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
