@@ -62,6 +62,11 @@ impl Session {
         now.since(self.created)
     }
 
+    /// Both ends initiated at once: `answered`, which we answered, was so before this one, which we initiated.
+    pub fn crossed(&self, answered: &Session) -> bool {
+        self.initiator && !answered.initiator && answered.created <= self.created
+    }
+
     #[inline]
     pub fn may_send(&self, now: Time) -> bool {
         self.age(now) < REJECT_AFTER_TIME && self.counter < REJECT_AFTER_MESSAGES

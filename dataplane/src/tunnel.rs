@@ -338,9 +338,11 @@ impl Tunnel {
         if let Slot::Pending(at) = slot {
             self.confirm(id, at, now);
         }
+        let followed = slot == Slot::Previous && self.follow(id);
         let peer = self.peers[id.0 as usize].as_mut().ok_or(Counter::DropUnknownIndex)?;
         // A late packet of an older session or counter must not move the peer back.
         let latest = match slot {
+            Slot::Previous if followed => true,
             Slot::Previous => peer.current.as_ref().is_none_or(|c| !c.replay.received_any()),
             Slot::Current | Slot::Pending(_) => true,
         };

@@ -273,6 +273,7 @@ export class Tunnel<P> {
     session.newest = Math.max(session.newest, datagram.counter);
     this.heard(peer);
     if (peer.pending.includes(session)) this.confirm(peer, session);
+    if (session === peer.previous) this.follow(peer, session);
     const latest = session !== peer.previous || (peer.current?.newest ?? -1) < 0;
     if (newest && latest) this.moveEndpoint(peer, from);
     const { body } = datagram;
@@ -282,17 +283,29 @@ export class Tunnel<P> {
     if (body.type === 'answer') this.handleAnswer(peer, body.token);
   }
 
-  /** The initiator uses a session that was answered. Of two made at once, that of the lower key is used by both. */
+  /** The initiator uses a session that was answered. Of two made at once, the end with the lower key decides for one. */
   private confirm(peer: Peer, session: Session): void {
+    const { current } = peer;
     peer.pending = peer.pending.filter((each) => each !== session);
-    const keepOwn = peer.current?.initiator === true && session.created <= peer.current.created && this.own < peer.key;
+    const decided = this.own < peer.key || (current?.newest ?? -1) >= 0;
+    const keepOwn = current !== null && crossed(current, session) && decided;
     if (keepOwn) peer.previous = session;
     else {
-      peer.previous = peer.current ?? peer.previous;
+      peer.previous = current ?? peer.previous;
       peer.current = session;
     }
     peer.attempts = null;
     this.listener.sessionUp(peer.key);
+    if (!keepOwn && current?.initiator === true && peer.endpoint !== null) {
+      this.seal(peer, peer.endpoint, { type: 'keepalive' });
+    }
+  }
+
+  /** The end with the lower key uses the other one of two sessions that were made at once. */
+  private follow(peer: Peer, previous: Session): void {
+    if (this.own < peer.key || peer.current === null || !crossed(previous, peer.current)) return;
+    peer.previous = peer.current;
+    peer.current = previous;
   }
 
   private handleAnswer(peer: Peer, token: number): void {
@@ -413,6 +426,11 @@ export class Tunnel<P> {
       if (!this.ended) act();
     });
   }
+}
+
+/** Both ends initiated at once: the peer's was answered before ours was. */
+function crossed(own: Session, answered: Session): boolean {
+  return own.initiator && !answered.initiator && answered.created <= own.created;
 }
 
 /** Everything to try, what worked last first. */

@@ -76,16 +76,18 @@ impl Tunnel {
         }
     }
 
-    /// The initiator used a session that we answered. When both ends initiated at once (we answered before our own
-    /// was answered), the session of the lower key becomes the current one at both.
+    /// The initiator used a session that we answered. When both ends initiated at once, the end with the lower key
+    /// decides: for its own session if it answered the other's before its own was answered, else for the later, the
+    /// other's. What it uses the other end takes as well, here or in `follow`.
     pub(super) fn confirm(&mut self, id: PeerId, at: usize, now: Time) {
         let own_key = self.public_key();
         let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         let confirmed = peer.pending.remove(at);
         peer.first_rtt = Some(confirmed.age(now));
-        let keep_own = peer.current.as_ref().is_some_and(|current| {
-            current.initiator && confirmed.created <= current.created && own_key.is_some_and(|own| own < peer.key)
-        });
+        let decides = own_key.is_some_and(|own| own < peer.key);
+        let keep_own =
+            peer.current.as_ref().is_some_and(|own| own.crossed(&confirmed) && (decides || own.replay.received_any()));
+        let leaves_own = !keep_own && peer.current.as_ref().is_some_and(|own| own.initiator);
         let retired = if keep_own {
             peer.previous.replace(confirmed)
         } else {
@@ -102,8 +104,24 @@ impl Tunnel {
         self.end_handshake(id);
         self.outputs.push_back(Output::SessionUp(id));
         self.say_started(id, now);
+        if let Some(path) = self.peer(id).and_then(|peer| peer.endpoint).filter(|_| leaves_own) {
+            self.send_control(id, path, &Control::Keepalive.bytes(), now);
+        }
         self.send_asked_probes_now(id, now);
         self.reschedule(id);
+    }
+
+    /// A packet came in `previous`. True, and that is the current session from now on, if it was made at once with the
+    /// current one and the lower key, the peer's, has decided for it.
+    pub(super) fn follow(&mut self, id: PeerId) -> bool {
+        let own_key = self.public_key();
+        let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return false };
+        let (Some(current), Some(previous)) = (&peer.current, &peer.previous) else { return false };
+        let follows = own_key.is_some_and(|own| own > peer.key) && previous.crossed(current);
+        if follows {
+            std::mem::swap(&mut peer.current, &mut peer.previous);
+        }
+        follows
     }
 
     /// Before anything else in the first session with a peer.

@@ -81,6 +81,10 @@ impl Tunnel {
         let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         let round_trip = peer.rtt.or(peer.first_rtt).unwrap_or(UNKNOWN_RTT);
         let (Some(old), Some(new)) = (peer.previous.as_ref(), peer.current.as_mut()) else { return };
+        // Both are with the new process, which has lost nothing of the one put back.
+        if old.crossed(new) {
+            return;
+        }
         if peer.recovery.started.replace(new.local_index) == Some(new.local_index) {
             return;
         }

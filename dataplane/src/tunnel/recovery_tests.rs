@@ -197,6 +197,16 @@ fn a_session_that_is_renewed_by_a_process_that_lives_on_sends_nothing_again() {
     assert_eq!([0, 1].map(|n| world.count(n, Counter::RetransmitResent)), [0, 0]);
 }
 
+#[test]
+fn what_goes_out_in_two_sessions_made_at_once_arrives_once() {
+    let mut world = World::pair();
+    assert!(!world.send(0, 1) && !world.send(1, 0));
+    world.run(millis(11));
+    assert!(world.send(0, 1) && world.send(1, 0), "each in the session that it initiated");
+    world.run(millis(100));
+    assert_eq!([0, 1].map(|node: usize| world.nodes[node].numbers.clone()), [[0], [0]]);
+}
+
 // Attack: initiations recorded from a former process of a peer, and new ones | all | nothing goes out again without the
 // new session being used by who holds the keys
 #[test]

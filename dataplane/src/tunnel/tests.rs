@@ -65,6 +65,34 @@ fn simultaneous_initiations_converge() {
     assert_eq!(initiated, 2);
 }
 
+#[test]
+fn simultaneous_initiations_converge_also_when_packets_overtake_each_other() {
+    for lateness in 0..3_u32.pow(6) {
+        for first in [0, 1] {
+            let mut world = World::pair();
+            let second = 1 - first;
+            let (key, locators) = (world.nodes[first].key, world.locators(first));
+            let id = world.nodes[second].tunnel.find(&key).unwrap();
+            world.nodes[second].tunnel.remove_peer(id, false);
+            world.send(first, second);
+            world.run(millis(7));
+            world.lateness = lateness;
+            let now = world.now;
+            world.nodes[second].tunnel.set_peer(key, locators, 0, now);
+            world.send(second, first);
+            world.run(millis(40));
+            for _ in 0..2 {
+                assert!(world.send(0, 1) && world.send(1, 0), "{lateness}, {first} first");
+                world.run(millis(20));
+            }
+            let used = |node: usize| (world.session(node).local_index, world.session(node).remote_index);
+            let (one, other) = (used(0), used(1));
+            assert_eq!(one, (other.1, other.0), "{lateness}, {first} first");
+            assert_eq!((world.nodes[0].data, world.nodes[1].data), (2, 2), "{lateness}, {first} first");
+        }
+    }
+}
+
 // Attack: an initiation of a session that is up, again | 1 | counted as a copy; no answer
 #[test]
 fn attack_initiation_replayed() {
@@ -395,6 +423,8 @@ pub type Loss = Box<dyn FnMut(Option<Kind>) -> bool>;
 pub struct World {
     pub now: Time,
     pub latency: Duration,
+    /// By how many milliseconds the next packets are late: a digit to the base 3 for each.
+    pub lateness: u32,
     pub nodes: Vec<Node>,
     wire: VecDeque<Packet>,
     /// Everything that was sent and not lost.
@@ -416,6 +446,7 @@ impl World {
         let mut world = World {
             now: Time::from_millis(1000),
             latency: millis(5),
+            lateness: 0,
             nodes,
             wire: VecDeque::new(),
             log: VecDeque::new(),
@@ -487,7 +518,9 @@ impl World {
         true
     }
 
-    pub fn put(&mut self, packet: Packet) {
+    pub fn put(&mut self, mut packet: Packet) {
+        packet.at = packet.at + millis(u64::from(self.lateness % 3));
+        self.lateness /= 3;
         let passes = packet.bytes.len() + 28 <= self.path_mtu;
         let cut = self.cut.contains(&(packet.from.ip(), packet.to.ip()));
         if passes && !cut && !(self.loss)(kind(&packet.bytes)) && !self.dead.contains(&packet.to) {
