@@ -57,7 +57,9 @@ async function start(
   process.umask(0o077);
   const startedAt = Date.now();
   const overlay = openOverlay(dataDir, startedAt);
-  const trust = new Trust(dataDir, overlay, settings.enrolment.certificateHours * 3_600_000);
+  const { enrolment } = settings;
+  const renewableFor = enrolment.expiredRenewal === 'allow' ? enrolment.expiredMaxDays * 86_400_000 : 0;
+  const trust = new Trust(dataDir, overlay, enrolment.certificateHours * 3_600_000, renewableFor);
   const metrics = new MapServerMetrics();
   const core = new MapServer({
     overlay: { instance: overlay.instance, prefixes: overlay.prefixes },
@@ -143,10 +145,9 @@ async function start(
         audit.write({ event: 'server-certificate-renewed', who: 'map server', what: {}, result: 'ok' });
         log.info('certificate of the map server renewed');
       }
-      if (trust.isRollingOver && trust.dependents(core.agents(), now) === 0) {
-        trust.retire();
+      if (trust.retireIfUnused(core.records(), now)) {
         audit.write({ event: 'authority-retired', who: 'map server', what: {}, result: 'ok' });
-        log.info('former certificate authority retired, no valid certificate of it is left');
+        log.info('former certificate authority retired, nobody depends on it any more');
       }
     } catch (error) {
       log.error({ err: error, dataDir }, 'certificates cannot be renewed');

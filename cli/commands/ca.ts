@@ -52,9 +52,14 @@ interface Authority {
   readonly notAfter: number;
 }
 
+interface Dependents {
+  readonly agents: number;
+  readonly tokens: readonly string[];
+}
+
 interface View {
   readonly authority: Authority;
-  readonly retiring: (Authority & { readonly since: number; readonly dependents: number }) | null;
+  readonly retiring: (Authority & { readonly since: number; readonly dependents: Dependents }) | null;
   readonly server: { readonly notAfter: number };
 }
 
@@ -76,7 +81,8 @@ function show(answer: unknown, options: ListOptions): void {
       `retiring       ${retiring.subject}`,
       `  fingerprint  ${retiring.fingerprint}`,
       `  since        ${date(retiring.since)}`,
-      `  needed by    ${retiring.dependents} agents`,
+      `  needed by    ${retiring.dependents.agents} agents`,
+      ...retiring.dependents.tokens.map((id) => `               join token ${id}`),
     );
   }
   process.stdout.write(`${lines.join('\n')}\n`);

@@ -32,6 +32,7 @@ export type Operation =
   | ({
       readonly kind: 'create-token';
       readonly secretHash: string;
+      readonly authority: string;
       readonly pools: readonly IpPrefix[];
       readonly uses: number;
       readonly ttl: Millis;
@@ -113,11 +114,12 @@ function createToken(
   if (context.counts.tokens >= context.limits.tokens) {
     throw new OperationError('STAYPUT_TOO_MANY', 'there are too many tokens; revoke some that are not needed any more');
   }
-  const { secretHash, eids, pools, names, groups, uses, ttl } = operation;
+  const { secretHash, authority, eids, pools, names, groups, uses, ttl } = operation;
   const token: TokenRecord = {
     kind: 'token',
     id: tokenIdOf(secretHash),
     secretHash,
+    authority,
     eids,
     names,
     groups,

@@ -73,6 +73,8 @@ export interface TokenRecord extends Grant {
   readonly id: string;
   /** SHA-256 of the secret, in hex. */
   readonly secretHash: string;
+  /** SHA-256, in hex, of the authority that its text names; missing when an older version made it. */
+  readonly authority?: string;
   /** Prefixes from each of which an agent that asks for no EID is given one. */
   readonly pools?: readonly IpPrefix[];
   readonly uses: number;

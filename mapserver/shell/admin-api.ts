@@ -98,10 +98,12 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
       path: '/v1/tokens',
       handle: async ({ body }) => {
         const { eids, pools, names, groups, uses, expiresInMs } = parseBody(NEW_TOKEN, body);
-        const { text, secretHash } = newToken(presentFingerprint(trust));
+        const authority = presentFingerprint(trust);
+        const { text, secretHash } = newToken(authority);
         const record = await operate({
           kind: 'create-token',
           secretHash,
+          authority,
           eids,
           pools,
           names,

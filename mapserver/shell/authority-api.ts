@@ -3,10 +3,10 @@ import { z } from 'zod';
 import { ApiError, parseBody, type Route } from '../../runtime/http-api.ts';
 import type { MapServer } from '../core/map-server.ts';
 import { adoptAuthority } from './certificate-authority.ts';
-import type { Trust } from './trust.ts';
+import type { Dependents, Trust } from './trust.ts';
 
 export function authorityRoutes(trust: Trust, core: MapServer): Route[] {
-  const view = (): unknown => trust.view(core.agents(), Date.now());
+  const view = (): unknown => trust.view(core.records(), Date.now());
   return [
     { method: 'GET', path: '/v1/authority', handle: view },
     {
@@ -24,13 +24,9 @@ export function authorityRoutes(trust: Trust, core: MapServer): Route[] {
       path: '/v1/authority/retire',
       handle: ({ body }) => {
         const { force } = parseBody(RETIRE, body ?? {});
-        const left = trust.dependents(core.agents(), Date.now());
-        if (left > 0 && !force) {
-          throw new ApiError(
-            409,
-            'STAYPUT_CA_IN_USE',
-            `${left} agents have certificates of it and would have to join again; wait until they have renewed, or force it`,
-          );
+        const left = trust.dependents(core.records(), Date.now());
+        if ((left.agents > 0 || left.tokens.length > 0) && !force) {
+          throw new ApiError(409, 'STAYPUT_CA_IN_USE', `${describeDependents(left)}; wait, or force it`);
         }
         trust.retire();
         return view();
@@ -39,6 +35,16 @@ export function authorityRoutes(trust: Trust, core: MapServer): Route[] {
   ];
 }
 
+function describeDependents({ agents, tokens }: Dependents): string {
+  const more = tokens.length > NAMED_TOKENS ? ` and ${tokens.length - NAMED_TOKENS} more` : '';
+  const named = `${tokens.slice(0, NAMED_TOKENS).join(', ')}${more}`;
+  return [
+    ...(agents > 0 ? [`${agents} agents have certificates of it and would have to join again`] : []),
+    ...(tokens.length > 0 ? [`join tokens name it and would be useless: ${named}`] : []),
+  ].join('; ');
+}
+
+const NAMED_TOKENS = 10;
 const PEM = z.string().includes('-----BEGIN ').max(65_536);
 const RETIRE = z.strictObject({ force: z.boolean().default(false) });
 const ROTATE = z

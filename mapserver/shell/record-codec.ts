@@ -101,6 +101,7 @@ const TOKEN = z.object({
   kind: z.literal('token'),
   id: z.string(),
   secretHash: z.string(),
+  authority: z.string().optional(),
   eids: z.array(ipPrefixText),
   names: z.array(z.string()),
   groups: z.array(z.string()).default([]),

@@ -4,13 +4,13 @@
  * There is one authority, and during a roll-over the one before as well. The new one issues everything from the start.
  * Agents that do not know it yet accept the server's certificate all the same, since the one before vouches for the new
  * one (a cross-certificate goes along); they learn of it in their session, and renew their own certificates. The one
- * before is retired when no valid certificate of it can be left, or by order. So at no time is there an agent that can be
+ * before is retired when no valid certificate of it and no join token that names it can be left, or by order. So at no time is there an agent that can be
  * reached but not verified.
  */
 import { X509Certificate } from 'node:crypto';
 import type { Millis, WallClock } from '../../proto/time.ts';
 import { ApiError } from '../../runtime/http-api.ts';
-import type { AgentRecord } from '../core/records.ts';
+import { type AgentRecord, type StoreRecord, type TokenRecord, tokenState } from '../core/records.ts';
 import {
   CLOCK_SKEW,
   createAuthority,
@@ -31,19 +31,27 @@ export interface AuthorityView {
   readonly notAfter: WallClock;
 }
 
+/** Who needs the authority that retires: so many agents, and the join tokens with these ids. */
+export interface Dependents {
+  readonly agents: number;
+  readonly tokens: readonly string[];
+}
+
 export class Trust {
   private readonly dataDir: string;
   private readonly agentLife: Millis;
+  private readonly renewableFor: Millis;
   private files: OverlayFiles;
   /** The present one first. */
   certificates: readonly X509Certificate[];
   private readonly listeners: (() => void)[] = [];
 
-  /** `agentLife`: of the certificates that agents get. */
-  constructor(dataDir: string, files: OverlayFiles, agentLife: Millis) {
+  /** `agentLife`: of the certificates that agents get. `renewableFor`: how long after their end they are renewed. */
+  constructor(dataDir: string, files: OverlayFiles, agentLife: Millis, renewableFor: Millis) {
     this.dataDir = dataDir;
     this.files = files;
     this.agentLife = agentLife;
+    this.renewableFor = renewableFor;
     this.certificates = this.parsed();
   }
 
@@ -115,20 +123,38 @@ export class Trust {
     this.change(files);
   }
 
-  /** Agents that would be refused if the authority before were retired now. */
-  dependents(agents: readonly AgentRecord[], now: WallClock): number {
-    const { retiring } = this.files;
-    if (retiring === undefined) return 0;
-    const present = fingerprint(this.files.authority.certificate);
-    return agents.filter(({ revokedAt, certificate }) => {
-      if (revokedAt !== undefined) return false;
-      // Of one enrolled by an older version only its longest life is known.
-      if (certificate === undefined) return retiring.since + this.agentLife + CLOCK_SKEW > now;
-      return certificate.authority !== present && certificate.notAfter + CLOCK_SKEW > now;
-    }).length;
+  /** What happens by itself. */
+  retireIfUnused(records: Iterable<StoreRecord>, now: WallClock): boolean {
+    if (this.files.retiring === undefined) return false;
+    const { agents, tokens } = this.dependents(records, now);
+    if (agents > 0 || tokens.length > 0) return false;
+    this.retire();
+    return true;
   }
 
-  view(agents: readonly AgentRecord[], now: WallClock): Record<string, unknown> {
+  /** Who would be refused if the authority before were retired now. */
+  dependents(records: Iterable<StoreRecord>, now: WallClock): Dependents {
+    const { authority, retiring } = this.files;
+    let agents = 0;
+    const tokens: string[] = [];
+    if (retiring === undefined) return { agents, tokens };
+    const present = fingerprint(authority.certificate);
+    for (const record of records) {
+      if (record.kind === 'agent' && this.agentDepends(record, present, retiring.since, now)) agents++;
+      if (record.kind === 'token' && tokenDepends(record, present, retiring.since, now)) tokens.push(record.id);
+    }
+    return { agents, tokens };
+  }
+
+  private agentDepends(agent: AgentRecord, present: string, since: WallClock, now: WallClock): boolean {
+    const { revokedAt, certificate } = agent;
+    if (revokedAt !== undefined) return false;
+    // Of one enrolled by an older version only its longest life is known.
+    const end = certificate?.notAfter ?? since + this.agentLife;
+    return certificate?.authority !== present && end + this.renewableFor + CLOCK_SKEW > now;
+  }
+
+  view(records: Iterable<StoreRecord>, now: WallClock): Record<string, unknown> {
     const { authority, retiring, server } = this.files;
     return {
       authority: describe(authority.certificate),
@@ -138,7 +164,7 @@ export class Trust {
           : {
               ...describe(retiring.certificate),
               since: retiring.since,
-              dependents: this.dependents(agents, now),
+              dependents: this.dependents(records, now),
             },
       server: { notAfter: endOf(new X509Certificate(server.certificate)) },
     };
@@ -149,10 +175,6 @@ export class Trust {
     const { authority, server } = this.files;
     const end = (pem: string): WallClock => endOf(new X509Certificate(pem));
     return { authority: end(authority.certificate), server: end(server.certificate) };
-  }
-
-  get isRollingOver(): boolean {
-    return this.files.retiring !== undefined;
   }
 
   private parsed(): readonly X509Certificate[] {
@@ -169,6 +191,13 @@ export class Trust {
     this.certificates = this.parsed();
     for (const listener of this.listeners) listener();
   }
+}
+
+/** It names the authority that the joiner demands to see. */
+function tokenDepends(token: TokenRecord, present: string, since: WallClock, now: WallClock): boolean {
+  if (tokenState(token, now) !== 'valid') return false;
+  // Of one made by an older version only its time is known.
+  return token.authority === undefined ? token.createdAt <= since : token.authority !== present;
 }
 
 function describe(pem: string): AuthorityView {

@@ -10,15 +10,20 @@ import { CertificateRenewal, type Renewed } from '../../agent/shell/certificate-
 import { join as joinOverlay, parseToken } from '../../agent/shell/enrolment.ts';
 import { type Identity, StateFolder } from '../../agent/shell/identity.ts';
 import { readAnchors } from '../../agent/shell/trust-anchors.ts';
+import type { CertificateNote, StoreRecord } from '../../mapserver/core/records.ts';
 import {
   adoptAuthority,
+  CLOCK_SKEW,
   certifyAgent,
   createAuthority,
   crossCertify,
   fingerprint,
   type KeyAndCertificate,
 } from '../../mapserver/shell/certificate-authority.ts';
-import { openOverlay } from '../../mapserver/shell/overlay-files.ts';
+import { initOverlay, openOverlay } from '../../mapserver/shell/overlay-files.ts';
+import { type Dependents, Trust } from '../../mapserver/shell/trust.ts';
+import type { IpPrefix } from '../../proto/address.ts';
+import { DEFAULT_INSTANCE } from '../../proto/eid.ts';
 import { callApi } from '../../runtime/http-api.ts';
 import { TestAgent, TestOverlay } from './overlay.ts';
 
@@ -40,7 +45,7 @@ describe('a roll-over of the certificate authority', () => {
     const { authority: present, retiring } = await authority(overlay);
     assert.notEqual(present.fingerprint, before.authority.fingerprint);
     assert.equal(retiring?.fingerprint, before.authority.fingerprint);
-    assert.equal(retiring?.dependents, 2);
+    assert.equal(retiring?.dependents.agents, 2);
     assert.deepEqual((await here.notice(({ authorities }) => authorities.length === 2)).authorities, [
       present.fingerprint,
       before.authority.fingerprint,
@@ -49,7 +54,7 @@ describe('a roll-over of the certificate authority', () => {
     // It knows the authority before only, and has a certificate of that one.
     await away.connect();
     for (const agent of [here, away]) await renewed(overlay, agent);
-    assert.equal((await authority(overlay)).retiring?.dependents, 0);
+    assert.equal((await authority(overlay)).retiring?.dependents.agents, 0);
     await overlay.admin('POST', '/v1/authority/retire');
     await here.notice(({ authorities: [first, ...more] }) => first === present.fingerprint && more.length === 0);
     assert.equal(here.closed, undefined);
@@ -66,6 +71,38 @@ describe('a roll-over of the certificate authority', () => {
     for (const token of [earlier, later]) {
       const { identity } = await joined(overlay, token);
       assert.equal(readAnchors(identity.ca).length, 2);
+    }
+  });
+
+  test('waits for join tokens that name the authority before, and says which', async () => {
+    const overlay = await started();
+    await overlay.token({ eids: ['10.77.0.5/32'] });
+    const [held] = await tokenIds(overlay);
+    await overlay.admin('POST', '/v1/authority/rotate');
+    await overlay.token({ eids: ['10.77.0.6/32'] });
+    assert.deepEqual((await authority(overlay)).retiring?.dependents, { agents: 0, tokens: [held] });
+    await assert.rejects(overlay.admin('POST', '/v1/authority/retire'), new RegExp(`join tokens name it.*${held}`));
+    await overlay.admin('DELETE', `/v1/tokens/${held}`);
+    await overlay.admin('POST', '/v1/authority/retire');
+  });
+
+  test('ends by itself when tokens are spent or over, and no certificate can be renewed any more', () => {
+    const now = Date.now();
+    const life = 30 * DAY;
+    for (const [renewableFor, record, until] of [
+      [0, token({ expiresAt: now + DAY }), now + DAY],
+      [0, token({ expiresAt: now + DAY, authority: undefined }), now + DAY],
+      [0, token({ expiresAt: now + DAY, used: 1 }), now],
+      [0, agent({ authority: 'before', notAfter: now + DAY }), now + DAY + CLOCK_SKEW],
+      [30 * DAY, agent({ authority: 'before', notAfter: now + DAY }), now + 31 * DAY + CLOCK_SKEW],
+    ] as const) {
+      const folder = mkdtempSync(join(tmpdir(), 'stayput-authority-'));
+      folders.push(folder);
+      initOverlay(folder, OVERLAY, now);
+      const trust = new Trust(folder, openOverlay(folder, now), life, renewableFor);
+      trust.rotate(now);
+      if (until > now) assert.equal(trust.retireIfUnused([record], until - 1), false);
+      assert.equal(trust.retireIfUnused([record], until), true);
     }
   });
 
@@ -222,9 +259,28 @@ describe('renewals', () => {
   });
 });
 
+const OVERLAY = {
+  ...{ instance: DEFAULT_INSTANCE, zone: 'stayput.internal', prefixes: ['10.77.0.0/16' as IpPrefix] },
+  ...{ hosts: ['127.0.0.1'], port: 4342 },
+};
+
+function token(change: { expiresAt: number; used?: number; authority?: undefined }): StoreRecord {
+  const grant = { eids: [], names: [], groups: [] };
+  const made = { id: 'ab', secretHash: 'ab', authority: 'before', uses: 1, used: 0, createdAt: 0 };
+  return { kind: 'token', ...grant, ...made, ...change } as StoreRecord;
+}
+
+function agent(certificate: CertificateNote): StoreRecord {
+  return { kind: 'agent', certificate } as StoreRecord;
+}
+
+async function tokenIds(overlay: TestOverlay): Promise<string[]> {
+  return (await overlay.admin<{ tokens: { id: string }[] }>('GET', '/v1/tokens')).tokens.map(({ id }) => id);
+}
+
 interface AuthorityView {
   readonly authority: { readonly fingerprint: string; readonly subject: string };
-  readonly retiring: { readonly fingerprint: string; readonly dependents: number } | null;
+  readonly retiring: { readonly fingerprint: string; readonly dependents: Dependents } | null;
 }
 
 async function started(settings: object = {}, adopted?: KeyAndCertificate): Promise<TestOverlay> {

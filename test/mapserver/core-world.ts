@@ -104,7 +104,17 @@ export class CoreWorld {
     const names = grant.names ?? [];
     const groups = grant.groups ?? [];
     const secretHash = hash(`token of ${name}`);
-    this.operate({ kind: 'create-token', secretHash, eids, names, groups, pools: [], uses: 1, ttl: minutes(60) });
+    this.operate({
+      kind: 'create-token',
+      secretHash,
+      authority: 'ca',
+      eids,
+      names,
+      groups,
+      pools: [],
+      uses: 1,
+      ttl: minutes(60),
+    });
     const { tunnelKey } = agent;
     const enrol = {
       secretHash,

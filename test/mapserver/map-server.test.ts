@@ -524,6 +524,7 @@ describe('joining', () => {
   });
   const token = (secretHash: string, fields: object = {}) => ({
     kind: 'create-token' as const,
+    authority: 'ca',
     secretHash,
     eids: [agentPrefix(EID)],
     names: ['*.web'],
