@@ -71,6 +71,7 @@ export type LimitName =
   | 'tokens'
   | 'mappings'
   | 'mappingsPerAgent'
+  | 'releasedPerAgent'
   | 'subscriptions'
   | 'subscriptionsPerAgent'
   | 'pending';

@@ -63,6 +63,7 @@ export interface MapServerConfig {
 
 export interface MapServerLimits {
   readonly mappingsPerAgent: number;
+  readonly releasedPerAgent: number;
   readonly mappings: number;
   readonly subscriptionsPerAgent: number;
   readonly subscriptions: number;

@@ -13,6 +13,8 @@ export class MappingDatabase {
   private readonly prefixes = new Map<InstanceId, PrefixTrie<OwnershipRecord>>();
   private readonly names = new Map<EidKey, OwnershipRecord>();
   private readonly owned = new Map<XtrId, Map<EidKey, OwnershipRecord>>();
+  /** EIDs that nobody owns, by who released them. */
+  private readonly released = new Map<XtrId, number>();
   private live = 0;
 
   get counts(): { readonly prefixes: number; readonly names: number } {
@@ -51,12 +53,20 @@ export class MappingDatabase {
     return this.owned.get(xtrId)?.size ?? 0;
   }
 
+  /** EIDs that `xtrId` was the last to own, and that nobody owns now. */
+  releasedCount(xtrId: XtrId): number {
+    return this.released.get(xtrId) ?? 0;
+  }
+
   owners(): IterableIterator<XtrId> {
     return this.owned.keys();
   }
 
   private insert(record: OwnershipRecord): void {
-    if (record.state === 'released') return;
+    if (record.state === 'released') {
+      this.released.set(record.owner, this.releasedCount(record.owner) + 1);
+      return;
+    }
     const own = this.owned.get(record.owner) ?? new Map<EidKey, OwnershipRecord>();
     this.owned.set(record.owner, own.set(record.eid, record));
     if (record.state !== 'live') return;
@@ -72,6 +82,12 @@ export class MappingDatabase {
   }
 
   private remove(record: OwnershipRecord): void {
+    if (record.state === 'released') {
+      const left = this.releasedCount(record.owner) - 1;
+      if (left === 0) this.released.delete(record.owner);
+      else this.released.set(record.owner, left);
+      return;
+    }
     const own = this.owned.get(record.owner);
     own?.delete(record.eid);
     if (own?.size === 0) this.owned.delete(record.owner);

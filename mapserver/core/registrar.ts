@@ -117,12 +117,21 @@ export class Registrar {
     const { overlay, limits, wallClock, database, replica } = this.parts;
     const agent = transaction.get(agentKey(xtrId));
     let taken = 0;
-    for (const record of transaction.written()) if (record.owner === xtrId) taken++;
+    let released = 0;
+    for (const { owner, state } of transaction.written()) {
+      if (owner !== xtrId) continue;
+      if (state === 'released') released++;
+      else taken++;
+    }
     const context = {
       overlay,
       limits,
       wallClock: wallClock(),
-      counts: { own: database.ownedCount(xtrId) + taken, total: replica.counts.eid + transaction.hard.size },
+      counts: {
+        own: database.ownedCount(xtrId) + taken,
+        released: database.releasedCount(xtrId) + released,
+        total: replica.counts.eid + transaction.hard.size,
+      },
     };
     const known = agent?.kind === 'agent' ? agent : undefined;
     const denied = new Set<IpPrefix>();

@@ -49,6 +49,8 @@ export type DenialReason =
 
 export interface RegistrationLimits {
   readonly mappingsPerAgent: number;
+  /** EIDs that it was the last to own: their records stay, since their generations must not start again. */
+  readonly releasedPerAgent: number;
   readonly mappings: number;
 }
 
@@ -57,8 +59,8 @@ export interface RegistrationContext {
   readonly overlay: Overlay;
   readonly limits: RegistrationLimits;
   readonly wallClock: WallClock;
-  /** EIDs that the agent owns and EIDs in all, counted on as the registrations of one message are judged. */
-  readonly counts: { own: number; total: number };
+  /** EIDs that the agent owns or has released, and EIDs in all, counted on as the registrations of one message are judged. */
+  readonly counts: { own: number; released: number; total: number };
 }
 
 /** `deniedEids`: of the same message, so far. */
@@ -81,6 +83,7 @@ export function evaluateRegistration(
     const record: OwnershipRecord = { ...stored, state: 'released', locators: [], names: [], targets: [] };
     transaction.put(record);
     context.counts.own--;
+    context.counts.released++;
     return { kind: 'accepted', how: 'released', record };
   }
   if (mapping.generation !== 0 && !current) {
@@ -100,6 +103,8 @@ export function evaluateRegistration(
   }
   if (context.counts.own >= context.limits.mappingsPerAgent)
     return { ...denied(mapping.eid, stored, 'too-many'), limit: 'mappingsPerAgent' };
+  if (stored === undefined && context.counts.released >= context.limits.releasedPerAgent)
+    return { ...denied(mapping.eid, stored, 'too-many'), limit: 'releasedPerAgent' };
   if (stored === undefined && context.counts.total >= context.limits.mappings)
     return { ...denied(mapping.eid, stored, 'too-many'), limit: 'mappings' };
   context.counts.own++;

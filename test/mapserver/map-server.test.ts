@@ -7,7 +7,7 @@ import { eidKey, instanceId, parseEid, prefixEid } from '../../proto/eid.ts';
 import { nonce } from '../../proto/lisp/header.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mappingsOf, mapRegister } from '../../proto/lisp/native.ts';
-import { isRevocation, type Mapping } from '../../proto/mapping.ts';
+import { type Generation, isRevocation, type Mapping } from '../../proto/mapping.ts';
 import { minutes, seconds } from '../../proto/time.ts';
 import { CERTIFICATE, type CoreAgent, CoreWorld, GRACE } from './core-world.ts';
 
@@ -165,6 +165,35 @@ describe('registering', () => {
     );
     agent.claim('10.77.0.1', 1, { ttl: 0 });
     assert.equal(agent.claim('10.77.0.3')[0]?.generation, 1);
+  });
+
+  // Attack: names registered and released, again and again | 40 at a limit of 8 | 8 records; others and what it had go on
+  test('attack: using up the records of all by releasing what was registered', () => {
+    const limits = { mappings: 30, releasedPerAgent: 8 };
+    const world = new CoreWorld({ limits });
+    const greedy = world.agent('greedy', { names: ['*.web'] });
+    for (let n = 0; n < 40; n++) {
+      const name = `n${n}.web`;
+      greedy.register(
+        greedy.mapping(name),
+        greedy.mapping(name, { generation: 1 as Generation, ttl: 0, targets: [] }),
+        greedy.mapping(name),
+        greedy.mapping(name, { generation: 2 as Generation, ttl: 0, targets: [] }),
+      );
+    }
+    assert.equal([...world.core.records()].filter(({ kind }) => kind === 'eid').length, 8);
+    assert.ok(world.count('limit', (event) => event.kind === 'limit' && event.limit === 'releasedPerAgent') > 0);
+    assert.equal(greedy.claim('n0.web')[0]?.generation, 3, 'what it had it may have again');
+    const other = world.agent('other', { names: ['*.web'] });
+    assert.equal(other.claim('n1.web')[0]?.generation, 3, 'and so may others, at a newer generation');
+    assert.equal(greedy.claim('n41.web')[0]?.generation, 1, 'whose it is then');
+    const restarted = new CoreWorld({ store: world.store, agents: world.agents, limits });
+    greedy.connect();
+    assert.equal(greedy.claim('n42.web')[0]?.generation, 1);
+    greedy.claim('n41.web', 1, { ttl: 0 });
+    greedy.claim('n42.web', 1, { ttl: 0 });
+    assert.equal(greedy.claim('n43.web')[0]?.action, 'policy-denied');
+    assert.equal(restarted.core.statistics().names, 2);
   });
 
   // Attack: a Map-Register with an old nonce, and one with a foreign xTR-ID | 2 | dropped and counted; the session
