@@ -23,6 +23,7 @@ use crate::handshake::{Suite, random_u64};
 use crate::hold::{HoldQueue, Holds, Room};
 use crate::host::{HostNetwork, LocalAddress};
 use crate::icmp::ErrorBudget;
+use crate::initiation_socket::InitiationSocket;
 use crate::interruption::{Interruption, SleepWatch, Uevents};
 use crate::log;
 use crate::messages::{Event, key_text};
@@ -60,11 +61,14 @@ pub struct Engine {
     pub(crate) delivery: Delivery,
     pub(crate) udp4: Option<UdpSocket>,
     pub(crate) udp6: Option<UdpSocket>,
+    pub(crate) initiations4: Option<InitiationSocket>,
+    pub(crate) initiations6: Option<InitiationSocket>,
     pub(crate) host: HostNetwork,
     pub(crate) channel: Channel,
     pub(crate) queue: SendQueue,
     pub(crate) sender: Sender,
     pub(crate) receiver: Receiver,
+    pub(crate) initiation_receiver: Receiver,
     pub(crate) received: Vec<Received>,
     pub(crate) coalescer: Coalescer,
     pub(crate) frame: Vec<u8>,
@@ -173,11 +177,14 @@ impl Engine {
             tun,
             udp4: None,
             udp6: None,
+            initiations4: None,
+            initiations6: None,
             host,
             channel,
             queue: SendQueue::new(),
             sender: Sender::new(),
             receiver: Receiver::new(),
+            initiation_receiver: Receiver::new(),
             received: Vec::new(),
             frame: vec![0; VNET_HEADER + MAX_FRAME],
             icmp: ErrorBudget::new(),
@@ -219,6 +226,8 @@ impl Engine {
             if self.ready.udp6 {
                 self.ready.udp6 = self.receive(true);
             }
+            self.receive_initiations(false)?;
+            self.receive_initiations(true)?;
             if self.ready.tun {
                 self.ready.tun = self.read_tun();
             }
@@ -242,7 +251,8 @@ impl Engine {
         let timeout = if busy {
             Some(Duration::ZERO)
         } else {
-            let next = self.tunnel.next_timeout().min(self.next_housekeeping);
+            let initiations = self.initiations4.iter().chain(&self.initiations6).map(InitiationSocket::next_turn);
+            let next = initiations.fold(self.tunnel.next_timeout().min(self.next_housekeeping), Time::min);
             (next != Time::NEVER).then(|| next.since(sys::now()))
         };
         for Readiness { token, error } in self.poller.wait(timeout)? {
@@ -254,6 +264,13 @@ impl Engine {
                 TUN => self.ready.tun = true,
                 UDP4 => self.ready.udp4 = true,
                 UDP6 => self.ready.udp6 = true,
+                INITIATIONS4 | INITIATIONS6 => {
+                    if error {
+                        self.read_outer_errors(token == INITIATIONS6);
+                    }
+                    let own = if token == INITIATIONS6 { &mut self.initiations6 } else { &mut self.initiations4 };
+                    own.iter_mut().for_each(InitiationSocket::has_come);
+                }
                 NETLINK => {
                     let changes = self.host.poll();
                     self.host_changed(changes);
@@ -290,10 +307,15 @@ impl Engine {
     pub(crate) fn open_sockets(&mut self, port: u16) -> Result<(), String> {
         // A port that both families share; the old sockets go first, as they may hold it.
         (self.udp4, self.udp6) = (None, None);
+        (self.initiations4, self.initiations6) = (None, None);
         let mut stats = Stats::new();
         std::mem::swap(&mut stats, &mut self.tunnel.stats);
         let v4 = UdpSocket::open(port, false, self.offloads, &mut stats);
         let v6 = UdpSocket::open(port, true, self.offloads, &mut stats);
+        let mut beside = |data: &io::Result<UdpSocket>| {
+            data.as_ref().ok().and_then(|data| InitiationSocket::open(data, self.offloads, &mut stats))
+        };
+        let initiations = [beside(&v4), beside(&v6)];
         self.tunnel.stats = stats;
         let (v4, v6) = match (v4, v6) {
             (Ok(v4), v6) => (Some(v4), v6.ok()),
@@ -305,7 +327,13 @@ impl Engine {
                 self.poller.add(socket, token).map_err(|e| e.to_string())?;
             }
         }
+        for (own, token) in initiations.iter().zip([INITIATIONS4, INITIATIONS6]) {
+            if let Some(own) = own {
+                self.poller.add_once(own, token).map_err(|e| e.to_string())?;
+            }
+        }
         (self.udp4, self.udp6) = (v4, v6);
+        [self.initiations4, self.initiations6] = initiations;
         Ok(())
     }
 
@@ -373,6 +401,8 @@ const LISTENER: u64 = 5;
 const SIGNALS: u64 = 6;
 const UEVENTS: u64 = 7;
 const SLEEP: u64 = 8;
+pub(crate) const INITIATIONS4: u64 = 9;
+pub(crate) const INITIATIONS6: u64 = 10;
 /// And the index of the interface.
 pub(crate) const WORKLOADS: u64 = 1 << 32;
 pub(crate) const PROXIES: u64 = 1 << 33;

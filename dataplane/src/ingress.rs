@@ -12,7 +12,7 @@ use crate::messages::Event;
 use crate::outer_header::{Decapsulated, Outer};
 use crate::packet::{Inner, clamp_mss, opens_connection};
 use crate::peer::{Path, PeerId};
-use crate::receive::Receiver;
+use crate::receive::{Received, Receiver};
 use crate::stats::Counter;
 use crate::time::{Time, seconds};
 use crate::vnet::VNET_HEADER;
@@ -27,7 +27,7 @@ struct Checked {
 }
 
 impl Engine {
-    /// Receives on one socket, bounded. False when there is no more.
+    /// Receives on one data socket, bounded. False when there is no more.
     pub(crate) fn receive(&mut self, v6: bool) -> bool {
         let mut receiver = std::mem::replace(&mut self.receiver, Receiver::empty());
         let mut received = std::mem::take(&mut self.received);
@@ -38,25 +38,7 @@ impl Engine {
             if received.is_empty() {
                 break;
             }
-            self.tunnel.stats.count(Counter::UdpReceiveCalls);
-            self.tunnel.stats.add(Counter::UdpRxMessages, received.len() as u64);
-            let octets = received.iter().map(|message| message.length).sum();
-            self.delivery.begin(octets, &mut self.tunnel.stats);
-            let mut checked = None;
-            for message in &received {
-                let end = message.start + message.length;
-                let mut start = message.start;
-                while start < end {
-                    let place = start..(start + message.segment).min(end);
-                    start = place.end;
-                    self.tunnel.stats.count(Counter::UdpRxDatagrams);
-                    self.handle_datagram(&mut receiver.arena, place, message.path, message.outer, &mut checked);
-                }
-            }
-            let mut sink = self.delivery.sink(&mut self.tunnel.stats);
-            self.coalescer.flush(&mut receiver.arena, &mut sink);
-            self.delivery.end(&mut receiver.arena, &mut self.tunnel.stats);
-            self.drain_outputs();
+            self.take_in(&mut receiver.arena, &received);
             if !more {
                 break;
             }
@@ -65,6 +47,29 @@ impl Engine {
         self.received = received;
         self.flush_queue();
         more
+    }
+
+    /// What one call received.
+    pub(crate) fn take_in(&mut self, arena: &mut Vec<u8>, received: &[Received]) {
+        self.tunnel.stats.count(Counter::UdpReceiveCalls);
+        self.tunnel.stats.add(Counter::UdpRxMessages, received.len() as u64);
+        let octets = received.iter().map(|message| message.length).sum();
+        self.delivery.begin(octets, &mut self.tunnel.stats);
+        let mut checked = None;
+        for message in received {
+            let end = message.start + message.length;
+            let mut start = message.start;
+            while start < end {
+                let place = start..(start + message.segment).min(end);
+                start = place.end;
+                self.tunnel.stats.count(Counter::UdpRxDatagrams);
+                self.handle_datagram(arena, place, message.path, message.outer, &mut checked);
+            }
+        }
+        let mut sink = self.delivery.sink(&mut self.tunnel.stats);
+        self.coalescer.flush(arena, &mut sink);
+        self.delivery.end(arena, &mut self.tunnel.stats);
+        self.drain_outputs();
     }
 
     #[inline]

@@ -28,6 +28,7 @@ mod housekeeping;
 pub mod icmp;
 mod ingress;
 mod initiation_gate;
+mod initiation_socket;
 mod interruption;
 mod load;
 mod log;

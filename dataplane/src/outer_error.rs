@@ -30,13 +30,15 @@ pub enum OuterProblem {
 }
 
 impl Engine {
-    /// Empties a socket's error queue, bounded. True when there was an ICMP error: then the last call on the socket
+    /// Empties the error queues of a family's sockets, bounded. True when there was an ICMP error: then the last call on the socket
     /// may have failed for that, and not for what it was to send.
     pub(crate) fn read_outer_errors(&mut self, v6: bool) -> bool {
         let mut found = false;
         for _ in 0..ERRORS_AT_ONCE {
-            let Some(socket) = (if v6 { self.udp6.as_ref() } else { self.udp4.as_ref() }) else { break };
-            let Ok(error) = next_error(socket) else { break };
+            let own = if v6 { &self.initiations6 } else { &self.initiations4 };
+            let data = if v6 { &self.udp6 } else { &self.udp4 };
+            let mut sockets = data.iter().chain(own.iter().map(|own| &own.socket));
+            let Some(error) = sockets.find_map(|socket| next_error(socket).ok()) else { break };
             let Some(error) = error else { continue };
             found = true;
             if self.icmp.allow_outer(self.now) {

@@ -83,6 +83,7 @@ counters! {
     FallbackUso => "fallback.uso",
     FallbackTso => "fallback.tso",
     FallbackSocketBuffer => "fallback.socket_buffer",
+    FallbackInitiationSocket => "fallback.initiation_socket",
     FallbackOuterFragmented => "fallback.outer_fragmented",
 }
 

@@ -73,6 +73,16 @@ pub fn get_option_int(fd: &impl AsRawFd, level: c_int, name: c_int) -> io::Resul
     check(result).map(|_| value)
 }
 
+/// How many packets the kernel had no room for in a socket's receive buffer, modulo 2^32.
+pub fn dropped(fd: &impl AsRawFd) -> io::Result<u32> {
+    let mut values = [0u32; SK_MEMINFO_DROPS + 1];
+    let mut length = size_of_val(&values) as libc::socklen_t;
+    let start = values.as_mut_ptr().cast();
+    // SAFETY: values and length are valid for writes of the sizes given.
+    let result = unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, start, &mut length) };
+    check(result).map(|_| values[SK_MEMINFO_DROPS])
+}
+
 pub fn bind(fd: &impl AsRawFd, address: SocketAddr) -> io::Result<()> {
     let raw = RawAddress::from(address);
     // SAFETY: raw holds a socket address of the length given.
@@ -86,12 +96,12 @@ pub fn connect(fd: &impl AsRawFd, address: SocketAddr) -> io::Result<()> {
 }
 
 /// The address that a socket is bound to.
-pub fn local_address(fd: &impl AsRawFd) -> Option<IpAddr> {
+pub fn local_address(fd: &impl AsRawFd) -> Option<SocketAddr> {
     let mut raw = RawAddress::empty();
     let mut length = raw.length();
     // SAFETY: raw has room for an address of the length given, which the kernel respects.
     check(unsafe { libc::getsockname(fd.as_raw_fd(), raw.pointer_mut().cast(), &mut length) }).ok()?;
-    raw.decode().map(|address| address.ip())
+    raw.decode()
 }
 
 /// A socket address as the kernel wants it.
@@ -192,6 +202,15 @@ impl Poller {
         self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, token)
     }
 
+    /// Says once that something is there, and no more until `rearm`.
+    pub fn add_once(&self, fd: &impl AsRawFd, token: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, ONCE, token)
+    }
+
+    pub fn rearm(&self, fd: &impl AsRawFd, token: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, ONCE, token)
+    }
+
     pub fn set_writable_interest(&self, fd: &impl AsRawFd, token: u64, writable: bool) -> io::Result<()> {
         let events = libc::EPOLLIN | if writable { libc::EPOLLOUT } else { 0 };
         self.control(libc::EPOLL_CTL_MOD, fd, events as u32, token)
@@ -266,3 +285,7 @@ pub fn resident_bytes() -> u64 {
         std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
     pages.unwrap_or(0) * 4096
 }
+
+const ONCE: u32 = (libc::EPOLLIN | libc::EPOLLONESHOT) as u32;
+/// The place of a count in what SO_MEMINFO gives (linux/sock_diag.h).
+const SK_MEMINFO_DROPS: usize = 8;

@@ -1,9 +1,12 @@
-//! One unconnected wildcard UDP socket per family. Batches are sent by `send.rs` and received by `receive.rs`.
+//! Unconnected wildcard UDP sockets, of one family each. Batches are sent by `send.rs` and received by `receive.rs`;
+//! which datagrams have a socket of their own is in `initiation_socket.rs`.
 
 use std::ffi::c_int;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use libc::sock_filter as Instruction;
 
 use crate::offload::Offloads;
 use crate::outer_header::{DEFAULT_TTL, Outer};
@@ -22,28 +25,55 @@ pub struct UdpSocket {
 
 impl UdpSocket {
     pub fn open(port: u16, v6: bool, wanted: Offloads, stats: &mut Stats) -> io::Result<UdpSocket> {
+        let socket = UdpSocket::unbound(v6, BUFFER, wanted, stats)?;
+        let any: IpAddr = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        sys::bind(&socket, SocketAddr::new(any, port))?;
+        Ok(socket)
+    }
+
+    /// Another socket on the port of this one. It gets the datagrams for which `steering`, which sees the payload,
+    /// returns 1, and this one those for which it returns 0.
+    pub fn open_beside(
+        &self,
+        steering: &[Instruction],
+        buffer: c_int,
+        wanted: Offloads,
+        stats: &mut Stats,
+    ) -> io::Result<UdpSocket> {
+        // With the same offloads: where the kernel aggregates, it asks any of the two whether it may.
+        let second = UdpSocket::unbound(self.v6, buffer, wanted, stats)?;
+        let address = sys::local_address(self).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        // Only now: this socket was bound as the only one, so two processes do not share a port by mistake.
+        for socket in [self, &second] {
+            set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1 as c_int)?;
+        }
+        sys::bind(&second, address)?;
+        let program = libc::sock_fprog { len: steering.len() as u16, filter: steering.as_ptr().cast_mut() };
+        set_option(self, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, program)?;
+        Ok(second)
+    }
+
+    fn unbound(v6: bool, buffer: c_int, wanted: Offloads, stats: &mut Stats) -> io::Result<UdpSocket> {
         let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
         let fd = sys::socket(family, libc::SOCK_DGRAM, 0)?;
-        let any: IpAddr = if v6 {
+        if v6 {
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1 as c_int)?;
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1 as c_int)?;
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1 as c_int)?;
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 1 as c_int)?;
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, c_int::from(DEFAULT_TTL))?;
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1 as c_int)?;
-            Ipv6Addr::UNSPECIFIED.into()
         } else {
             set_option(&fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1 as c_int)?;
             set_option(&fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1 as c_int)?;
             set_option(&fd, libc::IPPROTO_IP, libc::IP_RECVTTL, 1 as c_int)?;
             set_option(&fd, libc::IPPROTO_IP, libc::IP_TTL, c_int::from(DEFAULT_TTL))?;
             set_option(&fd, libc::IPPROTO_IP, libc::IP_RECVERR, 1 as c_int)?;
-            Ipv4Addr::UNSPECIFIED.into()
-        };
+        }
         for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
-            if set_option(&fd, libc::SOL_SOCKET, force, BUFFER).is_err() {
+            if set_option(&fd, libc::SOL_SOCKET, force, buffer).is_err() {
                 stats.count(Counter::FallbackSocketBuffer);
-                set_option(&fd, libc::SOL_SOCKET, plain, BUFFER)?;
+                set_option(&fd, libc::SOL_SOCKET, plain, buffer)?;
             }
         }
         let gro = wanted.udp_gro && set_option(&fd, libc::SOL_UDP, libc::UDP_GRO, 1 as c_int).is_ok();
@@ -56,7 +86,6 @@ impl UdpSocket {
         }
         let socket = UdpSocket { fd, v6, gro, gso };
         socket.set_fragmentation(false)?;
-        sys::bind(&socket.fd, SocketAddr::new(any, port))?;
         Ok(socket)
     }
 
@@ -117,7 +146,7 @@ pub fn source_address(path: Path) -> Option<IpAddr> {
     let v6 = path.remote.is_ipv6();
     let fd = sys::socket(if v6 { libc::AF_INET6 } else { libc::AF_INET }, libc::SOCK_DGRAM, 0).ok()?;
     sys::connect(&fd, path.remote).ok()?;
-    sys::local_address(&fd)
+    sys::local_address(&fd).map(|address| address.ip())
 }
 
 /// Asked for as 8 MiB, which the kernel doubles: an aggregated message of 64 KiB is one unit.

@@ -29,6 +29,9 @@ pub const RESPONSE: usize = LISP_HEADER + 4 + NOISE_2 + 2 * MAC;
 pub const COOKIE_REPLY: usize = LISP_HEADER + 12 + 16 + TAG;
 pub const INDEX_MASK: u32 = 0xff_ffff;
 
+/// Where the octet is that tells the kind.
+pub const KIND: usize = 7;
+
 const FLAGS: u8 = 0x89;
 const KK_MASK: u8 = 0x03;
 
@@ -70,7 +73,7 @@ impl Header {
         if head[0] != FLAGS {
             return Err(HeaderError::Malformed);
         }
-        let (kind, length_ok) = match head[7] {
+        let (kind, length_ok) = match head[KIND] {
             0x00 => (Kind::Data, packet.len() >= DATA_OVERHEAD),
             0x01 => (Kind::DataPartial, packet.len() >= DATA_OVERHEAD),
             0x10 => (Kind::Initiation, packet.len() == INITIATION),
@@ -91,7 +94,7 @@ impl Header {
 
     /// The receiver's session index of a data or control packet that somebody quotes.
     pub fn quoted_index(head: &[u8; DATA_HEADER]) -> Option<u32> {
-        let sealed = [Kind::Data as u8, Kind::DataPartial as u8, Kind::Control as u8].contains(&head[7]);
+        let sealed = [Kind::Data as u8, Kind::DataPartial as u8, Kind::Control as u8].contains(&head[KIND]);
         (head[0] == FLAGS && sealed).then_some(u32::from_be_bytes([0, head[1], head[2], head[3]]))
     }
 
