@@ -1,21 +1,22 @@
 //! Which initiations are looked at when there are more than a host has time for. Whether one is answered costs hashes
-//! and a packet, and beyond some 10,000 a second that would be taken from the sessions there are.
+//! and a packet, and beyond some thousands a second that would be taken from the sessions there are.
 //!
-//! Each kind has a budget of its own, so that a flood of one does not keep the others out: those with a second MAC,
-//! which claim a cookie; those from addresses that were turned away a moment ago, since whoever means it comes again
-//! and made-up addresses hardly do; and the rest.
+//! Each kind has a budget of its own, so that a flood of one does not keep the others out: those that claim a cookie
+//! and come from where one was sent to; those from addresses that were turned away a moment ago, since whoever means it
+//! comes again and made-up addresses hardly do; and the rest. A cookie that was never sent is no reason for anything.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::time::{Time, millis};
+use crate::time::{Time, millis, seconds};
 
 pub struct InitiationGate {
     cookies: Budget,
     returning: Budget,
     others: Budget,
-    turned_away: TurnedAway,
+    turned_away: Addresses,
+    invited: Addresses,
 }
 
 impl InitiationGate {
@@ -24,15 +25,26 @@ impl InitiationGate {
             cookies: Budget::new(COOKIE_RATE),
             returning: Budget::new(RETURNING_RATE),
             others: Budget::new(OTHER_RATE),
-            turned_away: TurnedAway::new(),
+            turned_away: Addresses::remembered_for(TURNED_AWAY),
+            invited: Addresses::remembered_for(INVITED),
         }
     }
 
-    pub fn admits(&mut self, source: SocketAddr, claims_cookie: bool, now: Time) -> bool {
-        if claims_cookie {
+    /// `with_cookie`: it claims a cookie, and the address is invited.
+    pub fn admits(&mut self, source: SocketAddr, with_cookie: bool, now: Time) -> bool {
+        if with_cookie {
             return self.cookies.take(now);
         }
-        self.others.take(now) || (self.turned_away.replace(source, now) && self.returning.take(now))
+        self.others.take(now) || (self.turned_away.insert(source, now) && self.returning.take(now))
+    }
+
+    /// A cookie was sent there.
+    pub fn invite(&mut self, source: SocketAddr, now: Time) {
+        self.invited.insert(source, now);
+    }
+
+    pub fn is_invited(&mut self, source: SocketAddr, now: Time) -> bool {
+        self.invited.contains(source, now)
     }
 }
 
@@ -60,47 +72,67 @@ impl Budget {
 }
 
 /// A bit for each address, by a hash that nobody outside can foresee. Two generations, each cleared in its turn.
-struct TurnedAway {
+struct Addresses {
     hash: RandomState,
     bits: [Box<[u64]>; 2],
+    generation: Duration,
     turned: Time,
 }
 
-impl TurnedAway {
-    fn new() -> TurnedAway {
-        TurnedAway {
+impl Addresses {
+    /// For this long at least, and twice as long at most.
+    fn remembered_for(generation: Duration) -> Addresses {
+        Addresses {
             hash: RandomState::new(),
             bits: std::array::from_fn(|_| vec![0; WORDS].into_boxed_slice()),
+            generation,
             turned: Time::default(),
         }
     }
 
-    /// Whether the address was here lately; it has been from now on.
-    fn replace(&mut self, source: SocketAddr, now: Time) -> bool {
-        if now.since(self.turned) >= GENERATION {
-            if now.since(self.turned) >= GENERATION * 2 {
+    fn contains(&mut self, source: SocketAddr, now: Time) -> bool {
+        self.turn(now);
+        let (word, bit) = self.place(source);
+        self.bits.iter().any(|bits| bits[word] & bit != 0)
+    }
+
+    /// Whether it was here already.
+    fn insert(&mut self, source: SocketAddr, now: Time) -> bool {
+        self.turn(now);
+        let (word, bit) = self.place(source);
+        let was = self.bits.iter().any(|bits| bits[word] & bit != 0);
+        self.bits[0][word] |= bit;
+        was
+    }
+
+    fn place(&self, source: SocketAddr) -> (usize, u64) {
+        let hash = self.hash.hash_one(source) as usize;
+        ((hash >> 6) % WORDS, 1u64 << (hash & 63))
+    }
+
+    fn turn(&mut self, now: Time) {
+        let age = now.since(self.turned);
+        if age >= self.generation {
+            if age >= self.generation * 2 {
                 self.bits[0].fill(0);
             }
             self.bits.swap(0, 1);
             self.bits[0].fill(0);
             self.turned = now;
         }
-        let hash = self.hash.hash_one(source) as usize;
-        let (word, bit) = ((hash >> 6) % WORDS, 1u64 << (hash & 63));
-        let was = self.bits.iter().any(|bits| bits[word] & bit != 0);
-        self.bits[0][word] |= bit;
-        was
     }
 }
 
 const COOKIE_RATE: u64 = 20_000;
-const RETURNING_RATE: u64 = 10_000;
-const OTHER_RATE: u64 = 2_000;
+const RETURNING_RATE: u64 = 2_000;
+const OTHER_RATE: u64 = 500;
 /// More than a thousand peers that all start at once.
 const BURST: u64 = 2_000;
 /// Longer than the pauses between the first attempts of a handshake.
-const GENERATION: Duration = millis(2500);
-/// 256 KB in each generation: of 50,000 made-up addresses a second, one in ten is taken for another one.
+const TURNED_AWAY: Duration = millis(1250);
+/// As long as an initiator uses a cookie.
+const INVITED: Duration = seconds(120);
+/// 256 KB in each generation: of 50,000 made-up addresses a second, one in twenty is taken for one that comes again.
 const WORDS: usize = 1 << 15;
 
 #[cfg(test)]
@@ -117,27 +149,39 @@ mod tests {
         assert!((0..2000).all(|n| gate.admits(address(n), false, now)));
     }
 
-    // Attack: initiations without a cookie, each from another address, for ten seconds | 500,000 | at most 13,000 a
-    // second are looked at; an address that comes again is, and so is one with a cookie
+    #[test]
+    fn who_was_sent_a_cookie_is_invited_for_as_long_as_cookies_are_used() {
+        let mut gate = InitiationGate::new();
+        gate.invite(address(1), Time::from_millis(5000));
+        assert!(gate.is_invited(address(1), Time::from_millis(5000)));
+        assert!(gate.is_invited(address(1), Time::from_millis(125_000)));
+        assert!(!gate.is_invited(address(2), Time::from_millis(125_000)));
+        assert!(!gate.is_invited(address(1), Time::from_millis(365_000)));
+    }
+
+    // Attack: initiations, each from another address, for ten seconds | 500,000 | at most 2,700 a second are looked at;
+    // an address that comes again is, and so is one with a cookie that was sent to it
     #[test]
     fn attack_initiations_of_made_up_addresses() {
         let mut gate = InitiationGate::new();
         let (mut looked_at, mut real) = (0, (0, 0));
+        gate.invite(address(1), Time::from_millis(5000));
         for n in 0..500_000u32 {
             let now = Time::from_nanos(5_000_000_000 + u64::from(n) * 20_000);
-            looked_at += u64::from(gate.admits(address(n.wrapping_mul(2_654_435_761)), false, now));
+            let made_up = address(n.wrapping_mul(2_654_435_761));
+            looked_at += u64::from(gate.admits(made_up, false, now));
             if n % 10_000 == 5_000 {
                 let honest = SocketAddr::new([192, 0, 2, 1].into(), 1 + (n / 30_000) as u16);
                 real.0 += u32::from(gate.admits(honest, false, now));
-                real.1 += u32::from(gate.admits(honest, true, now));
+                real.1 += u32::from(gate.is_invited(address(1), now) && gate.admits(address(1), true, now));
             }
         }
-        assert!(looked_at <= 10 * 13_000, "{looked_at}");
-        assert!(real.0 >= 30 && real.1 == 50, "{real:?}");
+        assert!(looked_at <= 27_000, "{looked_at}");
+        assert!(real.0 >= 20 && real.1 == 50, "{real:?}");
     }
 
-    // Attack: initiations that claim a cookie, each from another address, for ten seconds | 500,000 | 20,000 a second
-    // are looked at; those that claim none are not affected
+    // Attack: initiations with wrong cookies from addresses that were sent right ones, for ten seconds | 500,000 |
+    // 20,000 a second are looked at; those that claim none are not affected
     #[test]
     fn attack_initiations_with_made_up_cookies() {
         let mut gate = InitiationGate::new();

@@ -40,7 +40,9 @@ impl Tunnel {
             Kind::Initiation | Kind::Response => {}
             Kind::Data | Kind::DataPartial | Kind::Control => return,
         }
-        if header.kind == Kind::Initiation && !self.gate.admits(path.remote, claims_cookie(message), now) {
+        let initiation = header.kind == Kind::Initiation;
+        let with_cookie = initiation && claims_cookie(message) && self.gate.is_invited(path.remote, now);
+        if initiation && !self.gate.admits(path.remote, with_cookie, now) {
             return self.stats.count(Counter::HandshakesRejected);
         }
         if !identity.mac1_ok(message) {
@@ -61,17 +63,18 @@ impl Tunnel {
             }
             Admission::Refuse => self.stats.count(Counter::HandshakesRejected),
             // A cookie that is none any more is answered like no cookie, and out of the same budget.
-            Admission::DemandCookie if claims_cookie(message) && !self.gate.admits(path.remote, false, now) => {
+            Admission::DemandCookie if with_cookie && !self.gate.admits(path.remote, false, now) => {
                 self.stats.count(Counter::HandshakesRejected)
             }
-            Admission::DemandCookie => self.demand_cookie(path, message, &source),
+            Admission::DemandCookie => self.demand_cookie(path, message, &source, now),
         }
     }
 
-    fn demand_cookie(&mut self, path: Path, message: &[u8], source: &[u8]) {
+    fn demand_cookie(&mut self, path: Path, message: &[u8], source: &[u8], now: Time) {
         let Some(identity) = self.identity.as_ref() else { return };
         if let Some(bytes) = self.cookies.reply(identity, message, source) {
             self.stats.count(Counter::CookiesSent);
+            self.gate.invite(path.remote, now);
             self.outputs.push_back(Output::Transmit { peer: None, path, bytes });
         }
     }
@@ -295,7 +298,7 @@ impl Tunnel {
         }
         let source = source_bytes(path.remote);
         if self.parked.len() >= MAX_PARKED_UNPROVED && !self.cookies.mac2_ok(message, &source) {
-            return self.demand_cookie(path, message, &source);
+            return self.demand_cookie(path, message, &source, now);
         }
         if self.parked.len() == MAX_PARKED {
             self.parked.remove(0);
