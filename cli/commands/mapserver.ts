@@ -338,11 +338,23 @@ function registerAgents(program: Command): void {
     },
   );
   listing(agents, 'revoke <agent>', 'Cut an agent off at once and for good; its EIDs can be taken over')
+    .option('--with-token', 'also revoke the token that it joined with')
     .addHelpText('after', '\nAGENT is the xTR-ID, or as much of its start as fits one agent only.')
-    .action(async (agent: string, options: ListOptions) => {
-      const view = (await admin(options, 'DELETE', `/v1/agents/${encodeURIComponent(agent)}`)) as AgentView;
-      return options.json ? printJson(view) : print(`Agent ${view.xtrId} is revoked`);
+    .action(async (agent: string, options: ListOptions & { readonly withToken?: boolean }) => {
+      const asked = { withToken: options.withToken === true };
+      const view = (await admin(options, 'DELETE', `/v1/agents/${encodeURIComponent(agent)}`, asked)) as RevokedView;
+      return options.json ? printJson(view) : print(`Agent ${view.xtrId} is revoked`, ...tokenLeft(view.token));
     });
+}
+
+function tokenLeft(token: RevokedView['token']): readonly string[] {
+  if (token === null) return [];
+  const { id, state, uses, used, expiresAt } = token;
+  if (state !== 'valid') return [`Token ${id}, with which it joined, is of no use any more (${state})`];
+  const left = `${uses - used} of ${uses} uses until ${new Date(expiresAt).toISOString()}`;
+  return [
+    `Token ${id}, with which it joined, still lets hosts join, this one as well (${left}): stayput token revoke ${id}`,
+  ];
 }
 
 /** `10.77.0.5/32, db, @web` */
@@ -439,6 +451,11 @@ interface AgentView extends GrantView {
   readonly mappings: number;
   readonly subscriptions: number;
   readonly software: string;
+}
+
+interface RevokedView extends AgentView {
+  /** That it joined with. */
+  readonly token: TokenView | null;
 }
 
 interface AgentDetails extends AgentView {

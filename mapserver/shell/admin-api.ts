@@ -140,9 +140,16 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
     {
       method: 'DELETE',
       path: '/v1/agents/:xtrId',
-      handle: async ({ params }) => {
+      handle: async ({ params, body }) => {
+        const { withToken } = parseBody(REVOCATION, body ?? {});
         const xtrId = resolveAgent(records('agent'), params.xtrId ?? '');
-        return token(await operate({ kind: 'revoke-agent', xtrId }));
+        const joinedWith = records('agent').find((record) => record.xtrId === xtrId)?.tokenId ?? '';
+        // Before the agent, which might join again in between.
+        if (withToken && driver.core.token(joinedWith) !== undefined)
+          await operate({ kind: 'revoke-token', id: joinedWith });
+        const revoked = await operate({ kind: 'revoke-agent', xtrId });
+        const left = driver.core.token(joinedWith);
+        return { ...(token(revoked) as object), token: left === undefined ? null : tokenView(left, Date.now()) };
       },
     },
     {
@@ -267,6 +274,9 @@ function eidView(driver: Driver, record: OwnershipRecord): Record<string, unknow
     ...(eid.kind === 'prefix' ? { locators, names } : { targets }),
   };
 }
+
+/** `withToken`: also the token that the agent joined with. */
+export const REVOCATION = z.strictObject({ withToken: z.boolean().default(false) });
 
 const timeoutMs = z.coerce.number().int().min(100).max(600_000).default(10_000);
 export const ATTACH = z.strictObject({

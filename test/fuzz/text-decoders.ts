@@ -331,5 +331,12 @@ const REPLIES = [
 
 const BODIES = [
   ...[agentApi.ATTACH, agentApi.LEAVE, agentApi.PING],
-  ...[mapServerApi.ATTACH, mapServerApi.DETACH, mapServerApi.NEW_TOKEN, mapServerApi.GRANT_CHANGE, ENROL],
+  ...[
+    mapServerApi.ATTACH,
+    mapServerApi.DETACH,
+    mapServerApi.NEW_TOKEN,
+    mapServerApi.GRANT_CHANGE,
+    mapServerApi.REVOCATION,
+    ENROL,
+  ],
 ];

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { TestOverlay } from './overlay.ts';
+import { TestAgent, TestOverlay } from './overlay.ts';
 
 const PROGRAM = fileURLToPath(import.meta.url.replace(/test\/mapserver\/commands\.test\.(ts|js)$/, 'cli/main.$1'));
 
@@ -124,6 +124,16 @@ describe('the commands for a running map server', () => {
     assert.equal(revoked.code, 0, revoked.stderr);
     const agents: { state: string }[] = JSON.parse((await administer('agents', 'list', '--json')).stdout);
     assert.equal(agents[0]?.state, 'revoked');
+  });
+
+  test('who revokes an agent is told that its token lets it join again, and can revoke that too', async () => {
+    const text = await overlay.token({ names: ['*.web'], uses: 3 });
+    const [left, taken] = [await TestAgent.enrol(overlay, text), await TestAgent.enrol(overlay, text)];
+    const told = await administer('agents', 'revoke', left.xtrId);
+    assert.match(told.stdout, /still lets hosts join.* \(1 of 3 uses until .*\): stayput token revoke [0-9a-f]{12}\n$/);
+    const again = await administer('agents', 'revoke', taken.xtrId, '--with-token');
+    assert.match(again.stdout, /is of no use any more \(revoked\)/);
+    await assert.rejects(TestAgent.enrol(overlay, text), /this join token was revoked/);
   });
 
   test('a policy is checked, applied, explained, shown and rolled back', async () => {
