@@ -62,6 +62,12 @@ export const NO_POLICY: AgentPolicy = { version: 0, default: 'allow', rules: [] 
 
 export const PROTOCOLS_WITH_PORTS: ReadonlySet<number> = new Set([6, 17, 132]);
 
+/**
+ * Of a policy that stands in for one that is too large for the agent: who has a policy keeps it, others deny all. An
+ * agent that does not know it denies all.
+ */
+export const STAND_IN_VERSION = 1;
+
 /** The version is `policy * VERSION_STEP + change`: which policy of the map server, and which change of its meaning. */
 export const VERSION_STEP = 1_000_000;
 

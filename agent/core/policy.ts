@@ -3,10 +3,18 @@
  *
  * It comes in parts and holds when the last one is there. Within a session it never goes back; a new session's word
  * holds whatever its version is, since the map server may have been restored. What cannot be understood changes nothing:
- * the former policy stays, on disk as well, so it also holds across restarts and while the map server is away.
+ * the former policy stays, on disk as well, so it also holds across restarts and while the map server is away. So it
+ * does when the map server has a policy that is too large to be enforced.
  */
 import { DecodeError } from '../../proto/errors.ts';
-import { type AgentPolicy, decodePolicyFrame, NO_POLICY, PolicyAssembly } from '../../proto/policy.ts';
+import {
+  type AgentPolicy,
+  decodePolicyFrame,
+  NO_POLICY,
+  PolicyAssembly,
+  STAND_IN_VERSION,
+  VERSION_STEP,
+} from '../../proto/policy.ts';
 import type { DataplaneTable } from './dataplane-table.ts';
 import type { Outbox } from './outbox.ts';
 
@@ -62,6 +70,10 @@ export class EnforcedPolicy {
       return;
     }
     this.newest = policy.version;
+    if (policy.version === STAND_IN_VERSION && this.current.version >= VERSION_STEP) {
+      this.refuse('the policy of the map server is too large; the one before is kept');
+      return;
+    }
     this.refused = null;
     if (JSON.stringify(policy) === JSON.stringify(this.policy)) return;
     this.policy = policy;

@@ -2,7 +2,7 @@
 import { strict as assert } from 'node:assert';
 import { describe, test } from 'node:test';
 import { parseIpPrefix } from '../../proto/address.ts';
-import type { AgentPolicy } from '../../proto/policy.ts';
+import { type AgentPolicy, STAND_IN_VERSION, VERSION_STEP } from '../../proto/policy.ts';
 import { FakeDataplaneState, World } from './world.ts';
 
 function connected() {
@@ -66,6 +66,24 @@ describe('the policy of an agent', () => {
     host.connect();
     host.say(policyOf(0));
     assert.equal(dataplane.policy?.version, 0);
+  });
+
+  test('stays when the one of the map server is too large, and nothing passes when there is none', () => {
+    const standIn: AgentPolicy = { version: STAND_IN_VERSION, default: 'deny', rules: [] };
+    const { host, dataplane } = connected();
+    host.say(standIn);
+    assert.deepEqual(dataplane.policy, standIn);
+    const policy = policyOf(3 * VERSION_STEP);
+    host.say(policy);
+    host.disconnect();
+    host.connect();
+    host.say(standIn);
+    assert.deepEqual(dataplane.policy, policy);
+    assert.deepEqual(host.saved.policy, policy);
+    assert.match(host.agent.snapshot(0).policyProblem ?? '', /too large; the one before is kept/);
+    host.say(policyOf(4 * VERSION_STEP));
+    assert.equal(dataplane.policy?.version, 4 * VERSION_STEP);
+    assert.equal(host.agent.snapshot(0).policyProblem, null);
   });
 
   test('stays when the next one is not understood, and is replaced by the one after', () => {

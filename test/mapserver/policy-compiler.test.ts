@@ -5,7 +5,7 @@ import { PolicyCompiler, PolicyTooLargeError } from '../../mapserver/core/policy
 import type { PolicyDocument } from '../../mapserver/core/policy/document.ts';
 import { decide } from '../../mapserver/core/policy/evaluation.ts';
 import { parsePolicy } from '../../mapserver/core/policy/language.ts';
-import { Selection } from '../../mapserver/core/policy/selection.ts';
+import { MAX_NAMED_ADDRESSES, Selection } from '../../mapserver/core/policy/selection.ts';
 import { hostPrefix, type IpAddress, type IpPrefix, parseIpAddress, prefixContains } from '../../proto/address.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import { decodeAgentPolicy, verdictOf } from '../../proto/policy.ts';
@@ -67,8 +67,9 @@ test('a group by grant has the EIDs that its agents own, wherever they are, and 
 
 test('more than an agent can enforce is a typed error', () => {
   const records = new TestRecords();
-  const owner = records.grant('owner', ['10.77.0.0/16']);
+  const owners = Array.from({ length: 6 }, (_, i) => records.grant(`owner ${i}`, ['10.77.0.0/16']));
   for (let i = 0; i < 6_000; i++) {
+    const owner = owners[i % owners.length] as XtrId;
     const address = `10.77.${i >> 8}.${i & 255}`;
     records.own(owner, address);
     records.own(owner, `h${i}.web`, [address]);
@@ -203,3 +204,25 @@ const openings = fc
     port: fc.constantFrom(22, 53, 80, 81, 443),
   })
   .map((opening) => (opening.protocol === 6 || opening.protocol === 17 ? opening : { ...opening, port: undefined }));
+
+test('of the names of one agent so many addresses count, and others when there is place again', () => {
+  const records = new TestRecords();
+  const owner = records.grant('owner', ['10.77.0.0/16']);
+  for (let i = 0; i < MAX_NAMED_ADDRESSES; i++) {
+    records.own(owner, `n${i}.web`, [`10.77.${i >> 8}.${i & 255}`]);
+  }
+  const { extract } = compiled(records, 'allow from *.web to any');
+  const has = (prefix: string): boolean =>
+    extract('10.77.0.0/16').rules.some(({ source }) => source.includes(prefix as IpPrefix));
+  records.own(owner, 'late.web', ['10.77.200.1']);
+  assert.equal(has('10.77.200.1/32'), false);
+  records.own(records.grant('other', ['10.77.201.0/24']), 'other.web', ['10.77.201.1']);
+  assert.equal(has('10.77.201.1/32'), true, 'another agent has its own share');
+  records.release('n0.web');
+  assert.equal(has('10.77.0.0/32'), false);
+  assert.equal(has('10.77.200.1/32'), true);
+  records.own(owner, 'n1.web', ['10.77.0.1', '10.77.200.2']);
+  assert.equal(has('10.77.0.1/32'), false, 'a name counts with all of its addresses or none');
+  records.release('late.web');
+  assert.equal(has('10.77.200.2/32'), true);
+});

@@ -1,8 +1,8 @@
 /** The policy as agents get it from a map server. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
-import { type AgentPolicy, formatPolicyVersion, NO_POLICY, verdictOf } from '../../proto/policy.ts';
+import { type IpAddress, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
+import { type AgentPolicy, formatPolicyVersion, NO_POLICY, STAND_IN_VERSION, verdictOf } from '../../proto/policy.ts';
 import { type CoreAgent, CoreWorld } from './core-world.ts';
 
 const WEB = '10.77.1.1';
@@ -128,7 +128,7 @@ describe('what agents are sent', () => {
     assert.equal(formatPolicyVersion(versions.at(-1) ?? 0), '3.0');
   });
 
-  test('an agent for which it gets too large keeps what it has; a new session of it gets nothing through', () => {
+  test('an agent for which it gets too large keeps what it has, also in a new session', () => {
     const { world, web, db } = overlay({ mappingsPerAgent: 9_000, mappings: 90_000 });
     const services = Array.from({ length: 200 }, (_, i) => `allow from *.web to db tcp ${i}`);
     apply(world, ['default deny', ...services].join('\n'));
@@ -146,7 +146,11 @@ describe('what agents are sent', () => {
     assert.deepEqual(latest(db), kept);
     assert.ok(world.count('policy-too-large') > 0);
     db.connect();
-    assert.deepEqual([latest(db).default, latest(db).rules], ['deny', []]);
+    assert.equal(latest(db).version, STAND_IN_VERSION, 'it keeps what it has');
+    assert.deepEqual([latest(db).default, latest(db).rules], ['deny', []], 'if it has something');
+    for (const { eid } of names) web.claim(eid.kind === 'name' ? eid.name : '', 1, { ttl: 0 });
+    world.advance(COOLING);
+    assert.equal(allows(latest(db), WEB, DB, 7), true);
   });
 });
 
@@ -164,6 +168,28 @@ describe('who has their way with names and grants', () => {
     web.register(web.mapping('x.web', { targets: [parseIpAddress('10.77.3.1'), parseIpAddress('10.77.1.8')] }));
     assert.equal(allowed(world, db, '10.77.3.1', 5432), false);
     assert.equal(allowed(world, db, '10.77.1.8', 5432), true, 'what it was granted counts');
+  });
+
+  // Attack: 900 names under `*.web`, each for 32 addresses of its own grant that nobody registered | 28,800 | 1,024 count; the others keep their policy, it can be changed, and a new session gets it
+  test('attack: a policy too large for others by the names of one agent', () => {
+    const { world, web, db } = overlay({ mappings: 90_000 });
+    const rogue = world.agent('rogue', { eids: ['10.77.16.0/20'], names: ['*.web'] });
+    const text = ['default deny', ...[1, 2, 3].map((port) => `allow from *.web to db tcp ${port}`)].join('\n');
+    apply(world, text);
+    for (let i = 0; i < 900; i++) {
+      const targets = Array.from({ length: 32 }, (_, j) => addressOf(i * 4 + j));
+      rogue.register(rogue.mapping(`n${i}.web`, { targets }));
+    }
+    world.advance(COOLING);
+    assert.equal(world.count('policy-too-large'), 0);
+    db.connect();
+    assert.equal(allows(latest(db), WEB, DB, 2), true, 'those who were there before are not cut off');
+    apply(world, `deny from 10.77.16.0/20 to any\n${text}`);
+    assert.equal(allows(latest(db), addressOf(0), DB, 2), false);
+    rogue.claim('n0.web', 1, { ttl: 0 });
+    web.claim('late.web', 0, { targets: [parseIpAddress('10.77.1.77')] });
+    world.advance(COOLING);
+    assert.equal(allows(latest(db), '10.77.1.77', DB, 2), true, 'the names of another agent count');
   });
 
   // Attack: names `ops` and `db`, and an EID of the database, are claimed without a grant | 3 | refused; no rule changes for anybody
@@ -344,3 +370,8 @@ function allows(policy: AgentPolicy, source: string, destination: string, port: 
 
 /** More than the time between two updates. */
 const COOLING = 150;
+
+/** Of 10.77.16.0/20. */
+function addressOf(index: number): IpAddress {
+  return parseIpAddress(`10.77.${16 + ((index >> 8) & 15)}.${index & 255}`);
+}

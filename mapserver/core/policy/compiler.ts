@@ -31,12 +31,16 @@ export interface Extract {
 
 /** An agent would have to enforce more than it can. */
 export class PolicyTooLargeError extends StayputError {
-  constructor(rules: number, prefixes: number) {
+  /** As in `Extract`. */
+  readonly concerned: ReadonlySet<number>;
+
+  constructor(rules: number, prefixes: number, concerned: ReadonlySet<number>) {
     super(
       'STAYPUT_POLICY_TOO_LARGE',
       `one agent would have to enforce ${rules} rules with ${prefixes} prefixes, and ${MAX_POLICY_RULES} and ` +
         `${MAX_POLICY_PREFIXES} are possible; write prefixes in place of names and groups, or join rules`,
     );
+    this.concerned = concerned;
   }
 }
 
@@ -88,7 +92,7 @@ export class PolicyCompiler {
       prefixes += prefixCount(parts);
       for (const part of parts) rules.push(part);
       if (rules.length > MAX_POLICY_RULES || prefixes > MAX_POLICY_PREFIXES) {
-        throw new PolicyTooLargeError(rules.length, prefixes);
+        throw new PolicyTooLargeError(rules.length, prefixes, concerned);
       }
     }
     return { rules, concerned };

@@ -5,17 +5,24 @@
  * grant, a name or an owner makes stale the profiles that it concerns, found by the rules that they had and by their
  * grants. What is stale is made anew at once, but each profile at most every COOLING, so that a storm of registrations
  * costs as much as a few; and only so much in one go that other inputs are not kept waiting. Agents for which nothing
- * has changed hear nothing. An agent for which the policy is too large keeps the one it has; one that has none yet is
- * told to forward nothing.
+ * has changed hear nothing. An agent for which the policy is too large keeps the one it has, also one from an earlier
+ * session; one that has none yet is told to forward nothing.
  */
 import type { IpPrefix } from '../../../proto/address.ts';
 import type { XtrId } from '../../../proto/mapping.ts';
-import { type AgentPolicy, NO_POLICY, type PolicyRule, prefixCount, VERSION_STEP } from '../../../proto/policy.ts';
+import {
+  type AgentPolicy,
+  NO_POLICY,
+  type PolicyRule,
+  prefixCount,
+  STAND_IN_VERSION,
+  VERSION_STEP,
+} from '../../../proto/policy.ts';
 import { PrefixTrie } from '../../../proto/prefix-trie.ts';
 import type { Instant, Millis } from '../../../proto/time.ts';
 import type { ServerEvent } from '../actions.ts';
 import type { PolicyRecord, StoreRecord } from '../records.ts';
-import { type Extract, PolicyCompiler, PolicyTooLargeError } from './compiler.ts';
+import { PolicyCompiler, PolicyTooLargeError } from './compiler.ts';
 import type { PolicyDocument } from './document.ts';
 import { parsePolicy } from './language.ts';
 import { type PolicyRecords, Selection } from './selection.ts';
@@ -118,7 +125,8 @@ export class PolicyDistribution {
     this.cooling.clear();
     this.waiting.clear();
     for (const profile of this.profiles.values()) {
-      profile.extract = undefined;
+      profile.rules = undefined;
+      profile.concerned = NONE;
       this.mark(profile);
     }
   }
@@ -150,26 +158,27 @@ export class PolicyDistribution {
     this.waiting.delete(profile);
     this.cooling.delete(profile);
     this.cooling.set(profile, now + COOLING);
-    const extract = this.extract(profile);
     this.forget(profile);
-    profile.extract = extract;
-    for (const rule of extract?.concerned ?? []) {
+    this.extract(profile);
+    for (const rule of profile.concerned) {
       const profiles = this.byRule.get(rule);
       if (profiles === undefined) this.byRule.set(rule, new Set([profile]));
       else profiles.add(profile);
     }
     for (const recipient of profile.recipients) this.tell(recipient);
-    return WORK_PER_PROFILE + (extract === undefined ? 0 : prefixCount(extract.rules) * (1 + profile.recipients.size));
+    return WORK_PER_PROFILE + prefixCount(profile.rules ?? []) * (1 + profile.recipients.size);
   }
 
-  private extract(profile: Profile): Extract | undefined {
-    if (this.policy === undefined) return undefined;
+  private extract(profile: Profile): void {
+    profile.rules = undefined;
+    profile.concerned = NONE;
+    if (this.policy === undefined) return;
     try {
-      return this.policy.compiler.extract(profile.grant);
+      ({ rules: profile.rules, concerned: profile.concerned } = this.policy.compiler.extract(profile.grant));
     } catch (error) {
       if (!(error instanceof PolicyTooLargeError)) throw error;
       this.parts.event({ kind: 'policy-too-large', agents: profile.recipients.size, problem: error.message });
-      return undefined;
+      profile.concerned = error.concerned;
     }
   }
 
@@ -183,18 +192,15 @@ export class PolicyDistribution {
   }
 
   /** Undefined: what it has is right, or the best there is. */
-  private next({ extract }: Profile, sent: AgentPolicy | undefined): AgentPolicy | undefined {
+  private next({ rules }: Profile, sent: AgentPolicy | undefined): AgentPolicy | undefined {
     if (this.policy === undefined) return sent?.version === 0 ? undefined : NO_POLICY;
     const { record, document } = this.policy;
     const first = record.version * VERSION_STEP;
     const version = sent === undefined ? first : Math.max(first, sent.version + 1);
-    if (extract === undefined) return sent === undefined ? { version, default: 'deny', rules: [] } : undefined;
+    if (rules === undefined) return sent === undefined ? STAND_IN : undefined;
     const same =
-      sent !== undefined &&
-      sent.version >= first &&
-      sent.default === document.default &&
-      sameRules(sent.rules, extract.rules);
-    return same ? undefined : { version, default: document.default, rules: extract.rules };
+      sent !== undefined && sent.version >= first && sent.default === document.default && sameRules(sent.rules, rules);
+    return same ? undefined : { version, default: document.default, rules };
   }
 
   private join(recipient: Recipient, grant: readonly IpPrefix[]): Profile {
@@ -231,7 +237,7 @@ export class PolicyDistribution {
   }
 
   private forget(profile: Profile): void {
-    for (const rule of profile.extract?.concerned ?? []) {
+    for (const rule of profile.concerned) {
       const profiles = this.byRule.get(rule);
       profiles?.delete(profile);
       if (profiles?.size === 0) this.byRule.delete(rule);
@@ -250,13 +256,22 @@ interface Profile {
   readonly grant: readonly IpPrefix[];
   readonly recipients: Set<Recipient>;
   /** Undefined also when the policy is too large for it. */
-  extract: Extract | undefined;
+  rules: readonly PolicyRule[] | undefined;
+  /** Rules of the document by whose changes it gets stale. */
+  concerned: ReadonlySet<number>;
   /** To be made anew. */
   stale: boolean;
 }
 
 function newProfile(grant: readonly IpPrefix[]): Profile {
-  return { key: keyOf(grant), grant: [...new Set(grant)], recipients: new Set(), extract: undefined, stale: true };
+  return {
+    key: keyOf(grant),
+    grant: [...new Set(grant)],
+    recipients: new Set(),
+    rules: undefined,
+    concerned: NONE,
+    stale: true,
+  };
 }
 
 function keyOf(grant: readonly IpPrefix[]): string {
@@ -283,6 +298,8 @@ function sameList(a: readonly string[], b: readonly string[]): boolean {
   return a === b || (a.length === b.length && a.every((value, i) => value === b[i]));
 }
 
+const NONE: ReadonlySet<number> = new Set();
+const STAND_IN: AgentPolicy = { version: STAND_IN_VERSION, default: 'deny', rules: [] };
 const COOLING: Millis = 100;
 /** Work in one go: some milliseconds. */
 const BUDGET = 5_000;

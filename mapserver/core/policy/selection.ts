@@ -7,7 +7,9 @@
  * server, each change costing as much as it changes, and say what has changed since they were last asked.
  *
  * A name counts only for addresses that its owner may register itself: otherwise whoever was granted a name could put
- * somebody else's EID under the rules of that name. What an agent owns and names counts also while it is away, so that
+ * somebody else's EID under the rules of that name. And only for so many addresses of one agent: otherwise one agent
+ * could make the policy too large for others. Names beyond that count when others have made place for them; an agent
+ * that keeps itself out of the rules of a name so could as well not register it. What an agent owns and names counts also while it is away, so that
  * a rule does not end with a pause of those whom it is about.
  */
 import { hostPrefix, type IpAddress, type IpPrefix, isHostPrefix, prefixContains } from '../../../proto/address.ts';
@@ -52,6 +54,9 @@ export class Selection {
   private readonly flattened = new Map<string, readonly Component[]>();
   /** What each record puts where. */
   private readonly contributions = new Map<string, Contribution>();
+  private readonly shares = new Map<XtrId, NameShare>();
+  /** Names that do not count for now, with their owners. */
+  private readonly waiting = new Map<string, XtrId>();
   private changes = new Map<Component, Set<IpPrefix>>();
 
   constructor(document: PolicyDocument, records: PolicyRecords) {
@@ -96,7 +101,9 @@ export class Selection {
     const kind = (after ?? before)?.kind;
     if (kind === 'eid') {
       const record = (after ?? before) as OwnershipRecord;
-      this.contribute(record.eid, after === undefined ? undefined : this.contributionOf(after as OwnershipRecord));
+      this.adopt(record.eid, after as OwnershipRecord | undefined);
+      this.fill((before as OwnershipRecord | undefined)?.owner);
+      this.fill((after as OwnershipRecord | undefined)?.owner);
     } else if (kind === 'agent' && !sameGrant(before as AgentRecord | undefined, after as AgentRecord | undefined)) {
       this.refresh(((after ?? before) as AgentRecord).xtrId);
     }
@@ -144,7 +151,50 @@ export class Selection {
   }
 
   private refresh(xtrId: XtrId): void {
-    for (const record of this.records.ownedBy(xtrId)) this.contribute(record.eid, this.contributionOf(record));
+    for (const record of this.records.ownedBy(xtrId)) this.adopt(record.eid, record);
+    this.fill(xtrId);
+  }
+
+  private adopt(key: string, record: OwnershipRecord | undefined): void {
+    const waitedFor = this.waiting.get(key);
+    if (waitedFor !== undefined) this.shares.get(waitedFor)?.waiting.delete(key);
+    this.waiting.delete(key);
+    const before = this.contributions.get(key);
+    if (before?.namedBy != null) this.shareOf(before.namedBy).used -= before.prefixes.length;
+    const next = record === undefined ? undefined : this.contributionOf(record);
+    this.contribute(key, next !== undefined && this.fits(next) ? next : undefined);
+    if (next?.namedBy == null) return;
+    const share = this.shareOf(next.namedBy);
+    if (this.fits(next)) {
+      share.used += next.prefixes.length;
+    } else {
+      share.waiting.set(key, next);
+      this.waiting.set(key, next.namedBy);
+    }
+  }
+
+  /** What waits for place among the names of an agent, where there is place again. */
+  private fill(owner: XtrId | undefined): void {
+    const share = owner === undefined ? undefined : this.shares.get(owner);
+    if (owner === undefined || share === undefined) return;
+    for (const [key, next] of share.waiting) {
+      if (!this.fits(next)) break;
+      share.waiting.delete(key);
+      this.waiting.delete(key);
+      share.used += next.prefixes.length;
+      this.contribute(key, next);
+    }
+    if (share.used === 0 && share.waiting.size === 0) this.shares.delete(owner);
+  }
+
+  private fits({ namedBy, prefixes }: Contribution): boolean {
+    return namedBy === null || this.shareOf(namedBy).used + prefixes.length <= MAX_NAMED_ADDRESSES;
+  }
+
+  private shareOf(owner: XtrId): NameShare {
+    const share = this.shares.get(owner) ?? { used: 0, waiting: new Map() };
+    this.shares.set(owner, share);
+    return share;
   }
 
   private contributionOf(record: OwnershipRecord): Contribution | undefined {
@@ -162,7 +212,8 @@ export class Selection {
       eid.kind === 'name'
         ? rightfulTargets(record, agent).map(hostPrefix)
         : [eid.prefix].filter((prefix) => !prefixContains(AGENT_PREFIX, prefix));
-    return prefixes.length === 0 ? undefined : { components, prefixes };
+    const namedBy = eid.kind === 'name' ? record.owner : null;
+    return prefixes.length === 0 ? undefined : { components, prefixes, namedBy };
   }
 
   private present(keys: readonly ComponentKey[]): Component[] {
@@ -198,6 +249,15 @@ export class Selection {
 interface Contribution {
   readonly components: readonly Component[];
   readonly prefixes: readonly IpPrefix[];
+  /** The owner of the name by which they are in it; null: they are EIDs. */
+  readonly namedBy: XtrId | null;
+}
+
+/** Of one agent. */
+interface NameShare {
+  /** Addresses that count, once for each name. */
+  used: number;
+  readonly waiting: Map<string, Contribution>;
 }
 
 /** Every pattern that matches a name, and the name itself. */
@@ -220,5 +280,7 @@ function sameList(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((value, i) => value === b[i]);
 }
 
+/** Of one agent: as many as it may own EIDs by default. */
+export const MAX_NAMED_ADDRESSES = 1_024;
 /** Every address of either family. */
 export const EVERYTHING: readonly IpPrefix[] = ['0.0.0.0/0' as IpPrefix, '::/0' as IpPrefix];
