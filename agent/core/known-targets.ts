@@ -36,6 +36,11 @@ export class KnownTargets {
     return [...(this.byEid.get(eid)?.keys() ?? [])];
   }
 
+  /** It may not take this one over any more. Returns whether it was known. */
+  delete(eid: EidKey, key: TunnelKey): boolean {
+    return this.byEid.get(eid)?.delete(key) === true;
+  }
+
   /** It is an agent no more. */
   revoke(key: TunnelKey): void {
     for (const targets of this.byEid.values()) targets.delete(key);

@@ -13,7 +13,7 @@ import type { IpPrefix } from '../../proto/address.ts';
 import { type Eid, type EidKey, eidKey, parseEidKey, prefixEid } from '../../proto/eid.ts';
 import { xtrIdOf } from '../../proto/identity.ts';
 import type { Order } from '../../proto/lisp/order.ts';
-import type { Generation, Mapping, TunnelKey, XtrId } from '../../proto/mapping.ts';
+import { type Generation, isWithdrawal, type Mapping, type TunnelKey, type XtrId } from '../../proto/mapping.ts';
 import { type Instant, type Millis, seconds } from '../../proto/time.ts';
 import { Callers } from './callers.ts';
 import { type DataplaneTable, DRAIN } from './dataplane-table.ts';
@@ -250,13 +250,25 @@ export class Mover {
     const { registrar, targets, remote, resolver, outbox, identity } = this.parts;
     const { owner, tunnelKey: key } = mapping;
     const owned = registrar.find(mapping.eid);
-    if (owned === undefined || !registrar.isHere(owned) || owner === identity.xtrId) return;
-    if (key === undefined || !remote.isVouched(mapping) || !targets.add(mapping, now)) return;
+    if (owned === undefined || owner === identity.xtrId || key === undefined || !remote.isVouched(mapping)) return;
+    if (isWithdrawal(mapping)) {
+      this.handleTargetGone(owned, key, now);
+      return;
+    }
+    if (!registrar.isHere(owned) || !targets.add(mapping, now)) return;
     outbox.persist('eids');
     // If it is revoked we have to hear of it.
     const agent = agentEid(identity.instance, key);
     if (!remote.isFollowed(agent)) resolver.followBounded(agent, now);
     this.warm(now);
+  }
+
+  /** The map server does not let it take the EID over: what we yielded to it comes back. */
+  private handleTargetGone(owned: OwnedEid, key: TunnelKey, now: Instant): void {
+    const { targets, departures, outbox } = this.parts;
+    if (targets.delete(owned.key, key)) outbox.persist('eids');
+    const yielded = departures.successor(owned.key) === key && departures.isUnsettled(owned.key);
+    if (yielded && owned.state === 'drain') this.takeBack(owned, now);
   }
 
   /** Nothing is given to this agent or taken from it any more. What we yielded to it comes back. */

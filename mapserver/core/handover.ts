@@ -3,20 +3,24 @@
  *
  * A target is an agent that is prepared to take an EID over, by its own registration or by an administrator's order.
  * The owner is told of it together with the target's agent address mapping, once in each of its sessions, so that a
- * claim that reaches it inside the tunnel needs no map server.
+ * claim that reaches it inside the tunnel needs no map server. It is told as well when an agent is a target no more because
+ * its grant was taken away or its registration refused, and takes back what it yielded to that one meanwhile.
  */
-import { type Eid, type EidKey, eidKey, type InstanceId } from '../../proto/eid.ts';
-import { asTarget, type Mapping, type XtrId } from '../../proto/mapping.ts';
+import { type Eid, type EidKey, eidKey, parseEidKey } from '../../proto/eid.ts';
+import { asTarget, type Mapping, TARGET_GENERATION, type XtrId } from '../../proto/mapping.ts';
 import type { Instant } from '../../proto/time.ts';
 import type { Companions } from './companions.ts';
-import { agentEidKey, agentKey, mappingOf, type OwnershipRecord, ownershipKey } from './records.ts';
+import { covers, type Overlay } from './grants.ts';
+import type { MappingDatabase } from './mapping-database.ts';
+import { type AgentRecord, agentEidKey, agentKey, mappingOf, type OwnershipRecord, ownershipKey } from './records.ts';
 import { denied, type Registration } from './registration.ts';
 import type { Replica } from './replica.ts';
 import type { Session, Sessions } from './sessions.ts';
 import { TARGET_TTL, type Targets } from './targets.ts';
 
 export interface HandoverParts {
-  readonly instance: InstanceId;
+  readonly overlay: Overlay;
+  readonly database: MappingDatabase;
   readonly replica: Replica;
   readonly targets: Targets;
   readonly sessions: Sessions;
@@ -32,11 +36,10 @@ export class Handover {
 
   /** Notes a target of a move, or that it is none any more: whoever owns the EID is not waiting for it. */
   register(session: Session, registration: Registration, now: Instant): Registration {
-    const { targets, replica } = this.parts;
-    if (registration.kind !== 'target') {
-      if (registration.kind === 'accepted') targets.delete(registration.record.eid, session.xtrId);
-      return registration;
-    }
+    const { targets, replica, overlay } = this.parts;
+    if (registration.kind === 'accepted') targets.delete(registration.record.eid, session.xtrId);
+    if (registration.kind === 'denied') this.refuse(session.xtrId, eidKey(registration.mapping.eid));
+    if (registration.kind !== 'target') return registration;
     const { eid, ttl, locators } = registration.mapping;
     const agent = replica.get(agentKey(session.xtrId));
     if (ttl === 0) {
@@ -44,18 +47,41 @@ export class Handover {
       return registration;
     }
     if (agent?.kind !== 'agent') return denied(eid, registration.record, 'revoked');
+    // Its grant may have been taken away in the same transaction, after this was judged.
+    if (!covers(agent, overlay, eid)) return denied(eid, registration.record, 'not-granted');
     const { xtrId, tunnelKey } = agent;
     const added = targets.add({ eid: eidKey(eid), xtrId, tunnelKey, locators }, now);
     return added ? registration : denied(eid, registration.record, 'too-many');
   }
 
+  /** It is granted less: owners hear for which of their EIDs it is no target, also if it never said that it is one. */
+  handleGrant(before: AgentRecord, after: AgentRecord): void {
+    const { overlay, database, targets, sessions } = this.parts;
+    const lost = before.eids.filter((eid) => !after.eids.includes(eid));
+    if (lost.length === 0) return;
+    for (const eid of targets.eidsOf(after.xtrId))
+      if (!covers(after, overlay, parseEidKey(eid))) targets.delete(eid, after.xtrId);
+    const records = new Set(lost.flatMap((prefix) => [...database.within(overlay.instance, prefix)]));
+    const toOwners = new Map<XtrId, Mapping[]>();
+    for (const record of records) {
+      if (record.owner === after.xtrId || covers(after, overlay, parseEidKey(record.eid))) continue;
+      const toOwner = toOwners.get(record.owner) ?? [];
+      toOwners.set(record.owner, toOwner);
+      toOwner.push(targetNoMore(record, after));
+    }
+    for (const [owner, mappings] of toOwners) {
+      const session = sessions.of(owner);
+      if (session !== undefined) sessions.publish(session, mappings);
+    }
+  }
+
   /** By order it is going to take the EID over: its owner has to know before its claim comes. */
   announce(xtrId: XtrId, eid: Eid, now: Instant): void {
-    const { replica, targets, instance } = this.parts;
+    const { replica, targets, overlay } = this.parts;
     const agent = replica.get(agentKey(xtrId));
     const owned = replica.get(ownershipKey(eidKey(eid)));
     if (agent?.kind !== 'agent' || owned?.kind !== 'eid') return;
-    const address = replica.get(ownershipKey(agentEidKey(instance, agent.tunnelKey)));
+    const address = replica.get(ownershipKey(agentEidKey(overlay.instance, agent.tunnelKey)));
     const locators = address?.kind === 'eid' ? asTarget(mappingOf(address)).locators : [];
     if (locators.length === 0) return;
     targets.add({ eid: owned.eid, xtrId, tunnelKey: agent.tunnelKey, locators }, now);
@@ -77,4 +103,20 @@ export class Handover {
     });
     sessions.publish(session, [...told, ...agents.values()]);
   }
+
+  private refuse(xtrId: XtrId, eid: EidKey): void {
+    const { targets, replica, sessions } = this.parts;
+    if (!targets.has(eid, xtrId)) return;
+    targets.delete(eid, xtrId);
+    const agent = replica.get(agentKey(xtrId));
+    const record = replica.get(ownershipKey(eid));
+    if (agent?.kind !== 'agent' || record?.kind !== 'eid' || record.owner === xtrId) return;
+    const session = sessions.of(record.owner);
+    if (session !== undefined) sessions.publish(session, [targetNoMore(record, agent)]);
+  }
+}
+
+function targetNoMore(record: OwnershipRecord, { xtrId: owner, tunnelKey }: AgentRecord): Mapping {
+  const nothing = { ttl: 0, locators: [], names: [], targets: [] };
+  return { ...mappingOf(record), ...nothing, action: 'drop', generation: TARGET_GENERATION, owner, tunnelKey };
 }

@@ -121,7 +121,7 @@ export class MapServer {
       },
     });
     const revocations = new Revocations(overlay.instance, replica, sessions);
-    const handover = new Handover({ instance: overlay.instance, replica, targets, sessions, companions });
+    const handover = new Handover({ overlay, database, replica, targets, sessions, companions });
     this.replica = replica;
     this.transactions = transactions;
     this.subscriptions = subscriptions;
@@ -453,6 +453,7 @@ export class MapServer {
       this.database.update(from, to);
       this.publisher.follow(eid, from, to);
     }
+    if (before?.kind === 'agent' && after?.kind === 'agent') this.handover.handleGrant(before, after);
     this.policy.follow(before, after);
   }
 

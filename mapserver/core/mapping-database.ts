@@ -3,7 +3,7 @@
  *
  * Prefixes are matched by the longest, per instance; names exactly. It follows the replica, which tells it each change.
  */
-import { isHostPrefix } from '../../proto/address.ts';
+import { type IpPrefix, isHostPrefix } from '../../proto/address.ts';
 import { type Eid, type EidKey, eidKey, type InstanceId, parseEidKey } from '../../proto/eid.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import { PrefixTrie } from '../../proto/prefix-trie.ts';
@@ -42,6 +42,11 @@ export class MappingDatabase {
       if (found.length >= limit) break;
     }
     return found;
+  }
+
+  /** Live mappings of the prefix and of all inside it. */
+  *within(iid: InstanceId, prefix: IpPrefix): IterableIterator<OwnershipRecord> {
+    for (const { value } of this.prefixes.get(iid)?.covered(prefix) ?? []) yield value;
   }
 
   /** Everything of which `xtrId` is the owner and that it has not released. */

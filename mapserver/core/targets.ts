@@ -64,6 +64,11 @@ export class Targets {
     return this.targets.has(keyOf(eid, xtrId));
   }
 
+  /** The EIDs of which it is a target. */
+  eidsOf(xtrId: XtrId): readonly EidKey[] {
+    return [...this.targets.values()].filter((target) => target.xtrId === xtrId).map(({ eid }) => eid);
+  }
+
   /** Those of which the owner has not heard in this session; told from now on. */
   untold(eid: EidKey, owner: XtrId, session: SessionId): readonly Target[] {
     const untold = [...(this.byEid.get(eid) ?? [])]

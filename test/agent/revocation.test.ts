@@ -8,7 +8,7 @@ import { agentAddressOf } from '../../proto/identity.ts';
 import { nonce } from '../../proto/lisp/header.ts';
 import { encodeLispMessage } from '../../proto/lisp/message.ts';
 import { mapNotify } from '../../proto/lisp/native.ts';
-import type { Generation, Mapping } from '../../proto/mapping.ts';
+import { type Generation, type Mapping, TARGET_GENERATION } from '../../proto/mapping.ts';
 import { minutes } from '../../proto/time.ts';
 import { type Host, World } from './world.ts';
 
@@ -122,4 +122,35 @@ describe('an agent that is revoked', () => {
     assert.ok(client.dataplane?.peers.has(rogue.key));
     assert.ok(agentAddressOf(rogue.key));
   });
+});
+
+describe('an agent that may not take an EID over any more', () => {
+  test('is not believed when it claims the EID, and what it took comes back', () => {
+    for (const yielded of [false, true]) {
+      const { world, owner, rogue, client } = overlay();
+      rogue.disconnect();
+      if (yielded) rogue.event({ type: 'interface', name: 'veth0', up: true });
+      assert.equal(owner.stateOf(EID), yielded ? 'drain@1' : 'live@1');
+      ungrant(world, owner, rogue);
+      if (!yielded) rogue.event({ type: 'interface', name: 'veth0', up: true });
+      world.advance(1000);
+      assert.equal(owner.stateOf(EID), 'live@1');
+      assert.equal(owner.dataplane?.route(EID), 'here');
+      world.advance(minutes(3));
+      assert.equal(owner.stateOf(EID), 'live@1');
+      assert.equal(client.dataplane?.route(EID), owner.key);
+      assert.ok(owner.dataplane?.peers.has(rogue.key) || client.dataplane?.peers.has(rogue.key), 'and is a peer still');
+    }
+  });
+
+  function ungrant(world: World, owner: Host, { xtrId, key: tunnelKey }: Host): void {
+    const nothing = { ttl: 0, locators: [], names: [], targets: [] };
+    const generation = TARGET_GENERATION;
+    for (const targets of world.server.targets.values()) targets.delete(xtrId);
+    world.server.push(
+      [{ eid: parseEid(EID), action: 'drop', generation, owner: xtrId, tunnelKey, ...nothing }],
+      [owner.xtrId],
+    );
+    world.pump();
+  }
 });

@@ -1,6 +1,7 @@
 /** Agents that are prepared for a move: they own nothing, and the owner knows them before it happens. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { IpPrefix } from '../../proto/address.ts';
 import { asTarget, isTarget, type Mapping, NEVER_USE } from '../../proto/mapping.ts';
 import { minutes, seconds } from '../../proto/time.ts';
 import { type CoreAgent, CoreWorld } from './core-world.ts';
@@ -102,6 +103,65 @@ describe('a target of a move', () => {
     a.disconnect();
     a.connect();
     a.claim(EID, 3);
+    assert.ok(!a.pushed().some((mapping) => isTarget(mapping)));
+  });
+
+  // Attack: an agent whose grant was taken away repeats its claims inside the tunnel | 3 ways to have been a target | the
+  // owner is told in the same step that it is none
+  test('attack: taking an EID over after the grant for it is gone', () => {
+    for (const known of ['by its registration', 'for longer than it lasts here', 'by another agent'] as const) {
+      const { world, a, b } = prepared();
+      if (known !== 'by another agent') b.register(asTargetOf(b));
+      if (known === 'for longer than it lasts here') world.advance(minutes(3) + seconds(1));
+      a.pushed();
+      world.operate({ kind: 'remove-grant', xtrId: b.xtrId, eids: GRANT.eids as IpPrefix[], names: [], groups: [] });
+      const [told, ...more] = a.pushed();
+      assert.ok(told !== undefined && isTarget(told), known);
+      assert.deepEqual([told.ttl, told.owner, told.tunnelKey, more.length], [0, b.xtrId, b.tunnelKey, 0]);
+      a.disconnect();
+      a.connect();
+      a.claim(EID, 1);
+      assert.ok(!a.pushed().some((mapping) => isTarget(mapping)));
+    }
+  });
+
+  test('stays one while another of its grants covers the EID', () => {
+    const { world, a, b } = prepared();
+    world.operate({ kind: 'add-grant', xtrId: b.xtrId, eids: [`${EID}/32` as IpPrefix], names: [], groups: [] });
+    b.register(asTargetOf(b));
+    a.pushed();
+    world.operate({ kind: 'remove-grant', xtrId: b.xtrId, eids: GRANT.eids as IpPrefix[], names: [], groups: [] });
+    assert.deepEqual(a.pushed(), []);
+  });
+
+  test('is none when its registration is refused, and the owner hears of it once', () => {
+    const { a, b } = prepared();
+    b.register(asTargetOf(b));
+    a.pushed();
+    const foreign = { ...b.mapping(EID), owner: a.xtrId, tunnelKey: a.tunnelKey };
+    assert.equal(b.register(foreign)[0]?.action, 'policy-denied');
+    const told = a.pushed();
+    assert.deepEqual(
+      told.map((mapping) => [isTarget(mapping), mapping.ttl, mapping.owner]),
+      [[true, 0, b.xtrId]],
+    );
+    b.register(foreign);
+    assert.deepEqual(a.pushed(), []);
+  });
+
+  test('is none when its grant was taken away in the transaction in which it said that it is one', () => {
+    const { world, a, b } = prepared();
+    world.durable = false;
+    a.claim('10.77.0.77');
+    const request = { xtrId: b.xtrId, eids: GRANT.eids as IpPrefix[], names: [], groups: [] };
+    b.register(asTargetOf(b));
+    world.core.handleOperation({ kind: 'remove-grant', ...request }, world.now);
+    world.release();
+    world.release();
+    a.pushed();
+    a.disconnect();
+    a.connect();
+    a.claim(EID, 1);
     assert.ok(!a.pushed().some((mapping) => isTarget(mapping)));
   });
 
