@@ -29,7 +29,7 @@ export interface MappingsOptions {
 export interface MappingsRound {
   readonly deliveredKpps: number;
   readonly sentKpps: number;
-  /** CPU time of the data plane for each datagram delivered. */
+  /** CPU time of the data plane for each datagram that it handled itself: what others lose is no cost of its own. */
   readonly senderNs: number;
   readonly receiverNs: number;
   readonly senderMB: number;
@@ -82,15 +82,18 @@ async function measure(count: number, options: MappingsOptions): Promise<Mapping
     await link.b.host.ip([`route add local ${SERVED} dev lo`]);
     const target = { host: link.b.host, address: prefixAddress(SERVED), addresses: count };
     await measureUdp(options.blaster, link.a.host, target, WARM_UP_SECONDS);
-    const before = [cpuSeconds(sender.process.pid), cpuSeconds(receiver.process.pid)] as const;
+    const used = async (dataplane: LoadedDataplane, counter: string): Promise<Used> => {
+      return { cpu: cpuSeconds(dataplane.process.pid), datagrams: await dataplane.counted(counter) };
+    };
+    const atBoth = () => Promise.all([used(sender, 'udp_tx_datagrams'), used(receiver, 'udp_rx_datagrams')]);
+    const before = await atBoth();
     const result = await measureUdp(options.blaster, link.a.host, target, options.seconds);
-    const perDatagram = (dataplane: LoadedDataplane, from: number): number =>
-      rounded(((cpuSeconds(dataplane.process.pid) - from) * 1e9) / result.delivered);
+    const after = await atBoth();
     return {
       deliveredKpps: rounded(result.deliveredKpps),
       sentKpps: rounded(result.sentKpps),
-      senderNs: perDatagram(sender, before[0]),
-      receiverNs: perDatagram(receiver, before[1]),
+      senderNs: perDatagram(before[0], after[0]),
+      receiverNs: perDatagram(before[1], after[1]),
       senderMB: sender.process.rssMb(),
       receiverMB: receiver.process.rssMb(),
       busyCoresBefore,
@@ -103,6 +106,15 @@ async function measure(count: number, options: MappingsOptions): Promise<Mapping
     for (const dataplane of open) dataplane.close();
     await link.close();
   }
+}
+
+interface Used {
+  readonly cpu: number;
+  readonly datagrams: number;
+}
+
+function perDatagram(before: Used, after: Used): number {
+  return rounded(((after.cpu - before.cpu) * 1e9) / (after.datagrams - before.datagrams));
 }
 
 async function fill(sender: LoadedDataplane, receiver: LoadedDataplane, count: number, peers: number): Promise<void> {

@@ -87,6 +87,14 @@ export class LoadedDataplane {
     await this.channel.settled();
   }
 
+  /** One of the data plane's counters. */
+  async counted(name: string): Promise<number> {
+    const stats = (await this.channel.ask({ type: 'stats' })) as {
+      readonly counters: Readonly<Record<string, number>>;
+    };
+    return stats.counters[name] ?? Number.NaN;
+  }
+
   close(): void {
     this.channel.close();
   }
