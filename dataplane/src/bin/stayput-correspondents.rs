@@ -1,7 +1,8 @@
 //! Many correspondents of one mover in one process, for `stayput bench handover`: each has a key, a UDP socket and a
 //! state machine of the data plane (`tunnel`) of its own, and nothing of the others'. What a host has besides is left
 //! out: no TUN (the packets are made and read here), and no agent; the only message of an owner's agent that is
-//! understood is that the EID is now the other owner's, which an agent believes as well when its owner says so.
+//! understood is that the EID is now the other owner's, which an agent believes and acknowledges as well when its owner
+//! says so.
 //!
 //! `stayput-correspondents CONFIG`: numbered ICMP echo requests from each, spread over the interval. stdout says
 //! `ready`, then a `status` ten times a second, and after SIGTERM `final`, one JSON object on a line each; what each has seen is in the file `out` then. Moments are
@@ -181,19 +182,9 @@ impl Crowd {
         let now = sys::now();
         let Some(id) = one.tunnel.find(&self.owners[one.owner].0) else { return };
         let packet = echo_request(one.eid, self.destination, number);
-        let Some((session, path)) = one.tunnel.session_for_sending(id, now) else {
-            if one.held.len() < MAX_HELD {
-                one.held.push(number);
-            }
-            return;
-        };
-        let mut sealed = vec![0; packet.len() + DATA_OVERHEAD];
-        if session.seal(Kind::Data, &packet, &mut sealed).is_none() {
-            return;
+        if !seal(one, id, &packet, now) && one.held.len() < MAX_HELD {
+            one.held.push(number);
         }
-        let _ = one.socket.send_to(&sealed, path.remote);
-        one.tunnel.keep(id, path, &sealed, sealed.len(), now);
-        one.tunnel.sent_data(id, sealed.len(), now);
     }
 
     fn receive(&self, one: &mut Correspondent) {
@@ -221,12 +212,22 @@ impl Crowd {
             let number = u32::from_be_bytes([inner[28], inner[29], inner[30], inner[31]]);
             return one.answers.push((number, monotonic()));
         }
-        let Some(&(key, _)) = self.owners.get(one.owner + 1) else { return };
-        if inner.first().is_some_and(|first| first >> 4 == 6) && inner.windows(key.len()).any(|part| part == key) {
+        let now = sys::now();
+        if inner.len() < IPV6_UDP + ACK || inner[0] >> 4 != 6 || inner[IPV6_UDP] != MAP_NOTIFY {
+            return;
+        }
+        let names = |owner: usize| {
+            self.owners.get(owner).is_some_and(|(key, _)| inner.windows(key.len()).any(|part| part == key))
+        };
+        if names(one.owner + 1) {
             one.owner += 1;
-            let now = sys::now();
             let id = self.know(one, one.owner, now);
             one.tunnel.want_session(id, now);
+        } else if one.owner == 0 || !names(one.owner) {
+            return;
+        }
+        if let Some(before) = one.tunnel.find(&self.owners[one.owner - 1].0) {
+            seal(one, before, &acknowledgement(inner), now);
         }
     }
 
@@ -258,6 +259,18 @@ impl Crowd {
             one.switches.extend(towards.map(|remote| (monotonic(), remote)));
         }
     }
+}
+
+/// False, and a handshake is under way, without a session.
+fn seal(one: &mut Correspondent, id: PeerId, packet: &[u8], now: Time) -> bool {
+    let Some((session, path)) = one.tunnel.session_for_sending(id, now) else { return false };
+    let mut sealed = vec![0; packet.len() + DATA_OVERHEAD];
+    if session.seal(Kind::Data, packet, &mut sealed).is_some() {
+        let _ = one.socket.send_to(&sealed, path.remote);
+        one.tunnel.keep(id, path, &sealed, sealed.len(), now);
+        one.tunnel.sent_data(id, sealed.len(), now);
+    }
+    true
 }
 
 /// `heardNs`: all of them have an answer to something that was asked then or later.
@@ -301,6 +314,21 @@ fn echo_request(from: Ipv4Addr, to: Ipv4Addr, number: u32) -> [u8; ECHO] {
     packet
 }
 
+/// To the Map-Notify in this packet: a Map-Notify-Ack with its nonce and nothing else.
+fn acknowledgement(notify: &[u8]) -> Vec<u8> {
+    let mut packet = notify[..IPV6_UDP].to_vec();
+    for octet in 0..16 {
+        packet.swap(8 + octet, 24 + octet);
+    }
+    let length = (8 + ACK as u16).to_be_bytes();
+    packet[4..6].copy_from_slice(&length);
+    packet[IPV6_UDP - 4..].copy_from_slice(&[length[0], length[1], 0, 0]);
+    packet.extend_from_slice(&[MAP_NOTIFY_ACK, 0, 0, 0]);
+    packet.extend_from_slice(&notify[IPV6_UDP + 4..IPV6_UDP + 12]);
+    packet.extend_from_slice(&[0; 4]);
+    packet
+}
+
 fn key(text: &str) -> Result<[u8; 32], String> {
     let bytes = STANDARD.decode(text).map_err(|error| format!("a key: {error}"))?;
     bytes.try_into().map_err(|_| "a key has not 32 octets".to_owned())
@@ -312,6 +340,12 @@ fn monotonic() -> u64 {
 
 const ICMP: u8 = 1;
 const ECHO: usize = 36;
+/// The type in the first octet, and the Map-Notify of an agent has flag I of the xTR-ID.
+const MAP_NOTIFY: u8 = 4 << 4 | 8;
+const MAP_NOTIFY_ACK: u8 = 5 << 4;
+const IPV6_UDP: usize = 48;
+/// Without records: word 0, nonce, no authentication.
+const ACK: usize = 16;
 const MAX_HELD: usize = 64;
 /// Datagrams of one correspondent before the next one has its turn.
 const AT_ONCE: usize = 16;
