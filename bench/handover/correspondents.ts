@@ -8,7 +8,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ensureCrateBuilt } from '../../runtime/crate-build.ts';
-import type { Attachment } from '../../test/lab/internet.ts';
+import type { Attachment, Internet } from '../../test/lab/internet.ts';
 import type { LabProcess } from '../../test/lab/lab-process.ts';
 import type { Agent, Overlay } from '../../test/lab/overlay.ts';
 import { waitFor } from '../../test/lab/wait.ts';
@@ -20,7 +20,8 @@ import { millisecondsSince } from './samples.ts';
 export const CORRESPONDENTS = 1000;
 /** Of which each correspondent has an address. */
 export const CORRESPONDENT_PREFIX = '10.77.128.0/17';
-const FIRST_PORT = 20_000;
+/** Of the underlay, of which each has an address: what one address may ask of an owner is limited. */
+const UNDERLAY_PREFIX = '198.18.128.0/22';
 /** Of each: 1,000 questions and answers a second in all, which two CPUs that do everything else as well can bear. */
 const INTERVAL_MS = 1_000;
 /** The mover's agent asks the map server about each of them, at a limited rate. */
@@ -55,7 +56,9 @@ export class Correspondents {
     this.enrolled = enrolled;
   }
 
-  static async enrol(at: Attachment, overlay: Overlay, program: string): Promise<Correspondents> {
+  static async enrol(internet: Internet, overlay: Overlay, program: string): Promise<Correspondents> {
+    const at = await internet.attach('crowd', 'c');
+    await internet.routeHere(at, UNDERLAY_PREFIX);
     const { host } = at;
     const file = (name: string): string => join(host.dir, name);
     const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', file('tls.key')];
@@ -70,9 +73,9 @@ export class Correspondents {
       token,
       tlsKey: readFileSync(file('tls.key'), 'utf8'),
       csr: readFileSync(file('tls.csr'), 'utf8'),
-      address: at.address4,
+      port: DATAPLANE_PORT,
       correspondents: Array.from({ length: CORRESPONDENTS }, (_, i) => {
-        return { eid: `10.77.${128 + (i >> 8)}.${i & 255}`, port: FIRST_PORT + i };
+        return { eid: `10.77.${128 + (i >> 8)}.${i & 255}`, address: `198.18.${128 + (i >> 8)}.${i & 255}` };
       }),
       out: file('correspondents.json'),
     };
@@ -93,7 +96,7 @@ export class Correspondents {
     const config = {
       ...this.enrolled,
       epoch: Math.floor(Date.now() / 1000),
-      address: this.at.address4,
+      port: DATAPLANE_PORT,
       destination,
       out,
       intervalMs: INTERVAL_MS,

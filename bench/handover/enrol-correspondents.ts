@@ -26,8 +26,8 @@ export interface Enrolment {
   /** One certificate key serves all: it says who speaks to the map server, which nobody does any more afterwards. */
   readonly tlsKey: string;
   readonly csr: string;
-  readonly address: string;
-  readonly correspondents: readonly { readonly eid: string; readonly port: number }[];
+  readonly port: number;
+  readonly correspondents: readonly { readonly eid: string; readonly address: string }[];
   readonly out: string;
 }
 
@@ -35,7 +35,7 @@ export interface Enrolled {
   /** Base64. */
   readonly presharedKey: string;
   readonly instance: number;
-  readonly correspondents: readonly { readonly privateKey: string; readonly eid: string; readonly port: number }[];
+  readonly correspondents: readonly { readonly privateKey: string; readonly eid: string; readonly address: string }[];
 }
 
 interface EnrolAnswer {
@@ -78,7 +78,7 @@ async function enrol(own: Enrolment['correspondents'][number]): Promise<Enrolled
       generation: 0 as Generation,
       owner: xtrIdOf(tunnelKey),
       tunnelKey,
-      locators: [{ address: parseIpAddress(config.address), port: own.port, priority: 1, weight: 100 }],
+      locators: [{ address: parseIpAddress(own.address), port: config.port, priority: 1, weight: 100 }],
       names: [],
       targets: [],
     };

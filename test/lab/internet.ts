@@ -165,6 +165,14 @@ export class Internet {
     };
   }
 
+  /** All addresses of an IPv4 prefix become this host's, wherever it is asked from. */
+  async routeHere({ host, cloud, address4 }: Attachment, prefix: string): Promise<void> {
+    await host.ip([`route add local ${prefix} dev lo`]);
+    await cloud.router.ip([`route add ${prefix} via ${address4}`]);
+    const link = cloud.prefix4.replace('198.18.', '198.19.');
+    await this.core.ip([`route add ${prefix} via ${link}.2`]);
+  }
+
   /** Round trip of the bare underlay in milliseconds: the median of 21 pings, as the first ones wait for ARP. */
   async underlayRttMs(from: Host, to: Attachment): Promise<number> {
     const target = this.families.includes(4) ? to.address4 : to.address6;

@@ -116,11 +116,7 @@ class StayputScene implements Scene {
   }
 
   private async crowded(staged: Staged, destination: string, owners: () => readonly Agent[]): Promise<Staged> {
-    this.crowd ??= await Correspondents.enrol(
-      await this.underlay.internet.attach('crowd', 'c'),
-      this.overlay,
-      this.programs.correspondents,
-    );
+    this.crowd ??= await Correspondents.enrol(this.underlay.internet, this.overlay, this.programs.correspondents);
     const { crowd } = this;
     return { ...staged, crowd: () => crowd.start(destination, owners()) };
   }

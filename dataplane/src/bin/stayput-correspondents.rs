@@ -31,7 +31,7 @@ struct Config {
     preshared_key: String,
     instance: u32,
     epoch: u64,
-    address: IpAddr,
+    port: u16,
     destination: Ipv4Addr,
     interval_ms: u64,
     /// Where the report goes.
@@ -48,7 +48,8 @@ struct Config {
 struct Own {
     private_key: String,
     eid: Ipv4Addr,
-    port: u16,
+    /// Of its own, as hosts have one each.
+    address: IpAddr,
 }
 
 #[derive(Deserialize)]
@@ -100,7 +101,8 @@ fn run(path: &str) -> Result<(), String> {
         let identity = Identity::new(key(&own.private_key)?, preshared, config.instance).ok_or("a key is weak")?;
         let mut tunnel = Tunnel::new(Suite::fastest(), Limits::default());
         tunnel.configure(identity, config.epoch);
-        let socket = UdpSocket::bind((config.address, own.port)).map_err(|error| format!("{}: {error}", own.port))?;
+        let socket =
+            UdpSocket::bind((own.address, config.port)).map_err(|error| format!("{}: {error}", own.address))?;
         socket.set_nonblocking(true).map_err(|error| error.to_string())?;
         poller.add(&socket, n as u64).map_err(|error| error.to_string())?;
         let next = begin + n as u64 * config.meeting_ms * 1_000_000 / config.correspondents.len() as u64;
