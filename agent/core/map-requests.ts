@@ -13,7 +13,8 @@ export type Ticket = number & { readonly __brand: 'Ticket' };
 
 interface PendingRequest {
   readonly eid: Eid;
-  nonce: Nonce | null;
+  /** Of this session: the answer to an earlier one is as good as to the last. */
+  nonces: Nonce[];
   nextAt: Instant;
   endsAt: Instant;
   readonly waiters: { readonly ticket: Ticket; readonly deadline: Instant }[];
@@ -42,7 +43,7 @@ export class MapRequests {
     let request = this.pending.get(key);
     if (request === undefined) {
       if (this.pending.size >= MAX_PENDING) return false;
-      request = { eid, nonce: null, nextAt: now, endsAt: now + PATIENCE, waiters: [] };
+      request = { eid, nonces: [], nextAt: now, endsAt: now + PATIENCE, waiters: [] };
       this.pending.set(key, request);
     }
     request.endsAt = Math.max(request.endsAt, now + patience);
@@ -57,9 +58,9 @@ export class MapRequests {
     const due: { nonce: Nonce; eid: Eid }[] = [];
     for (const [key, request] of this.pending) {
       if (request.nextAt > now || due.length >= MAX_PER_ROUND) continue;
-      this.dropNonce(request);
       const nonce = this.nextNonce();
-      request.nonce = nonce;
+      request.nonces.push(nonce);
+      if (request.nonces.length > MAX_NONCES) this.forget(request.nonces.splice(0, 1));
       request.nextAt = now + RETRY;
       this.byNonce.set(nonce, key);
       due.push({ nonce, eid: request.eid });
@@ -72,7 +73,7 @@ export class MapRequests {
     const key = this.byNonce.get(nonce);
     const request = key === undefined ? undefined : this.pending.get(key);
     if (key === undefined || request === undefined) return null;
-    this.dropNonce(request);
+    this.forget(request.nonces.splice(0));
     this.pending.delete(key);
     return { eid: request.eid, waiters: request.waiters.map(({ ticket }) => ticket) };
   }
@@ -80,7 +81,7 @@ export class MapRequests {
   /** A new session: everything is asked again at once. */
   restart(now: Instant): void {
     for (const request of this.pending.values()) {
-      this.dropNonce(request);
+      this.forget(request.nonces.splice(0));
       request.nextAt = now;
     }
   }
@@ -98,7 +99,7 @@ export class MapRequests {
       }
       if (request.endsAt > now) continue;
       tickets.push(...request.waiters.map(({ ticket }) => ticket));
-      this.dropNonce(request);
+      this.forget(request.nonces.splice(0));
       this.pending.delete(key);
       ended.push(request.eid);
     }
@@ -114,9 +115,8 @@ export class MapRequests {
     return this.pending.size === 0 ? undefined : at;
   }
 
-  private dropNonce(request: PendingRequest): void {
-    if (request.nonce !== null) this.byNonce.delete(request.nonce);
-    request.nonce = null;
+  private forget(nonces: readonly Nonce[]): void {
+    for (const nonce of nonces) this.byNonce.delete(nonce);
   }
 }
 
@@ -124,4 +124,6 @@ const MAX_PENDING = 1024;
 const MAX_WAITERS = 64;
 const MAX_PER_ROUND = 128;
 const RETRY = seconds(1);
+/** As many questions as a map server is behind with that still answers in time. */
+const MAX_NONCES = 4;
 const PATIENCE = seconds(4);
