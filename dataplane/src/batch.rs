@@ -35,6 +35,8 @@ pub struct Target {
     pub peer: PeerId,
     pub path: Path,
     pub outer: Outer,
+    /// Whether it matters what fits the path: not for agents' few words, of which a thousand peers may get one each.
+    pub searches: bool,
 }
 
 impl SendQueue {
@@ -168,7 +170,7 @@ mod tests {
 
     fn target(peer: u32, tos: u8) -> Target {
         let remote = std::net::SocketAddr::from(([192, 0, 2, peer as u8], 4341));
-        Target { peer: PeerId(peer), path: Path::to(remote), outer: Outer { tos, ttl: 64 } }
+        Target { peer: PeerId(peer), path: Path::to(remote), outer: Outer { tos, ttl: 64 }, searches: true }
     }
 
     fn put(queue: &mut SendQueue, target: Target, fill: u8, size: usize) {

@@ -118,7 +118,8 @@ impl Engine {
             self.tell(packet, inner, Problem::TooBig { mtu: limit as u16 });
         }
         let limit = if cuttable { proven } else { limit };
-        let target = Target { peer, path, outer: self.headers.encapsulate(inner) };
+        let searches = !(self.agent_messages.is_own(inner.source) && is_agent_message(inner, packet));
+        let target = Target { peer, path, outer: self.headers.encapsulate(inner), searches };
         match Segments::new(vnet, *inner, packet, limit) {
             Ok(mut segments) => {
                 let (count, size) = segments.shape(packet);

@@ -50,7 +50,9 @@ impl Engine {
                         for place in sender.places(message) {
                             self.keep_sent(message.target, &queue.octets()[place.clone()], message.segment);
                         }
-                        self.tunnel.sent_size(message.target.peer, message.segment, self.now);
+                        if message.target.searches {
+                            self.tunnel.sent_size(message.target.peer, message.segment, self.now);
+                        }
                     }
                     next += sent;
                 }
