@@ -63,6 +63,8 @@ export class AgentLink {
   private resume: NodeJS.Timeout | undefined;
   private resumeAt: Instant = 0;
   private ended = false;
+  /** Of a policy that the agent has not taken yet, on top of what may wait for it. */
+  private policyOctets = 0;
 
   constructor(
     webSocket: WebSocket,
@@ -126,7 +128,19 @@ export class AgentLink {
   /** Older agents do not enforce any; what they talk to does. */
   sendPolicy(policy: AgentPolicy): void {
     if (this.capability < POLICY_CAPABILITY) return;
-    for (const frame of encodePolicyFrames(policy)) if (this.isWritable()) this.webSocket.send(frame);
+    if (!this.isWritable()) return;
+    const frames = encodePolicyFrames(policy);
+    // One at a time: whoever reads none of them gets no more of what may wait with each.
+    const allowance = this.policyOctets > 0 ? 0 : frames.reduce((octets, { length }) => octets + length, 0);
+    this.policyOctets += allowance;
+    // Whole or not at all: no part of it is of use to the agent.
+    for (const [part, frame] of frames.entries()) {
+      if (part < frames.length - 1) this.webSocket.send(frame);
+      else
+        this.webSocket.send(frame, () => {
+          this.policyOctets -= allowance;
+        });
+    }
   }
 
   close(code: number, reason: string): void {
@@ -159,7 +173,7 @@ export class AgentLink {
 
   private isWritable(): boolean {
     if (this.webSocket.readyState !== this.webSocket.OPEN) return false;
-    if (this.webSocket.bufferedAmount <= this.options.limits.bufferedOctets) return true;
+    if (this.webSocket.bufferedAmount - this.policyOctets <= this.options.limits.bufferedOctets) return true;
     this.exceed('bufferedOctets', 'slow-peer');
     return false;
   }
@@ -246,13 +260,13 @@ export class AgentLink {
   }
 
   private exceed(limit: LimitName, reason: ShellRejection): void {
-    if (this.session === undefined) return;
+    if (this.ended) return;
     this.options.reports.hit(limit, this.xtrId);
     this.fail(reason);
   }
 
   private fail(reason: ShellRejection): void {
-    if (this.session === undefined) return;
+    if (this.ended) return;
     this.options.metrics.reject(reason);
     this.options.log.info({ xtrId: this.xtrId, reason }, 'agent disconnected');
     this.terminate();

@@ -32,6 +32,24 @@ afterEach(async () => {
 });
 after(() => overlay.remove());
 
+test('a policy larger than what may wait for an agent reaches it whole when it connects', async () => {
+  const small = new TestOverlay({ limits: { bufferedOctets: 1_000 } });
+  try {
+    await small.start();
+    const members = Array.from({ length: 500 }, (_, i) => `10.77.${i >> 8}.${i & 255}`).join(', ');
+    const rules = Array.from({ length: 100 }, (_, i) => `allow from @many to 10.77.9.1 tcp ${i + 1}`);
+    const text = [`group many = ${members}`, ...rules].join('\n');
+    await small.admin('POST', '/v1/policy', { text, ifVersion: 0 });
+    const agent = await small.agent({ eids: ['10.77.9.1/32'] });
+    assert.equal((await agent.policy()).rules.length, 100);
+    const [mapping] = await agent.register(agent.mapping('10.77.9.1'));
+    assert.equal(mapping?.generation, 1, 'and its session goes on');
+    assert.equal(await small.rejections('slow-peer'), 0);
+  } finally {
+    await small.remove();
+  }
+});
+
 describe('too much', () => {
   // Attack: Map-Requests as fast as they go | 600 at a limit of 100 a second | all are answered, the later ones no faster
   // than allowed; another agent is answered meanwhile

@@ -17,6 +17,7 @@ import { nonce } from '../../proto/lisp/header.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotifyAck, mappingsOf, mapRegister, subscribeRequest } from '../../proto/lisp/native.ts';
 import type { Generation, Mapping } from '../../proto/mapping.ts';
+import { type AgentPolicy, decodePolicyFrame, PolicyAssembly } from '../../proto/policy.ts';
 import { minutes } from '../../proto/time.ts';
 import { callApi } from '../../runtime/http-api.ts';
 
@@ -141,6 +142,8 @@ export class TestAgent {
   private welcomed: (value: Welcome) => void = () => {};
   private readonly inbox: LispMessage[] = [];
   private readonly notices: Notice[] = [];
+  private readonly policies: AgentPolicy[] = [];
+  private assembly = new PolicyAssembly();
   private readonly waiting: (() => void)[] = [];
   private lastNonce = 0n;
 
@@ -176,6 +179,7 @@ export class TestAgent {
 
   async connect(tls: object = {}): Promise<void> {
     this.closed = undefined;
+    this.assembly = new PolicyAssembly();
     const webSocket = new WebSocket(`wss://127.0.0.1:${this.overlay.port}/lisp`, 'lisp.stayput', {
       ca: this.ca,
       cert: this.certificate,
@@ -240,8 +244,20 @@ export class TestAgent {
     }
   }
 
+  /** The next policy, when all parts of it are there. */
+  async policy(): Promise<AgentPolicy> {
+    for (;;) {
+      const policy = this.policies.shift();
+      if (policy !== undefined) return policy;
+      if (this.closed !== undefined) throw new Error(`closed: ${this.closed.code} ${this.closed.reason}`);
+      await this.woken();
+    }
+  }
+
   private hear(text: Welcome | Notice): void {
     if (text.type === 'welcome') this.welcomed(text as Welcome);
+    const policy = text.type === 'policy' ? this.assembly.add(decodePolicyFrame(text)) : undefined;
+    if (policy !== undefined) this.policies.push(policy);
     if (text.type === 'authorities') this.notices.push(text as Notice);
     for (const wake of this.waiting.splice(0)) wake();
   }
