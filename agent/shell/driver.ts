@@ -47,6 +47,7 @@ export class AgentDriver {
   private timer: NodeJS.Timeout | null = null;
   private cacheTimer: NodeJS.Timeout | null = null;
   private eidsTimer: NodeJS.Timeout | null = null;
+  private retryTimer: NodeJS.Timeout | null = null;
   private eidsChanged = false;
   /** Answers that wait for what they say to be on disk. */
   private readonly unconfirmed: CallerOutput[] = [];
@@ -160,8 +161,7 @@ export class AgentDriver {
     this.dataplane.close();
     // What is on disk may already be that of a new identity.
     if (this.incarnation.fence !== null) return;
-    this.write('eids');
-    this.write('map-cache');
+    for (const what of new Set<Persistent>(['eids', 'map-cache', ...this.unwritten.keys()])) this.write(what);
   }
 
   now(): number {
@@ -270,7 +270,9 @@ export class AgentDriver {
 
   private stopTimers(): void {
     this.certificate.stop();
-    for (const timer of [this.timer, this.cacheTimer, this.eidsTimer]) if (timer !== null) clearTimeout(timer);
+    for (const timer of [this.timer, this.cacheTimer, this.eidsTimer, this.retryTimer]) {
+      if (timer !== null) clearTimeout(timer);
+    }
   }
 
   private input(act: (now: number) => void): void {
@@ -388,7 +390,7 @@ export class AgentDriver {
     }, pause);
   }
 
-  /** Said once when it fails, and to the operator as long as it does. */
+  /** Said once when it fails, and to the operator as long as it does; tried again until it succeeds. */
   private write(what: Persistent): boolean {
     const { folder } = this;
     const { cache, dataplane, policy, ...eids } = this.agent.save(this.now());
@@ -403,7 +405,16 @@ export class AgentDriver {
     } catch (err) {
       if (!this.unwritten.has(what)) this.log.error({ err }, 'state cannot be written');
       this.unwritten.set(what, (err as Error).message);
+      if (!this.closed) this.retryTimer ??= setTimeout(() => this.retryWrites(), RETRY_WRITE_MS);
       return false;
+    }
+  }
+
+  private retryWrites(): void {
+    this.retryTimer = null;
+    for (const what of [...this.unwritten.keys()]) {
+      // Answers wait for EIDs, so these have a timer of their own.
+      if (what !== 'eids') this.write(what);
     }
   }
 

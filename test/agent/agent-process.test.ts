@@ -185,6 +185,32 @@ describe('an agent process', () => {
     assert.deepEqual(a.driver.unwrittenState, []);
   });
 
+  test('a renewed certificate that could not be written is written when it can', async () => {
+    const own = new TestOverlay();
+    closers.push(() => own.remove());
+    await own.start();
+    const eids = ['10.77.0.62'];
+    const [port, address] = [own.port, '192.0.2.62'];
+    const a = await TestAgent.join(joinPath(folder, 'renewal'), {
+      token: await own.token({ eids, names: ['*'] }),
+      port,
+      eids,
+      address,
+    });
+    agents.push(a);
+    await a.start();
+    await a.until('registered');
+    const before = a.folder.identity()?.certificate;
+    const file = joinPath(a.folder.path, 'identity.json');
+    rmSync(file);
+    mkdirSync(file);
+    await own.admin('POST', '/v1/authority/rotate');
+    await a.until('told', ({ unwrittenState }) => unwrittenState.length === 1);
+    rmSync(file, { recursive: true });
+    await a.until('written', ({ unwrittenState }) => unwrittenState.length === 0);
+    assert.notEqual(a.folder.identity()?.certificate, before);
+  });
+
   // Attack: the same state folder started on two hosts | 1 | the newer goes on; the other registers and forwards
   // nothing and says so
   test('attack: a copied host beside the original', async () => {
