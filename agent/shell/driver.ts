@@ -234,9 +234,12 @@ export class AgentDriver {
   }
 
   private handleRenewed(renewed: Renewed): void {
+    const { ca } = this.identity;
     this.identity = { ...this.identity, ...renewed };
-    this.write('overlay');
+    const written = this.write('overlay');
     this.mapServer.useCredentials(renewed);
+    // The authority before goes only when the map server has seen this agent with a certificate of the new one.
+    if (written && renewed.ca !== ca) this.mapServer.renew();
     this.log.info('certificate renewed');
   }
 

@@ -20,7 +20,7 @@ import type { Overlay } from './grants.ts';
 import { Handover } from './handover.ts';
 import { MappingDatabase } from './mapping-database.ts';
 import { OperationError } from './operation-error.ts';
-import { evaluateOperation, hasSecret, type Operation, tokenIdOf } from './operations.ts';
+import { awaitsSight, evaluateOperation, hasSecret, type Operation, tokenIdOf } from './operations.ts';
 import { type EidOrder, type OrderId, Orders } from './orders.ts';
 import { PolicyDistribution, type PolicyInForce } from './policy/distribution.ts';
 import type { Endpoint } from './policy/document.ts';
@@ -351,6 +351,12 @@ export class MapServer {
   token(id: string): TokenRecord | undefined {
     const token = this.replica.get(tokenKey(id));
     return token?.kind === 'token' ? token : undefined;
+  }
+
+  /** Whether it should be told by `certificate-seen` that the agent has shown a certificate of this authority. */
+  awaitsCertificate(xtrId: XtrId, authority: string): boolean {
+    const agent = this.replica.get(agentKey(xtrId));
+    return agent?.kind === 'agent' && awaitsSight(agent, authority);
   }
 
   agents(): AgentRecord[] {

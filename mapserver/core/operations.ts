@@ -47,7 +47,14 @@ export type Operation =
       readonly software: string;
     } & Registrable)
   | ({ readonly kind: 'add-grant' | 'remove-grant'; readonly xtrId: XtrId } & Grant)
-  | { readonly kind: 'renew-certificate'; readonly xtrId: XtrId; readonly certificate: CertificateNote }
+  | {
+      readonly kind: 'renew-certificate';
+      readonly xtrId: XtrId;
+      readonly certificate: CertificateNote;
+      /** With which it asks. */
+      readonly presented: CertificateNote;
+    }
+  | { readonly kind: 'certificate-seen'; readonly xtrId: XtrId; readonly authority: string }
   | { readonly kind: 'revoke-agent'; readonly xtrId: XtrId }
   | PolicyChange;
 
@@ -86,9 +93,20 @@ export function evaluateOperation(
     case 'renew-certificate': {
       const agent = agentOf(transaction, operation.xtrId);
       if (agent.revokedAt !== undefined) throw new OperationError('STAYPUT_AGENT_REVOKED', 'this agent was revoked');
-      const renewed: AgentRecord = { ...agent, certificate: operation.certificate };
+      const { formerCertificate: _, ...rest } = agent;
+      const { certificate, presented } = operation;
+      // The answer may be lost, and then this is what the agent still has.
+      const former = presented.authority === certificate.authority ? {} : { formerCertificate: presented };
+      const renewed: AgentRecord = { ...rest, certificate, ...former };
       transaction.put(renewed);
       return renewed;
+    }
+    case 'certificate-seen': {
+      const agent = agentOf(transaction, operation.xtrId);
+      if (!awaitsSight(agent, operation.authority)) return agent;
+      const { formerCertificate: _, ...seen } = agent;
+      transaction.put(seen);
+      return seen;
     }
     case 'revoke-agent':
       return revokeAgent(transaction, operation.xtrId, context);
@@ -98,6 +116,11 @@ export function evaluateOperation(
     default:
       return operation satisfies never;
   }
+}
+
+/** Whether it matters that the agent has shown a certificate of this authority. */
+export function awaitsSight({ certificate, formerCertificate }: AgentRecord, authority: string): boolean {
+  return formerCertificate !== undefined && certificate?.authority === authority;
 }
 
 /** The part of a secret's hash that names its token. */

@@ -58,6 +58,8 @@ export interface AgentRecord extends Grant {
   readonly certificateKey: string;
   /** What was certified last; missing when an older version did. */
   readonly certificate?: CertificateNote;
+  /** What it had before, of another authority, as long as it was not seen with that one. */
+  readonly formerCertificate?: CertificateNote;
   readonly tokenId: string;
   /** What it was given from pools when it joined. */
   readonly assigned?: readonly IpPrefix[];

@@ -144,6 +144,8 @@ export type Caller =
       readonly xtrId: XtrId;
       readonly publicKey: KeyObject;
       readonly notAfter: WallClock;
+      /** SHA-256 of the certificate of the authority that issued its certificate, in hex. */
+      readonly authority: string;
     }
   | { readonly kind: 'nobody'; readonly why: string };
 
@@ -165,7 +167,8 @@ export function callerOf(socket: TLSSocket, authorities: readonly X509Certificat
   }
   const notAfter = endOf(certificate);
   const kind = now > notAfter + CLOCK_SKEW ? 'expired' : 'agent';
-  return { kind, xtrId: match[1] as XtrId, publicKey: certificate.publicKey, notAfter };
+  const authority = fingerprint(issuer.toString());
+  return { kind, xtrId: match[1] as XtrId, publicKey: certificate.publicKey, notAfter, authority };
 }
 
 export function agentUri(xtrId: string): string {

@@ -242,6 +242,11 @@ export class ControlServer {
           : 'This agent is not enrolled here; let it join again (stayput agent join --force).';
       return { reason: 'revoked', status: '403 Forbidden', sentence, xtrId };
     }
+    const { authority } = caller;
+    if (core.awaitsCertificate(xtrId, authority)) {
+      // If it cannot be stored, the next session says so again.
+      void this.options.driver.operate({ kind: 'certificate-seen', xtrId, authority });
+    }
     return { xtrId, incarnation, capability };
   }
 

@@ -55,7 +55,9 @@ export function enrolmentRoutes(options: EnrolmentOptions): Route[] {
       default:
     }
     // The handshake has proved that the caller has the private key.
-    const result = await driver.operate({ kind: 'renew-certificate', xtrId, certificate: noteOf(trust, now) });
+    const presented = { authority: caller.authority, notAfter: caller.notAfter };
+    const certificate = noteOf(trust, now);
+    const result = await driver.operate({ kind: 'renew-certificate', xtrId, certificate, presented });
     if (!result.ok) throw apiError(result.error);
     const life = trust.agentCertificateEnd(now) - now;
     return { certificate: certifyAgent(trust.authority, publicKey, xtrId, now, life), ca: trust.anchors };

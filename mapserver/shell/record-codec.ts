@@ -80,12 +80,15 @@ const OWNERSHIP = z.object({
   targets: z.array(ipAddressText),
 });
 
+const CERTIFICATE_NOTE = z.object({ authority: z.string(), notAfter: wallClock });
+
 const AGENT = z.object({
   kind: z.literal('agent'),
   xtrId: xtrIdText,
   tunnelKey: tunnelKeyText,
   certificateKey: z.string(),
-  certificate: z.object({ authority: z.string(), notAfter: wallClock }).optional(),
+  certificate: CERTIFICATE_NOTE.optional(),
+  formerCertificate: CERTIFICATE_NOTE.optional(),
   tokenId: z.string(),
   assigned: z.array(ipPrefixText).optional(),
   eids: z.array(ipPrefixText),

@@ -147,8 +147,9 @@ export class Trust {
   }
 
   private agentDepends(agent: AgentRecord, present: string, since: WallClock, now: WallClock): boolean {
-    const { revokedAt, certificate } = agent;
-    if (revokedAt !== undefined) return false;
+    if (agent.revokedAt !== undefined) return false;
+    // What it was given last it may never have received.
+    const certificate = agent.formerCertificate ?? agent.certificate;
     // Of one enrolled by an older version only its longest life is known.
     const end = certificate?.notAfter ?? since + this.agentLife;
     return certificate?.authority !== present && end + this.renewableFor + CLOCK_SKEW > now;

@@ -25,6 +25,7 @@ import { type Dependents, Trust } from '../../mapserver/shell/trust.ts';
 import type { IpPrefix } from '../../proto/address.ts';
 import { DEFAULT_INSTANCE } from '../../proto/eid.ts';
 import { callApi } from '../../runtime/http-api.ts';
+import { waitFor } from '../lab/wait.ts';
 import { TestAgent, TestOverlay } from './overlay.ts';
 
 const DAY = 86_400_000;
@@ -53,10 +54,13 @@ describe('a roll-over of the certificate authority', () => {
     assert.equal(here.closed, undefined);
     // It knows the authority before only, and has a certificate of that one.
     await away.connect();
-    for (const agent of [here, away]) await renewed(overlay, agent);
-    assert.equal((await authority(overlay)).retiring?.dependents.agents, 0);
+    const [first, second] = [await renewed(overlay, here), await renewed(overlay, away)];
+    assert.equal((await authority(overlay)).retiring?.dependents.agents, 2, 'the answers may have been lost');
+    await renewed(overlay, here, first);
+    await away.connect({ cert: second });
+    await waitFor('seen with the new one', async () => (await authority(overlay)).retiring?.dependents.agents === 0);
     await overlay.admin('POST', '/v1/authority/retire');
-    await here.notice(({ authorities: [first, ...more] }) => first === present.fingerprint && more.length === 0);
+    await here.notice(({ authorities: [head, ...more] }) => head === present.fingerprint && more.length === 0);
     assert.equal(here.closed, undefined);
     await assert.rejects(away.connect({ ca: await overlay.ca() }), /of one that was retired/);
     await assert.rejects(away.connect(), /certificate/, 'it cannot verify the map server any more');
@@ -306,10 +310,12 @@ function targetOf({ mapServer, ca, certificate, tlsPrivateKey }: Identity) {
   return { ...mapServer, ca, certificate, privateKey: tlsPrivateKey };
 }
 
-async function renewed(overlay: TestOverlay, agent: TestAgent): Promise<void> {
+/** The new certificate of an agent that asks with this one. */
+async function renewed(overlay: TestOverlay, agent: TestAgent, certificate = agent.certificate): Promise<string> {
   const target = { host: '127.0.0.1', port: overlay.port, ca: agent.ca };
-  const { certificate, keys } = agent;
-  await callApi({ ...target, certificate, privateKey: keys.tlsPrivateKey }, 'POST', '/v1/renew', { body: {} });
+  const credentials = { certificate, privateKey: agent.keys.tlsPrivateKey };
+  const answer = await callApi({ ...target, ...credentials }, 'POST', '/v1/renew', { body: {} });
+  return (answer as { certificate: string }).certificate;
 }
 
 /** A certificate that this overlay gave the agent, and that ended so many days ago. */
