@@ -25,7 +25,9 @@ export class Revocations {
     this.sessions = sessions;
   }
 
+  /** Does nothing when it is one of the latest: it was told. */
   add(agent: AgentRecord): void {
+    if (this.latest.some(({ xtrId }) => xtrId === agent.xtrId)) return;
     this.untold.push(agent);
     this.remember(agent);
   }

@@ -167,6 +167,20 @@ describe('registering', () => {
     assert.equal(agent.claim('10.77.0.3')[0]?.generation, 1);
   });
 
+  test('an agent that is revoked again is told of once, now and in later sessions', () => {
+    const world = new CoreWorld();
+    const witness = world.agent('a');
+    const rogue = world.agent('b');
+    const revocations = (): number => witness.pushed().filter((mapping) => isRevocation(mapping)).length;
+    world.operate({ kind: 'revoke-agent', xtrId: rogue.xtrId });
+    assert.equal(revocations(), 1);
+    world.operate({ kind: 'revoke-agent', xtrId: rogue.xtrId });
+    assert.equal(revocations(), 0);
+    witness.disconnect();
+    witness.connect();
+    assert.equal(revocations(), 1);
+  });
+
   // Attack: names registered and released, again and again | 40 at a limit of 8 | 8 records; others and what it had go on
   test('attack: using up the records of all by releasing what was registered', () => {
     const limits = { mappings: 30, releasedPerAgent: 8 };
