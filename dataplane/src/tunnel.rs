@@ -358,7 +358,8 @@ impl Tunnel {
         }
         if header.kind == Kind::Control {
             let newest = opened.newest && latest;
-            self.handle_control(id, path, &packet[DATA_HEADER..packet.len() - TAG], newest, now);
+            let plaintext = &packet[DATA_HEADER..packet.len() - TAG];
+            self.handle_control(id, path, plaintext, newest, header.index, now);
         } else if let Some(peer) = self.peer_mut(id) {
             peer.data_received = Some(now);
             if peer.keepalive_at.is_none() {

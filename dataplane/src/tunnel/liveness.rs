@@ -273,11 +273,20 @@ impl Tunnel {
         }
     }
 
-    pub(super) fn handle_control(&mut self, id: PeerId, path: Path, plaintext: &[u8], newest: bool, now: Time) {
+    /// `session`: the index of the one it came in.
+    pub(super) fn handle_control(
+        &mut self,
+        id: PeerId,
+        path: Path,
+        plaintext: &[u8],
+        newest: bool,
+        session: u32,
+        now: Time,
+    ) {
         match Control::parse(plaintext) {
             None => self.stats.count(Counter::DropMalformed),
             Some(Control::Keepalive | Control::Unknown) => {}
-            Some(Control::Started) => self.send_lost_with_restart(id, now),
+            Some(Control::Started) => self.send_lost_with_restart(id, session, now),
             Some(Control::ProbeRequest(token)) => {
                 self.send_control(id, path, &Control::ProbeReply(token).bytes(), now);
             }

@@ -228,6 +228,38 @@ fn attack_old_initiations_make_nothing_go_out_again() {
     assert_eq!(world.count(1, Counter::RetransmitResent), resent);
 }
 
+// Attack: the word of a peer that it was started, held back until the session after its first | 1 | nothing goes out
+// again
+#[test]
+fn attack_word_of_a_start_held_back_until_the_next_session() {
+    let mut world = traffic();
+    world.restart(0, 2);
+    let (mut held, source) = (Vec::new(), world.nodes[0].address);
+    let now = world.now;
+    world.nodes[0].tunnel.greet(now);
+    for step in 0..60 {
+        if step == 40 {
+            assert!(world.send(0, 1));
+        }
+        world.run(millis(1));
+        let is_held = |p: &Packet| p.from == source && kind(&p.bytes) == Some(Kind::Control);
+        held.extend(world.wire.iter().filter(|p| is_held(p)).cloned());
+        world.wire.retain(|p| !is_held(p));
+    }
+    assert!(held.len() >= 2);
+    stream(&mut world, 20);
+    let (key, now) = (world.nodes[0].key, world.now);
+    let id = world.nodes[1].tunnel.find(&key).unwrap();
+    world.nodes[1].tunnel.want_session(id, now);
+    stream(&mut world, 30);
+    assert_eq!(world.count(1, Counter::RetransmitResent), 0);
+    for packet in held {
+        world.deliver(&packet);
+    }
+    stream(&mut world, 50);
+    assert_eq!(world.count(1, Counter::RetransmitResent), 0);
+}
+
 #[test]
 fn memory_is_bounded_and_given_back() {
     let mut world = World::pair();

@@ -426,7 +426,7 @@ pub struct World {
     /// By how many milliseconds the next packets are late: a digit to the base 3 for each.
     pub lateness: u32,
     pub nodes: Vec<Node>,
-    wire: VecDeque<Packet>,
+    pub wire: VecDeque<Packet>,
     /// Everything that was sent and not lost.
     pub log: VecDeque<Packet>,
     loss: Loss,
