@@ -8,6 +8,9 @@
 //! - Other protocols: at the answering side the rules suffice. At the side that asked, a packet of the asking direction
 //!   must have been seen lately. What was seen does not move along with an EID, so for a while after one has come, and
 //!   after enforcement began, the rules suffice there as well.
+//! - Where a rule denies the packet's direction, and what allows the other one is the default or a rule without ports,
+//!   the rules do not tell answers from what the denied end opened. Then the ports do (a service has the lower class of
+//!   port), and where they are alike, for TCP, whether the SYN of the other end was seen.
 //! - ICMP errors: if the packet they quote belongs to a conversation that is allowed.
 //! - Later fragments: if the rules allow them whatever their ports are, or their first fragment was allowed.
 //!
@@ -22,14 +25,16 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use crate::forwarding::{AGENT_PREFIX, Forwarding, Source};
-use crate::packet::{Inner, TCP, UDP};
+use crate::packet::{ICMP, Inner, TCP, UDP};
 use crate::peer::PeerId;
 use crate::time::{Time, seconds};
 pub use classify::{Flow, Part, Role, classify};
 use flow_cache::FlowCache;
+use rules::Judgement;
 pub use rules::{MAX_PORTS, MAX_PREFIXES, MAX_RULES, Rule, Rules};
 
 /// As the agent gives it. The first rule that matches decides.
@@ -126,7 +131,7 @@ struct Enforced {
     rules: Rules,
     since: Time,
     verdicts: FlowCache<Verdict>,
-    /// When a packet of the asking direction was last sent, within NOTE_AGAIN.
+    /// When a packet of the asking direction was last sent, within NOTE_AGAIN; of TCP a SYN that has to be known, seen.
     asked: FlowCache<Time>,
     /// Whose first fragment was allowed, and until when.
     fragments: FlowCache<Time>,
@@ -136,10 +141,20 @@ struct Enforced {
 #[derive(Clone, Copy)]
 struct Verdict {
     allowed: bool,
-    /// So is asking in the other direction.
-    answer_allowed: bool,
+    /// As part of a conversation that the other end opened.
+    answer: Answer,
+    /// Its SYN has to be known for the answers to pass.
+    note_opening: bool,
     note_again: Time,
     answers_until: Time,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Denied,
+    Allowed,
+    /// If the other end was seen to open it.
+    IfOpened,
 }
 
 impl Enforced {
@@ -168,12 +183,19 @@ impl Enforced {
                 verdict.note_again = now + NOTE_AGAIN;
                 self.asked.insert(flow.key(), now, now);
             }
+            if role == Role::Opens && verdict.note_opening {
+                self.asked.insert(flow.key(), now, now);
+            }
             return true;
         }
         match role {
             Role::Opens | Role::Reports(None) => false,
-            Role::Continues => verdict.answer_allowed,
-            Role::Either | Role::Answers if !verdict.answer_allowed => false,
+            Role::Continues => match verdict.answer {
+                Answer::Denied => false,
+                Answer::Allowed => true,
+                Answer::IfOpened => self.asked.find(&flow.reversed().key(), now).is_some(),
+            },
+            Role::Either | Role::Answers if verdict.answer != Answer::Allowed => false,
             Role::Either | Role::Answers if side == Side::Sending || now < verdict.answers_until => true,
             Role::Either | Role::Answers => {
                 let asked = self.asked.find(&flow.reversed().key(), now);
@@ -186,7 +208,7 @@ impl Enforced {
             Role::Reports(Some(about)) => {
                 may_report(flow, &about, side, table, now) && {
                     let verdict = look_up(&mut self.verdicts, &self.rules, &about, now);
-                    verdict.allowed || verdict.answer_allowed
+                    verdict.allowed || verdict.answer != Answer::Denied
                 }
             }
         }
@@ -194,12 +216,39 @@ impl Enforced {
 }
 
 fn look_up<'a>(verdicts: &'a mut FlowCache<Verdict>, rules: &Rules, flow: &Flow, now: Time) -> &'a mut Verdict {
-    verdicts.find_or_insert(flow.key(), now, || Verdict {
-        allowed: rules.allow(flow),
-        answer_allowed: rules.allow(&flow.reversed()),
-        note_again: Time::default(),
-        answers_until: Time::default(),
+    verdicts.find_or_insert(flow.key(), now, || {
+        let reversed = flow.reversed();
+        let (judgement, other) = (rules.judge(flow), rules.judge(&reversed));
+        Verdict {
+            allowed: judgement.allow,
+            answer: answer(flow, judgement, other),
+            note_opening: answer(&reversed, other, judgement) == Answer::IfOpened,
+            note_again: Time::default(),
+            answers_until: Time::default(),
+        }
     })
+}
+
+/// `other`: of the other direction.
+fn answer(flow: &Flow, judgement: Judgement, other: Judgement) -> Answer {
+    let denied_by_rule = judgement.by_rule && !judgement.allow;
+    match port_class(flow.source_port).cmp(&port_class(flow.destination_port)) {
+        _ if !other.allow => Answer::Denied,
+        // The type of an ICMP message tells.
+        _ if !denied_by_rule || other.by_port || flow.protocol == ICMP => Answer::Allowed,
+        Ordering::Less => Answer::Allowed,
+        Ordering::Equal if flow.protocol == TCP => Answer::IfOpened,
+        Ordering::Equal | Ordering::Greater => Answer::Denied,
+    }
+}
+
+/// Of system services, of other services, of clients: as Linux hands them out (`ip_local_port_range`).
+fn port_class(port: u16) -> u8 {
+    match port {
+        0..1024 => 0,
+        1024..32_768 => 1,
+        32_768.. => 2,
+    }
 }
 
 /// An error is about a packet of the one who gets it, and comes from the host that the packet was for.

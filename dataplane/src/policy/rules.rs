@@ -24,6 +24,15 @@ pub struct Rules {
     destinations: PrefixTable<Vec<u16>>,
 }
 
+#[derive(Clone, Copy)]
+pub struct Judgement {
+    pub allow: bool,
+    /// Not by the default.
+    pub by_rule: bool,
+    /// By a rule that names ports.
+    pub by_port: bool,
+}
+
 struct Compiled {
     allow: bool,
     protocol: Option<u8>,
@@ -48,10 +57,14 @@ impl Rules {
     }
 
     /// Whether its source may open this flow.
-    pub fn allow(&self, flow: &Flow) -> bool {
+    pub fn judge(&self, flow: &Flow) -> Judgement {
         self.concerning(flow.source, flow.destination)
             .find(|rule| rule.is_of(flow.protocol) && rule.has_port(flow.destination_port))
-            .map_or(self.default_allow, |rule| rule.allow)
+            .map_or(Judgement { allow: self.default_allow, by_rule: false, by_port: false }, |rule| Judgement {
+                allow: rule.allow,
+                by_rule: true,
+                by_port: !rule.ports.is_empty(),
+            })
     }
 
     /// Whether it may whatever its ports are, and its protocol where that is not known.

@@ -1,6 +1,6 @@
 //! The policy against packets as they are on the wire, and against a plain reading of its rules.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::classify::tests::{ACK, SYN, V6Header, datagram, fragment_v4, ip, report, segment, v6_chain};
@@ -120,6 +120,71 @@ fn a_connection_is_cut_when_the_rules_go() {
     assert!(!host.sends(&segment(WEB, DB, 4000, 5432, ACK)) && !host.takes(&segment(DB, WEB, 5432, 4000, ACK)));
     host.set(true, vec![]);
     assert!(host.sends(&segment(WEB, DB, 4000, 5432, ACK)) && !host.policy.is_enforced());
+}
+
+/// WEB may not open anything any more, and may be spoken to by everybody: by default, or by a rule without ports.
+fn web_is_denied() -> [(bool, Vec<Rule>); 2] {
+    let deny = rule(false, "10.77.0.1/32", "0.0.0.0/0", None, &[]);
+    [(true, vec![deny.clone()]), (false, vec![deny, rule(true, "0.0.0.0/0", "0.0.0.0/0", None, &[])])]
+}
+
+#[test]
+fn a_deny_cuts_what_is_open_although_the_other_end_may_open() {
+    for (default_allow, rules) in web_is_denied() {
+        for (own, service) in [(40_000, 22), (2000, 22), (40_000, 8080), (50_000, 40_000), (8080, 9090)] {
+            let mut host = Host::new(true, vec![]);
+            assert!(host.sends(&segment(WEB, DB, own, service, ACK)) && host.sends(&datagram(WEB, DB, own, service)));
+            host.set(default_allow, rules.clone());
+            for _ in 0..3 {
+                assert!(!host.sends(&segment(WEB, DB, own, service, ACK)), "{own} {service}");
+                assert!(!host.sends(&datagram(WEB, DB, own, service)), "{own} {service}");
+                host.takes(&segment(DB, WEB, service, own, ACK));
+                host.takes(&datagram(DB, WEB, service, own));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_deny_cuts_at_the_other_end_as_well() {
+    let mut host = Host::new(true, vec![]);
+    host.set(true, vec![rule(false, "10.77.0.2/32", "0.0.0.0/0", None, &[])]);
+    for _ in 0..3 {
+        assert!(host.sends(&segment(WEB, DB, 22, 40_000, ACK)) && host.sends(&datagram(WEB, DB, 53, 40_000)));
+        assert!(!host.takes(&segment(DB, WEB, 40_000, 22, ACK)) && !host.takes(&datagram(DB, WEB, 40_000, 53)));
+    }
+}
+
+#[test]
+fn who_may_open_nothing_still_answers() {
+    for (default_allow, rules) in web_is_denied() {
+        let mut host = Host::new(default_allow, rules);
+        for (service, theirs) in [(22, 40_000), (22, 2000), (8080, 40_000)] {
+            assert!(host.sends(&segment(WEB, DB, service, theirs, ACK)), "without memory: {service} {theirs}");
+            assert!(host.takes(&datagram(DB, WEB, theirs, service)) && host.sends(&datagram(WEB, DB, service, theirs)));
+        }
+        // Which end opened this one the ports do not tell.
+        assert!(!host.sends(&segment(WEB, DB, 50_000, 40_000, ACK)));
+        assert!(host.takes(&segment(DB, WEB, 40_000, 50_000, SYN)));
+        assert!(host.sends(&segment(WEB, DB, 50_000, 40_000, SYN | ACK)));
+        assert!(host.sends(&segment(WEB, DB, 50_000, 40_000, ACK)));
+        assert!(!host.sends(&segment(WEB, DB, 50_000, 40_001, ACK)));
+        assert!(host.takes(&ip(DB, WEB, ICMP, &[8, 0, 0, 0, 0, 7, 0, 1])));
+        assert!(host.sends(&ip(WEB, DB, ICMP, &[0, 0, 0, 0, 0, 7, 0, 1])));
+        assert!(!host.sends(&ip(WEB, DB, ICMP, &[8, 0, 0, 0, 0, 7, 0, 1])));
+    }
+}
+
+/// A rule that names the port says which end is the service.
+#[test]
+fn a_denied_end_answers_on_ports_that_a_rule_names() {
+    let rules = vec![
+        rule(false, "10.77.0.1/32", "0.0.0.0/0", None, &[]),
+        rule(true, "0.0.0.0/0", "10.77.0.1/32", Some(TCP), &[(50_000, 50_000)]),
+    ];
+    let mut host = Host::new(true, rules);
+    assert!(host.sends(&segment(WEB, DB, 50_000, 40_000, ACK)));
+    assert!(!host.sends(&segment(WEB, DB, 50_001, 40_000, ACK)));
 }
 
 #[test]
@@ -343,6 +408,16 @@ impl Random {
 }
 
 fn plainly_allowed(rules: &[Rule], default_allow: bool, flow: &Flow) -> bool {
+    first_match(rules, flow).map_or(default_allow, |rule| rule.allow)
+}
+
+/// A rule denies it, and none that names a port allows the other direction.
+fn ports_must_tell(rules: &[Rule], flow: &Flow) -> bool {
+    first_match(rules, flow).is_some_and(|rule| !rule.allow)
+        && first_match(rules, &flow.reversed()).is_none_or(|rule| rule.ports.is_empty())
+}
+
+fn first_match<'a>(rules: &'a [Rule], flow: &Flow) -> Option<&'a Rule> {
     let matches = |rule: &&Rule| {
         rule.source.iter().any(|p| p.contains(flow.source))
             && rule.destination.iter().any(|p| p.contains(flow.destination))
@@ -350,7 +425,7 @@ fn plainly_allowed(rules: &[Rule], default_allow: bool, flow: &Flow) -> bool {
             && (rule.ports.is_empty()
                 || rule.ports.iter().any(|r| r.0 <= flow.destination_port && flow.destination_port <= r.1))
     };
-    rules.iter().find(matches).map_or(default_allow, |rule| rule.allow)
+    rules.iter().find(matches)
 }
 
 #[test]
@@ -363,7 +438,11 @@ fn compiled_rules_agree_with_a_linear_scan() {
         let compiled = Rules::new(default_allow, rules.clone());
         for _ in 0..200 {
             let flow = random.flow();
-            assert_eq!(compiled.allow(&flow), plainly_allowed(&rules, default_allow, &flow), "{rules:?} {flow:?}");
+            assert_eq!(
+                compiled.judge(&flow).allow,
+                plainly_allowed(&rules, default_allow, &flow),
+                "{rules:?} {flow:?}"
+            );
             let of_port = |destination_port| Flow { destination_port, ..flow };
             let always = (0..10).all(|port| plainly_allowed(&rules, default_allow, &of_port(port)));
             let surely = compiled.allow_any_port(flow.source, flow.destination, Some(flow.protocol));
@@ -386,6 +465,7 @@ fn agrees_with_a_plain_model_of_conversations() {
         let mut default_allow = false;
         let mut host = Host::new(false, vec![rule(false, "::/0", "::/0", None, &[])]);
         let mut asked: HashMap<Flow, Time> = HashMap::new();
+        let mut opened: HashSet<Flow> = HashSet::new();
         for _ in 0..400 {
             if random.below(40) == 0 {
                 let count = random.below(8);
@@ -404,6 +484,11 @@ fn agrees_with_a_plain_model_of_conversations() {
             if allowed && side == Side::Sending && flow.protocol != TCP {
                 asked.insert(flow, host.now);
             }
+            // All ports of this test are of one class.
+            let cannot_tell = ports_must_tell(&rules, &flow);
+            if allowed && flow.protocol == TCP && flags == SYN && ports_must_tell(&rules, &flow.reversed()) {
+                opened.insert(flow);
+            }
             // What was noted within the last second is not noted again, so an answer may be late by that.
             let age = asked.get(&flow.reversed()).map(|at| host.now.since(*at));
             let life = lifetime(flow.protocol);
@@ -412,9 +497,10 @@ fn agrees_with_a_plain_model_of_conversations() {
             }
             let expected = allowed
                 || match flow.protocol {
-                    TCP => answer && flags != SYN,
+                    TCP => answer && flags != SYN && (!cannot_tell || opened.contains(&flow.reversed())),
                     // A request.
                     ICMP => false,
+                    _ if cannot_tell => false,
                     _ if side == Side::Sending => answer,
                     _ => answer && age.is_some_and(|age| age < life),
                 };
