@@ -247,16 +247,22 @@ fn attack_word_of_a_start_held_back_until_the_next_session() {
         world.wire.retain(|p| !is_held(p));
     }
     assert!(held.len() >= 2);
-    stream(&mut world, 20);
+    let talk = |world: &mut World| {
+        for _ in 0..30 {
+            world.send(1, 0);
+            world.run(millis(1));
+        }
+    };
+    talk(&mut world);
     let (key, now) = (world.nodes[0].key, world.now);
     let id = world.nodes[1].tunnel.find(&key).unwrap();
     world.nodes[1].tunnel.want_session(id, now);
-    stream(&mut world, 30);
+    talk(&mut world);
     assert_eq!(world.count(1, Counter::RetransmitResent), 0);
     for packet in held {
         world.deliver(&packet);
     }
-    stream(&mut world, 50);
+    talk(&mut world);
     assert_eq!(world.count(1, Counter::RetransmitResent), 0);
 }
 
