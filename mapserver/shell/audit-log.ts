@@ -86,7 +86,8 @@ export class AuditLog {
   private readonly options: AuditLogOptions;
   private readonly path: string;
   private readonly rate = new TokenBucket(STRANGERS_PER_SECOND, performance.now());
-  private readonly suppressed = new Map<AuditEvent, AuditEntry & { readonly times: number }>();
+  private readonly suppressed = new Map<string, AuditEntry & { readonly times: number }>();
+  private readonly hours = new Map<string, { readonly began: number; lines: number }>();
   private readonly summary: NodeJS.Timeout;
   private waiting: string[] = [];
   private scheduled: NodeJS.Immediate | undefined;
@@ -113,14 +114,12 @@ export class AuditLog {
 
   /** For what others can cause as often as they like. */
   writeLimited(entry: AuditEntry): void {
-    const before = this.suppressed.get(entry.event)?.times ?? 0;
-    if (this.rate.tryTake(performance.now())) {
-      this.suppressed.delete(entry.event);
-      this.put(entry, before);
-      return;
-    }
-    this.suppressed.set(entry.event, { ...entry, times: before + 1 });
-    this.options.count('suppressed', 1);
+    this.putOrCount(entry, entry.event, this.rate.tryTake(performance.now()));
+  }
+
+  /** For what an agent may do as often as it likes, so that it cannot push all else out of the files. */
+  writeOfAgent(entry: AuditEntry): void {
+    this.putOrCount(entry, `${entry.event} ${entry.who}`, this.takeOfHour(entry.who, performance.now()));
   }
 
   close(): void {
@@ -129,6 +128,30 @@ export class AuditLog {
     this.flush();
     if (this.file !== undefined) closeSync(this.file);
     this.file = undefined;
+  }
+
+  private putOrCount(entry: AuditEntry, kind: string, mayWrite: boolean): void {
+    const before = this.suppressed.get(kind)?.times ?? 0;
+    if (mayWrite) {
+      this.suppressed.delete(kind);
+      this.put(entry, before);
+      return;
+    }
+    this.suppressed.set(kind, { ...entry, times: before + 1 });
+    this.options.count('suppressed', 1);
+  }
+
+  private takeOfHour(who: string, now: number): boolean {
+    let hour = this.hours.get(who);
+    if (hour === undefined || now - hour.began >= HOUR_MS) {
+      this.hours.delete(who);
+      const oldest = this.hours.keys().next();
+      if (this.hours.size >= MAX_HOURS && oldest.done !== true) this.hours.delete(oldest.value);
+      hour = { began: now, lines: 0 };
+      this.hours.set(who, hour);
+    }
+    hour.lines += 1;
+    return hour.lines <= AGENT_LINES_PER_HOUR;
   }
 
   /** Of what was left out, the last of each kind with the number of the others. */
@@ -275,6 +298,10 @@ const LINE = z.object({
 
 const FILE = 'audit.log';
 const STRANGERS_PER_SECOND = 20;
+const AGENT_LINES_PER_HOUR = 5_000;
+const HOUR_MS = 3_600_000;
+/** Agents whose lines are counted; beyond them the one that began first is forgotten. */
+const MAX_HOURS = 10_000;
 const SUMMARY_MS = 10_000;
 const MAX_WAITING = 50_000;
 const LONGEST_TEXT = 1_000;

@@ -87,10 +87,10 @@ export function auditEvent(audit: AuditLog, event: ServerEvent, from: (xtrId: st
       switch (event.result) {
         case 'taken':
           // A move has its line when it is published.
-          if (event.previous === undefined) audit.write(line('eid-taken', event.xtrId, { eid: event.eid }));
+          if (event.previous === undefined) audit.writeOfAgent(line('eid-taken', event.xtrId, { eid: event.eid }));
           return;
         case 'released':
-          audit.write(line('eid-released', event.xtrId, { eid: event.eid }));
+          audit.writeOfAgent(line('eid-released', event.xtrId, { eid: event.eid }));
           return;
         case 'refreshed':
         case 'target':
@@ -101,7 +101,7 @@ export function auditEvent(audit: AuditLog, event: ServerEvent, from: (xtrId: st
       }
     case 'moved': {
       const { eid, from: before, to, generation } = event;
-      audit.write(line('eid-moved', to, { eid, before, to, generation }));
+      audit.writeOfAgent(line('eid-moved', to, { eid, before, to, generation }));
       return;
     }
     case 'withdrawn':

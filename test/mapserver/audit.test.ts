@@ -185,7 +185,8 @@ describe('what agents do', () => {
 
 test('every event of the core has its line, or none because something else has', () => {
   const got: AuditEntry[] = [];
-  const sink = { write: (entry: AuditEntry) => got.push(entry), writeLimited: (entry: AuditEntry) => got.push(entry) };
+  const take = (entry: AuditEntry) => got.push(entry);
+  const sink = { write: take, writeLimited: take, writeOfAgent: take };
   const xtrId = 'ab'.repeat(16) as never;
   const eid = '[0]10.77.0.5/32' as never;
   const registration = { kind: 'registration' as const, xtrId, eid };
@@ -306,5 +307,24 @@ describe('the file', () => {
     assert.equal(told.length + told.reduce((sum, { suppressed = 0 }) => sum + suppressed, 0), 500);
     assert.ok(counts.suppressed > 0);
     assert.ok(JSON.stringify(told[0]).length < 2_000);
+  });
+
+  // Attack: lines of taking and releasing its own EID, by one agent | 100,000 | 5,000 lines are written, the rest is counted; what
+  // others did is still there
+  test('attack: push the audit log out of its files', () => {
+    const { audit, lines } = opened();
+    audit.write(ENTRY);
+    for (let i = 0; i < 100_000; i++) {
+      const event = i % 2 === 0 ? 'eid-taken' : 'eid-released';
+      audit.writeOfAgent({ ...ENTRY, event, who: 'agent 1', what: { eid: '[0]10.77.0.5/32' } });
+    }
+    audit.writeOfAgent({ ...ENTRY, event: 'eid-taken', who: 'agent 2' });
+    audit.close();
+    const told = lines();
+    assert.equal(told[0]?.event, ENTRY.event);
+    assert.equal(told.filter(({ who }) => who === 'agent 2').length, 1);
+    const own = told.filter(({ who }) => who === 'agent 1');
+    assert.ok(own.length <= 5_002, `${own.length} lines`);
+    assert.equal(own.length + own.reduce((sum, { suppressed = 0 }) => sum + suppressed, 0), 100_000);
   });
 });

@@ -114,7 +114,7 @@ function means(
         return 'address' in party && prefixContains(selector.prefix, party.address);
       case 'name':
         return 'address' in party
-          ? selection !== null && selection.hasAddress(selector, party.address)
+          ? selection?.hasAddress(selector, party.address) === true
           : nameMatches(selector.pattern, party.name);
       case 'group':
         if ('address' in party && selection !== null) return selection.hasAddress(selector, party.address);
