@@ -35,7 +35,3 @@ export async function callAgent(
     throw new StayputError('STAYPUT_AGENT_AWAY', `no answer from the agent at ${socketPath}: ${hint}`, { cause });
   }
 }
-
-export function printLines(lines: readonly string[]): void {
-  for (const line of lines) process.stdout.write(`${line}\n`);
-}

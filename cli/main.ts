@@ -4,33 +4,9 @@
  *
  * Exit codes: 0 done; 1 it was tried and failed; 2 what was typed or configured is wrong.
  */
-import { Command, CommanderError } from 'commander';
+import { CommanderError } from 'commander';
 import { StayputError, UsageError } from '../proto/errors.ts';
-import { VERSION } from '../runtime/project-root.ts';
-import { registerAgentCommands } from './commands/agent.ts';
-import { registerBenchCommand } from './commands/bench.ts';
-import { registerDemoCommand } from './commands/demo.ts';
-import { registerHookCommands } from './commands/hook.ts';
-import { registerMapserverCommands } from './commands/mapserver.ts';
-import { registerPolicyCommands } from './commands/policy.ts';
-
-export function buildProgram(): Command {
-  const program = new Command('stayput')
-    .description(
-      'Keeps a workload’s address, name and open connections while it moves between clouds, hosts and subnets.',
-    )
-    .version(VERSION)
-    .showSuggestionAfterError()
-    .showHelpAfterError('(try --help)')
-    .exitOverride();
-  registerMapserverCommands(program);
-  registerPolicyCommands(program);
-  registerAgentCommands(program);
-  registerDemoCommand(program);
-  registerBenchCommand(program);
-  registerHookCommands(program);
-  return program;
-}
+import { buildProgram } from './program.ts';
 
 async function main(): Promise<void> {
   process.stdout.on('error', ignoreBrokenPipe);

@@ -1,6 +1,6 @@
 /** Calls to the admin socket in a map server's data folder. */
 import { join } from 'node:path';
-import { Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { UsageError } from '../proto/errors.ts';
 import { ApiError, callApi } from '../runtime/http-api.ts';
 
@@ -12,6 +12,11 @@ export interface ListOptions {
 
 export function dataDirOption(): Option {
   return new Option('--data-dir <folder>', 'data folder of the map server').env(DATA_DIR_ENV).default(DEFAULT_DATA_DIR);
+}
+
+/** A command to a map server, with the options that all of them have. */
+export function mapServerCommand(parent: Command, name: string, description: string): Command {
+  return parent.command(name).description(description).addOption(dataDirOption()).option('--json', 'print JSON');
 }
 
 /** @throws StayputError in words for the person at the terminal */
@@ -38,5 +43,18 @@ export async function admin(
   }
 }
 
+/** An EID, or a name, as the admin API shows it. */
+export interface EidView {
+  readonly eid: string;
+  readonly state: string;
+  readonly generation: number;
+  readonly owner: string;
+  readonly locators?: readonly { readonly address: string; readonly port: number }[];
+  readonly names?: readonly string[];
+  readonly targets?: readonly string[];
+}
+
 export const DATA_DIR_ENV = 'STAYPUT_MAPSERVER_DATA';
 const DEFAULT_DATA_DIR = '/var/lib/stayput/mapserver';
+/** Digits of an xTR-ID in tables. */
+export const SHORT_ID = 12;

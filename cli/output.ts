@@ -6,6 +6,10 @@ export function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
 }
 
+export function printLines(...lines: readonly string[]): void {
+  for (const line of lines) process.stdout.write(`${line}\n`);
+}
+
 /** Columns by key and heading; cells that are null or undefined print as `-`. */
 export function printTable<K extends string>(
   columns: readonly (readonly [key: K, heading: string])[],

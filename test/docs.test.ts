@@ -3,16 +3,11 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { z } from 'zod';
 import { AGENT_CONFIG } from '../agent/config.ts';
 import { AgentMetrics } from '../agent/shell/metrics.ts';
-import { registerAgentCommands } from '../cli/commands/agent.ts';
-import { registerBenchCommand } from '../cli/commands/bench.ts';
-import { registerDemoCommand } from '../cli/commands/demo.ts';
-import { registerHookCommands } from '../cli/commands/hook.ts';
-import { registerMapserverCommands } from '../cli/commands/mapserver.ts';
-import { registerPolicyCommands } from '../cli/commands/policy.ts';
+import { buildProgram } from '../cli/program.ts';
 import { CONFIG as MAP_SERVER_CONFIG } from '../mapserver/config.ts';
 import type { MapServer } from '../mapserver/core/map-server.ts';
 import { MapServerMetrics } from '../mapserver/shell/metrics.ts';
@@ -53,13 +48,7 @@ test('the example of policy.md is right, and does what it expects of itself', ()
 });
 
 test('cli.md has every command with each of its options, and no other', () => {
-  const program = new Command('stayput');
-  registerMapserverCommands(program);
-  registerPolicyCommands(program);
-  registerAgentCommands(program);
-  registerDemoCommand(program);
-  registerBenchCommand(program);
-  registerHookCommands(program);
+  const program = buildProgram();
   const sections = new Map(
     read('docs/cli.md')
       .split(/^### `/m)

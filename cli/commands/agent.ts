@@ -4,8 +4,7 @@ import type { Command } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
 import { callApi } from '../../runtime/http-api.ts';
 import { VERSION } from '../../runtime/project-root.ts';
-import { printLines } from '../agent-client.ts';
-import { printJson } from '../output.ts';
+import { printJson, printLines } from '../output.ts';
 import { registerEidCommands } from './eid.ts';
 import { registerPeersCommand } from './peers.ts';
 import { registerPingCommand } from './ping.ts';
@@ -123,10 +122,10 @@ async function joinOverlay(url: string, options: JoinOptions): Promise<void> {
   }
   const at = `${mapServer.host}:${mapServer.port}`;
   if (already) {
-    printLines([`Already joined to ${at} as ${xtrId}; nothing was changed. Use "stayput eid attach" for more EIDs.`]);
+    printLines(`Already joined to ${at} as ${xtrId}; nothing was changed. Use "stayput eid attach" for more EIDs.`);
     return;
   }
-  printLines([`Joined ${at} as ${xtrId}; the overlay is ${overlay.join(', ')}. Start the agent: stayput agent run`]);
+  printLines(`Joined ${at} as ${xtrId}; the overlay is ${overlay.join(', ')}. Start the agent: stayput agent run`);
 }
 
 async function resetIdentity(options: ResetOptions): Promise<void> {
@@ -159,7 +158,7 @@ async function resetIdentity(options: ResetOptions): Promise<void> {
     return;
   }
   const what = keeps ? `This host keeps the identity ${xtrId}` : `This host has the new identity ${xtrId}`;
-  printLines([`${what}. Restart the agent: systemctl restart stayput-agent, or stayput agent run`]);
+  printLines(`${what}. Restart the agent: systemctl restart stayput-agent, or stayput agent run`);
 }
 
 /** A working agent would write its state over the new one. @throws UsageError */

@@ -4,7 +4,8 @@ import { UsageError } from '../../proto/errors.ts';
 import { ensureDataplaneBuilt, ensurePlaintextDataplaneBuilt } from '../../runtime/crate-build.ts';
 import { missingForDemo } from '../../runtime/preflight.ts';
 import { findProgram } from '../../runtime/programs.ts';
-import { demandRoot, peerOption, say, wholeNumber, writePicture } from './bench-options.ts';
+import { wholeNumber } from '../option-values.ts';
+import { demandRoot, peerOption, say, writePicture } from './bench-options.ts';
 
 interface BenchDataplaneOptions {
   readonly json?: true;

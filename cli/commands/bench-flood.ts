@@ -4,7 +4,8 @@ import { UsageError } from '../../proto/errors.ts';
 import { ensureDataplaneBuilt } from '../../runtime/crate-build.ts';
 import { missingForDemo } from '../../runtime/preflight.ts';
 import { findProgram } from '../../runtime/programs.ts';
-import { demandRoot, say, wholeNumber } from './bench-options.ts';
+import { wholeNumber } from '../option-values.ts';
+import { demandRoot, say } from './bench-options.ts';
 
 interface BenchFloodOptions {
   readonly json?: true;

@@ -3,7 +3,8 @@ import { type Command, Option } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
 import { ensureDataplaneBuilt } from '../../runtime/crate-build.ts';
 import { missingForDemo } from '../../runtime/preflight.ts';
-import { demandRoot, say, wholeNumber, writePicture } from './bench-options.ts';
+import { wholeNumber } from '../option-values.ts';
+import { demandRoot, say, writePicture } from './bench-options.ts';
 
 interface BenchMappingsOptions {
   readonly json?: true;

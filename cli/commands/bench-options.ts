@@ -14,13 +14,6 @@ export function demandRoot(): void {
   throw new UsageError('the bench makes network namespaces and enlarges socket buffers: run it as root');
 }
 
-/** @throws UsageError if `text` is not a whole number within the bounds */
-export function wholeNumber(option: string, text: string, least: number, most: number): number {
-  const value = /^\d{1,4}$/.test(text) ? Number(text) : Number.NaN;
-  if (value >= least && value <= most) return value;
-  throw new UsageError(`${option} ${text}: must be a whole number from ${least} to ${most}`);
-}
-
 /** Tried before the long run as well, so that its result is not lost. */
 export function writePicture(file: string, svg: string): void {
   try {

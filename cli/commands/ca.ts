@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
-import { admin, dataDirOption, type ListOptions } from '../map-server-client.ts';
-import { printJson } from '../output.ts';
+import { admin, type ListOptions, mapServerCommand } from '../map-server-client.ts';
+import { printJson, printLines } from '../output.ts';
 
 export interface AuthorityFileOptions {
   readonly caCert?: string;
@@ -11,16 +11,16 @@ export interface AuthorityFileOptions {
 
 export function registerAuthorityCommands(mapserver: Command): void {
   const ca = mapserver.command('ca').description('The certificate authority of the overlay, and its roll-over');
-  listing(ca, 'show', 'The authority in use, the one before, and who still depends on that').action(
+  mapServerCommand(ca, 'show', 'The authority in use, the one before, and who still depends on that').action(
     async (options: ListOptions) => show(await admin(options, 'GET', '/v1/authority'), options),
   );
-  listing(ca, 'rotate', 'Let a new authority take over, without an outage; agents renew their certificates')
+  mapServerCommand(ca, 'rotate', 'Let a new authority take over, without an outage; agents renew their certificates')
     .option('--ca-cert <file>', 'certificate of an operator’s authority, PEM; the issuers of it may follow')
     .option('--ca-key <file>', 'its private key, PEM')
     .action(async (options: ListOptions & AuthorityFileOptions) =>
       show(await admin(options, 'POST', '/v1/authority/rotate', readAuthorityFiles(options) ?? {}), options),
     );
-  listing(ca, 'retire', 'Trust the authority before no more; happens by itself when nobody depends on it')
+  mapServerCommand(ca, 'retire', 'Trust the authority before no more; happens by itself when nobody depends on it')
     .option('--force', 'even if agents then have to join again')
     .action(async (options: ListOptions & { readonly force?: boolean }) =>
       show(await admin(options, 'POST', '/v1/authority/retire', { force: options.force === true }), options),
@@ -85,13 +85,9 @@ function show(answer: unknown, options: ListOptions): void {
       ...retiring.dependents.tokens.map((id) => `               join token ${id}`),
     );
   }
-  process.stdout.write(`${lines.join('\n')}\n`);
+  printLines(...lines);
 }
 
 function date(at: number): string {
   return new Date(at).toISOString();
-}
-
-function listing(parent: Command, name: string, description: string): Command {
-  return parent.command(name).description(description).addOption(dataDirOption()).option('--json', 'print JSON');
 }

@@ -1,9 +1,9 @@
 import { type Command, Option } from 'commander';
 import { parseIpPrefix } from '../../proto/address.ts';
 import { UsageError } from '../../proto/errors.ts';
-import { type ClientOptions, callAgent, printLines, withClientOptions } from '../agent-client.ts';
+import { type ClientOptions, callAgent, withClientOptions } from '../agent-client.ts';
 import { dataDirOption } from '../map-server-client.ts';
-import { printJson } from '../output.ts';
+import { printJson, printLines } from '../output.ts';
 import { type OrderOptions, orderAttach } from './mapserver.ts';
 import { type OwnEid, printEids } from './status.ts';
 
@@ -13,7 +13,7 @@ export function registerEidCommands(program: Command): void {
     async (options: ClientOptions) => {
       const { eids } = (await callAgent(options, 'GET', '/v1/eids')) as { eids: readonly OwnEid[] };
       if (options.json === true) printJson(eids);
-      else if (eids.length === 0) printLines(['No EIDs; see "stayput eid attach --help".']);
+      else if (eids.length === 0) printLines('No EIDs; see "stayput eid attach --help".');
       else printEids(eids);
     },
   );
@@ -38,7 +38,7 @@ export function registerEidCommands(program: Command): void {
       };
       const result = (await callAgent(options, 'POST', '/v1/eids', body)) as { state: string; generation: number };
       if (options.json === true) printJson(result);
-      else printLines([describe(text, result, options)]);
+      else printLines(describe(text, result, options));
     },
   );
   eid
@@ -59,7 +59,7 @@ export function registerEidCommands(program: Command): void {
     async (text: string, options: ClientOptions) => {
       const result = await callAgent(options, 'DELETE', `/v1/eids/${encodeURIComponent(checked(text))}`);
       if (options.json === true) printJson(result);
-      else printLines([`${text} is detached.`]);
+      else printLines(`${text} is detached.`);
     },
   );
 }

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
-import { type ClientOptions, callAgent, printLines, withClientOptions } from '../agent-client.ts';
-import { printJson } from '../output.ts';
+import { type ClientOptions, callAgent, withClientOptions } from '../agent-client.ts';
+import { printJson, printLines } from '../output.ts';
 
 const INTERVAL_MS = 1000;
 const MAX_COUNT = 100_000;
@@ -29,11 +29,11 @@ export function registerPingCommand(program: Command): void {
       if (sequence > 1) await new Promise((resolve) => setTimeout(resolve, INTERVAL_MS));
       const pong = (await callAgent(options, 'POST', '/v1/ping', { target: text })) as Pong;
       pongs.push(pong);
-      if (options.json !== true) printLines([line(sequence, pong)]);
+      if (options.json !== true) printLines(line(sequence, pong));
     }
     const answered = pongs.filter(({ rttUs }) => rttUs !== null).length;
     if (options.json === true) printJson({ target: text, sent: count, answered, probes: pongs });
-    else printLines([`${count} sent, ${answered} answered`]);
+    else printLines(`${count} sent, ${answered} answered`);
     if (answered === 0) process.exitCode = 1;
   });
 }

@@ -5,8 +5,8 @@ import type { CheckView } from '../../mapserver/shell/policy-api.ts';
 import { StayputError, UsageError } from '../../proto/errors.ts';
 import { ApiError } from '../../runtime/http-api.ts';
 import { diffLines } from '../line-diff.ts';
-import { admin, dataDirOption, type ListOptions } from '../map-server-client.ts';
-import { printJson } from '../output.ts';
+import { admin, type ListOptions, mapServerCommand } from '../map-server-client.ts';
+import { printJson, printLines } from '../output.ts';
 
 export function registerPolicyCommands(program: Command): void {
   const policy = program.command('policy').description('Who may talk to whom in the overlay');
@@ -18,7 +18,7 @@ export function registerPolicyCommands(program: Command): void {
 }
 
 function registerCheck(policy: Command): void {
-  command(policy, 'check <file>', 'Whether a policy is right, and does what it expects of itself')
+  mapServerCommand(policy, 'check <file>', 'Whether a policy is right, and does what it expects of itself')
     .option('--offline', 'ask no map server; names and groups by grant have no addresses then')
     .action(async (file: string, options: CheckOptions) => {
       const text = read(file);
@@ -30,12 +30,12 @@ function registerCheck(policy: Command): void {
       }
       if (!online) warn('not checked against a map server: nobody is registered, names have no addresses');
       reportCheck(file, view);
-      if (view.ok) print(`${file}: right; ${summary(view)}`);
+      if (view.ok) printLines(`${file}: right; ${summary(view)}`);
     });
 }
 
 function registerApply(policy: Command): void {
-  command(policy, 'apply <file>', 'Make a policy hold, if all that it expects is so')
+  mapServerCommand(policy, 'apply <file>', 'Make a policy hold, if all that it expects is so')
     .option('--dry-run', 'only say what would change')
     .option('--if-version <n>', 'only if this is still the version that holds; 0 for none')
     .action(async (file: string, options: ApplyOptions) => {
@@ -51,7 +51,8 @@ function registerApply(policy: Command): void {
       const view = (await admin(options, 'POST', '/v1/policy/check', { text })) as CheckView;
       const changes = diffLines(current.text, text);
       if (!options.json) {
-        for (const { sign, line, text: content } of changes) print(`${sign}${String(line).padStart(5)}  ${content}`);
+        for (const { sign, line, text: content } of changes)
+          printLines(`${sign}${String(line).padStart(5)}  ${content}`);
         reportCheck(file, view);
       } else if (!view.ok) {
         printJson({ applied: false, version: current.version, changes, check: view });
@@ -66,14 +67,14 @@ function registerApply(policy: Command): void {
         ? ((await admin(options, 'POST', '/v1/policy', { text, ifVersion: expected })) as PolicyView)
         : current;
       if (options.json) return printJson({ applied, version: after.version, changes, check: view });
-      if (same) return print(`Nothing to change: this is version ${after.version}`);
-      if (!applied) return print(`Would become version ${current.version + 1}; ${summary(view)}`);
-      return print(`Policy ${after.version} holds; ${summary(view)}`);
+      if (same) return printLines(`Nothing to change: this is version ${after.version}`);
+      if (!applied) return printLines(`Would become version ${current.version + 1}; ${summary(view)}`);
+      return printLines(`Policy ${after.version} holds; ${summary(view)}`);
     });
 }
 
 function registerShow(policy: Command): void {
-  command(policy, 'show', 'The policy that holds, as it was written').action(async (options: ListOptions) => {
+  mapServerCommand(policy, 'show', 'The policy that holds, as it was written').action(async (options: ListOptions) => {
     const view = (await admin(options, 'GET', '/v1/policy')) as PolicyView;
     if (options.json) return printJson(view);
     if (view.version === 0) return warn('there is no policy: everything is allowed');
@@ -83,7 +84,7 @@ function registerShow(policy: Command): void {
 }
 
 function registerExplain(policy: Command): void {
-  command(policy, 'explain <from> <to>', 'Whether one may talk to the other, and which rule says so')
+  mapServerCommand(policy, 'explain <from> <to>', 'Whether one may talk to the other, and which rule says so')
     .option('--protocol <protocol>', 'tcp, udp, sctp, icmp or a number; without it all')
     .option('--port <port>', 'destination port; without it all')
     .addHelpText('after', '\nFROM and TO are addresses or names. Exit code 1 unless it is allowed.')
@@ -98,24 +99,26 @@ function registerExplain(policy: Command): void {
       const view = (await admin(options, 'GET', `/v1/policy/explain?${query}`)) as ExplanationView;
       if (view.action !== 'allow') process.exitCode = 1;
       if (options.json) return printJson(view);
-      print(`from  ${partyLine(view.from)}`, `to    ${partyLine(view.to)}`);
+      printLines(`from  ${partyLine(view.from)}`, `to    ${partyLine(view.to)}`);
       for (const way of view.ways) {
-        if (view.ways.length > 1) print(`${way.from} -> ${way.to}`);
+        if (view.ways.length > 1) printLines(`${way.from} -> ${way.to}`);
         for (const { action, rule } of way.decisions) {
-          print(`  ${action.padEnd(5)}  ${rule === null ? 'by default' : `line ${rule.line}: ${rule.text}`}`);
+          printLines(`  ${action.padEnd(5)}  ${rule === null ? 'by default' : `line ${rule.line}: ${rule.text}`}`);
         }
       }
-      return print(`=> ${OUTCOMES[view.action]} (policy ${view.version})`);
+      return printLines(`=> ${OUTCOMES[view.action]} (policy ${view.version})`);
     });
 }
 
 function registerRollback(policy: Command): void {
-  command(policy, 'rollback', 'Make the policy before this one hold again, as a new version')
+  mapServerCommand(policy, 'rollback', 'Make the policy before this one hold again, as a new version')
     .option('--if-version <n>', 'only if this is still the version that holds')
     .action(async (options: ListOptions & { readonly ifVersion?: string }) => {
       const ifVersion = options.ifVersion === undefined ? null : versionOf(options.ifVersion);
       const view = (await admin(options, 'POST', '/v1/policy/rollback', { ifVersion })) as PolicyView;
-      return options.json ? printJson(view) : print(`Policy ${view.version} holds, the same as ${view.version - 2}`);
+      return options.json
+        ? printJson(view)
+        : printLines(`Policy ${view.version} holds, the same as ${view.version - 2}`);
     });
 }
 
@@ -165,14 +168,6 @@ function read(file: string): string {
 function versionOf(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new UsageError(`--if-version: "${text}" is not a version`);
   return Number(text);
-}
-
-function command(parent: Command, name: string, description: string): Command {
-  return parent.command(name).description(description).addOption(dataDirOption()).option('--json', 'print JSON');
-}
-
-function print(...lines: readonly string[]): void {
-  process.stdout.write(`${lines.join('\n')}\n`);
 }
 
 function warn(line: string): void {

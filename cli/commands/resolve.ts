@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
-import { type ClientOptions, callAgent, printLines, withClientOptions } from '../agent-client.ts';
-import { formatDuration, printJson } from '../output.ts';
+import { type ClientOptions, callAgent, withClientOptions } from '../agent-client.ts';
+import { formatDuration, printJson, printLines } from '../output.ts';
 
 interface Resolution {
   readonly asked: string;
@@ -23,7 +23,7 @@ export function registerResolveCommand(program: Command): void {
   ).action(async (text: string, options: ClientOptions) => {
     const found = (await callAgent(options, 'GET', `/v1/resolve?q=${encodeURIComponent(text)}`)) as Resolution;
     if (options.json === true) printJson(found);
-    else printLines(describe(found));
+    else printLines(...describe(found));
     if (found.result !== 'found') process.exitCode = 1;
   });
 }

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { formatPolicyVersion, type PolicyAction } from '../../proto/policy.ts';
-import { type ClientOptions, callAgent, printLines, withClientOptions } from '../agent-client.ts';
-import { formatDuration, printJson, printTable } from '../output.ts';
+import { type ClientOptions, callAgent, withClientOptions } from '../agent-client.ts';
+import { formatDuration, printJson, printLines, printTable } from '../output.ts';
 
 interface Status {
   readonly version: string;
@@ -101,7 +101,7 @@ function printStatus(status: Status): void {
     const host = address.includes(':') ? `[${address}]` : address;
     return `${host}:${port} (priority ${priority})`;
   });
-  printLines([
+  printLines(
     `Agent        ${status.xtrId} (${status.agentAddress}), stayput ${status.version}`,
     `Overlay      ${status.overlay.join(', ')}, names in ${status.zone}`,
     `Registered   ${status.registered ? 'yes' : 'no'}`,
@@ -110,10 +110,10 @@ function printStatus(status: Status): void {
     `Data plane   ${plane}`,
     `Policy       ${describePolicy(status.policy)}`,
     `Map-cache    ${mapCache.positive} mappings, ${mapCache.stale} stale, ${mapCache.negative} negative; ${status.peers} peers`,
-  ]);
+  );
   if (status.eids.length > 0) {
-    printLines(['']);
+    printLines('');
     printEids(status.eids);
   }
-  if (status.problems.length > 0) printLines(['', ...status.problems.map((line) => `! ${line}`)]);
+  if (status.problems.length > 0) printLines('', ...status.problems.map((line) => `! ${line}`));
 }

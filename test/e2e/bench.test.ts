@@ -54,9 +54,9 @@ describe('stayput bench dataplane', () => {
 
   it('refuses what it cannot do in one line, with exit code 2, before anything is built', () => {
     for (const [args, message] of [
-      [['--rounds', '0'], /^stayput: --rounds 0: must be a whole number from 1 to 50\n$/],
-      [['--rounds', '51'], /^stayput: --rounds 51: .*\n$/],
-      [['--seconds', '1.5'], /^stayput: --seconds 1.5: .*\n$/],
+      [['--rounds', '0'], /^stayput: --rounds: "0" is not a whole number from 1 to 50\n$/],
+      [['--rounds', '51'], /^stayput: --rounds: "51" .*\n$/],
+      [['--seconds', '1.5'], /^stayput: --seconds: "1.5" .*\n$/],
       [['--peer', 'zerotier=/bin/true'], /^stayput: --peer zerotier=\/bin\/true: there is no peer zerotier.*\n$/],
       [['--peer', 'nebula=/dev/null'], /^stayput: --peer nebula=\/dev\/null: .*not an executable file\n$/],
       [['--peers', 'none', '--svg', '/does/not/exist.svg'], /^stayput: --svg \/does\/not\/exist.svg: ENOENT.*\n$/],
@@ -104,8 +104,8 @@ describe('stayput bench handover', () => {
     for (const [args, message] of [
       [['--events', 'roam,fly'], /^stayput: --events: there is no fly; try roam, move, .*\n$/],
       [['--probes', ''], /^stayput: --probes: there is no empty name; try udp-echo, .*\n$/],
-      [['--repetitions', '0'], /^stayput: --repetitions 0: .*\n$/],
-      [['--peer-repetitions', 'x'], /^stayput: --peer-repetitions x: .*\n$/],
+      [['--repetitions', '0'], /^stayput: --repetitions: "0" .*\n$/],
+      [['--peer-repetitions', 'x'], /^stayput: --peer-repetitions: "x" .*\n$/],
       [['--rtt', '1001'], /^stayput: --rtt 1001: must be a number from 0 to 1000\n$/],
       [['--loss', '-1'], /^stayput: --loss -1: must be a number from 0 to 50\n$/],
       [
@@ -152,7 +152,7 @@ describe('stayput bench mappings', () => {
     for (const [args, message] of [
       [['--mappings', '10,x'], /^stayput: --mappings x: must be whole numbers from 1 to 1000000, .*\n$/],
       [['--mappings', '0'], /^stayput: --mappings 0: .*\n$/],
-      [['--peers', '10000'], /^stayput: --peers 10000: .*\n$/],
+      [['--peers', '10000'], /^stayput: --peers: "10000" .*\n$/],
     ] as const) {
       const { stdout, stderr, status } = bench('mappings', args);
       assert.equal(status, 2, stderr);

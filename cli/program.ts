@@ -1,0 +1,31 @@
+/** All commands of `stayput`. */
+import { Command } from 'commander';
+import { VERSION } from '../runtime/project-root.ts';
+import { registerAgentCommands } from './commands/agent.ts';
+import { registerAgentsCommands } from './commands/agents.ts';
+import { registerBenchCommand } from './commands/bench.ts';
+import { registerDemoCommand } from './commands/demo.ts';
+import { registerHookCommands } from './commands/hook.ts';
+import { registerMapserverCommands } from './commands/mapserver.ts';
+import { registerPolicyCommands } from './commands/policy.ts';
+import { registerTokenCommands } from './commands/token.ts';
+
+export function buildProgram(): Command {
+  const program = new Command('stayput')
+    .description(
+      'Keeps a workload’s address, name and open connections while it moves between clouds, hosts and subnets.',
+    )
+    .version(VERSION)
+    .showSuggestionAfterError()
+    .showHelpAfterError('(try --help)')
+    .exitOverride();
+  registerMapserverCommands(program);
+  registerTokenCommands(program);
+  registerAgentsCommands(program);
+  registerPolicyCommands(program);
+  registerAgentCommands(program);
+  registerDemoCommand(program);
+  registerBenchCommand(program);
+  registerHookCommands(program);
+  return program;
+}
