@@ -20,6 +20,7 @@ import {
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Log } from '../../runtime/log.ts';
+import { RateTable } from './rate-table.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 export const AUDIT_EVENTS = [
@@ -87,7 +88,7 @@ export class AuditLog {
   private readonly path: string;
   private readonly rate = new TokenBucket(STRANGERS_PER_SECOND, performance.now());
   private readonly suppressed = new Map<string, AuditEntry & { readonly times: number }>();
-  private readonly hours = new Map<string, { readonly began: number; lines: number }>();
+  private readonly agents = new RateTable(AGENT_LINES_PER_SECOND, AGENT_LINES_AT_ONCE, MAX_AGENTS);
   private readonly summary: NodeJS.Timeout;
   private waiting: string[] = [];
   private scheduled: NodeJS.Immediate | undefined;
@@ -119,7 +120,7 @@ export class AuditLog {
 
   /** For what an agent may do as often as it likes, so that it cannot push all else out of the files. */
   writeOfAgent(entry: AuditEntry): void {
-    this.putOrCount(entry, `${entry.event} ${entry.who}`, this.takeOfHour(entry.who, performance.now()));
+    this.putOrCount(entry, `${entry.event} ${entry.who}`, this.agents.tryTake(entry.who, performance.now()));
   }
 
   close(): void {
@@ -139,19 +140,6 @@ export class AuditLog {
     }
     this.suppressed.set(kind, { ...entry, times: before + 1 });
     this.options.count('suppressed', 1);
-  }
-
-  private takeOfHour(who: string, now: number): boolean {
-    let hour = this.hours.get(who);
-    if (hour === undefined || now - hour.began >= HOUR_MS) {
-      this.hours.delete(who);
-      const oldest = this.hours.keys().next();
-      if (this.hours.size >= MAX_HOURS && oldest.done !== true) this.hours.delete(oldest.value);
-      hour = { began: now, lines: 0 };
-      this.hours.set(who, hour);
-    }
-    hour.lines += 1;
-    return hour.lines <= AGENT_LINES_PER_HOUR;
   }
 
   /** Of what was left out, the last of each kind with the number of the others. */
@@ -298,10 +286,9 @@ const LINE = z.object({
 
 const FILE = 'audit.log';
 const STRANGERS_PER_SECOND = 20;
-const AGENT_LINES_PER_HOUR = 5_000;
-const HOUR_MS = 3_600_000;
-/** Agents whose lines are counted; beyond them the one that began first is forgotten. */
-const MAX_HOURS = 10_000;
+const AGENT_LINES_PER_SECOND = 1;
+const AGENT_LINES_AT_ONCE = 5_000;
+const MAX_AGENTS = 10_000;
 const SUMMARY_MS = 10_000;
 const MAX_WAITING = 50_000;
 const LONGEST_TEXT = 1_000;
