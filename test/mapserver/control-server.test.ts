@@ -11,6 +11,7 @@ import { readSigningRequest } from '../../mapserver/shell/signing-request.ts';
 import { parseXtrId } from '../../proto/identity.ts';
 import type { Generation } from '../../proto/mapping.ts';
 import { ApiError } from '../../runtime/http-api.ts';
+import { waitFor } from '../lab/wait.ts';
 import { enrolment, TestAgent, TestOverlay } from './overlay.ts';
 
 const overlay = new TestOverlay({ heartbeatMs: 200 });
@@ -93,7 +94,7 @@ describe('agents', () => {
     const counted = await rejections('silent-peer');
     // Nothing is read any more, so no ping is answered.
     agent.webSocket!.pause();
-    await until(async () => (await rejections('silent-peer')) > counted);
+    await waitFor('the count of rejections', async () => (await rejections('silent-peer')) > counted);
     const { agents } = await overlay.admin<{ agents: { xtrId: string; state: string }[] }>('GET', '/v1/agents');
     assert.equal(agents.find(({ xtrId }) => xtrId === agent.xtrId)?.state, 'gone');
     agent.close();
@@ -210,7 +211,7 @@ describe('strangers', () => {
     const before = await rejections('tls');
     for (let i = 0; i < 20; i++) await rawTcp(randomBytes(1 + i * 100));
     await rawTcp(Buffer.from('GET / HTTP/1.1\r\n\r\n'));
-    await until(async () => (await rejections('tls')) >= before + 20);
+    await waitFor('the count of rejections', async () => (await rejections('tls')) >= before + 20);
     for (let i = 0; i < 10; i++) await rawHttps(`${randomBytes(300).toString('latin1')}\r\n\r\n`);
     assert.ok((await rejections('http')) >= 10);
     await undisturbed();
@@ -254,15 +255,6 @@ async function refused(status: number, body: object): Promise<void> {
 async function rejections(reason: string): Promise<number> {
   const line = new RegExp(`^stayput_mapserver_rejected_total\\{reason="${reason}"\\} (\\d+)$`, 'm');
   return Number(line.exec(await overlay.metrics())?.[1] ?? 0);
-}
-
-/** Looks again until it is so; the bound is for a broken server. */
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  const end = Date.now() + 10_000;
-  while (!(await condition())) {
-    assert.ok(Date.now() < end, 'it does not happen');
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }
 
 function rawTcp(octets: Buffer): Promise<void> {
