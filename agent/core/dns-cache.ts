@@ -5,8 +5,9 @@
  * Least recently stored entries go first when it is full. A change of upstreams empties it: another network may
  * answer differently.
  */
+
+import { type DnsMessage, RCODE, soaMinimum, TYPE } from '../../proto/dns/message.ts';
 import type { Instant } from '../../proto/time.ts';
-import { type DnsMessage, RCODE, soaMinimum, TYPE } from './dns-message.ts';
 
 export type CacheEntry =
   | {

@@ -9,9 +9,6 @@
  * of reach. The number of flights, of clients that wait for one, of attempts, and the time are bounded.
  */
 
-import { DecodeError } from '../../proto/errors.ts';
-import type { Instant, Millis } from '../../proto/time.ts';
-import { DnsCache } from './dns-cache.ts';
 import {
   answersId,
   type DnsMessage,
@@ -25,7 +22,10 @@ import {
   parseMessage,
   RCODE,
   sameQuestion,
-} from './dns-message.ts';
+} from '../../proto/dns/message.ts';
+import { DecodeError } from '../../proto/errors.ts';
+import type { Instant, Millis } from '../../proto/time.ts';
+import { DnsCache } from './dns-cache.ts';
 import { failure } from './dns-zone.ts';
 
 export interface Upstream {

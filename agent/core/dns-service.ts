@@ -6,8 +6,6 @@
  * when its lookup or flight times out, so that the shell can count what is outstanding.
  */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
-import type { Instant, Millis } from '../../proto/time.ts';
-import { DnsForwarder, type ForwarderLimits, type TransmitId, type Upstream } from './dns-forwarder.ts';
 import {
   type DnsQuery,
   type DnsReply,
@@ -19,7 +17,9 @@ import {
   type RecordEncoder,
   renderMessage,
   replyLimit,
-} from './dns-message.ts';
+} from '../../proto/dns/message.ts';
+import type { Instant, Millis } from '../../proto/time.ts';
+import { DnsForwarder, type ForwarderLimits, type TransmitId, type Upstream } from './dns-forwarder.ts';
 import { DnsZone, type Finding, failure } from './dns-zone.ts';
 
 /** Names one lookup in the mapping system towards the shell. */

@@ -23,8 +23,6 @@ import {
   prefixContains,
   prefixLength,
 } from '../../proto/address.ts';
-import { DEFAULT_INSTANCE, nameEid } from '../../proto/eid.ts';
-import { DecodeError } from '../../proto/errors.ts';
 import {
   type DnsQuestion,
   type DnsRecord,
@@ -33,7 +31,9 @@ import {
   EDE,
   RCODE,
   TYPE,
-} from './dns-message.ts';
+} from '../../proto/dns/message.ts';
+import { DEFAULT_INSTANCE, nameEid } from '../../proto/eid.ts';
+import { DecodeError } from '../../proto/errors.ts';
 
 export type ZoneVerdict =
   | { readonly kind: 'answer'; readonly reply: DnsReply }

@@ -3,9 +3,9 @@ import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import type { EventEmitter } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
+import { type DnsTransport, MAX_QUERY } from '../../proto/dns/message.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
-import { type DnsTransport, MAX_QUERY } from '../core/dns-message.ts';
 import { FrameReader, frame } from './dns-stream.ts';
 
 /** Somebody who waits for an answer. Exactly one of the two is called. */

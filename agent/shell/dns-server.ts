@@ -2,13 +2,13 @@
 import { randomInt } from 'node:crypto';
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import { isIpAddress } from '../../proto/address.ts';
+import { RCODE } from '../../proto/dns/message.ts';
 import { UsageError } from '../../proto/errors.ts';
+import { encodeRecord } from '../../runtime/dns-record-codec.ts';
 import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { Upstream } from '../core/dns-forwarder.ts';
-import { RCODE } from '../core/dns-message.ts';
 import { type DnsAction, DnsService, type LookupId } from '../core/dns-service.ts';
-import { encodeRecord } from './dns-codec.ts';
 import { type ResolvConfWatch, watchResolvConf } from './dns-host-resolvers.ts';
 import { type DnsClient, type DnsListener, isOwnHost, isWildcard, listenForDns } from './dns-listener.ts';
 import { UpstreamSockets } from './dns-upstream.ts';

@@ -4,8 +4,8 @@
  */
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
+import { type DnsTransport, MAX_TCP } from '../../proto/dns/message.ts';
 import type { TransmitId, Upstream } from '../core/dns-forwarder.ts';
-import { type DnsTransport, MAX_TCP } from '../core/dns-message.ts';
 import { FrameReader, frame } from './dns-stream.ts';
 
 export interface UpstreamEvents {

@@ -3,8 +3,8 @@ import { Buffer } from 'node:buffer';
 import { type Answer, type DecodedPacket, decode, encode, type RecordType } from 'dns-packet';
 import type { TransmitId } from '../../agent/core/dns-forwarder.ts';
 import { type DnsAction, DnsService, type DnsServiceOptions } from '../../agent/core/dns-service.ts';
-import { encodeRecord } from '../../agent/shell/dns-codec.ts';
 import { type IpPrefix, parseIpPrefix } from '../../proto/address.ts';
+import { encodeRecord } from '../../runtime/dns-record-codec.ts';
 
 export const ZONE = 'stayput.internal';
 export const OVERLAY: readonly IpPrefix[] = ['10.77.0.0/16', '10.80.4.0/22', 'fd77::/32'].map(parseIpPrefix);

@@ -2,6 +2,11 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DataplaneError, FrameReader as DataplaneFrames, encodeFrame } from '../../agent/shell/dataplane-link.ts';
+import { FrameReader as DnsFrames, frame as dnsFrame } from '../../agent/shell/dns-stream.ts';
+import { readSigningRequest } from '../../mapserver/shell/signing-request.ts';
+import { CertificateError } from '../../mapserver/shell/x509.ts';
+import { Reader, Writer } from '../../proto/bytes.ts';
 import {
   encodeReply,
   encodeUpstreamQuery,
@@ -10,19 +15,14 @@ import {
   renderMessage,
   replyLimit,
   sameQuestion,
-} from '../../agent/core/dns-message.ts';
-import { DataplaneError, FrameReader as DataplaneFrames, encodeFrame } from '../../agent/shell/dataplane-link.ts';
-import { encodeRecord } from '../../agent/shell/dns-codec.ts';
-import { FrameReader as DnsFrames, frame as dnsFrame } from '../../agent/shell/dns-stream.ts';
-import { readSigningRequest } from '../../mapserver/shell/signing-request.ts';
-import { CertificateError } from '../../mapserver/shell/x509.ts';
-import { Reader, Writer } from '../../proto/bytes.ts';
+} from '../../proto/dns/message.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import { decodeAddress, encodeAddress, type LispAddress } from '../../proto/lisp/afi.ts';
 import { verifyAuthentication } from '../../proto/lisp/authentication.ts';
 import { decodeDataHeader, encodeDataHeader } from '../../proto/lisp/data-header.ts';
 import { decodeLispMessage, encapsulatedMessage, encodeLispMessage } from '../../proto/lisp/message.ts';
 import { mappingsOf, queriesOf } from '../../proto/lisp/native.ts';
+import { encodeRecord } from '../../runtime/dns-record-codec.ts';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import { answer, query, soa } from '../agent/dns-support.ts';
 import { type Decoder, outcome } from './decoder.ts';

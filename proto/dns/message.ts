@@ -15,8 +15,8 @@
  *
  * OPT (RFC 6891) belongs to one hop: it is taken off what comes in and built anew for what goes out.
  */
-import type { IpAddress } from '../../proto/address.ts';
-import { DecodeError } from '../../proto/errors.ts';
+import type { IpAddress } from '../address.ts';
+import { DecodeError } from '../errors.ts';
 
 export const RCODE = { noError: 0, formErr: 1, servFail: 2, nxDomain: 3, notImp: 4, refused: 5, badVers: 16 } as const;
 

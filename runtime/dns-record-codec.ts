@@ -1,6 +1,6 @@
-/** RDATA of the records that the agent gives out, by dns-packet. Its decoder sees nothing from the network. */
+/** RDATA of the records that we give out, by dns-packet. Its decoder sees nothing from the network. */
 import { type Answer, encode } from 'dns-packet';
-import type { DnsRecord, RecordEncoder } from '../core/dns-message.ts';
+import type { DnsRecord, RecordEncoder } from '../proto/dns/message.ts';
 
 export const encodeRecord: RecordEncoder = (record) => {
   const message = encode({ type: 'response', answers: [toAnswer(record)] });
