@@ -25,6 +25,13 @@ export function parseXtrId(text: string): XtrId {
   return text as XtrId;
 }
 
+/** A point with which anybody has the same secret (RFC 7748, 6.1): no key of anybody. Every way to write it counts. */
+export function isOfSmallOrder(key: TunnelKey): boolean {
+  const digits = Buffer.from(key, 'base64').reverse().toString('hex');
+  const coordinate = BigInt.asUintN(255, BigInt(`0x${digits}`)) % FIELD;
+  return SMALL_ORDER.has(coordinate);
+}
+
 export function tunnelKeyToBytes(key: TunnelKey): Uint8Array {
   return Uint8Array.from(Buffer.from(key, 'base64'));
 }
@@ -60,3 +67,14 @@ export function agentAddressOf(key: TunnelKey): IpAddress {
 function digest(label: string, key: TunnelKey): Buffer {
   return createHash('sha256').update(label).update(Buffer.from(key, 'base64')).digest();
 }
+
+/** Of Curve25519. */
+const FIELD = 2n ** 255n - 19n;
+/** The u-coordinates of the orders 1, 2, 4 and 8, on the curve and its twist (https://cr.yp.to/ecdh.html#validate). */
+const SMALL_ORDER: ReadonlySet<bigint> = new Set([
+  0n,
+  1n,
+  FIELD - 1n,
+  325606250916557431795983626356110631294008115727848805560023387167927233504n,
+  39382357235489614581723060781553021112529911719440698176882885853963445705823n,
+]);

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import type { IpPrefix } from '../../proto/address.ts';
 import { isHostPrefix } from '../../proto/address.ts';
 import { nameEid } from '../../proto/eid.ts';
+import { isOfSmallOrder } from '../../proto/identity.ts';
 import type { WallClock } from '../../proto/time.ts';
 import { ApiError, parseBody, type Route } from '../../runtime/http-api.ts';
 import type { MapServerSettings } from '../config.ts';
@@ -250,7 +251,10 @@ const plainName = z.string().transform((text, context) => {
 export const ENROL = z.object({
   token: z.string().max(1024),
   csr: z.string().max(8192),
-  tunnelKey: tunnelKeyText,
+  tunnelKey: tunnelKeyText.refine(
+    (key) => !isOfSmallOrder(key),
+    'this tunnel key is a point of small order: no secret can be made with it; use a new identity',
+  ),
   eids: z
     .array(ipPrefixText)
     .max(256)

@@ -1,7 +1,7 @@
 /** Joining: EIDs from pools, unattended by cloud-init, and requests that want more than they may. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { generateKeyPairSync, X509Certificate } from 'node:crypto';
+import { createPublicKey, diffieHellman, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -150,6 +150,20 @@ describe('requests that want more than they may', () => {
     assert.equal(requests.length, 5);
   });
 
+  // Attack: enrolments with tunnel keys of small order, with which anybody has the secret, in every way to write them | 14 | each refused as such; the token stays unspent
+  test('attack: a tunnel key of small order', async () => {
+    const token = await overlay.token({});
+    const keys = smallOrderKeys();
+    assert.equal(new Set(keys).size, 14);
+    for (const tunnelKey of keys) {
+      assert.throws(() => secretWith(tunnelKey), 'there is no secret with it');
+      const refused = overlay.enrol(enrolment(token, generateKeys(), { tunnelKey }));
+      await assert.rejects(refused, { status: 400, message: /tunnelKey: .*point of small order/ });
+    }
+    const answer = await overlay.enrol(enrolment(token, generateKeys()));
+    assert.ok(answer.certificate);
+  });
+
   // Attack: paths, control characters and other tricks where names, tokens and agents are named | 8 | refused with 400 or 404; nothing is read or written outside of the store
   test('attack: path traversal in names', async () => {
     const token = await overlay.token({ names: ['*'] });
@@ -161,6 +175,27 @@ describe('requests that want more than they may', () => {
       );
   });
 });
+
+/** The coordinates of https://cr.yp.to/ecdh.html#validate, each also with the bit that is ignored. */
+function smallOrderKeys(): string[] {
+  const near = ['ec', 'ed', 'ee'].map((low) => `${low}${'ff'.repeat(30)}7f`);
+  const points = [
+    '00'.repeat(32),
+    `01${'00'.repeat(31)}`,
+    'e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800',
+    '5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157',
+    ...near,
+  ].map((hex) => Buffer.from(hex, 'hex'));
+  const ignored = points.map((point) => Buffer.from([...point.subarray(0, 31), (point[31] ?? 0) | 0x80]));
+  return [...points, ...ignored].map((point) => point.toString('base64'));
+}
+
+/** @throws when the secret would be zeros */
+function secretWith(tunnelKey: string): Buffer {
+  const x = Buffer.from(tunnelKey, 'base64').toString('base64url');
+  const publicKey = createPublicKey({ key: { kty: 'OKP', crv: 'X25519', x }, format: 'jwk' });
+  return diffieHellman({ publicKey, privateKey: generateKeyPairSync('x25519').privateKey });
+}
 
 /** As `certificateRequest` makes it; the signature does not matter, since the key is looked at first. */
 function requestWith(privateKey: string): string {
