@@ -5,8 +5,8 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { type DnsTransport, MAX_QUERY } from '../../proto/dns/message.ts';
 import { UsageError } from '../../proto/errors.ts';
+import { FrameReader, frame } from '../../runtime/dns-stream.ts';
 import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
-import { FrameReader, frame } from './dns-stream.ts';
 
 /** Somebody who waits for an answer. Exactly one of the two is called. */
 export interface DnsClient {

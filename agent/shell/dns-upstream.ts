@@ -5,8 +5,8 @@
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
 import { type DnsTransport, MAX_TCP } from '../../proto/dns/message.ts';
+import { FrameReader, frame } from '../../runtime/dns-stream.ts';
 import type { TransmitId, Upstream } from '../core/dns-forwarder.ts';
-import { FrameReader, frame } from './dns-stream.ts';
 
 export interface UpstreamEvents {
   received(transmit: TransmitId, packet: Uint8Array): void;

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DataplaneError, FrameReader as DataplaneFrames, encodeFrame } from '../../agent/shell/dataplane-link.ts';
-import { FrameReader as DnsFrames, frame as dnsFrame } from '../../agent/shell/dns-stream.ts';
 import { readSigningRequest } from '../../mapserver/shell/signing-request.ts';
 import { CertificateError } from '../../mapserver/shell/x509.ts';
 import { Reader, Writer } from '../../proto/bytes.ts';
@@ -23,6 +22,7 @@ import { decodeDataHeader, encodeDataHeader } from '../../proto/lisp/data-header
 import { decodeLispMessage, encapsulatedMessage, encodeLispMessage } from '../../proto/lisp/message.ts';
 import { mappingsOf, queriesOf } from '../../proto/lisp/native.ts';
 import { encodeRecord } from '../../runtime/dns-record-codec.ts';
+import { FrameReader as DnsFrames, frame as dnsFrame } from '../../runtime/dns-stream.ts';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import { answer, query, soa } from '../agent/dns-support.ts';
 import { type Decoder, outcome } from './decoder.ts';

@@ -1,5 +1,5 @@
 /** DNS over TCP: each message behind its length in two octets (RFC 1035 section 4.2.2, RFC 7766 section 8). */
-import { DecodeError } from '../../proto/errors.ts';
+import { DecodeError } from '../proto/errors.ts';
 
 /** Length and message in one buffer, so that they leave in one segment. */
 export function frame(packet: Uint8Array): Buffer {
