@@ -1,7 +1,7 @@
-/** The resolvers that the host has been given by its network: the nameservers of resolv.conf, as it changes. */
-import { type FSWatcher, readFileSync, realpathSync, watch } from 'node:fs';
+/** The resolvers of the place where the host is, from resolv.conf on, as they change. */
+import { type FSWatcher, readdirSync, readFileSync, realpathSync, watch } from 'node:fs';
 import { dirname } from 'node:path';
-import { parseNameservers } from '../core/dns-resolv-conf.ts';
+import { type PlaceReader, placeOf } from '../core/dns-place.ts';
 
 export interface ResolvConfWatch {
   close(): void;
@@ -14,12 +14,12 @@ export function watchResolvConf(path: string, changed: (hosts: readonly string[]
   let soon: NodeJS.Timeout | undefined;
   const read = (): void => {
     soon = undefined;
-    const hosts = readNameservers(path);
-    watchers = rewatch(watchers, directoriesOf(path), noticed);
+    const { resolvers, paths } = placeOf(path, FILES);
+    watchers = rewatch(watchers, new Set(paths.flatMap(directoriesOf)), noticed);
     // A file that is being rewritten is empty for a moment.
-    if (hosts.length === 0 || hosts.join() === known) return;
-    known = hosts.join();
-    changed(hosts);
+    if (resolvers.length === 0 || resolvers.join() === known) return;
+    known = resolvers.join();
+    changed(resolvers);
   };
   const noticed = (): void => {
     soon ??= setTimeout(read, COALESCE);
@@ -36,20 +36,29 @@ export function watchResolvConf(path: string, changed: (hosts: readonly string[]
   };
 }
 
-function readNameservers(path: string): string[] {
-  try {
-    return parseNameservers(readFileSync(path, 'utf8'));
-  } catch {
-    return [];
-  }
-}
+const FILES: PlaceReader = {
+  text: (path) => {
+    try {
+      return readFileSync(path, 'utf8');
+    } catch {
+      return undefined;
+    }
+  },
+  names: (folder) => {
+    try {
+      return readdirSync(folder).sort();
+    } catch {
+      return [];
+    }
+  },
+};
 
 /** resolv.conf is replaced by renaming, and often a link: its directory and that of its target are watched. */
-function directoriesOf(path: string): Set<string> {
+function directoriesOf(path: string): string[] {
   try {
-    return new Set([dirname(path), dirname(realpathSync(path))]);
+    return [dirname(path), dirname(realpathSync(path))];
   } catch {
-    return new Set([dirname(path)]);
+    return [dirname(path)];
   }
 }
 
