@@ -18,6 +18,7 @@ import { Admission, type Verdict } from './admission.ts';
 import { Companions } from './companions.ts';
 import type { Overlay } from './grants.ts';
 import { Handover } from './handover.ts';
+import { HeldAddresses } from './held-addresses.ts';
 import { MappingDatabase } from './mapping-database.ts';
 import { OperationError } from './operation-error.ts';
 import { awaitsSight, evaluateOperation, hasSecret, type Operation, tokenIdOf } from './operations.ts';
@@ -76,6 +77,7 @@ export interface MapServerLimits {
 export class MapServer {
   private readonly config: MapServerConfig;
   private readonly database = new MappingDatabase();
+  private readonly held = new HeldAddresses();
   private readonly replica: Replica;
   private readonly transactions: Transactions;
   private readonly subscriptions: Subscriptions;
@@ -359,10 +361,6 @@ export class MapServer {
     return agent?.kind === 'agent' && awaitsSight(agent, authority);
   }
 
-  agents(): AgentRecord[] {
-    return [...this.records()].filter((record) => record.kind === 'agent');
-  }
-
   /** Undefined: none was ever set. */
   policyInForce(): PolicyInForce | undefined {
     return this.policy.inForce;
@@ -427,7 +425,7 @@ export class MapServer {
         wallClock: this.config.wallClock(),
         counts: { tokens: this.replica.counts.token, agents: this.replica.counts.agent },
         database: this.database,
-        agents: () => this.agents(),
+        held: this.held,
         policy: this.policySurroundings(),
       });
       return { ok: true, record };
@@ -459,6 +457,7 @@ export class MapServer {
       this.database.update(from, to);
       this.publisher.follow(eid, from, to);
     }
+    this.held.follow(before, after);
     if (before?.kind === 'agent' && after?.kind === 'agent') this.handover.handleGrant(before, after);
     this.policy.follow(before, after);
   }

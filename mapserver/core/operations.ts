@@ -11,6 +11,7 @@ import type { TunnelKey, XtrId } from '../../proto/mapping.ts';
 import type { Millis, WallClock } from '../../proto/time.ts';
 import { addGrant, releaseOwned, removeGrant } from './grant-changes.ts';
 import { inOverlay, nameMatches, type Overlay } from './grants.ts';
+import type { HeldAddresses } from './held-addresses.ts';
 import type { MappingDatabase } from './mapping-database.ts';
 import { OperationError } from './operation-error.ts';
 import { changePolicy, type PolicyChange } from './policy/change.ts';
@@ -64,7 +65,7 @@ export interface OperationContext {
   readonly wallClock: WallClock;
   readonly counts: { readonly tokens: number; readonly agents: number };
   readonly database: MappingDatabase;
-  readonly agents: () => readonly AgentRecord[];
+  readonly held: HeldAddresses;
   readonly policy: PolicySurroundings;
 }
 
@@ -217,9 +218,7 @@ function enrol(
   const pools = operation.eids.length === 0 ? (token.pools ?? []) : [];
   const { wallClock } = context;
   const assignee = { xtrId, tunnelKey, wallClock, instance: context.overlay.instance };
-  const assigned = pools.map((pool) =>
-    assign(transaction, pool, [...context.agents(), ...transaction.agents()], assignee),
-  );
+  const assigned = pools.map((pool) => assign(transaction, pool, context.held, assignee));
   const agent: AgentRecord = {
     kind: 'agent',
     xtrId,

@@ -5,22 +5,14 @@
  * record without an owner that counts, so that two servers that pick the same one at a time find out. Of IPv4 pools the
  * first and the last address stay out, of IPv6 pools the first: people take them for something else.
  */
-import {
-  hostPrefix,
-  type IpPrefix,
-  ipFamily,
-  ipFromBytes,
-  ipToBytes,
-  isHostPrefix,
-  prefixAddress,
-  prefixContains,
-  prefixLength,
-} from '../../proto/address.ts';
+import { type IpPrefix, ipFamily, prefixAddress } from '../../proto/address.ts';
 import { eidKey, type InstanceId, prefixEid } from '../../proto/eid.ts';
 import type { Generation, TunnelKey, XtrId } from '../../proto/mapping.ts';
+import { firstHost, lastHost, nodePrefix, prefixNode } from '../../proto/prefix-node.ts';
 import type { WallClock } from '../../proto/time.ts';
+import type { HeldAddresses } from './held-addresses.ts';
 import { OperationError } from './operation-error.ts';
-import { type AgentRecord, agentKey, ownershipKey } from './records.ts';
+import { agentKey, ownershipKey } from './records.ts';
 import type { Transaction } from './transactions.ts';
 
 export interface Assignee {
@@ -31,26 +23,19 @@ export interface Assignee {
 }
 
 /** The first free EID of the pool, reserved for the agent. @throws OperationError when there is none */
-export function assign(
-  transaction: Transaction,
-  pool: IpPrefix,
-  agents: readonly AgentRecord[],
-  assignee: Assignee,
-): IpPrefix {
-  const taken = new Set<bigint>();
-  for (const { eids, revokedAt } of agents) {
-    if (revokedAt !== undefined) continue;
-    for (const eid of eids) if (isHostPrefix(eid) && prefixContains(pool, eid)) taken.add(offsetIn(pool, eid));
-  }
+export function assign(transaction: Transaction, pool: IpPrefix, held: HeldAddresses, assignee: Assignee): IpPrefix {
+  // What others were given in the same transaction is not held yet.
+  const justGranted = new Set([...transaction.agents()].flatMap(({ eids }) => eids));
   const family = ipFamily(prefixAddress(pool));
-  const size = 1n << BigInt((family === 4 ? 32 : 128) - prefixLength(pool));
-  const first = size > 2n ? 1n : 0n;
-  const end = size > 2n && family === 4 ? size - 1n : size;
-  let tries = 0;
-  for (let offset = first; offset < end && tries < MAX_TRIES; offset++) {
-    if (taken.has(offset)) continue;
+  const node = prefixNode(pool);
+  const [first, last] = [firstHost(family, node), lastHost(family, node)];
+  const isSmall = last - first < 2n;
+  const end = family === 4 && !isSmall ? last - 1n : last;
+  let host = held.firstFree(family, isSmall ? first : first + 1n, end);
+  for (let tries = 0; host !== undefined && tries < MAX_TRIES; host = held.firstFree(family, host + 1n, end)) {
+    const eid = nodePrefix(family, host);
+    if (justGranted.has(eid)) continue;
     tries++;
-    const eid = addressAt(pool, offset);
     const key = eidKey(prefixEid(assignee.instance, eid));
     const record = transaction.get(ownershipKey(key));
     if (record?.kind === 'eid' && !isFree(transaction, record.state, record.owner, eid)) continue;
@@ -70,20 +55,6 @@ function isFree(transaction: Transaction, state: string, owner: XtrId, eid: IpPr
   // Not known yet: another server enrols it at this moment.
   if (agent?.kind !== 'agent') return false;
   return agent.revokedAt !== undefined || !agent.eids.includes(eid);
-}
-
-function offsetIn(pool: IpPrefix, eid: IpPrefix): bigint {
-  return numberOf(prefixAddress(eid)) - numberOf(prefixAddress(pool));
-}
-
-function addressAt(pool: IpPrefix, offset: bigint): IpPrefix {
-  const base = prefixAddress(pool);
-  const digits = (numberOf(base) + offset).toString(16).padStart(ipFamily(base) === 4 ? 8 : 32, '0');
-  return hostPrefix(ipFromBytes(Uint8Array.from(Buffer.from(digits, 'hex'))));
-}
-
-function numberOf(address: ReturnType<typeof prefixAddress>): bigint {
-  return BigInt(`0x${Buffer.from(ipToBytes(address)).toString('hex')}`);
 }
 
 /** Free by grants, and owned all the same. */
