@@ -67,7 +67,7 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
 ];
 
 /** The one place besides message authentication where proto needs a hash. */
-const CRYPTO_IN_PROTO = new Set(['proto/identity.ts', 'proto/lisp/authentication.ts']);
+const CRYPTO_IN_PROTO = new Set(['proto/identity.ts', 'proto/lisp/authentication.ts', 'proto/dns/tsig.ts']);
 
 /** An address may be an LCAF, and an LCAF holds addresses: the format is recursive, and so are its codecs. */
 const RECURSIVE_FORMATS = new Set(['proto/lisp/afi.ts → proto/lisp/lcaf.ts → proto/lisp/afi.ts']);

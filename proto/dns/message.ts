@@ -18,9 +18,38 @@
 import type { IpAddress } from '../address.ts';
 import { DecodeError } from '../errors.ts';
 
-export const RCODE = { noError: 0, formErr: 1, servFail: 2, nxDomain: 3, notImp: 4, refused: 5, badVers: 16 } as const;
+export const RCODE = {
+  noError: 0,
+  formErr: 1,
+  servFail: 2,
+  nxDomain: 3,
+  notImp: 4,
+  refused: 5,
+  /** 6 to 10: of updates (RFC 2136 section 2.2); 9 also of TSIG. */
+  yxDomain: 6,
+  yxRrset: 7,
+  nxRrset: 8,
+  notAuth: 9,
+  notZone: 10,
+  badVers: 16,
+} as const;
 
-export const TYPE = { a: 1, ns: 2, soa: 6, ptr: 12, aaaa: 28, opt: 41, ixfr: 251, axfr: 252, any: 255 } as const;
+export const TYPE = {
+  a: 1,
+  ns: 2,
+  cname: 5,
+  soa: 6,
+  ptr: 12,
+  mx: 15,
+  txt: 16,
+  aaaa: 28,
+  srv: 33,
+  opt: 41,
+  tsig: 250,
+  ixfr: 251,
+  axfr: 252,
+  any: 255,
+} as const;
 
 /** Extended DNS errors (RFC 8914). */
 export const EDE = { other: 0, stale: 3, cachedError: 13, prohibited: 18, noReachableAuthority: 22 } as const;

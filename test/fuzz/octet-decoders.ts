@@ -14,7 +14,10 @@ import {
   renderMessage,
   replyLimit,
   sameQuestion,
+  TYPE,
 } from '../../proto/dns/message.ts';
+import { decodeSections, encodeSections, type SectionMessage } from '../../proto/dns/sections.ts';
+import { verifyRequest } from '../../proto/dns/tsig.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import { decodeAddress, encodeAddress, type LispAddress } from '../../proto/lisp/afi.ts';
 import { verifyAuthentication } from '../../proto/lisp/authentication.ts';
@@ -25,6 +28,7 @@ import { encodeRecord } from '../../runtime/dns-record-codec.ts';
 import { FrameReader as DnsFrames, frame as dnsFrame } from '../../runtime/dns-stream.ts';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import { answer, query, soa } from '../agent/dns-support.ts';
+import { DIG_SIGNED, NSUPDATE_SIGNED, TSIG_SECRET } from '../proto/dns-captures.ts';
 import { type Decoder, outcome } from './decoder.ts';
 
 const lispMessages = ['lisp-messages.json', 'lisp-golden.json'].flatMap((file) => {
@@ -34,6 +38,8 @@ const lispMessages = ['lisp-messages.json', 'lisp-golden.json'].flatMap((file) =
 });
 const decodable = lispMessages.filter((bytes) => !outcome([DecodeError], () => lisp(bytes)).startsWith('STAYPUT_'));
 const www = query('www.example', 'A', { udpSize: 1232 });
+const captures = [...DIG_SIGNED, NSUPDATE_SIGNED].map(({ hex }) => Buffer.from(hex, 'hex'));
+const signed = new Set(captures.map((bytes) => meaning(decodeSections(bytes))));
 const address = { type: 'A' as const, name: 'www.example', ttl: 60, data: '192.0.2.80' };
 
 /** For a key that was made for this. */
@@ -142,6 +148,22 @@ export const OCTET_DECODERS: readonly Decoder[] = [
       }),
   },
   {
+    name: 'dns-sections',
+    form: 'octets',
+    seeds: [...captures, answer(www, 0, [address, soa('example', 9, 9)], { additionals: [address] })],
+    run: (input) =>
+      outcome([DecodeError], () => {
+        const message = decodeSections(input);
+        const { lastRecord: _, ...sections } = message;
+        const encoded = encodeSections(sections);
+        const { lastRecord: __, ...again } = decodeSections(encoded);
+        same(encodeSections(again), encoded);
+        const verdict = verifyRequest(input, message, () => TSIG_KEY, 1000 * NSUPDATE_SIGNED.at);
+        assert.ok(verdict.kind !== 'valid' || signed.has(meaning(message)), 'what verifies was never signed');
+        return { sections, verdict: verdict.kind === 'refused' ? `error ${verdict.error}` : verdict.kind };
+      }),
+  },
+  {
     name: 'dns-stream',
     form: 'octets',
     seeds: [Buffer.concat([dnsFrame(www), dnsFrame(new Uint8Array(0)), dnsFrame(www)]), dnsFrame(new Uint8Array(600))],
@@ -180,6 +202,12 @@ export const OCTET_DECODERS: readonly Decoder[] = [
   },
 ];
 
+/** What a TSIG covers: all but the ID and itself. */
+function meaning({ flags, opcode, rcode, questions, answers, authorities, additionals }: SectionMessage): string {
+  const rest = additionals.filter(({ type }) => type !== TYPE.tsig);
+  return JSON.stringify([flags, opcode, rcode, questions, answers, authorities, rest]);
+}
+
 function lisp(input: Uint8Array): unknown {
   const message = decodeLispMessage(input);
   const encoded = encodeLispMessage(message);
@@ -208,5 +236,6 @@ function inChunks<T>(input: Uint8Array, size: number, frames: { push(chunk: Buff
   return found;
 }
 
+const TSIG_KEY = { name: 'xfr.test', algorithm: 'hmac-sha256' as const, secret: Buffer.from(TSIG_SECRET, 'base64') };
 const PSK = Buffer.from('the key that nobody else has');
 const EMPTY_REPLY = { authoritative: true, answers: [], authorities: [] };

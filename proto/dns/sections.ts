@@ -1,0 +1,240 @@
+/**
+ * Whole DNS messages with all of their sections, as name servers exchange them: queries, transfers (RFC 5936,
+ * RFC 1995), NOTIFY (RFC 1996) and updates (RFC 2136). `message.ts` is for what clients ask.
+ *
+ * RDATA is kept as octets without compressed names, so records can be compared and kept whatever their type. Names in
+ * the RDATA of the types of RFC 1035 and of SRV may arrive compressed and are written out; other types are copied
+ * (RFC 3597 section 4). What goes out has compressed owners only.
+ */
+import { Reader, Writer } from '../bytes.ts';
+import { DecodeError } from '../errors.ts';
+import { TYPE } from './message.ts';
+import { encodeName, labelsOf, readName } from './name.ts';
+
+export const OPCODE = { query: 0, notify: 4, update: 5 } as const;
+
+export const CLASS = { in: 1, none: 254, any: 255 } as const;
+
+export const FLAG = { qr: 0x8000, aa: 0x0400, tc: 0x0200, rd: 0x0100 } as const;
+
+export interface Question {
+  readonly name: string;
+  readonly type: number;
+  readonly class: number;
+}
+
+export interface ResourceRecord {
+  readonly name: string;
+  readonly type: number;
+  readonly class: number;
+  /** Seconds. */
+  readonly ttl: number;
+  readonly rdata: Uint8Array;
+}
+
+export interface SectionMessage {
+  readonly id: number;
+  /** QR, AA, TC and so on, without opcode and RCODE. */
+  readonly flags: number;
+  readonly opcode: number;
+  readonly rcode: number;
+  readonly questions: readonly Question[];
+  /** In an update: prerequisites. */
+  readonly answers: readonly ResourceRecord[];
+  /** In an update: what is to be changed. */
+  readonly authorities: readonly ResourceRecord[];
+  readonly additionals: readonly ResourceRecord[];
+}
+
+/** A message as it arrived, and where its last record begins, which is where a TSIG would. */
+export interface DecodedMessage extends SectionMessage {
+  readonly lastRecord: number;
+}
+
+/** @throws DecodeError also when octets are left over */
+export function decodeSections(bytes: Uint8Array): DecodedMessage {
+  const reader = new Reader(bytes);
+  const id = reader.u16('ID');
+  const word = reader.u16('flags');
+  const counts = ['QDCOUNT', 'ANCOUNT', 'NSCOUNT', 'ARCOUNT'].map((field) => reader.u16(field));
+  const records = (counts[1] ?? 0) + (counts[2] ?? 0) + (counts[3] ?? 0);
+  if ((counts[0] ?? 0) * MIN_QUESTION + records * MIN_RECORD > reader.remaining) {
+    throw new DecodeError('record counts', 4, 'exceed the message');
+  }
+  let offset = HEADER_SIZE;
+  let lastRecord = bytes.length;
+  const questions = Array.from({ length: counts[0] ?? 0 }, () => {
+    const { question, end } = readQuestion(bytes, offset);
+    offset = end;
+    return question;
+  });
+  const [answers = [], authorities = [], additionals = []] = counts.slice(1).map((count) =>
+    Array.from({ length: count }, () => {
+      const { record, end } = readRecord(bytes, offset);
+      lastRecord = offset;
+      offset = end;
+      return record;
+    }),
+  );
+  if (offset !== bytes.length) throw new DecodeError('message', offset, 'has octets behind its last record');
+  return {
+    id,
+    flags: word & FLAG_BITS,
+    opcode: (word >> 11) & 0xf,
+    rcode: word & 0xf,
+    questions,
+    answers,
+    authorities,
+    additionals,
+    lastRecord,
+  };
+}
+
+/** Builds one message within a size. Sections have to be filled in their order. */
+export class MessageBuilder {
+  private readonly writer = new Writer();
+  private readonly names = new Map<string, number>();
+  private readonly head: Pick<SectionMessage, 'id' | 'flags' | 'opcode' | 'rcode'>;
+  private readonly limit: number;
+  private readonly counts = [0, 0, 0, 0];
+
+  /** `limit`: octets of the whole. */
+  constructor(head: Pick<SectionMessage, 'id' | 'flags' | 'opcode' | 'rcode'>, limit: number) {
+    this.head = head;
+    this.limit = limit;
+    this.writer.bytes(new Uint8Array(HEADER_SIZE));
+  }
+
+  get answers(): number {
+    return this.counts[1] ?? 0;
+  }
+
+  question({ name, type, class: kind }: Question): this {
+    this.name(name);
+    this.writer.u16(type, 'QTYPE').u16(kind, 'QCLASS');
+    this.count(0);
+    return this;
+  }
+
+  /** Returns false, and adds nothing, when the record does not fit. */
+  add(section: 'answer' | 'authority' | 'additional', record: ResourceRecord): boolean {
+    const most = this.writer.length + encodeName(record.name).length + RECORD_FIXED + record.rdata.length;
+    if (most > this.limit) return false;
+    this.name(record.name);
+    this.writer
+      .u16(record.type, 'TYPE')
+      .u16(record.class, 'CLASS')
+      .u32(record.ttl, 'TTL')
+      .u16(record.rdata.length, 'RDLENGTH')
+      .bytes(record.rdata);
+    this.count(section === 'answer' ? 1 : section === 'authority' ? 2 : 3);
+    return true;
+  }
+
+  finish(): Uint8Array {
+    const bytes = this.writer.finish();
+    const view = new DataView(bytes.buffer);
+    const { id, flags, opcode, rcode } = this.head;
+    view.setUint16(0, id);
+    view.setUint16(2, (flags & FLAG_BITS) | (opcode << 11) | (rcode & 0xf));
+    for (const [i, count] of this.counts.entries()) view.setUint16(4 + 2 * i, count);
+    return bytes;
+  }
+
+  private count(section: number): void {
+    this.counts[section] = (this.counts[section] ?? 0) + 1;
+  }
+
+  private name(name: string): void {
+    let rest = name;
+    for (const label of labelsOf(name)) {
+      const known = this.names.get(rest);
+      if (known !== undefined) {
+        this.writer.u16(0xc000 | known, 'pointer');
+        return;
+      }
+      if (this.writer.length < MAX_POINTER) this.names.set(rest, this.writer.length);
+      this.writer.bytes(encodeName(label).subarray(0, -1));
+      rest = rest.slice(label.length + 1);
+    }
+    this.writer.u8(0, 'root');
+  }
+}
+
+/** @throws EncodeError when it is larger than 65,535 octets in one of its counts or lengths */
+export function encodeSections(message: SectionMessage): Uint8Array {
+  const builder = new MessageBuilder(message, Number.POSITIVE_INFINITY);
+  for (const question of message.questions) builder.question(question);
+  for (const record of message.answers) builder.add('answer', record);
+  for (const record of message.authorities) builder.add('authority', record);
+  for (const record of message.additionals) builder.add('additional', record);
+  return builder.finish();
+}
+
+/** Tells records with the same owner, type and data apart from all others (RFC 2136 section 1.1.1). */
+export function recordIdentity({ type, rdata }: Pick<ResourceRecord, 'type' | 'rdata'>): string {
+  return `${type} ${hex(rdata)}`;
+}
+
+function readQuestion(bytes: Uint8Array, start: number): { readonly question: Question; readonly end: number } {
+  const { name, end } = readName(bytes, start);
+  const reader = new Reader(bytes, end);
+  const question = { name, type: reader.u16('QTYPE'), class: reader.u16('QCLASS') };
+  return { question, end: reader.offset };
+}
+
+function readRecord(bytes: Uint8Array, start: number): { readonly record: ResourceRecord; readonly end: number } {
+  const { name, end } = readName(bytes, start);
+  const reader = new Reader(bytes, end);
+  const type = reader.u16('TYPE');
+  const kind = reader.u16('CLASS');
+  const ttl = reader.u32('TTL');
+  const length = reader.u16('RDLENGTH');
+  const at = reader.offset;
+  reader.skip(length, 'RDATA');
+  const rdata = length === 0 ? new Uint8Array(0) : expanded(bytes, type, at, at + length);
+  return { record: { name, type, class: kind, ttl, rdata }, end: at + length };
+}
+
+/** RDATA with its names written out. */
+function expanded(bytes: Uint8Array, type: number, start: number, end: number): Uint8Array {
+  const layout = NAMES_IN_RDATA[type];
+  if (layout === undefined) return new Uint8Array(bytes.subarray(start, end));
+  const writer = new Writer();
+  let offset = start + layout.before;
+  if (offset > end) throw new DecodeError('RDATA', start, 'ends early');
+  writer.bytes(bytes.subarray(start, offset));
+  for (let i = 0; i < layout.names; i++) {
+    const { name, end: behind } = readName(bytes, offset);
+    writer.bytes(encodeName(name));
+    offset = behind;
+  }
+  if (offset + layout.after !== end) throw new DecodeError('RDATA', start, 'has another length than its type');
+  writer.bytes(bytes.subarray(offset, end));
+  return writer.finish();
+}
+
+function hex(bytes: Uint8Array): string {
+  let text = '';
+  for (const each of bytes) text += each.toString(16).padStart(2, '0');
+  return text;
+}
+
+const HEADER_SIZE = 12;
+const MIN_QUESTION = 5;
+const MIN_RECORD = 11;
+/** TYPE, CLASS, TTL and RDLENGTH. */
+const RECORD_FIXED = 10;
+const MAX_POINTER = 0x4000;
+const FLAG_BITS = 0x87f0;
+/** Octets before, names, octets behind. */
+const NAMES_IN_RDATA: Readonly<
+  Record<number, { readonly before: number; readonly names: number; readonly after: number }>
+> = {
+  [TYPE.ns]: { before: 0, names: 1, after: 0 },
+  [TYPE.cname]: { before: 0, names: 1, after: 0 },
+  [TYPE.ptr]: { before: 0, names: 1, after: 0 },
+  [TYPE.mx]: { before: 2, names: 1, after: 0 },
+  [TYPE.srv]: { before: 6, names: 1, after: 0 },
+  [TYPE.soa]: { before: 0, names: 2, after: 20 },
+};
