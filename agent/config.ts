@@ -23,6 +23,8 @@ const DNS = z.strictObject({
   /** Resolvers for all other names; empty: the nameservers of `resolvConf`. */
   upstreams: z.array(listen.or(address)).max(8).default([]),
   resolvConf: path.default('/etc/resolv.conf'),
+  /** Answers of upstream resolvers that are kept. */
+  cacheEntries: z.int().min(16).max(1_000_000).default(10_000),
 });
 
 const IDENTITY = z.strictObject({

@@ -40,6 +40,7 @@ export async function runAgent(config: AgentConfig): Promise<void> {
         resolver: new CachedNameResolver(driver, instanceId(identity.instance)),
         upstreams: config.dns.upstreams,
         resolvConf: config.dns.resolvConf,
+        cacheEntries: config.dns.cacheEntries,
         registry: metrics.registry,
         log,
       });

@@ -182,6 +182,8 @@ const DEMO_PROGRAMS: Readonly<Record<string, string>> = {
 const TEST_PROGRAMS: Readonly<Record<string, string>> = {
   ...DEMO_PROGRAMS,
   dig: 'bind9-dnsutils',
+  dnsmasq: 'dnsmasq-base',
+  dnsperf: 'dnsperf',
   iperf3: 'iperf3',
   iptables: 'iptables',
   ssh: 'openssh-client',
@@ -189,4 +191,5 @@ const TEST_PROGRAMS: Readonly<Record<string, string>> = {
   sshd: 'openssh-server',
   tcpdump: 'tcpdump',
   tshark: 'tshark',
+  unbound: 'unbound',
 };

@@ -21,6 +21,7 @@ export interface DnsServerOptions {
   /** `ADDRESS` or `ADDRESS:PORT`; none: the nameservers of `resolvConf`. */
   readonly upstreams: readonly string[];
   readonly resolvConf: string;
+  readonly cacheEntries: number;
   readonly registry: Registry;
   readonly log: Log;
 }
@@ -76,10 +77,10 @@ class DnsDriver {
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
-  constructor({ resolver, registry, log }: DnsServerOptions) {
+  constructor({ resolver, registry, log, cacheEntries }: DnsServerOptions) {
     this.#resolver = resolver;
     this.#log = log;
-    this.#service = new DnsService({ encodeRecord, randomId: () => randomInt(0x10000) });
+    this.#service = new DnsService({ encodeRecord, randomId: () => randomInt(0x10000), limits: { cacheEntries } });
     this.#metrics = dnsMetrics(registry, () => this.#service.cacheEntries);
     this.#sockets = new UpstreamSockets({
       received: (transmit, packet) => this.input((service, now) => service.handleUpstream(transmit, packet, now)),

@@ -1,6 +1,7 @@
 /** `stayput bench`: measurements on this machine. */
 import type { Command } from 'commander';
 import { registerBenchDataplane } from './bench-dataplane.ts';
+import { registerBenchDns } from './bench-dns.ts';
 import { registerBenchFlood } from './bench-flood.ts';
 import { registerBenchHandover } from './bench-handover.ts';
 import { registerBenchMappings } from './bench-mappings.ts';
@@ -11,4 +12,5 @@ export function registerBenchCommand(program: Command): void {
   registerBenchFlood(bench);
   registerBenchHandover(bench);
   registerBenchMappings(bench);
+  registerBenchDns(bench);
 }

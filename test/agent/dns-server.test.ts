@@ -144,7 +144,12 @@ test('A name resolver that throws is SERVFAIL and no crash', async (t) => {
 
 test('A taken address and an upstream by name are errors that say what to do', async (t) => {
   const { port } = await started(t);
-  const options = { resolver: RESOLVER, resolvConf: '/nonexistent/resolv.conf', log: pino({ level: 'silent' }) };
+  const options = {
+    resolver: RESOLVER,
+    resolvConf: '/nonexistent/resolv.conf',
+    cacheEntries: 100,
+    log: pino({ level: 'silent' }),
+  };
   await assert.rejects(
     startDnsServer({ ...options, listen: [`127.0.0.1:${port}`], upstreams: [], registry: new Registry() }),
     (error: Error) => error instanceof UsageError && /EADDRINUSE.*choose another address/.test(error.message),
@@ -215,6 +220,7 @@ async function started(
   const common = {
     resolver: RESOLVER,
     resolvConf: '/nonexistent/resolv.conf',
+    cacheEntries: 100,
     registry,
     log: pino({ level: 'silent' }),
   };

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { DNS_FIGURES } from '../../bench/dns.ts';
 import { FIGURE_NAMES } from '../../bench/figures.ts';
 import { requireLab } from './require.ts';
 
@@ -66,6 +67,27 @@ describe('stayput bench dataplane', () => {
       assert.equal(stdout, '');
       assert.match(stderr, message);
     }
+  });
+});
+
+describe('stayput bench dns', () => {
+  it('prints exactly one JSON object with every figure, and leaves nothing behind', () => {
+    const { stdout, stderr, status, pid } = bench('dns', ['--json', '--only', '--seconds', '1', '--names', '1000']);
+    assert.equal(status, 0, stderr);
+    const { machine, rows } = JSON.parse(stdout) as {
+      machine: Record<string, unknown>;
+      rows: { system: string; rounds: unknown[]; [figure: string]: unknown }[];
+    };
+    assert.deepEqual([machine.seconds, machine.names], [1, 1000]);
+    assert.deepEqual(
+      rows.map(({ system, rounds }) => [system, rounds.length]),
+      [['stayput', 1]],
+    );
+    for (const name of DNS_FIGURES) assert.equal(typeof rows[0]?.[name], 'number', name);
+    assert.deepEqual(
+      readdirSync('/run/netns').filter((name) => name.startsWith(`sp${pid}-`)),
+      [],
+    );
   });
 });
 
