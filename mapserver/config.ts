@@ -52,6 +52,7 @@ const LIMITS = z.strictObject({
   ),
   agents: count(20_000, 'enrolled agents'),
   tokens: count(10_000, 'join tokens'),
+  names: count(100_000, 'names at which records are set'),
   mappingsPerAgent: count(1_024, 'EIDs that one agent owns'),
   releasedPerAgent: count(4_096, 'EIDs that one agent was the last to own; beyond, it is refused ones that nobody had'),
   mappings: count(500_000, 'EIDs that were ever registered'),

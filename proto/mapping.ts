@@ -5,6 +5,7 @@
  * everybody ignores an older one. Names are mappings too: their `targets` are the address EIDs behind them.
  */
 import type { IpAddress } from './address.ts';
+import type { ZoneData } from './dns/record-sets.ts';
 import type { Eid } from './eid.ts';
 import type { Millis } from './time.ts';
 
@@ -49,6 +50,8 @@ export interface Mapping {
   readonly names: readonly string[];
   /** Address EIDs behind a name EID. */
   readonly targets: readonly IpAddress[];
+  /** What else the zone has at a name EID. Missing: nothing. */
+  readonly zone?: ZoneData;
 }
 
 /** True when `candidate` may replace `current`: the same EID at the same or a newer generation. */

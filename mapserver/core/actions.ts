@@ -3,6 +3,7 @@ import type { EidKey } from '../../proto/eid.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import type { AgentPolicy } from '../../proto/policy.ts';
+import type { ChangedNames } from './name-changes.ts';
 import type { OperationError } from './operation-error.ts';
 import type { Operation } from './operations.ts';
 import type { EidOrder, OrderId, OrderResult } from './orders.ts';
@@ -14,7 +15,7 @@ import type { Commit } from './transactions.ts';
 export type OperationId = number & { readonly __brand: 'OperationId' };
 
 export type OperationResult =
-  | { readonly ok: true; readonly record: TokenRecord | AgentRecord | PolicyRecord }
+  | { readonly ok: true; readonly record: TokenRecord | AgentRecord | PolicyRecord | ChangedNames }
   | { readonly ok: false; readonly error: OperationError };
 
 export type Action =
@@ -60,6 +61,8 @@ export type ServerEvent =
       readonly eid: EidKey;
     }
   | { readonly kind: 'policy-sent' }
+  /** These names of the zone, and all at or below those of `below`, may be answered otherwise than before. */
+  | { readonly kind: 'names-changed'; readonly names: ReadonlySet<string>; readonly below: ReadonlySet<string> }
   /** What the policy is for these agents is more than they can enforce: they keep what they have. */
   | { readonly kind: 'policy-too-large'; readonly agents: number; readonly problem: string }
   /** Something was not done, or was ended, because of it. `source`: an xTR-ID, or what asked for it. */
@@ -69,6 +72,7 @@ export type ServerEvent =
 export type LimitName =
   | 'agents'
   | 'tokens'
+  | 'names'
   | 'mappings'
   | 'mappingsPerAgent'
   | 'releasedPerAgent'

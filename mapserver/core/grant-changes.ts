@@ -6,7 +6,7 @@
  */
 import { type Eid, parseEidKey } from '../../proto/eid.ts';
 import type { XtrId } from '../../proto/mapping.ts';
-import { covers, type Overlay } from './grants.ts';
+import { covers, coversName, type Overlay } from './grants.ts';
 import type { MappingDatabase } from './mapping-database.ts';
 import { OperationError } from './operation-error.ts';
 import { type AgentRecord, agentEidKey, type Grant, ownershipKey } from './records.ts';
@@ -46,6 +46,12 @@ export function removeGrant(
   transaction.put(reduced);
   const own = agentEidKey(overlay.instance, agent.tunnelKey);
   releaseOwned(transaction, agent.xtrId, database, (eid, key) => key !== own && !covers(reduced, overlay, eid));
+  for (const { eid } of database.ownedBy(agent.xtrId)) {
+    const record = transaction.get(ownershipKey(eid));
+    if (record?.kind !== 'eid' || record.owner !== agent.xtrId) continue;
+    const names = record.names.filter((name) => coversName(reduced, name));
+    if (names.length < record.names.length) transaction.put({ ...record, names });
+  }
   return reduced;
 }
 

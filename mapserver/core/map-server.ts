@@ -8,7 +8,8 @@
  * What an input changes goes through `Transactions`, so nothing is acknowledged before it is durable; after every input
  * publisher and policy settle.
  */
-import { type Eid, eidKey } from '../../proto/eid.ts';
+import { hostPrefix } from '../../proto/address.ts';
+import { type Eid, eidKey, prefixEid } from '../../proto/eid.ts';
 import type { Incarnation } from '../../proto/incarnation.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
@@ -20,6 +21,8 @@ import type { Overlay } from './grants.ts';
 import { Handover } from './handover.ts';
 import { HeldAddresses } from './held-addresses.ts';
 import { MappingDatabase } from './mapping-database.ts';
+import type { ChangedNames } from './name-changes.ts';
+import { Names } from './names.ts';
 import { OperationError } from './operation-error.ts';
 import { awaitsSight, evaluateOperation, hasSecret, type Operation, tokenIdOf } from './operations.ts';
 import { type EidOrder, type OrderId, Orders } from './orders.ts';
@@ -38,6 +41,8 @@ import { Publisher } from './publisher.ts';
 import {
   type AgentRecord,
   agentKey,
+  type NameRecord,
+  nameKey,
   ownershipKey,
   type PolicyRecord,
   type StoreRecord,
@@ -70,6 +75,8 @@ export interface MapServerLimits {
   readonly subscriptions: number;
   readonly agents: number;
   readonly tokens: number;
+  /** Names at which something is set. */
+  readonly names: number;
   /** Works that wait for the store. */
   readonly pending: number;
 }
@@ -78,6 +85,8 @@ export class MapServer {
   private readonly config: MapServerConfig;
   private readonly database = new MappingDatabase();
   private readonly held = new HeldAddresses();
+  /** The zone, to be read. */
+  readonly names: Names;
   private readonly replica: Replica;
   private readonly transactions: Transactions;
   private readonly subscriptions: Subscriptions;
@@ -100,6 +109,10 @@ export class MapServer {
     const { overlay, limits } = config;
     const act = (action: Action): void => this.act(action);
     const event = (each: ServerEvent): void => this.event(each);
+    const names = new Names(
+      overlay,
+      (address) => this.database.match(prefixEid(overlay.instance, hostPrefix(address))) !== undefined,
+    );
     const replica = new Replica((before, after) => this.follow(before, after));
     const transactions = new Transactions(
       replica,
@@ -124,6 +137,7 @@ export class MapServer {
     });
     const revocations = new Revocations(overlay.instance, replica, sessions);
     const handover = new Handover({ overlay, database, replica, targets, sessions, companions });
+    this.names = names;
     this.replica = replica;
     this.transactions = transactions;
     this.subscriptions = subscriptions;
@@ -174,6 +188,7 @@ export class MapServer {
       if (record?.kind === 'agent' && record.revokedAt !== undefined) this.revocations.remember(record);
     }
     this.publisher.discard();
+    this.names.takeChanges();
     for (const xtrId of this.database.owners()) this.presence.missing(xtrId, now);
   }
 
@@ -253,8 +268,7 @@ export class MapServer {
         ...(subject === undefined ? {} : { subject }),
       });
       if (!outcome.ok && outcome.error.code === 'STAYPUT_TOO_MANY') {
-        const limit = operation.kind === 'enrol' ? 'agents' : 'tokens';
-        this.event({ kind: 'limit', limit, source: operation.kind });
+        this.event({ kind: 'limit', limit: limitOf(operation), source: operation.kind });
       }
     };
     this.transactions.add(
@@ -361,6 +375,12 @@ export class MapServer {
     return agent?.kind === 'agent' && awaitsSight(agent, authority);
   }
 
+  /** What was set at the name. */
+  nameRecord(name: string): NameRecord | undefined {
+    const record = this.replica.get(nameKey(this.config.overlay.instance, name));
+    return record?.kind === 'name' ? record : undefined;
+  }
+
   /** Undefined: none was ever set. */
   policyInForce(): PolicyInForce | undefined {
     return this.policy.inForce;
@@ -423,7 +443,12 @@ export class MapServer {
         overlay: this.config.overlay,
         limits: this.config.limits,
         wallClock: this.config.wallClock(),
-        counts: { tokens: this.replica.counts.token, agents: this.replica.counts.agent },
+        counts: {
+          tokens: this.replica.counts.token,
+          agents: this.replica.counts.agent,
+          names: this.replica.counts.name,
+        },
+        isRegistered: (name) => this.names.isRegistered(name),
         database: this.database,
         held: this.held,
         policy: this.policySurroundings(),
@@ -444,6 +469,8 @@ export class MapServer {
   }
 
   private settle(now: Instant): void {
+    const { names, below } = this.names.takeChanges();
+    if (names.size + below.size > 0) this.event({ kind: 'names-changed', names, below });
     this.publisher.settle();
     this.revocations.settle();
     this.policy.settle(now);
@@ -458,6 +485,7 @@ export class MapServer {
       this.publisher.follow(eid, from, to);
     }
     this.held.follow(before, after);
+    this.names.follow(before, after);
     if (before?.kind === 'agent' && after?.kind === 'agent') this.handover.handleGrant(before, after);
     this.policy.follow(before, after);
   }
@@ -507,7 +535,12 @@ const unavailable: OperationResult = {
   error: new OperationError('STAYPUT_STORE', 'the map server cannot store changes now; try again later'),
 };
 
-function subjectOf(record: TokenRecord | AgentRecord | PolicyRecord): string {
+function limitOf({ kind }: Operation): 'agents' | 'names' | 'tokens' {
+  if (kind === 'enrol') return 'agents';
+  return kind === 'change-names' ? 'names' : 'tokens';
+}
+
+function subjectOf(record: TokenRecord | AgentRecord | PolicyRecord | ChangedNames): string {
   switch (record.kind) {
     case 'token':
       return record.id;
@@ -515,6 +548,8 @@ function subjectOf(record: TokenRecord | AgentRecord | PolicyRecord): string {
       return record.xtrId;
     case 'policy':
       return `policy ${record.version}`;
+    case 'names':
+      return record.names.length === 1 ? (record.names[0]?.name ?? '') : `${record.names.length} names`;
     default:
       return record satisfies never;
   }

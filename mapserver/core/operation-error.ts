@@ -18,6 +18,9 @@ export type OperationCode =
   | 'STAYPUT_POLICY_TOO_LARGE'
   | 'STAYPUT_POLICY_CHANGED'
   | 'STAYPUT_NO_POLICY'
+  | 'STAYPUT_NAME_UNKNOWN'
+  | 'STAYPUT_NAME_CHANGED'
+  | 'STAYPUT_NAME_RECORDS'
   | 'STAYPUT_STORE';
 
 export class OperationError extends StayputError {

@@ -13,6 +13,7 @@ import { addGrant, releaseOwned, removeGrant } from './grant-changes.ts';
 import { inOverlay, nameMatches, type Overlay } from './grants.ts';
 import type { HeldAddresses } from './held-addresses.ts';
 import type { MappingDatabase } from './mapping-database.ts';
+import { type ChangedNames, changeNames, type NamesChange } from './name-changes.ts';
 import { OperationError } from './operation-error.ts';
 import { changePolicy, type PolicyChange } from './policy/change.ts';
 import type { PolicySurroundings } from './policy/inspection.ts';
@@ -57,16 +58,18 @@ export type Operation =
     }
   | { readonly kind: 'certificate-seen'; readonly xtrId: XtrId; readonly authority: string }
   | { readonly kind: 'revoke-agent'; readonly xtrId: XtrId }
-  | PolicyChange;
+  | PolicyChange
+  | NamesChange;
 
 export interface OperationContext {
   readonly overlay: Overlay;
-  readonly limits: { readonly tokens: number; readonly agents: number };
+  readonly limits: { readonly tokens: number; readonly agents: number; readonly names: number };
   readonly wallClock: WallClock;
-  readonly counts: { readonly tokens: number; readonly agents: number };
+  readonly counts: { readonly tokens: number; readonly agents: number; readonly names: number };
   readonly database: MappingDatabase;
   readonly held: HeldAddresses;
   readonly policy: PolicySurroundings;
+  readonly isRegistered: (name: string) => boolean;
 }
 
 /** @throws OperationError */
@@ -74,7 +77,7 @@ export function evaluateOperation(
   transaction: Transaction,
   operation: Operation,
   context: OperationContext,
-): TokenRecord | AgentRecord | PolicyRecord {
+): TokenRecord | AgentRecord | PolicyRecord | ChangedNames {
   switch (operation.kind) {
     case 'create-token':
       return createToken(transaction, operation, context);
@@ -114,6 +117,8 @@ export function evaluateOperation(
     case 'set-policy':
     case 'roll-back-policy':
       return changePolicy(transaction, operation, { ...context.policy, wallClock: context.wallClock });
+    case 'change-names':
+      return changeNames(transaction, operation, context);
     default:
       return operation satisfies never;
   }

@@ -3,17 +3,24 @@
  *
  * `eid/KEY`: who owns an EID at which generation, and the mapping as last registered. It is never deleted, since the
  * next generation has to be larger than all before it. `agent/XTRID`: an enrolled agent and its grant. `token/ID`: a
- * join token; its secret is known only as a hash. `policy/current`: the policy, as it was written.
+ * join token; its secret is known only as a hash. `policy/current`: the policy, as it was written. `name/IID/NAME`: what
+ * an operator, or a dynamic update, set at a name of the zone.
  */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import { hostPrefix } from '../../proto/address.ts';
+import type { RecordSets } from '../../proto/dns/record-sets.ts';
 import { type EidKey, eidKey, type InstanceId, parseEidKey, prefixEid } from '../../proto/eid.ts';
 import { agentAddressOf } from '../../proto/identity.ts';
 import type { Generation, Locator, Mapping, TunnelKey, XtrId } from '../../proto/mapping.ts';
 import type { Millis, WallClock } from '../../proto/time.ts';
 import type { Run } from './incarnations.ts';
 
-export type RecordKey = `eid/${EidKey}` | `agent/${XtrId}` | `token/${string}` | 'policy/current';
+export type RecordKey =
+  | `eid/${EidKey}`
+  | `agent/${XtrId}`
+  | `token/${string}`
+  | `name/${number}/${string}`
+  | 'policy/current';
 
 export interface OwnershipRecord {
   readonly kind: 'eid';
@@ -100,7 +107,17 @@ export interface PolicyRecord extends PolicyVersion {
   readonly previous: PolicyVersion | null;
 }
 
-export type StoreRecord = OwnershipRecord | AgentRecord | TokenRecord | PolicyRecord;
+export interface NameRecord {
+  readonly kind: 'name';
+  readonly iid: InstanceId;
+  /** Relative to the zone, or a wildcard: `*`, `*.web`. */
+  readonly name: string;
+  /** Grows with each change of the name, also over a removal. */
+  readonly version: number;
+  readonly records: RecordSets;
+}
+
+export type StoreRecord = OwnershipRecord | AgentRecord | TokenRecord | PolicyRecord | NameRecord;
 
 export function tokenState(
   { revokedAt, used, uses, expiresAt }: TokenRecord,
@@ -121,6 +138,8 @@ export function recordKey(record: StoreRecord): RecordKey {
       return tokenKey(record.id);
     case 'policy':
       return POLICY_KEY;
+    case 'name':
+      return nameKey(record.iid, record.name);
     default:
       return record satisfies never;
   }
@@ -138,6 +157,10 @@ export function agentKey(xtrId: XtrId): RecordKey {
 
 export function tokenKey(id: string): RecordKey {
   return `token/${id}`;
+}
+
+export function nameKey(iid: InstanceId, name: string): RecordKey {
+  return `name/${iid}/${name}`;
 }
 
 /** The EID of an agent's own address, registered by the agent and granted by its key alone. */

@@ -10,7 +10,9 @@ import type { OwnershipRecord, RecordKey, StoreRecord } from './records.ts';
 export class Replica {
   private readonly records = new Map<RecordKey, { readonly record: StoreRecord; readonly revision: number }>();
   private readonly dirtyKeys = new Set<RecordKey>();
-  private readonly sizes = { eid: 0, agent: 0, token: 0, policy: 0 };
+  /** What this server removed, until the store has told of it: what it told before must not bring it back. */
+  private readonly removals = new Map<RecordKey, number>();
+  private readonly sizes = { eid: 0, agent: 0, token: 0, policy: 0, name: 0 };
   private readonly onChange: (before: StoreRecord | undefined, after: StoreRecord | undefined) => void;
 
   constructor(onChange: (before: StoreRecord | undefined, after: StoreRecord | undefined) => void) {
@@ -44,8 +46,8 @@ export class Replica {
 
   /** What a committed transaction wrote. */
   committed(key: RecordKey, record: StoreRecord | undefined, revision: number): void {
-    this.dirtyKeys.delete(key);
-    this.put(key, record, revision);
+    if (record === undefined) this.removals.set(key, revision);
+    this.replace(key, record, revision);
   }
 
   /** Soft state: true here at once, in the store later. */
@@ -56,14 +58,21 @@ export class Replica {
 
   /** A change that was made elsewhere. Returns false when it was known. */
   learned(key: RecordKey, record: StoreRecord | undefined, revision: number): boolean {
-    if (revision <= this.revision(key)) return false;
+    const removal = this.removals.get(key) ?? 0;
+    if (removal > 0 && revision >= removal) this.removals.delete(key);
+    if (revision <= Math.max(this.revision(key), removal)) return false;
     const mine = this.get(key);
     if (this.dirtyKeys.has(key) && mine?.kind === 'eid' && record?.kind === 'eid' && sameOwnership(mine, record)) {
       this.put(key, mine, revision);
       return false;
     }
-    this.committed(key, record, revision);
+    this.replace(key, record, revision);
     return true;
+  }
+
+  private replace(key: RecordKey, record: StoreRecord | undefined, revision: number): void {
+    this.dirtyKeys.delete(key);
+    this.put(key, record, revision);
   }
 
   private put(key: RecordKey, record: StoreRecord | undefined, revision: number): void {

@@ -39,7 +39,8 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
   const operate = async (operation: Operation): Promise<TokenRecord | AgentRecord> => {
     const result = await driver.operate(operation);
     if (!result.ok) throw apiError(result.error);
-    if (result.record.kind === 'policy') throw new Error('only a change of the policy ends in a policy');
+    if (result.record.kind === 'policy' || result.record.kind === 'names')
+      throw new Error('only a change of the policy or of names ends in one');
     return result.record;
   };
   const order = async (wanted: EidOrder): Promise<Record<string, unknown>> => {

@@ -116,6 +116,7 @@ export function auditEvent(audit: AuditLog, event: ServerEvent, from: (xtrId: st
     case 'limit':
     case 'operation':
     case 'order':
+    case 'names-changed':
     case 'policy-sent':
     case 'policy-too-large':
     case 'request':

@@ -235,6 +235,7 @@ export class Driver {
         break;
       case 'request':
       case 'notify':
+      case 'names-changed':
       case 'policy-sent':
         break;
       default:

@@ -146,6 +146,7 @@ export class MapServerMetrics {
         this.policies.inc({ result: 'too_large' }, event.agents);
         break;
       case 'withdrawn':
+      case 'names-changed':
       case 'limit':
         break;
       default:

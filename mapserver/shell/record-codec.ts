@@ -1,7 +1,7 @@
 /** Records as the JSON text that the store keeps. */
 import { z } from 'zod';
 import { type IpAddress, type IpPrefix, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
-import { type EidKey, eidKey, parseEidKey } from '../../proto/eid.ts';
+import { type EidKey, eidKey, instanceId, parseEidKey } from '../../proto/eid.ts';
 import { StayputError } from '../../proto/errors.ts';
 import { parseTunnelKey, parseXtrId } from '../../proto/identity.ts';
 import type { Generation } from '../../proto/mapping.ts';
@@ -34,7 +34,7 @@ export function decodeRecord(key: string, text: string): StoreRecord | undefined
 }
 
 export function isRecordKey(key: string): key is RecordKey {
-  return /^(eid|agent|token)\//.test(key) || key === POLICY_KEY;
+  return /^(eid|agent|token|name)\//.test(key) || key === POLICY_KEY;
 }
 
 /** Text that `parse` accepts, in its canonical form. */
@@ -135,4 +135,27 @@ const POLICY = z.object({
   previous: z.object(POLICY_VERSION).nullable(),
 });
 
-const RECORD = z.discriminatedUnion('kind', [OWNERSHIP, AGENT, TOKEN, POLICY]);
+const octetPair = z.int().min(0).max(65_535);
+/** What the rules of `proto/dns/record-sets.ts` say is checked where it is set. */
+export const RECORD_SETS = z.object({
+  ttl: z.int().min(0).nullable().default(null),
+  cname: z.string().nullable().default(null),
+  srv: z.array(z.object({ priority: octetPair, weight: octetPair, port: octetPair, target: z.string() })).default([]),
+  txt: z.array(z.string()).default([]),
+  ns: z.array(z.object({ host: z.string(), addresses: z.array(ipAddressText).default([]) })).default([]),
+  addresses: z.array(ipAddressText).default([]),
+  weights: z.array(z.object({ address: ipAddressText, weight: z.int().min(0).max(255) })).default([]),
+});
+
+const NAME = z.object({
+  kind: z.literal('name'),
+  iid: z
+    .int()
+    .min(0)
+    .transform((value) => instanceId(value)),
+  name: z.string(),
+  version: z.int().positive(),
+  records: RECORD_SETS,
+});
+
+const RECORD = z.discriminatedUnion('kind', [OWNERSHIP, AGENT, TOKEN, POLICY, NAME]);

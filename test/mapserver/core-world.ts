@@ -77,6 +77,7 @@ export class CoreWorld {
       grace: GRACE,
       limits: {
         mappingsPerAgent: 16,
+        names: 1_000,
         releasedPerAgent: 32,
         mappings: 1_000,
         subscriptionsPerAgent: 16,

@@ -220,6 +220,7 @@ export class MapServerProcess {
 const GRACE = seconds(30);
 const LIMITS = {
   mappingsPerAgent: 64,
+  names: 1_000,
   releasedPerAgent: 1_000,
   mappings: 1000,
   subscriptionsPerAgent: 64,

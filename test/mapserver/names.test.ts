@@ -1,0 +1,191 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { OperationResult } from '../../mapserver/core/actions.ts';
+import type { NameChange } from '../../mapserver/core/name-changes.ts';
+import { parseIpAddress } from '../../proto/address.ts';
+import { NO_RECORDS, type RecordSets } from '../../proto/dns/record-sets.ts';
+import { CoreWorld, GRACE } from './core-world.ts';
+
+const GRANT = { eids: ['10.77.0.0/24'], names: ['*'] };
+
+describe('EIDs behind a name', () => {
+  test('are all whose live registration carries it, whoever owns them', () => {
+    const world = new CoreWorld();
+    const [a, b] = [world.agent('a', GRANT), world.agent('b', GRANT)];
+    a.claim('10.77.0.5', 0, { names: ['web'] });
+    b.claim('10.77.0.6', 0, { names: ['web', 'db'] });
+    assert.deepEqual(addresses(world, 'web'), ['10.77.0.5', '10.77.0.6']);
+    assert.deepEqual(addresses(world, 'db'), ['10.77.0.6']);
+    a.claim('10.77.0.5', 1, { ttl: 0 });
+    assert.deepEqual(addresses(world, 'web'), ['10.77.0.6'], 'one was given up');
+  });
+
+  test('are also what the registration of the name points to, and those that were set', () => {
+    const world = new CoreWorld();
+    const agent = world.agent('a', GRANT);
+    agent.claim('db', 0, { targets: [parseIpAddress('10.77.0.5')] });
+    set(world, 'db', { addresses: [parseIpAddress('10.77.0.9'), parseIpAddress('192.0.2.9')] });
+    assert.deepEqual(addresses(world, 'db'), ['10.77.0.5', '10.77.0.9', '192.0.2.9']);
+    assert.deepEqual(live(world, 'db'), ['192.0.2.9'], 'nobody answers for the two of the overlay');
+    agent.claim('10.77.0.5');
+    assert.deepEqual(live(world, 'db'), ['10.77.0.5', '192.0.2.9']);
+  });
+
+  test('leave it when their owner was away for too long, and come back with it', () => {
+    const world = new CoreWorld();
+    const [a, b] = [world.agent('a', GRANT), world.agent('b', GRANT)];
+    a.claim('10.77.0.5', 0, { names: ['web'] });
+    b.claim('10.77.0.6', 0, { names: ['web'] });
+    a.disconnect();
+    assert.deepEqual(addresses(world, 'web'), ['10.77.0.5', '10.77.0.6'], 'a lost session alone says nothing');
+    world.advance(GRACE);
+    assert.deepEqual(addresses(world, 'web'), ['10.77.0.6']);
+    a.connect();
+    a.claim('10.77.0.5', 1, { names: ['web'] });
+    assert.deepEqual(addresses(world, 'web').sort(), ['10.77.0.5', '10.77.0.6']);
+  });
+
+  test('stay through a move, which is no change of the name', () => {
+    const world = new CoreWorld();
+    const [a, b] = [world.agent('a', GRANT), world.agent('b', GRANT)];
+    a.claim('10.77.0.5', 0, { names: ['db'] });
+    b.claim('10.77.0.5', 0, { names: ['db'] });
+    assert.deepEqual(addresses(world, 'db'), ['10.77.0.5']);
+  });
+
+  test('are without the name once the grant of it is gone', () => {
+    const world = new CoreWorld();
+    const agent = world.agent('a', { eids: ['10.77.0.0/24'], names: ['db'] });
+    agent.claim('10.77.0.5', 0, { names: ['db', 'foreign'] });
+    assert.equal(world.core.names.entry('foreign'), undefined);
+    assert.ok(world.core.names.entry('db'));
+    world.operate({ kind: 'remove-grant', xtrId: agent.xtrId, eids: [], names: ['db'], groups: [] });
+    assert.equal(world.core.names.entry('db'), undefined);
+  });
+});
+
+describe('records of names', () => {
+  test('are durable, and their version grows over a removal', () => {
+    const world = new CoreWorld();
+    const first = version(set(world, 'web', { txt: ['one'] }));
+    const second = version(set(world, 'web', { txt: ['two'] }));
+    assert.ok(second > first);
+    assert.deepEqual(world.restarted().core.names.entry('web')?.records.txt, ['two']);
+    assert.equal(version(remove(world, 'web')), 0);
+    assert.equal(world.core.names.entry('web'), undefined);
+    world.advance(1);
+    assert.ok(version(set(world, 'web', { txt: ['three'] })) >= second);
+  });
+
+  test('that somebody else has changed are not overwritten unseen, and of several changes none holds then', () => {
+    const world = new CoreWorld();
+    const seen = version(set(world, 'web', { txt: ['one'] }));
+    set(world, 'web', { txt: ['two'] });
+    const changes: NameChange[] = [
+      { name: 'other', records: { ...NO_RECORDS, txt: ['x'] }, ifVersion: 0 },
+      { name: 'web', records: { ...NO_RECORDS, txt: ['x'] }, ifVersion: seen },
+    ];
+    assert.equal(code(world.operate({ kind: 'change-names', changes })), 'STAYPUT_NAME_CHANGED');
+    assert.equal(world.core.names.entry('other'), undefined);
+  });
+
+  test('what DNS forbids is refused', () => {
+    const world = new CoreWorld();
+    world.agent('a', GRANT).claim('10.77.0.5', 0, { names: ['db'] });
+    set(world, 'www', { cname: 'db' });
+    set(world, 'sub', { ns: [{ host: 'ns.example.', addresses: [] }] });
+    const srv = { priority: 0, weight: 0, port: 80, target: 'www' };
+    const refused: [string, Partial<RecordSets>][] = [
+      ['web', { cname: 'db', txt: ['x'] }],
+      ['web', { cname: 'web' }],
+      ['db', { cname: 'www' }],
+      ['db', { ns: [{ host: 'ns.example.', addresses: [] }] }],
+      ['x.sub', { txt: ['hidden'] }],
+      ['*.web', { ns: [{ host: 'ns.example.', addresses: [] }] }],
+      ['_http._tcp', { srv: [srv] }],
+      ['web', { srv: [{ ...srv, target: 'db', port: 70_000 }] }],
+      ['web', { txt: ['x'.repeat(2049)] }],
+      ['web', { txt: Array.from({ length: 33 }, () => 'x') }],
+      ['web..x', { txt: ['x'] }],
+      ['a.*.web', { txt: ['x'] }],
+      ['Web', { txt: ['x'] }],
+    ];
+    for (const [name, records] of refused)
+      assert.equal(code(set(world, name, records)), 'STAYPUT_NAME_RECORDS', `${name} ${JSON.stringify(records)}`);
+    assert.equal(code(remove(world, 'web')), 'STAYPUT_NAME_UNKNOWN');
+  });
+
+  test('are bounded in their number', () => {
+    const world = new CoreWorld({ limits: { names: 2 } });
+    for (const name of ['a', 'b']) set(world, name, { txt: ['x'] });
+    assert.equal(code(set(world, 'c', { txt: ['x'] })), 'STAYPUT_TOO_MANY');
+    assert.equal(code(set(world, 'b', { txt: ['y'] })), undefined);
+  });
+
+  test('a CNAME gives way to the EIDs that an agent registers later', () => {
+    const world = new CoreWorld();
+    set(world, 'db', { cname: 'other' });
+    world.agent('a', GRANT).claim('10.77.0.5', 0, { names: ['db'] });
+    assert.deepEqual(addresses(world, 'db'), ['10.77.0.5']);
+    assert.equal(world.core.names.entry('db')?.records.cname, null);
+  });
+});
+
+describe('the zone', () => {
+  test('has each name once, and nothing of what is delegated', () => {
+    const world = new CoreWorld();
+    world.agent('a', GRANT).claim('10.77.0.5', 0, { names: ['db', 'x.sub'] });
+    set(world, 'db', { txt: ['x'] });
+    set(world, '*.web', { cname: 'db' });
+    set(world, 'sub', { ns: [{ host: 'ns.example.', addresses: [] }] });
+    const names = [...world.core.names.entries()].map(({ name }) => name);
+    assert.deepEqual(names.sort(), ['*.web', 'db', 'sub']);
+  });
+
+  test('tells what has changed, once', () => {
+    const world = new CoreWorld();
+    const agent = world.agent('a', GRANT);
+    const changes = (): string[][] =>
+      world.events
+        .splice(0)
+        .flatMap((event) => (event.kind === 'names-changed' ? [[...event.names], [...event.below]] : []));
+    changes();
+    agent.claim('10.77.0.5', 0, { names: ['db.blue'] });
+    assert.deepEqual(changes(), [['db.blue', 'blue'], []], '"blue" is not absent any more, but empty');
+    agent.claim('10.77.0.5', 1, { names: ['db.blue'], locators: [] });
+    assert.deepEqual(changes(), [], 'locators are no news of the zone');
+    set(world, '*.blue', { txt: ['x'] });
+    assert.deepEqual(changes(), [['*.blue'], ['blue']]);
+    agent.claim('10.77.0.5', 1, { names: ['web.blue'], locators: [] });
+    assert.deepEqual(changes(), [
+      ['db.blue', 'web.blue'],
+      ['db.blue', 'web.blue'],
+    ]);
+  });
+});
+
+function set(world: CoreWorld, name: string, records: Partial<RecordSets>): OperationResult {
+  const change: NameChange = { name, records: { ...NO_RECORDS, ...records }, ifVersion: null };
+  return world.operate({ kind: 'change-names', changes: [change] });
+}
+
+function remove(world: CoreWorld, name: string): OperationResult {
+  return world.operate({ kind: 'change-names', changes: [{ name, records: null, ifVersion: null }] });
+}
+
+function version(result: OperationResult): number {
+  assert.ok(result.ok && result.record.kind === 'names', code(result));
+  return result.record.names[0]?.version ?? -1;
+}
+
+function code(result: OperationResult): string | undefined {
+  return result.ok ? undefined : result.error.code;
+}
+
+function addresses(world: CoreWorld, name: string): string[] {
+  return world.core.names.entry(name)?.members.map(({ address }) => address) ?? [];
+}
+
+function live(world: CoreWorld, name: string): string[] {
+  return world.core.names.entry(name)?.members.flatMap((member) => (member.live ? [member.address] : [])) ?? [];
+}
