@@ -1,27 +1,49 @@
 /**
- * Answers of the host's resolvers, kept for as long as they said (RFC 2308 for negative ones), and failures for
- * one second (RFC 9520), so that a client in a loop does not become a loop on the network.
+ * Answers of the upstream resolvers, kept for as long as they said (RFC 2308 for negative ones), and a day longer in
+ * case that nobody answers then (RFC 8767). A name that does not exist has nothing below it either (RFC 8020).
  *
- * Least recently stored entries go first when it is full. A change of upstreams empties it: another network may
- * answer differently.
+ * Failures are kept apart and do not replace an answer: for one second, and twice as long each time that the same
+ * question fails again (RFC 9520), so that a client in a loop does not become a loop on the network.
+ *
+ * What was stored longest ago goes first when it is full. A change of upstreams empties it: another network may answer
+ * differently.
  */
+import {
+  type DnsMessage,
+  type DnsQuery,
+  nameKey,
+  questionFlags,
+  RCODE,
+  soaMinimum,
+  TYPE,
+} from '../../proto/dns/message.ts';
+import { nxDomainBelow } from '../../proto/dns/nxdomain.ts';
+import type { Instant, Millis } from '../../proto/time.ts';
 
-import { type DnsMessage, RCODE, soaMinimum, TYPE } from '../../proto/dns/message.ts';
-import type { Instant } from '../../proto/time.ts';
+export interface CacheEntry {
+  readonly message: DnsMessage;
+  /** AD may be shown to clients: the way to the upstream cannot be forged. */
+  readonly trusted: boolean;
+  readonly stored: Instant;
+  readonly expires: Instant;
+  /** From here on a popular entry is fetched again. */
+  readonly ageing: Instant;
+  hits: number;
+  /** Not fetched again before: it was tried a moment ago. */
+  retryAt: Instant;
+  /** False when another has taken its place, or it was thrown out. */
+  current: boolean;
+}
 
-export type CacheEntry =
-  | {
-      readonly kind: 'message';
-      readonly message: DnsMessage;
-      /** AD may be shown to clients: the upstream is on this host. */
-      readonly trusted: boolean;
-      readonly stored: Instant;
-      readonly expires: Instant;
-    }
-  | { readonly kind: 'failure'; readonly rcode: number; readonly expires: Instant };
+export type Cached =
+  | { readonly kind: 'fresh' | 'stale'; readonly entry: CacheEntry; readonly message: DnsMessage }
+  | { readonly kind: 'failure'; readonly rcode: number };
 
 export class DnsCache {
   readonly #entries = new Map<string, CacheEntry>();
+  /** Entries that say that a name does not exist, by its name. */
+  readonly #absent = new Map<string, CacheEntry>();
+  readonly #failures = new Map<string, { readonly rcode: number; readonly life: Millis; readonly until: Instant }>();
   readonly #capacity: number;
 
   constructor(capacity: number) {
@@ -32,33 +54,104 @@ export class DnsCache {
     return this.#entries.size;
   }
 
-  find(key: string, now: Instant): CacheEntry | undefined {
+  find(query: DnsQuery, now: Instant): Cached | undefined {
+    const key = cacheKey(query);
     const entry = this.#entries.get(key);
-    if (entry === undefined || entry.expires > now) return entry;
-    this.#entries.delete(key);
+    if (entry !== undefined && now < entry.expires) return { kind: 'fresh', entry, message: entry.message };
+    const below = this.#findAbove(query, now);
+    if (below !== undefined) return below;
+    const failure = this.#failures.get(key);
+    if (failure !== undefined && now < failure.until) {
+      return entry === undefined || now >= entry.expires + MAX_STALE
+        ? { kind: 'failure', rcode: failure.rcode }
+        : { kind: 'stale', entry, message: entry.message };
+    }
+    if (entry === undefined) return undefined;
+    if (now < entry.expires + MAX_STALE) return { kind: 'stale', entry, message: entry.message };
+    this.#remove(key, entry);
     return undefined;
   }
 
-  storeMessage(key: string, message: DnsMessage, trusted: boolean, now: Instant): void {
+  storeMessage(query: DnsQuery, message: DnsMessage, trusted: boolean, now: Instant): void {
+    const key = cacheKey(query);
+    this.#failures.delete(key);
     const life = lifetime(message);
+    const former = this.#entries.get(key);
+    if (former !== undefined) this.#remove(key, former);
     if (life <= 0 || message.bytes.length > MAX_CACHED) return;
-    this.#store(key, { kind: 'message', message, trusted, stored: now, expires: now + life * 1000 });
+    const expires = now + life * 1000;
+    const ageing = expires - Math.min(MAX_PREFETCH, life * 100);
+    const entry = { message, trusted, stored: now, expires, ageing, hits: 0, retryAt: now, current: true };
+    this.#entries.set(key, entry);
+    this.#noteExistence(query, entry);
+    if (this.#entries.size <= this.#capacity) return;
+    const oldest = this.#entries.entries().next().value;
+    if (oldest !== undefined) this.#remove(...oldest);
   }
 
-  storeFailure(key: string, rcode: number, now: Instant): void {
-    this.#store(key, { kind: 'failure', rcode, expires: now + FAILURE_LIFE });
+  storeFailure(query: DnsQuery, rcode: number, now: Instant): void {
+    const key = cacheKey(query);
+    const former = this.#failures.get(key);
+    // Much later it is another failure.
+    const again = former !== undefined && now < former.until + 2 * former.life;
+    const life = again ? Math.min(MAX_FAILURE, 2 * former.life) : FIRST_FAILURE;
+    this.#failures.delete(key);
+    this.#failures.set(key, { rcode, life, until: now + life });
+    const oldest = this.#failures.keys().next().value;
+    if (this.#failures.size > MAX_FAILURES && oldest !== undefined) this.#failures.delete(oldest);
   }
 
   clear(): void {
+    for (const entry of this.#entries.values()) entry.current = false;
     this.#entries.clear();
+    this.#absent.clear();
+    this.#failures.clear();
   }
 
-  #store(key: string, entry: CacheEntry): void {
+  #remove(key: string, entry: CacheEntry): void {
+    entry.current = false;
     this.#entries.delete(key);
-    this.#entries.set(key, entry);
-    if (this.#entries.size <= this.#capacity) return;
-    const oldest = this.#entries.keys().next().value;
-    if (oldest !== undefined) this.#entries.delete(oldest);
+    const name = nameKey(entry.message.question);
+    if (this.#absent.get(name) === entry) this.#absent.delete(name);
+  }
+
+  /** With DO the proof of absence would have to be another one. */
+  #findAbove(query: DnsQuery, now: Instant): Cached | undefined {
+    if (this.#absent.size === 0 || query.edns?.dnssecOk === true) return undefined;
+    for (const name of namesAbove(nameKey(query.question))) {
+      const entry = this.#absent.get(name);
+      if (entry === undefined || now >= entry.expires) continue;
+      const message = nxDomainBelow(entry.message, query.question);
+      if (message !== undefined) return { kind: 'fresh', entry, message };
+    }
+    return undefined;
+  }
+
+  #noteExistence(query: DnsQuery, entry: CacheEntry): void {
+    const { message } = entry;
+    const name = nameKey(message.question);
+    if (message.rcode === RCODE.noError) {
+      this.#absent.delete(name);
+      for (const above of namesAbove(name)) this.#absent.delete(above);
+      return;
+    }
+    // Behind an alias it is the alias' target that does not exist.
+    if (message.answerCount === 0 && !query.checkingDisabled && query.edns?.dnssecOk !== true) {
+      this.#absent.set(name, entry);
+    }
+  }
+}
+
+/** Equal for questions that have the same answer; each of the flags may change it (RFC 6840 section 5.9). */
+export function cacheKey(query: DnsQuery): string {
+  return `${questionFlags(query)}/${query.question.type}/${nameKey(query.question)}`;
+}
+
+/** Each name that this one is below of, in the form of `nameKey`: labels behind their lengths. */
+function* namesAbove(name: string): Generator<string> {
+  for (let rest = name; rest !== ''; ) {
+    rest = rest.slice(1 + rest.charCodeAt(0));
+    if (rest !== '') yield rest;
   }
 }
 
@@ -84,5 +177,9 @@ const MAX_CACHED = 4096;
 /** Seconds. */
 const MAX_LIFE = 86_400;
 const MAX_NEGATIVE_LIFE = 3600;
-/** Milliseconds. */
-const FAILURE_LIFE = 1000;
+const MAX_STALE: Millis = 86_400_000;
+/** Of the life of an entry the last tenth, but no more than this. */
+const MAX_PREFETCH: Millis = 30_000;
+const FIRST_FAILURE: Millis = 1000;
+const MAX_FAILURE: Millis = 30_000;
+const MAX_FAILURES = 1024;

@@ -1,56 +1,66 @@
 /**
- * Asks the resolvers of the network that the host is on right now.
+ * Asks the resolvers of the network that the host is on right now, or those of a zone that has its own.
  *
  * One flight per distinct question: equal questions in flight are joined, which also keeps a forwarding loop from
- * growing. A flight is a series of transmits, each with a fresh ID and (by the shell) a fresh source port; it moves
- * to the next upstream when one is silent, broken or refuses, goes over to TCP when an answer is truncated
- * (RFC 7766), and drops EDNS towards an upstream that does not understand it. The last two transmits stay open, so
- * an answer that is late still counts. New upstreams restart every flight at once: after a roam the old ones are out
- * of reach. The number of flights, of clients that wait for one, of attempts, and the time are bounded.
+ * growing. A flight is a series of transmits, each with a fresh ID, a fresh case of the name's letters and (by the
+ * shell) a fresh source port; it begins at the fastest good upstream, moves to the next when one is silent, broken or
+ * refuses, goes over to TCP when an answer is truncated (RFC 7766) or forgeries arrive (RFC 5452), and drops EDNS or
+ * mixed case towards an upstream that does not understand it. The last two transmits stay open, so an answer that is
+ * late still counts. New upstreams restart every flight at once: after a roam the old ones are out of reach. The number
+ * of flights, of clients that wait for one, of attempts, and the time are bounded.
+ *
+ * Somebody who waits gets an answer that has expired when a new one does not come within 1.8 s or at all (RFC 8767);
+ * what is asked for often is fetched again before it expires, so that nobody waits.
  */
-
 import {
   answersId,
   type DnsMessage,
   type DnsQuery,
   type DnsReply,
-  type DnsTransport,
   EDE,
   encodeUpstreamQuery,
   headerRcode,
-  nameKey,
   parseMessage,
+  questionOctets,
   RCODE,
   sameQuestion,
 } from '../../proto/dns/message.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Instant, Millis } from '../../proto/time.ts';
-import { DnsCache } from './dns-cache.ts';
+import { type CacheEntry, cacheKey, DnsCache } from './dns-cache.ts';
+import { type Upstream, type UpstreamHealth, UpstreamSet, type UpstreamTransport } from './dns-upstreams.ts';
 import { failure } from './dns-zone.ts';
-
-export interface Upstream {
-  readonly host: string;
-  readonly port: number;
-}
 
 /** Names one transmit towards the shell. */
 export type TransmitId = number;
+
+/** Where an answer came from. */
+export type CacheResult = 'hit' | 'miss' | 'stale' | 'failure';
 
 export type ForwarderAction<Client> =
   | {
       readonly kind: 'send';
       readonly transmit: TransmitId;
       readonly upstream: Upstream;
-      readonly transport: DnsTransport;
+      readonly transport: UpstreamTransport;
       readonly packet: Uint8Array;
     }
   | { readonly kind: 'cancel'; readonly transmit: TransmitId }
   | { readonly kind: 'forwarded'; readonly client: Client; readonly query: DnsQuery; readonly answer: Forwarded };
 
 export type Forwarded =
-  /** `age` in seconds. */
-  | { readonly kind: 'message'; readonly message: DnsMessage; readonly age: number; readonly authenticData: boolean }
-  | { readonly kind: 'reply'; readonly reply: DnsReply };
+  | {
+      readonly kind: 'message';
+      readonly cache: CacheResult;
+      readonly message: DnsMessage;
+      /** Seconds. */
+      readonly age: number;
+      readonly authenticData: boolean;
+      readonly stale?: DnsReply['extendedError'];
+      /** What it is from, while it may be given again as it is. */
+      readonly entry?: CacheEntry;
+    }
+  | { readonly kind: 'reply'; readonly cache: CacheResult; readonly reply: DnsReply };
 
 export interface ForwarderLimits {
   readonly flights: number;
@@ -58,21 +68,27 @@ export interface ForwarderLimits {
   readonly cacheEntries: number;
 }
 
+/** Resolvers for a zone and all below it. */
+export interface ZoneUpstreams {
+  readonly zone: string;
+  readonly upstreams: readonly Upstream[];
+}
+
 export class DnsForwarder<Client> {
-  readonly #randomId: () => number;
+  readonly #random: () => number;
   readonly #limits: ForwarderLimits;
   readonly #cache: DnsCache;
   readonly #flights = new Map<string, Flight<Client>>();
   readonly #transmits = new Map<TransmitId, Transmit<Client>>();
   readonly #actions: ForwarderAction<Client>[] = [];
-  readonly #withoutEdns = new Set<Upstream>();
-  #upstreams: readonly Upstream[] = [];
-  /** The upstream that answered last; the next flight starts there. */
-  #preferred = 0;
+  #everything = new UpstreamSet([], 0);
+  /** The longest zone first. */
+  #zones: readonly { readonly labels: readonly string[]; readonly upstreams: UpstreamSet }[] = [];
   #lastTransmit: TransmitId = 0;
 
-  constructor(randomId: () => number, limits: ForwarderLimits) {
-    this.#randomId = randomId;
+  /** `random` gives unpredictable numbers from 0 to 65535. */
+  constructor(random: () => number, limits: ForwarderLimits) {
+    this.#random = random;
     this.#limits = limits;
     this.#cache = new DnsCache(limits.cacheEntries);
   }
@@ -81,86 +97,85 @@ export class DnsForwarder<Client> {
     return this.#cache.size;
   }
 
+  get health(): readonly UpstreamHealth[] {
+    return [this.#everything, ...this.#zones.map(({ upstreams }) => upstreams)].flatMap(({ health }) => health);
+  }
+
   setUpstreams(upstreams: readonly Upstream[], now: Instant): void {
-    this.#upstreams = upstreams;
-    this.#preferred = 0;
-    this.#withoutEdns.clear();
-    this.#cache.clear();
-    for (const flight of [...this.#flights.values()]) {
-      this.#cancel(flight);
-      flight.attempts = 0;
-      flight.refused.clear();
-      this.#attempt(flight, now);
-    }
+    this.#everything = new UpstreamSet(upstreams, now);
+    this.#restart(now);
+  }
+
+  setZones(zones: readonly ZoneUpstreams[], now: Instant): void {
+    this.#zones = zones
+      .map(({ zone, upstreams }) => ({ labels: labelsOf(zone), upstreams: new UpstreamSet(upstreams, now) }))
+      .sort((a, b) => b.labels.length - a.labels.length);
+    this.#restart(now);
   }
 
   handleQuery(client: Client, query: DnsQuery, now: Instant): void {
-    const key = flightKey(query);
-    const cached = this.#cache.find(key, now);
-    if (cached !== undefined) {
-      const answer: Forwarded =
-        cached.kind === 'message'
-          ? forwarded(cached.message, cached.trusted, query, Math.floor((now - cached.stored) / 1000))
-          : { kind: 'reply', reply: { ...failure(EDE.cachedError, 'failed a moment ago'), rcode: cached.rcode } };
-      this.#actions.push({ kind: 'forwarded', client, query, answer });
-      return;
+    const cached = this.#cache.find(query, now);
+    switch (cached?.kind) {
+      case 'failure': {
+        const reply = { ...failure(EDE.cachedError, 'failed a moment ago'), rcode: cached.rcode };
+        this.#give(client, query, { kind: 'reply', cache: 'failure', reply });
+        return;
+      }
+      case 'fresh':
+        this.#give(client, query, fresh(cached.message, cached.entry, query, now));
+        this.#prefetch(query, cached.entry, now);
+        return;
+      case 'stale':
+        if (now < cached.entry.retryAt) this.#give(client, query, stale(cached.entry, query));
+        else this.#join(client, query, cached.entry, now);
+        return;
+      case undefined:
+        this.#join(client, query, undefined, now);
+        return;
+      default:
+        cached satisfies never;
     }
-    const flight = this.#flights.get(key);
-    if (flight !== undefined) {
-      if (flight.waiting.length < this.#limits.waitingPerFlight) flight.waiting.push({ client, query });
-      else this.#refuse(client, query, failure(EDE.other, 'too many wait for this answer'));
-      return;
-    }
-    if (this.#upstreams.length === 0) {
-      this.#refuse(client, query, failure(EDE.noReachableAuthority, 'no upstream resolver is known'));
-      return;
-    }
-    if (this.#flights.size >= this.#limits.flights) {
-      this.#refuse(client, query, failure(EDE.other, 'too many questions in flight'));
-      return;
-    }
-    const launched: Flight<Client> = {
-      key,
-      query,
-      waiting: [{ client, query }],
-      transmits: [],
-      refused: new Map(),
-      attempts: 0,
-      first: this.#preferred,
-      retryAt: now,
-      deadline: now + FLIGHT_TIME,
-    };
-    this.#flights.set(key, launched);
-    this.#attempt(launched, now);
   }
 
   handleUpstream(id: TransmitId, packet: Uint8Array, now: Instant): void {
     const transmit = this.#transmits.get(id);
     if (transmit === undefined) return;
-    const { flight } = transmit;
+    const { flight, upstream, transport } = transmit;
     // A stranger who guesses the port must not be able to end the attempt; over TCP there is no stranger.
     const ours = answersId(packet, transmit.dnsId);
-    if (!ours && transmit.transport === 'udp') return;
     const message = ours ? decoded(packet) : undefined;
-    if (message !== undefined && !sameQuestion(message.question, flight.query.question)) {
-      if (transmit.transport === 'tcp') this.#next(transmit, now);
+    const foreign = message !== undefined && !sameQuestion(message.question, flight.query.question);
+    if (!ours || foreign) {
+      if (transport === 'udp') this.#doubt(transmit, now);
+      else this.#next(transmit, now);
       return;
+    }
+    if (
+      message !== undefined &&
+      !sameOctets(message.question.bytes, questionOctets(transmit.packet, message.question))
+    ) {
+      // Either forged by somebody who knows the ID, or an upstream that changes the case: TCP tells.
+      if (transport === 'udp') {
+        this.#overTcp(transmit, now);
+        return;
+      }
+      flight.upstreams.withoutRandomCase(upstream);
     }
     const rcode = message?.rcode ?? headerRcode(packet);
     const noEdns = rcode === RCODE.formErr || rcode === RCODE.notImp || rcode === RCODE.badVers;
-    if (ours && transmit.edns && noEdns) {
-      this.#withoutEdns.add(transmit.upstream);
+    flight.upstreams.answered(upstream, now - transmit.sent, now);
+    if (transmit.edns && noEdns) {
+      flight.upstreams.withoutEdns(upstream);
       this.#close(transmit);
-      this.#send(flight, transmit.upstream, transmit.transport, now);
+      this.#send(flight, upstream, transport, now);
     } else if (message === undefined) {
       this.#next(transmit, now);
-    } else if (message.truncated && transmit.transport === 'udp') {
-      this.#close(transmit);
-      this.#send(flight, transmit.upstream, 'tcp', now);
+    } else if (message.truncated && transport === 'udp') {
+      this.#overTcp(transmit, now);
     } else if (rcode === RCODE.noError || rcode === RCODE.nxDomain) {
       this.#land(transmit, message, now);
     } else {
-      flight.refused.set(transmit.upstream, rcode);
+      flight.refused.set(upstream, rcode);
       this.#next(transmit, now);
     }
   }
@@ -168,20 +183,28 @@ export class DnsForwarder<Client> {
   /** The transmit cannot be answered any more: unreachable, refused or closed. */
   handleUpstreamFailed(id: TransmitId, now: Instant): void {
     const transmit = this.#transmits.get(id);
-    if (transmit !== undefined) this.#next(transmit, now);
+    if (transmit === undefined) return;
+    transmit.flight.upstreams.failed(transmit.upstream);
+    this.#next(transmit, now);
   }
 
   handleTimeout(now: Instant): void {
     for (const flight of [...this.#flights.values()]) {
-      if (now >= flight.deadline) this.#fail(flight, now);
-      else if (now >= flight.retryAt) this.#attempt(flight, now);
+      if (flight.stale !== undefined && now >= flight.staleAt) this.#giveStale(flight, flight.stale);
+      if (now >= flight.deadline) {
+        this.#suspect(flight);
+        this.#fail(flight, now);
+      } else if (now >= flight.retryAt) {
+        this.#suspect(flight);
+        this.#attempt(flight, now);
+      }
     }
   }
 
   pollTimeout(): Instant | undefined {
     let earliest: Instant | undefined;
-    for (const flight of this.#flights.values()) {
-      const due = Math.min(flight.retryAt, flight.deadline);
+    for (const { retryAt, deadline, stale: expired, waiting, staleAt } of this.#flights.values()) {
+      const due = Math.min(retryAt, deadline, expired !== undefined && waiting.length > 0 ? staleAt : deadline);
       if (earliest === undefined || due < earliest) earliest = due;
     }
     return earliest;
@@ -191,12 +214,101 @@ export class DnsForwarder<Client> {
     return this.#actions.shift();
   }
 
+  #join(client: Client, query: DnsQuery, expired: CacheEntry | undefined, now: Instant): void {
+    const flight = this.#flights.get(cacheKey(query));
+    if (flight === undefined) {
+      const launched = this.#launch(query, expired, now);
+      if (typeof launched !== 'string') {
+        launched.waiting.push({ client, query });
+        this.#attempt(launched, now);
+      } else if (expired !== undefined) {
+        this.#give(client, query, stale(expired, query));
+      } else {
+        const code = launched === NO_UPSTREAM ? EDE.noReachableAuthority : EDE.other;
+        this.#give(client, query, { kind: 'reply', cache: 'miss', reply: failure(code, launched) });
+      }
+    } else if (expired !== undefined && now >= flight.staleAt) {
+      this.#give(client, query, stale(expired, query));
+    } else if (flight.waiting.length < this.#limits.waitingPerFlight) {
+      flight.waiting.push({ client, query });
+    } else {
+      const reply = failure(EDE.other, 'too many wait for this answer');
+      this.#give(client, query, { kind: 'reply', cache: 'miss', reply });
+    }
+  }
+
+  /** Or says why not. */
+  #launch(query: DnsQuery, expired: CacheEntry | undefined, now: Instant): Flight<Client> | string {
+    const upstreams = this.#upstreamsFor(query.question.labels);
+    if (upstreams.list.length === 0) return NO_UPSTREAM;
+    if (this.#flights.size >= this.#limits.flights) return 'too many questions in flight';
+    const flight: Flight<Client> = {
+      query,
+      upstreams,
+      order: upstreams.ranking(),
+      waiting: [],
+      transmits: [],
+      refused: new Map(),
+      attempts: 0,
+      retryAt: now,
+      deadline: now + FLIGHT_TIME,
+      stale: expired,
+      staleAt: now + STALE_PATIENCE,
+    };
+    this.#flights.set(cacheKey(query), flight);
+    return flight;
+  }
+
+  #prefetch(query: DnsQuery, entry: CacheEntry, now: Instant): void {
+    entry.hits += 1;
+    const wanted = now >= entry.ageing && entry.hits >= POPULAR && now >= entry.retryAt;
+    // Clients come first: half of the flights are theirs alone.
+    if (!wanted || this.#flights.size * 2 >= this.#limits.flights || this.#flights.has(cacheKey(query))) return;
+    entry.retryAt = now + REFRESH_PAUSE;
+    const flight = this.#launch(query, undefined, now);
+    if (typeof flight !== 'string') this.#attempt(flight, now);
+  }
+
+  #upstreamsFor(labels: readonly string[]): UpstreamSet {
+    const own = this.#zones.find((zone) => isBelow(labels, zone.labels));
+    return own?.upstreams ?? this.#everything;
+  }
+
+  #restart(now: Instant): void {
+    this.#cache.clear();
+    for (const flight of [...this.#flights.values()]) {
+      this.#cancel(flight);
+      flight.upstreams = this.#upstreamsFor(flight.query.question.labels);
+      flight.order = flight.upstreams.ranking();
+      flight.stale = undefined;
+      flight.attempts = 0;
+      flight.refused.clear();
+      this.#attempt(flight, now);
+    }
+  }
+
+  /** What has not been answered by now speaks against its upstream. */
+  #suspect(flight: Flight<Client>): void {
+    const latest = flight.transmits.at(-1);
+    if (latest !== undefined) flight.upstreams.failed(latest.upstream);
+  }
+
+  #doubt(transmit: Transmit<Client>, now: Instant): void {
+    transmit.forgeries += 1;
+    if (transmit.forgeries >= MAX_FORGERIES) this.#overTcp(transmit, now);
+  }
+
+  #overTcp(transmit: Transmit<Client>, now: Instant): void {
+    this.#close(transmit);
+    this.#send(transmit.flight, transmit.upstream, 'tcp', now);
+  }
+
   /** Gives this upstream up for now and turns to the next. */
   #next(transmit: Transmit<Client>, now: Instant): void {
     const { flight } = transmit;
     this.#close(transmit);
-    const untried = flight.attempts < this.#upstreams.length;
-    const allRefused = this.#upstreams.every((upstream) => flight.refused.has(upstream));
+    const untried = flight.attempts < flight.order.length;
+    const allRefused = flight.order.every((upstream) => flight.refused.has(upstream));
     if (allRefused) this.#fail(flight, now);
     else if (untried) this.#attempt(flight, now);
     // Another transmit may still be answered; and without a route there is nothing to hurry for.
@@ -204,67 +316,79 @@ export class DnsForwarder<Client> {
   }
 
   #attempt(flight: Flight<Client>, now: Instant): void {
-    const upstream = this.#upstreams[(flight.first + flight.attempts) % Math.max(1, this.#upstreams.length)];
-    if (upstream === undefined || flight.attempts >= this.#maxAttempts()) {
+    const upstream = flight.order[flight.attempts % Math.max(1, flight.order.length)];
+    // RFC 9520 section 3.1: at most three queries per server.
+    if (upstream === undefined || flight.attempts >= Math.min(MAX_ATTEMPTS, 3 * flight.order.length)) {
       this.#fail(flight, now);
       return;
     }
     flight.attempts += 1;
-    this.#send(flight, upstream, 'udp', now);
+    const rival = flight.attempts === 1 ? flight.upstreams.rival(upstream, now) : undefined;
+    if (rival !== undefined) this.#send(flight, rival, transportTo(rival), now);
+    this.#send(flight, upstream, transportTo(upstream), now);
   }
 
-  /** RFC 9520 section 3.1: at most three queries per server. */
-  #maxAttempts(): number {
-    return Math.min(MAX_ATTEMPTS, 3 * this.#upstreams.length);
-  }
-
-  #send(flight: Flight<Client>, upstream: Upstream, transport: DnsTransport, now: Instant): void {
-    const patience = transport === 'tcp' ? TCP_PATIENCE : (UDP_PATIENCE[flight.attempts - 1] ?? LAST_PATIENCE);
+  #send(flight: Flight<Client>, upstream: Upstream, transport: UpstreamTransport, now: Instant): void {
+    const patience = transport === 'udp' ? (UDP_PATIENCE[flight.attempts - 1] ?? LAST_PATIENCE) : TCP_PATIENCE;
     flight.retryAt = now + patience;
     this.#lastTransmit += 1;
-    const transmit: Transmit<Client> = {
-      id: this.#lastTransmit,
-      flight,
-      upstream,
-      transport,
-      dnsId: this.#randomId(),
-      edns: !this.#withoutEdns.has(upstream),
-    };
-    this.#transmits.set(transmit.id, transmit);
+    const dnsId = this.#random();
+    const edns = flight.upstreams.edns(upstream);
+    const letters = flight.upstreams.randomCase(upstream) ? this.#coin() : undefined;
+    const packet = encodeUpstreamQuery(flight.query, dnsId, edns, letters);
+    const id = this.#lastTransmit;
+    const transmit = { id, flight, upstream, transport, dnsId, edns, packet, sent: now, forgeries: 0 };
+    this.#transmits.set(id, transmit);
     flight.transmits.push(transmit);
     const oldest = flight.transmits[0];
     if (flight.transmits.length > OPEN_TRANSMITS && oldest !== undefined) this.#close(oldest);
-    const packet = encodeUpstreamQuery(flight.query, transmit.dnsId, transmit.edns);
-    this.#actions.push({ kind: 'send', transmit: transmit.id, upstream, transport, packet });
+    this.#actions.push({ kind: 'send', transmit: id, upstream, transport, packet });
+  }
+
+  #coin(): () => boolean {
+    let bits = 0;
+    let left = 0;
+    return () => {
+      if (left === 0) [bits, left] = [this.#random(), 16];
+      left -= 1;
+      return ((bits >> left) & 1) === 1;
+    };
   }
 
   #land(transmit: Transmit<Client>, message: DnsMessage, now: Instant): void {
-    const { flight, upstream } = transmit;
-    const trusted = upstream.host.startsWith('127.') || upstream.host === '::1';
-    this.#preferred = Math.max(0, this.#upstreams.indexOf(upstream));
-    this.#cache.storeMessage(flight.key, message, trusted, now);
-    this.#finish(flight, (query) => forwarded(message, trusted, query, 0));
+    const { flight, upstream, transport } = transmit;
+    const trusted = transport === 'tls' || upstream.host.startsWith('127.') || upstream.host === '::1';
+    this.#cache.storeMessage(flight.query, message, trusted, now);
+    this.#finish(flight, (query) => ({
+      ...{ kind: 'message', cache: 'miss', message, age: 0 },
+      authenticData: showsAuthentic(message, trusted, query),
+    }));
   }
 
   #fail(flight: Flight<Client>, now: Instant): void {
+    const expired = flight.stale;
+    if (expired !== undefined) {
+      expired.retryAt = now + REFRESH_PAUSE;
+      this.#finish(flight, (query) => stale(expired, query));
+      return;
+    }
     const refusals = [...flight.refused.values()];
-    const last = refusals.length >= this.#upstreams.length ? refusals.at(-1) : undefined;
+    const last = refusals.length >= flight.order.length ? refusals.at(-1) : undefined;
     // An extended RCODE is about their OPT, not about the question, and a client without OPT would see NOERROR.
     const rcode = last === undefined || last > 15 ? RCODE.servFail : last;
-    const reply = {
-      ...failure(EDE.noReachableAuthority, 'no upstream resolver answered'),
-      rcode,
-    };
-    this.#cache.storeFailure(flight.key, reply.rcode, now);
-    this.#finish(flight, () => ({ kind: 'reply', reply }));
+    const reply = { ...failure(EDE.noReachableAuthority, 'no upstream resolver answered'), rcode };
+    if (flight.waiting.length > 0) this.#cache.storeFailure(flight.query, reply.rcode, now);
+    this.#finish(flight, () => ({ kind: 'reply', cache: 'miss', reply }));
+  }
+
+  #giveStale(flight: Flight<Client>, expired: CacheEntry): void {
+    for (const { client, query } of flight.waiting.splice(0)) this.#give(client, query, stale(expired, query));
   }
 
   #finish(flight: Flight<Client>, answer: (query: DnsQuery) => Forwarded): void {
-    this.#flights.delete(flight.key);
+    this.#flights.delete(cacheKey(flight.query));
     this.#cancel(flight);
-    for (const { client, query } of flight.waiting) {
-      this.#actions.push({ kind: 'forwarded', client, query, answer: answer(query) });
-    }
+    for (const { client, query } of flight.waiting) this.#give(client, query, answer(query));
   }
 
   #cancel(flight: Flight<Client>): void {
@@ -277,46 +401,71 @@ export class DnsForwarder<Client> {
     this.#actions.push({ kind: 'cancel', transmit: transmit.id });
   }
 
-  #refuse(client: Client, query: DnsQuery, reply: DnsReply): void {
-    this.#actions.push({ kind: 'forwarded', client, query, answer: { kind: 'reply', reply } });
+  #give(client: Client, query: DnsQuery, answer: Forwarded): void {
+    this.#actions.push({ kind: 'forwarded', client, query, answer });
   }
 }
 
 interface Flight<Client> {
-  readonly key: string;
   readonly query: DnsQuery;
+  upstreams: UpstreamSet;
+  /** In which they are asked, again and again. */
+  order: readonly Upstream[];
+  /** Nobody, when an entry of the cache is being refreshed. */
   readonly waiting: { readonly client: Client; readonly query: DnsQuery }[];
   transmits: Transmit<Client>[];
   /** Upstreams that answered with a failure. */
   readonly refused: Map<Upstream, number>;
-  /** UDP attempts so far. */
+  /** How many upstreams were turned to so far. */
   attempts: number;
-  /** Index of the upstream that is asked first. */
-  readonly first: number;
   retryAt: Instant;
   readonly deadline: Instant;
+  /** What is given when no answer comes. */
+  stale: CacheEntry | undefined;
+  readonly staleAt: Instant;
 }
 
 interface Transmit<Client> {
   readonly id: TransmitId;
   readonly flight: Flight<Client>;
   readonly upstream: Upstream;
-  readonly transport: DnsTransport;
+  readonly transport: UpstreamTransport;
   readonly dnsId: number;
   readonly edns: boolean;
+  readonly packet: Uint8Array;
+  readonly sent: Instant;
+  /** Packets that came for it and were not its answer. */
+  forgeries: number;
 }
 
-function flightKey(query: DnsQuery): string {
-  const { question, edns, checkingDisabled, recursionDesired, authenticData } = query;
-  // Each of the flags may change the answer (RFC 6840 section 5.9).
-  const flags = [edns?.dnssecOk ?? false, checkingDisabled, recursionDesired, authenticData].map(Number).join('');
-  return `${flags}/${question.type}/${nameKey(question)}`;
+function transportTo(upstream: Upstream): UpstreamTransport {
+  return upstream.tls === undefined ? 'udp' : 'tls';
 }
 
-function forwarded(message: DnsMessage, trusted: boolean, query: DnsQuery, age: number): Forwarded {
-  // RFC 6840 section 5.8: AD only for those who asked.
-  const wanted = query.authenticData || (query.edns?.dnssecOk ?? false);
-  return { kind: 'message', message, age, authenticData: message.authenticData && trusted && wanted };
+function fresh(message: DnsMessage, entry: CacheEntry, query: DnsQuery, now: Instant): Forwarded {
+  const age = Math.floor((now - entry.stored) / 1000);
+  const authenticData = showsAuthentic(message, entry.trusted, query);
+  return {
+    kind: 'message',
+    cache: 'hit',
+    message,
+    age,
+    authenticData,
+    ...(message === entry.message ? { entry } : {}),
+  };
+}
+
+function stale({ message, trusted }: CacheEntry, query: DnsQuery): Forwarded {
+  const code = message.rcode === RCODE.nxDomain ? EDE.staleNxDomain : EDE.stale;
+  return {
+    ...{ kind: 'message', cache: 'stale', message, age: 0, authenticData: showsAuthentic(message, trusted, query) },
+    stale: { code, text: 'no upstream resolver answers' },
+  };
+}
+
+/** RFC 6840 section 5.8: AD only for those who asked. */
+function showsAuthentic(message: DnsMessage, trusted: boolean, query: DnsQuery): boolean {
+  return message.authenticData && trusted && (query.authenticData || (query.edns?.dnssecOk ?? false));
 }
 
 function decoded(packet: Uint8Array): DnsMessage | undefined {
@@ -328,6 +477,23 @@ function decoded(packet: Uint8Array): DnsMessage | undefined {
   }
 }
 
+function sameOctets(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((octet, i) => octet === b[i]);
+}
+
+function labelsOf(zone: string): string[] {
+  return zone
+    .toLowerCase()
+    .split('.')
+    .filter((label) => label !== '');
+}
+
+function isBelow(labels: readonly string[], zone: readonly string[]): boolean {
+  const skip = labels.length - zone.length;
+  return skip >= 0 && zone.every((label, i) => labels[skip + i] === label);
+}
+
+const NO_UPSTREAM = 'no upstream resolver is known';
 /** How long to wait for each attempt before the next; a lost packet should cost less than a glibc timeout (5 s). */
 const UDP_PATIENCE: readonly Millis[] = [700, 1300];
 const LAST_PATIENCE: Millis = 2000;
@@ -336,3 +502,9 @@ const FLIGHT_TIME: Millis = 8000;
 const PAUSE: Millis = 300;
 const MAX_ATTEMPTS = 6;
 const OPEN_TRANSMITS = 2;
+const MAX_FORGERIES = 8;
+/** RFC 8767 section 5: the client response timer, and the failure recheck timer. */
+const STALE_PATIENCE: Millis = 1800;
+const REFRESH_PAUSE: Millis = 30_000;
+/** Asked so often in one life, an answer is worth to be fetched again. */
+const POPULAR = 3;

@@ -8,6 +8,7 @@
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import {
   type DnsQuery,
+  type DnsQuestion,
   type DnsReply,
   type DnsTransport,
   EDE,
@@ -19,7 +20,14 @@ import {
   replyLimit,
 } from '../../proto/dns/message.ts';
 import type { Instant, Millis } from '../../proto/time.ts';
-import { DnsForwarder, type ForwarderLimits, type TransmitId, type Upstream } from './dns-forwarder.ts';
+import {
+  type CacheResult,
+  DnsForwarder,
+  type ForwarderLimits,
+  type TransmitId,
+  type ZoneUpstreams,
+} from './dns-forwarder.ts';
+import type { Upstream, UpstreamHealth, UpstreamTransport } from './dns-upstreams.ts';
 import { DnsZone, type Finding, failure } from './dns-zone.ts';
 
 /** Names one lookup in the mapping system towards the shell. */
@@ -32,7 +40,11 @@ export type DnsAction<Client> =
       readonly packet: Uint8Array;
       /** `overlay` is all that the agent answers by itself. */
       readonly zone: 'overlay' | 'forward';
+      /** Absent when the question could not be read. */
+      readonly question?: DnsQuestion;
       readonly rcode: number;
+      /** Absent for what was not forwarded. */
+      readonly cache?: CacheResult;
       readonly elapsed: Millis;
     }
   | { readonly kind: 'ignore'; readonly client: Client }
@@ -42,7 +54,7 @@ export type DnsAction<Client> =
       readonly kind: 'send';
       readonly transmit: TransmitId;
       readonly upstream: Upstream;
-      readonly transport: DnsTransport;
+      readonly transport: UpstreamTransport;
       readonly packet: Uint8Array;
     }
   | { readonly kind: 'cancel'; readonly transmit: TransmitId };
@@ -74,12 +86,21 @@ export class DnsService<Client> {
     return this.#forwarder.cacheEntries;
   }
 
+  get upstreamHealth(): readonly UpstreamHealth[] {
+    return this.#forwarder.health;
+  }
+
   setZone(zone: string, overlay: readonly IpPrefix[]): void {
     this.#zone = new DnsZone(zone, overlay);
   }
 
   setUpstreams(upstreams: readonly Upstream[], now: Instant): void {
     this.#forwarder.setUpstreams(upstreams, now);
+    this.#drainForwarder(now);
+  }
+
+  setZones(zones: readonly ZoneUpstreams[], now: Instant): void {
+    this.#forwarder.setZones(zones, now);
     this.#drainForwarder(now);
   }
 
@@ -90,7 +111,14 @@ export class DnsService<Client> {
         this.#actions.push({ kind: 'ignore', client });
         return;
       case 'malformed':
-        this.#push(client, parsed.reply, 'overlay', parsed.rcode, 0);
+        this.#actions.push({
+          kind: 'reply',
+          client,
+          packet: parsed.reply,
+          zone: 'overlay',
+          rcode: parsed.rcode,
+          elapsed: 0,
+        });
         return;
       case 'reject':
         this.#answer({ client, transport, since: now }, parsed.query, emptyReply(parsed.rcode), now);
@@ -214,20 +242,22 @@ export class DnsService<Client> {
       const limit = replyLimit(query, asker.transport);
       const packet =
         answer.kind === 'message'
-          ? renderMessage(answer.message, query, answer.age, answer.authenticData, limit)
+          ? renderMessage(answer.message, query, answer.age, answer.authenticData, limit, answer.stale)
           : encodeReply(query, answer.reply, limit, this.#encodeRecord);
       const rcode = answer.kind === 'message' ? answer.message.rcode : answer.reply.rcode;
-      this.#push(asker.client, packet, 'forward', rcode, now - asker.since);
+      this.#actions.push({
+        ...{ kind: 'reply', client: asker.client, packet, zone: 'forward', question: query.question, rcode },
+        ...{ cache: answer.cache, elapsed: now - asker.since },
+      });
     }
   }
 
   #answer(asker: Asker<Client>, query: DnsQuery, reply: DnsReply, now: Instant): void {
     const packet = encodeReply(query, reply, replyLimit(query, asker.transport), this.#encodeRecord);
-    this.#push(asker.client, packet, 'overlay', reply.rcode, now - asker.since);
-  }
-
-  #push(client: Client, packet: Uint8Array, zone: 'overlay' | 'forward', rcode: number, elapsed: Millis): void {
-    this.#actions.push({ kind: 'reply', client, packet, zone, rcode, elapsed });
+    this.#actions.push({
+      ...{ kind: 'reply', client: asker.client, packet, zone: 'overlay', question: query.question },
+      ...{ rcode: reply.rcode, elapsed: now - asker.since },
+    });
   }
 }
 

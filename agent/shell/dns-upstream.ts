@@ -4,9 +4,10 @@
  */
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
-import { type DnsTransport, MAX_TCP } from '../../proto/dns/message.ts';
+import { MAX_TCP } from '../../proto/dns/message.ts';
 import { FrameReader, frame } from '../../runtime/dns-stream.ts';
-import type { TransmitId, Upstream } from '../core/dns-forwarder.ts';
+import type { TransmitId } from '../core/dns-forwarder.ts';
+import type { Upstream, UpstreamTransport } from '../core/dns-upstreams.ts';
 
 export interface UpstreamEvents {
   received(transmit: TransmitId, packet: Uint8Array): void;
@@ -21,7 +22,7 @@ export class UpstreamSockets {
     this.#events = events;
   }
 
-  send(transmit: TransmitId, upstream: Upstream, transport: DnsTransport, packet: Uint8Array): void {
+  send(transmit: TransmitId, upstream: Upstream, transport: UpstreamTransport, packet: Uint8Array): void {
     try {
       const close =
         transport === 'udp' ? this.#sendUdp(transmit, upstream, packet) : this.#sendTcp(transmit, upstream, packet);

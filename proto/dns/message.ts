@@ -52,7 +52,14 @@ export const TYPE = {
 } as const;
 
 /** Extended DNS errors (RFC 8914). */
-export const EDE = { other: 0, stale: 3, cachedError: 13, prohibited: 18, noReachableAuthority: 22 } as const;
+export const EDE = {
+  other: 0,
+  stale: 3,
+  cachedError: 13,
+  prohibited: 18,
+  staleNxDomain: 19,
+  noReachableAuthority: 22,
+} as const;
 
 /** Largest UDP message in either direction: fits one unfragmented IPv6 packet of 1280 octets. */
 export const MAX_UDP = 1232;
@@ -188,8 +195,16 @@ export function encodeReply(query: DnsQuery, reply: DnsReply, limit: number, enc
   return concat([header(query, flags, counts, opt), query.question.bytes, ...(fits ? parts : []), opt]);
 }
 
-/** What is asked of an upstream; its ID and OPT are ours. */
-export function encodeUpstreamQuery(query: DnsQuery, id: number, edns: boolean): Uint8Array {
+/**
+ * What is asked of an upstream; its ID and OPT are ours, and so is the case of the name's letters (0x20), which the
+ * answer must have as well: each bit of `randomCase` decides about one.
+ */
+export function encodeUpstreamQuery(
+  query: DnsQuery,
+  id: number,
+  edns: boolean,
+  randomCase?: (letter: number) => boolean,
+): Uint8Array {
   const head = new Uint8Array(HEADER_SIZE);
   const view = dataView(head);
   view.setUint16(0, id);
@@ -197,7 +212,24 @@ export function encodeUpstreamQuery(query: DnsQuery, id: number, edns: boolean):
   view.setUint16(4, 1);
   view.setUint16(10, edns ? 1 : 0);
   const opt = edns ? optRecord(0, query.edns?.dnssecOk ?? false, new Uint8Array(0)) : new Uint8Array(0);
-  return concat([head, query.question.bytes, opt]);
+  const question = randomCase === undefined ? query.question.bytes : mixedCase(query.question.bytes, randomCase);
+  return concat([head, question, opt]);
+}
+
+/** The octets of the question in a message that `encodeUpstreamQuery` made, or an answer to one. */
+export function questionOctets(packet: Uint8Array, question: DnsQuestion): Uint8Array {
+  return packet.subarray(HEADER_SIZE, HEADER_SIZE + question.bytes.length);
+}
+
+function mixedCase(question: Uint8Array, upper: (letter: number) => boolean): Uint8Array {
+  const mixed = new Uint8Array(question);
+  for (let start = 0, length = mixed[0] ?? 0; length > 0; start += 1 + length, length = mixed[start] ?? 0) {
+    for (let i = start + 1; i <= start + length; i++) {
+      const lower = (mixed[i] ?? 0) | 0x20;
+      if (lower >= 0x61 && lower <= 0x7a) mixed[i] = upper(i) ? lower ^ 0x20 : lower;
+    }
+  }
+  return mixed;
 }
 
 /** ID and QR of what may be an answer, to tell strangers from a damaged answer. */
@@ -247,20 +279,31 @@ export function sameQuestion(a: DnsQuestion, b: DnsQuestion): boolean {
   return a.type === b.type && a.class === b.class && a.labels.length === b.labels.length && nameKey(a) === nameKey(b);
 }
 
+/** The flags of a question that may change its answer, a digit for each. */
+export function questionFlags({ edns, checkingDisabled, recursionDesired, authenticData }: DnsQuery): string {
+  const digit = (flag: boolean): string => (flag ? '1' : '0');
+  return digit(edns?.dnssecOk ?? false) + digit(checkingDisabled) + digit(recursionDesired) + digit(authenticData);
+}
+
 /** Equal for names that DNS takes for equal. */
 export function nameKey(question: DnsQuestion): string {
   return question.labels.map((label) => String.fromCharCode(label.length) + label).join('');
 }
 
-/** An upstream's answer for one client: its ID, question and OPT, TTLs lowered by `age` seconds. */
+/**
+ * An upstream's answer for one client: its ID, question and OPT, TTLs lowered by `age` seconds. With `stale` the answer
+ * is older than it said: TTLs are those of RFC 8767 section 4, and the extended error says so where there is room.
+ */
 export function renderMessage(
   message: DnsMessage,
   query: DnsQuery,
   age: number,
   authenticData: boolean,
   limit: number,
+  stale?: DnsReply['extendedError'],
 ): Uint8Array {
-  const opt = encodeOpt(query, message.rcode, undefined);
+  const explained = encodeOpt(query, message.rcode, stale);
+  const opt = message.bytes.length + explained.length <= limit ? explained : encodeOpt(query, message.rcode, undefined);
   const required = message.answerCount + message.authorityCount;
   const requiredEnd = message.records[required - 1]?.end ?? HEADER_SIZE + query.question.bytes.length;
   const whole = message.bytes.length + opt.length <= limit;
@@ -274,7 +317,9 @@ export function renderMessage(
   body.set(head);
   body.set(query.question.bytes, HEADER_SIZE);
   const view = dataView(body);
-  for (const record of kept) view.setUint32(record.ttlOffset, Math.max(0, record.ttl - age));
+  for (const record of kept) {
+    view.setUint32(record.ttlOffset, stale === undefined ? Math.max(0, record.ttl - age) : STALE_TTL);
+  }
   return concat([body, opt]);
 }
 
@@ -442,6 +487,8 @@ const HEADER_SIZE = 12;
 const MIN_RECORD = 11;
 const MIN_UDP = 512;
 const MAX_NAME = 255;
+/** Seconds. */
+const STALE_TTL = 30;
 /** Seven days. */
 const MAX_TTL = 604_800;
 const CLASS_IN = 1;

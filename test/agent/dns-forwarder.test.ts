@@ -49,7 +49,8 @@ test('A cached answer is given again with its TTL lowered, until it ends', () =>
   assert.equal((bench.last().answers?.[0] as unknown as { ttl: number } | undefined)?.ttl, 35);
   bench.pass(35_000);
   bench.ask('www.example', 'A');
-  assert.equal(bench.sent.length, 2);
+  assert.equal(bench.replies.length, 2);
+  assert.ok(bench.sent.length > 1);
 });
 
 test('TTL 0 is not cached, and a TTL with the top bit set is a large one', () => {

@@ -74,14 +74,19 @@ test('Other names are asked of the upstream, over TCP when truncated, and cached
   const { port, registry } = await started(t, { upstreams: [`127.0.0.1:${upstream.port}`] });
   assert.equal(await dig(port, '+short', 'www.example', 'A'), '192.0.2.80');
   assert.equal(await dig(port, '+short', 'www.example', 'A'), '192.0.2.80');
-  assert.deepEqual(upstream.asked, ['udp www.example']);
+  assert.deepEqual(upstream.asked.map(lowerCase), ['udp www.example']);
   assert.equal((await dig(port, '+short', 'big.example', 'A')).split('\n').length, 200);
-  assert.deepEqual(upstream.asked.slice(1, 3), ['udp big.example', 'tcp big.example']);
+  assert.deepEqual(upstream.asked.slice(1, 3).map(lowerCase), ['udp big.example', 'tcp big.example']);
   const metrics = await registry.metrics();
   assert.match(metrics, /stayput_agent_dns_queries_total\{zone="forward",rcode="NOERROR"\} \d/);
   assert.match(metrics, /stayput_agent_dns_query_seconds_count\{zone="forward"\} \d/);
   assert.match(metrics, /stayput_agent_dns_cache_entries 1/);
 });
+
+/** The case in which an upstream is asked is random. */
+function lowerCase(text: string): string {
+  return text.toLowerCase();
+}
 
 test('An upstream where nobody listens is left for the next at once', async (t) => {
   const upstream = await startUpstream(t);
@@ -240,7 +245,7 @@ async function startUpstream(t: TestContext): Promise<{ port: number; asked: str
   const respond = (packet: Buffer, transport: string): Buffer => {
     const name = decode(packet).questions?.[0]?.name ?? '';
     asked.push(`${transport} ${name}`);
-    const big = name === 'big.example';
+    const big = name.toLowerCase() === 'big.example';
     const records = Array.from({ length: big ? 200 : 1 }, (_, i): Answer => {
       return { type: 'A', name, ttl: big ? 0 : 60, data: big ? `192.0.2.${i}` : '192.0.2.80' };
     });
