@@ -1,6 +1,7 @@
 /** The map server's configuration file, all of it. */
 import { z } from 'zod';
 import { LOG_LEVELS } from '../runtime/log.ts';
+import { ipPrefixText } from './shell/record-codec.ts';
 
 const MOST = 1_000_000_000;
 const count = (standard: number, description: string, least = 1) =>
@@ -80,6 +81,31 @@ const AUDIT = z.strictObject({
   olderFiles: z.int().min(0).max(1000).default(15).describe('how many older files stay (`audit.log.1`, the newest)'),
 });
 
+const ZONE = z.strictObject({
+  listen: z
+    .array(z.string())
+    .max(8)
+    .default([])
+    .describe('HOST:PORT of UDP and TCP, one or several, where name servers take the zone; empty for none'),
+  nameServers: z
+    .array(z.string())
+    .max(13)
+    .default([])
+    .describe('host names of those that serve clients, for NS; empty: the zone itself'),
+  keyFiles: z.array(z.string()).max(64).default([]).describe('files with one TSIG key each, readable by nobody else'),
+  transferKeys: z.array(z.string()).max(64).default([]).describe('names of keys with which the zone is read'),
+  transferAddresses: z
+    .array(ipPrefixText)
+    .max(64)
+    .default([])
+    .describe('prefixes from which the zone is read without a key'),
+  notify: z
+    .array(z.strictObject({ address: z.string(), key: z.string().optional() }))
+    .max(16)
+    .default([])
+    .describe('secondaries that are told of changes: `address` (ADDRESS:PORT), and `key` to sign with'),
+});
+
 export const CONFIG = z.strictObject({
   dataDir: z.string().min(1).default('/var/lib/stayput/mapserver').describe('made by "stayput mapserver init"'),
   listen: z
@@ -91,6 +117,7 @@ export const CONFIG = z.strictObject({
   graceSeconds: z.number().min(0).max(86_400).default(180).describe('how long mappings of an absent agent stay'),
   enrolment: ENROLMENT.prefault({}),
   audit: AUDIT.prefault({}),
+  zone: ZONE.prefault({}),
   limits: LIMITS.prefault({}),
   logLevel: z.enum(LOG_LEVELS).default('info'),
 });

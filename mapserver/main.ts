@@ -18,8 +18,9 @@ import { Driver } from './shell/driver.ts';
 import { enrolmentRoutes } from './shell/enrolment.ts';
 import { LimitReports } from './shell/limit-reports.ts';
 import { MapServerMetrics } from './shell/metrics.ts';
-import { openOverlay } from './shell/overlay-files.ts';
+import { type OverlaySettings, openOverlay } from './shell/overlay-files.ts';
 import { Trust } from './shell/trust.ts';
+import { ZoneServer } from './shell/zone-server.ts';
 import { SqliteStore } from './store/sqlite.ts';
 
 export interface RunningMapServer {
@@ -137,6 +138,11 @@ async function start(
     metricsPort = metricsServer.port;
     shutdown.add('metrics', () => metricsServer.close());
   }
+  const zone = await serveZone(settings, { overlay, core, metrics, log });
+  if (zone !== undefined) {
+    driver.onNames((names) => zone.handleNames(names));
+    shutdown.add('zone', () => zone.close());
+  }
   trust.onChange(() => server.handleTrust());
   const renewal = setInterval(() => {
     try {
@@ -164,6 +170,29 @@ async function start(
     untilSignal: () => shutdown.onSignals(log),
     close: () => shutdown.end(log),
   };
+}
+
+/** Undefined: it is not to be served. */
+async function serveZone(
+  settings: MapServerSettings,
+  parts: {
+    readonly overlay: OverlaySettings;
+    readonly core: MapServer;
+    readonly metrics: MapServerMetrics;
+    readonly log: ReturnType<typeof createLog>;
+  },
+): Promise<ZoneServer | undefined> {
+  if (settings.zone.listen.length === 0) return undefined;
+  const { overlay, core, metrics, log } = parts;
+  return ZoneServer.start({
+    settings: settings.zone,
+    zone: overlay.zone,
+    prefixes: overlay.prefixes,
+    names: core.names,
+    serialsFile: join(settings.dataDir, 'zone-serial.json'),
+    metrics,
+    log,
+  });
 }
 
 /** With several addresses, one that this machine does not have (no IPv6) is left out. */

@@ -186,6 +186,8 @@ const TEST_PROGRAMS: Readonly<Record<string, string>> = {
   dnsperf: 'dnsperf',
   iperf3: 'iperf3',
   iptables: 'iptables',
+  nsd: 'nsd',
+  nsupdate: 'bind9-dnsutils',
   ssh: 'openssh-client',
   'ssh-keygen': 'openssh-client',
   sshd: 'openssh-server',

@@ -82,6 +82,7 @@ test('metrics.md lists every metric with its labels, and no other', () => {
   server.observe({} as MapServer);
   server.observeConnections(() => assert.fail());
   server.observeTrust({ ends: () => assert.fail() });
+  server.observeZone(() => assert.fail());
   const named = [...agent.getMetricsAsArray(), ...server.registry.getMetricsAsArray()]
     .map((metric) => metric as unknown as { name: string; labelNames: string[] })
     .filter(({ name }) => name.startsWith('stayput_'))

@@ -52,6 +52,7 @@ export class Driver {
   private readonly complaints = new TokenBucket(COMPLAINTS_PER_SECOND, performance.now());
   private timer: NodeJS.Timeout | undefined;
   private watch: Watch | undefined;
+  private readonly namesListeners: ((names: ReadonlySet<string>) => void)[] = [];
   private lastSession = 0;
   private acting = false;
   private closed = false;
@@ -103,6 +104,11 @@ export class Driver {
     return new Promise((resolve) => {
       this.input((now) => this.orders.set(this.core.handleOrder(order, now), resolve));
     });
+  }
+
+  /** Names of the zone that may be answered otherwise than before. */
+  onNames(listener: (names: ReadonlySet<string>) => void): void {
+    this.namesListeners.push(listener);
   }
 
   /** The store is closed by whoever opened it. */
@@ -162,6 +168,7 @@ export class Driver {
         this.metrics.count(action.event);
         auditEvent(this.audit, action.event, (xtrId) => this.newest.get(xtrId)?.address);
         this.report(action.event);
+        if (action.event.kind === 'names-changed') for (const tell of this.namesListeners) tell(action.event.names);
         break;
       default:
         action satisfies never;

@@ -3,6 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { MapServerSettings } from '../config.ts';
 import type { ServerEvent } from '../core/actions.ts';
 import type { MapServer } from '../core/map-server.ts';
+import type { ZoneRequestKind } from '../core/zone-primary.ts';
 import type { AuditCount } from './audit-log.ts';
 import type { Trust } from './trust.ts';
 
@@ -40,6 +41,8 @@ export class MapServerMetrics {
   private readonly limitHits: Counter<'limit'>;
   private readonly auditLines: Counter<'result'>;
   private readonly commits: Histogram;
+  private readonly zoneRequests: Counter<'request' | 'result'>;
+  private readonly zoneNotifies: Counter<'result'>;
 
   constructor() {
     const registers = [this.registry];
@@ -60,6 +63,11 @@ export class MapServerMetrics {
     ]);
     this.limitHits = counter('limit_hits_total', 'Times that a limit was reached, by its setting', ['limit']);
     this.auditLines = counter('audit_lines_total', 'Lines of the audit log, by what became of them', ['result']);
+    this.zoneRequests = counter('zone_requests_total', 'Requests to the name server of the zone', [
+      'request',
+      'result',
+    ]);
+    this.zoneNotifies = counter('zone_notifies_total', 'New serials told to secondaries, by outcome', ['result']);
     this.commits = new Histogram({
       name: 'stayput_mapserver_store_commit_seconds',
       help: 'Durable commits of the store',
@@ -99,6 +107,24 @@ export class MapServerMetrics {
         gauge.set({ state: 'waiting' }, waiting);
       },
     });
+  }
+
+  observeZone(
+    zones: () => readonly { readonly zone: string; readonly serial: number; readonly records: number }[],
+  ): void {
+    const gauge = (name: 'serial' | 'records', help: string): void => {
+      const instrument: Gauge<'zone'> = new Gauge({
+        name: `stayput_mapserver_zone_${name}`,
+        help,
+        labelNames: ['zone'],
+        registers: [this.registry],
+        collect: () => {
+          for (const each of zones()) instrument.set({ zone: each.zone }, each[name]);
+        },
+      });
+    };
+    gauge('serial', 'Serial of each zone that is served');
+    gauge('records', 'Records of each zone that is served');
   }
 
   /** When what the map server lives on ends. */
@@ -169,6 +195,15 @@ export class MapServerMetrics {
 
   limitHit(limit: LimitName): void {
     this.limitHits.inc({ limit });
+  }
+
+  /** `result`: the RCODE, or `limited`. */
+  zoneRequest(request: ZoneRequestKind, result: string): void {
+    this.zoneRequests.inc({ request, result });
+  }
+
+  zoneNotified(result: 'answered' | 'unanswered'): void {
+    this.zoneNotifies.inc({ result });
   }
 
   committed(seconds: number): void {

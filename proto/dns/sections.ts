@@ -96,17 +96,15 @@ export class MessageBuilder {
   private readonly names = new Map<string, number>();
   private readonly head: Pick<SectionMessage, 'id' | 'flags' | 'opcode' | 'rcode'>;
   private readonly limit: number;
+  private readonly last: ResourceRecord | undefined;
   private readonly counts = [0, 0, 0, 0];
 
-  /** `limit`: octets of the whole. */
-  constructor(head: Pick<SectionMessage, 'id' | 'flags' | 'opcode' | 'rcode'>, limit: number) {
+  /** `limit`: octets of the whole. `last`: at the end of the additional section, whatever else there is room for. */
+  constructor(head: Pick<SectionMessage, 'id' | 'flags' | 'opcode' | 'rcode'>, limit: number, last?: ResourceRecord) {
     this.head = head;
-    this.limit = limit;
+    this.limit = last === undefined ? limit : limit - sizeOf(last);
+    this.last = last;
     this.writer.bytes(new Uint8Array(HEADER_SIZE));
-  }
-
-  get answers(): number {
-    return this.counts[1] ?? 0;
   }
 
   question({ name, type, class: kind }: Question): this {
@@ -118,20 +116,17 @@ export class MessageBuilder {
 
   /** Returns false, and adds nothing, when the record does not fit. */
   add(section: 'answer' | 'authority' | 'additional', record: ResourceRecord): boolean {
-    const most = this.writer.length + encodeName(record.name).length + RECORD_FIXED + record.rdata.length;
-    if (most > this.limit) return false;
-    this.name(record.name);
-    this.writer
-      .u16(record.type, 'TYPE')
-      .u16(record.class, 'CLASS')
-      .u32(record.ttl, 'TTL')
-      .u16(record.rdata.length, 'RDLENGTH')
-      .bytes(record.rdata);
+    if (this.writer.length + sizeOf(record) > this.limit) return false;
+    this.append(record);
     this.count(section === 'answer' ? 1 : section === 'authority' ? 2 : 3);
     return true;
   }
 
   finish(): Uint8Array {
+    if (this.last !== undefined) {
+      this.append(this.last);
+      this.count(3);
+    }
     const bytes = this.writer.finish();
     const view = new DataView(bytes.buffer);
     const { id, flags, opcode, rcode } = this.head;
@@ -139,6 +134,16 @@ export class MessageBuilder {
     view.setUint16(2, (flags & FLAG_BITS) | (opcode << 11) | (rcode & 0xf));
     for (const [i, count] of this.counts.entries()) view.setUint16(4 + 2 * i, count);
     return bytes;
+  }
+
+  private append(record: ResourceRecord): void {
+    this.name(record.name);
+    this.writer
+      .u16(record.type, 'TYPE')
+      .u16(record.class, 'CLASS')
+      .u32(record.ttl, 'TTL')
+      .u16(record.rdata.length, 'RDLENGTH')
+      .bytes(record.rdata);
   }
 
   private count(section: number): void {
@@ -214,12 +219,18 @@ function expanded(bytes: Uint8Array, type: number, start: number, end: number): 
   return writer.finish();
 }
 
+/** Octets without compression. */
+function sizeOf({ name, rdata }: ResourceRecord): number {
+  return encodeName(name).length + RECORD_FIXED + rdata.length;
+}
+
 function hex(bytes: Uint8Array): string {
   let text = '';
-  for (const each of bytes) text += each.toString(16).padStart(2, '0');
+  for (const each of bytes) text += HEX[each] ?? '';
   return text;
 }
 
+const HEX = Array.from({ length: 256 }, (_, each) => each.toString(16).padStart(2, '0'));
 const HEADER_SIZE = 12;
 const MIN_QUESTION = 5;
 const MIN_RECORD = 11;

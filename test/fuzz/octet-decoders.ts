@@ -16,7 +16,7 @@ import {
   sameQuestion,
   TYPE,
 } from '../../proto/dns/message.ts';
-import { decodeSections, encodeSections, type SectionMessage } from '../../proto/dns/sections.ts';
+import { decodeSections, encodeSections, FLAG, type SectionMessage } from '../../proto/dns/sections.ts';
 import { verifyRequest } from '../../proto/dns/tsig.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import { decodeAddress, encodeAddress, type LispAddress } from '../../proto/lisp/afi.ts';
@@ -28,6 +28,7 @@ import { encodeRecord } from '../../runtime/dns-record-codec.ts';
 import { FrameReader as DnsFrames, frame as dnsFrame } from '../../runtime/dns-stream.ts';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import { answer, query, soa } from '../agent/dns-support.ts';
+import { ZONE, ZoneWorld } from '../mapserver/zone-world.ts';
 import { DIG_SIGNED, NSUPDATE_SIGNED, TSIG_SECRET } from '../proto/dns-captures.ts';
 import { type Decoder, outcome } from './decoder.ts';
 
@@ -38,6 +39,11 @@ const lispMessages = ['lisp-messages.json', 'lisp-golden.json'].flatMap((file) =
 });
 const decodable = lispMessages.filter((bytes) => !outcome([DecodeError], () => lisp(bytes)).startsWith('STAYPUT_'));
 const www = query('www.example', 'A', { udpSize: 1232 });
+const zone = new ZoneWorld({
+  db: { members: ['10.77.0.5'] },
+  '*.web': { records: { cname: 'db' } },
+  sub: { records: { ns: [{ host: 'ns.sub', addresses: [] }] } },
+});
 const captures = [...DIG_SIGNED, NSUPDATE_SIGNED].map(({ hex }) => Buffer.from(hex, 'hex'));
 const signed = new Set(captures.map((bytes) => meaning(decodeSections(bytes))));
 const address = { type: 'A' as const, name: 'www.example', ttl: 60, data: '192.0.2.80' };
@@ -161,6 +167,22 @@ export const OCTET_DECODERS: readonly Decoder[] = [
         const verdict = verifyRequest(input, message, () => TSIG_KEY, 1000 * NSUPDATE_SIGNED.at);
         assert.ok(verdict.kind !== 'valid' || signed.has(meaning(message)), 'what verifies was never signed');
         return { sections, verdict: verdict.kind === 'refused' ? `error ${verdict.error}` : verdict.kind };
+      }),
+  },
+  {
+    name: 'zone-request',
+    form: 'octets',
+    seeds: [TYPE.axfr, TYPE.ixfr, TYPE.a, TYPE.any].map((type) => encodeSections(zone.query(ZONE, type, 7))),
+    run: (input) =>
+      outcome([], () => {
+        const answers = zone.answersTo(input, 'tcp');
+        for (const transport of ['udp', 'tcp'] as const) {
+          for (const bytes of zone.answersTo(input, transport)) {
+            assert.ok(bytes.length <= (transport === 'udp' ? 1232 : 65_535));
+            assert.ok((decodeSections(bytes).flags & FLAG.qr) !== 0);
+          }
+        }
+        return { kind: `RCODE ${answers.map((bytes) => decodeSections(bytes).rcode)}` };
       }),
   },
   {

@@ -15,6 +15,7 @@ import { checkPolicy } from '../../mapserver/core/policy/inspection.ts';
 import * as mapServerApi from '../../mapserver/shell/admin-api.ts';
 import { ENROL, secretOf } from '../../mapserver/shell/enrolment.ts';
 import { decodeRecord, encodeRecord, RecordError } from '../../mapserver/shell/record-codec.ts';
+import { parseTsigKey } from '../../mapserver/shell/tsig-key-file.ts';
 import { parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import { type Eid, eidKey, parseEid, parseEidKey } from '../../proto/eid.ts';
 import { DecodeError, UsageError } from '../../proto/errors.ts';
@@ -222,6 +223,22 @@ export const TEXT_DECODERS: readonly Decoder[] = [
         assert.ok(record !== undefined);
         assert.deepEqual(decodeRecord('eid/x', encodeRecord(record)), record);
         return record;
+      }),
+  },
+  {
+    name: 'tsig-key',
+    form: 'text',
+    seeds: octetsOf(
+      'key "xfr.test" { algorithm hmac-sha256; secret "c3RheXB1dC10c2lnLXRlc3Qtc2VjcmV0LTAxMjM0NTY3ODk="; };\n',
+      '# made today\nkey a {\n\talgorithm HMAC-SHA512;\n\tsecret "AAAA//AAAAAAAAAAAAAAAAAAAAAAAA==";\n};',
+    ),
+    run: (input) =>
+      outcome([DecodeError], () => {
+        const { name, algorithm, secret } = parseTsigKey(textOf(input));
+        const base64 = Buffer.from(secret).toString('base64');
+        const again = parseTsigKey(`key "${name}" { algorithm ${algorithm}; secret "${base64}"; };`);
+        assert.ok(again.name === name && Buffer.compare(again.secret, secret) === 0);
+        return { name, algorithm };
       }),
   },
   {

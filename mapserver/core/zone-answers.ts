@@ -1,0 +1,156 @@
+/**
+ * The answers of a primary name server, as octets: queries (RFC 1034), whole zones (RFC 5936) and differences
+ * (RFC 1995). Transfers are made message by message, while they are sent, of the records as they were at their start.
+ *
+ * Over UDP an answer that does not fit is cut off (TC), and differences that do not fit are the new SOA alone, which
+ * tells the secondary to come over TCP.
+ */
+import { MAX_TCP, MAX_UDP, RCODE, TYPE } from '../../proto/dns/message.ts';
+import {
+  CLASS,
+  FLAG,
+  MessageBuilder,
+  type Question,
+  type ResourceRecord,
+  type SectionMessage,
+} from '../../proto/dns/sections.ts';
+import type { ZoneLookup, ZoneRecords } from './zone-records.ts';
+
+export interface ZoneRequest {
+  readonly message: SectionMessage;
+  readonly transport: 'udp' | 'tcp';
+  /** Octets that a signature of the answer takes. */
+  readonly overhead: number;
+}
+
+/** Without records: an error, or what an update is answered with. */
+export function bareAnswer(request: ZoneRequest, rcode: number): Uint8Array {
+  return opened(request, { rcode }).finish();
+}
+
+/** What can be answered for a request of which nothing but the header could be read. */
+export function headerAnswer(bytes: Uint8Array, rcode: number): Uint8Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  const opcode = (view.getUint16(2) >> 11) & 0xf;
+  return new MessageBuilder({ id: view.getUint16(0), flags: FLAG.qr, opcode, rcode }, MIN_UDP).finish();
+}
+
+export function queryAnswer(request: ZoneRequest, zone: ZoneRecords, { name, type }: Question): Uint8Array {
+  const answers: ResourceRecord[] = [];
+  let asked = name;
+  let lookup: ZoneLookup = zone.find(asked, type);
+  for (let aliases = 0; aliases < MAX_ALIASES && lookup.kind === 'records'; aliases++) {
+    answers.push(...lookup.records);
+    const [first] = lookup.records;
+    if (first?.type !== TYPE.cname || type === TYPE.cname || type === TYPE.any) break;
+    const target = zone.aliasInside(first);
+    if (target === undefined) break;
+    asked = target;
+    lookup = zone.find(asked, type);
+  }
+  const absent = lookup.kind === 'absent';
+  const referral = lookup.kind === 'referral' ? lookup : undefined;
+  const flags = referral !== undefined && answers.length === 0 ? 0 : FLAG.aa;
+  const negative = absent || lookup.kind === 'no-data' ? [zone.negativeSoa()] : [];
+  const builder = opened(request, { flags, rcode: absent ? RCODE.nxDomain : RCODE.noError });
+  const whole =
+    answers.every((record) => builder.add('answer', record)) &&
+    [...negative, ...(referral?.servers ?? [])].every((record) => builder.add('authority', record));
+  if (!whole) return opened(request, { flags: flags | FLAG.tc, rcode: RCODE.noError }).finish();
+  for (const record of referral?.glue ?? []) if (!builder.add('additional', record)) break;
+  return builder.finish();
+}
+
+export function* wholeZone(request: ZoneRequest, zone: ZoneRecords): IterableIterator<Uint8Array> {
+  const soa = zone.soa();
+  yield* packed(request, [soa, ...zone.nameServers(), ...zone.snapshot(), soa]);
+}
+
+/** `serial`: what the secondary has. */
+export function* differences(request: ZoneRequest, zone: ZoneRecords, serial: number): IterableIterator<Uint8Array> {
+  const soa = zone.soa();
+  if (!isNewer(zone.serial, serial)) {
+    yield* packed(request, [soa]);
+    return;
+  }
+  const changes = zone.changesSince(serial);
+  if (request.transport === 'udp') {
+    yield udpDifferences(request, zone, changes);
+  } else if (changes === undefined) {
+    yield* wholeZone(request, zone);
+  } else {
+    yield* packed(request, differenceRecords(zone, changes));
+  }
+}
+
+/** RFC 1982 section 3.2. */
+export function isNewer(a: number, b: number): boolean {
+  const distance = (a - b) >>> 0;
+  return distance !== 0 && distance < 0x8000_0000;
+}
+
+function udpDifferences(
+  request: ZoneRequest,
+  zone: ZoneRecords,
+  changes: ReturnType<ZoneRecords['changesSince']>,
+): Uint8Array {
+  const builder = opened(request, { flags: FLAG.aa });
+  if (changes !== undefined && differenceRecords(zone, changes).every((record) => builder.add('answer', record)))
+    return builder.finish();
+  const alone = opened(request, { flags: FLAG.aa });
+  alone.add('answer', zone.soa());
+  return alone.finish();
+}
+
+function differenceRecords(
+  zone: ZoneRecords,
+  changes: NonNullable<ReturnType<ZoneRecords['changesSince']>>,
+): ResourceRecord[] {
+  const soa = zone.soa();
+  const steps = changes.flatMap(({ from, to, removed, added }) => [zone.soa(from), ...removed, zone.soa(to), ...added]);
+  return [soa, ...steps, soa];
+}
+
+/** As many messages as it takes; at least one. The question is in the first only (RFC 5936 section 2.2.1). */
+function* packed(request: ZoneRequest, records: Iterable<ResourceRecord>): IterableIterator<Uint8Array> {
+  let builder = opened(request, { flags: FLAG.aa });
+  for (const record of records) {
+    if (builder.add('answer', record)) continue;
+    yield builder.finish();
+    builder = opened(request, { flags: FLAG.aa, question: false });
+    builder.add('answer', record);
+  }
+  yield builder.finish();
+}
+
+function opened(
+  { message, transport, overhead }: ZoneRequest,
+  { flags = 0, rcode = RCODE.noError as number, question = true },
+): MessageBuilder {
+  const opt = message.additionals.find(({ type }) => type === TYPE.opt);
+  const most = transport === 'tcp' ? MAX_TCP : udpSize(opt);
+  const head = { id: message.id, flags: FLAG.qr | flags | (message.flags & FLAG.rd), opcode: message.opcode, rcode };
+  const builder = new MessageBuilder(head, most - overhead, opt === undefined ? undefined : optRecord(rcode));
+  const [asked] = message.questions;
+  if (question && asked !== undefined) builder.question(asked);
+  return builder;
+}
+
+function udpSize(opt: ResourceRecord | undefined): number {
+  return opt === undefined ? MIN_UDP : Math.min(MAX_UDP, Math.max(MIN_UDP, opt.class));
+}
+
+/** RFC 6891 section 6.1.3. */
+function optRecord(rcode: number): ResourceRecord {
+  return { name: '', type: TYPE.opt, class: MAX_UDP, ttl: ((rcode >> 4) << 24) >>> 0, rdata: new Uint8Array(0) };
+}
+
+/** The version of EDNS of a request; undefined without. */
+export function ednsVersion({ additionals }: SectionMessage): number | undefined {
+  const opt = additionals.find(({ type }) => type === TYPE.opt);
+  return opt === undefined ? undefined : (opt.ttl >>> 16) & 0xff;
+}
+
+export const QUERY_CLASSES: ReadonlySet<number> = new Set([CLASS.in, CLASS.any]);
+const MIN_UDP = 512;
+const MAX_ALIASES = 8;

@@ -1,0 +1,237 @@
+/**
+ * The map server as an ordinary primary name server for the overlay's zones, so that others can serve clients that
+ * have no agent (RFC 1034, 1995, 1996, 5936, 8945), and tools that know RFC 2136 can set records.
+ *
+ * Sans-IO. In: names that changed, requests, answers to NOTIFY, outcomes of updates, time. Out: answers, NOTIFYs,
+ * updates to be carried out. Changes are taken over at once if the last ones are BATCH_TIME ago, and gathered until
+ * then otherwise, so serials do not come faster than that and yet nothing waits without a reason.
+ *
+ * Nobody is answered who has not a known key or an allowed address: it all tells who is in the overlay.
+ */
+import { type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
+import { Reader } from '../../proto/bytes.ts';
+import { RCODE, TYPE } from '../../proto/dns/message.ts';
+import { readName } from '../../proto/dns/name.ts';
+import { decodeSections, OPCODE, type SectionMessage } from '../../proto/dns/sections.ts';
+import { type TsigKey, type TsigVerdict, verifyRequest } from '../../proto/dns/tsig.ts';
+import { DecodeError } from '../../proto/errors.ts';
+import type { Instant, Millis, WallClock } from '../../proto/time.ts';
+import {
+  bareAnswer,
+  differences,
+  ednsVersion,
+  headerAnswer,
+  QUERY_CLASSES,
+  queryAnswer,
+  wholeZone,
+  type ZoneRequest,
+} from './zone-answers.ts';
+import { ZoneContent, type ZoneNames, type ZoneSettings } from './zone-content.ts';
+import { type NotifierOutput, type Secondary, ZoneNotifier } from './zone-notifier.ts';
+import type { Serial, ZoneRecords } from './zone-records.ts';
+
+export interface ZonePrimaryOptions extends ZoneSettings {
+  readonly names: ZoneNames;
+  readonly keys: readonly TsigKey[];
+  /** Who may ask and take zones: names of keys, and addresses that need none. */
+  readonly transfer: { readonly keys: readonly string[]; readonly addresses: readonly IpPrefix[] };
+  readonly secondaries: readonly Secondary[];
+  /** Larger than all before, also over restarts; modulo 2^32. */
+  readonly nextSerial: () => Serial;
+  /** Unpredictable, 0 to 65535. */
+  readonly randomId: () => number;
+  readonly wallClock: () => WallClock;
+}
+
+export type ZoneRequestKind = 'query' | 'axfr' | 'ixfr' | 'update' | 'other';
+
+export type ZoneOutput<Client> =
+  | {
+      readonly kind: 'answer';
+      readonly client: Client;
+      readonly request: ZoneRequestKind;
+      /** One after the other, made as they are taken. */
+      readonly messages: IterableIterator<Uint8Array>;
+    }
+  | { readonly kind: 'ignore'; readonly client: Client }
+  | NotifierOutput;
+
+export class ZonePrimary<Client> {
+  private readonly options: ZonePrimaryOptions;
+  private readonly content: ZoneContent;
+  private readonly notifier: ZoneNotifier;
+  private readonly keys: ReadonlyMap<string, TsigKey>;
+  private readonly outputs: ZoneOutput<Client>[] = [];
+  private readonly changed = new Set<string>();
+  private committedAt = Number.NEGATIVE_INFINITY;
+
+  /** Reads all names, and tells the secondaries. */
+  constructor(options: ZonePrimaryOptions, now: Instant) {
+    this.options = options;
+    this.keys = new Map(options.keys.map((key) => [key.name, key]));
+    this.content = new ZoneContent(options.names, options, options.nextSerial());
+    this.notifier = new ZoneNotifier(options);
+    for (const zone of this.content.zones) this.notifier.handleSerial(zone, now);
+  }
+
+  get statistics(): readonly { readonly zone: string; readonly serial: Serial; readonly records: number }[] {
+    return this.content.zones.map(({ origin, serial, size }) => ({ zone: origin, serial, records: size }));
+  }
+
+  /** These names may be answered otherwise than before. */
+  handleNames(names: Iterable<string>, now: Instant): void {
+    for (const name of names) this.changed.add(name);
+    this.handleTimeout(now);
+  }
+
+  handleRequest(client: Client, bytes: Uint8Array, transport: 'udp' | 'tcp', from: IpAddress): void {
+    if (bytes.length < HEADER_SIZE || ((bytes[2] ?? 0) & 0x80) !== 0) {
+      this.outputs.push({ kind: 'ignore', client });
+      return;
+    }
+    try {
+      const message = decodeSections(bytes);
+      const verdict = verifyRequest(bytes, message, (name) => this.keys.get(name), this.options.wallClock());
+      this.answer({ client, message, transport, from, verdict });
+    } catch (error) {
+      if (!(error instanceof DecodeError)) throw error;
+      const messages = [headerAnswer(bytes, RCODE.formErr)].values();
+      this.outputs.push({ kind: 'answer', client, request: 'other', messages });
+    }
+  }
+
+  handleNotifyAnswer(address: string, bytes: Uint8Array): void {
+    this.notifier.handleAnswer(address, bytes);
+  }
+
+  handleTimeout(now: Instant): void {
+    if (this.changed.size > 0 && now >= this.committedAt + BATCH_TIME) this.commit(now);
+    this.notifier.handleTimeout(now);
+  }
+
+  pollTimeout(): Instant | undefined {
+    const commit = this.changed.size > 0 ? this.committedAt + BATCH_TIME : Number.POSITIVE_INFINITY;
+    const due = Math.min(commit, this.notifier.pollTimeout() ?? Number.POSITIVE_INFINITY);
+    return due === Number.POSITIVE_INFINITY ? undefined : due;
+  }
+
+  pollOutput(): ZoneOutput<Client> | undefined {
+    return this.outputs.shift() ?? this.notifier.pollOutput();
+  }
+
+  private commit(now: Instant): void {
+    this.content.update(this.changed);
+    this.changed.clear();
+    const changed = this.content.zones.filter(({ isChanged }) => isChanged);
+    if (changed.length === 0) return;
+    this.committedAt = now;
+    const serial = this.options.nextSerial();
+    for (const zone of changed) {
+      zone.commit(serial);
+      this.notifier.handleSerial(zone, now);
+    }
+  }
+
+  private answer(asked: Asked<Client>): void {
+    const { message, verdict } = asked;
+    const [question] = message.questions;
+    if (verdict.kind === 'refused') {
+      this.refuse(asked, RCODE.notAuth, (bytes) => verdict.reply(bytes));
+    } else if (message.questions.length !== 1 || question === undefined) {
+      this.refuse(asked, RCODE.formErr);
+    } else if ((ednsVersion(message) ?? 0) > 0) {
+      this.refuse(asked, RCODE.badVers);
+    } else if (message.opcode !== OPCODE.query) {
+      this.refuse(asked, RCODE.notImp);
+    } else if (!this.mayTransfer(asked) || !QUERY_CLASSES.has(question.class)) {
+      this.refuse(asked, RCODE.refused);
+    } else {
+      const zone = this.content.zoneOf(question.name);
+      if (zone === undefined) this.refuse(asked, RCODE.refused);
+      else this.query(asked, zone);
+    }
+  }
+
+  private query(asked: Asked<Client>, zone: ZoneRecords): void {
+    const { message, transport } = asked;
+    const request = requestOf(asked);
+    const [question = NO_QUESTION] = message.questions;
+    const transfer = question.type === TYPE.axfr || question.type === TYPE.ixfr;
+    if (!transfer) {
+      this.reply(asked, 'query', [queryAnswer(request, zone, question)].values());
+    } else if (question.name !== zone.origin) {
+      this.refuse(asked, RCODE.notAuth);
+    } else if (question.type === TYPE.axfr) {
+      if (transport === 'udp') this.refuse(asked, RCODE.formErr);
+      else this.reply(asked, 'axfr', wholeZone(request, zone));
+    } else {
+      const [soa] = message.authorities;
+      if (soa?.type === TYPE.soa) this.reply(asked, 'ixfr', differences(request, zone, serialOf(soa.rdata)));
+      else this.refuse(asked, RCODE.formErr);
+    }
+  }
+
+  private mayTransfer({ verdict, from }: Asked<Client>): boolean {
+    const { keys, addresses } = this.options.transfer;
+    if (verdict.kind === 'valid') return keys.includes(verdict.session.key.name);
+    return addresses.some((prefix) => prefixContains(prefix, from));
+  }
+
+  private refuse(asked: Asked<Client>, rcode: number, sign?: (bytes: Uint8Array) => Uint8Array): void {
+    const bytes = bareAnswer(requestOf(asked), rcode);
+    if (sign === undefined) this.reply(asked, kindOf(asked.message), [bytes].values());
+    else this.push(asked, kindOf(asked.message), [sign(bytes)].values());
+  }
+
+  private reply(asked: Asked<Client>, kind: ZoneRequestKind, messages: IterableIterator<Uint8Array>): void {
+    const { verdict } = asked;
+    const { wallClock } = this.options;
+    const signed =
+      verdict.kind === 'valid' ? map(messages, (bytes) => verdict.session.sign(bytes, wallClock())) : messages;
+    this.push(asked, kind, signed);
+  }
+
+  private push({ client }: Asked<Client>, request: ZoneRequestKind, messages: IterableIterator<Uint8Array>): void {
+    this.outputs.push({ kind: 'answer', client, request, messages });
+  }
+}
+
+interface Asked<Client> {
+  readonly client: Client;
+  readonly message: SectionMessage;
+  readonly transport: 'udp' | 'tcp';
+  readonly from: IpAddress;
+  readonly verdict: TsigVerdict;
+}
+
+function requestOf<Client>({ message, transport, verdict }: Asked<Client>): ZoneRequest {
+  return { message, transport, overhead: verdict.kind === 'valid' ? verdict.session.overhead : 0 };
+}
+
+function kindOf({ opcode, questions }: SectionMessage): ZoneRequestKind {
+  if (opcode === OPCODE.update) return 'update';
+  if (opcode !== OPCODE.query) return 'other';
+  switch (questions[0]?.type) {
+    case TYPE.axfr:
+      return 'axfr';
+    case TYPE.ixfr:
+      return 'ixfr';
+    default:
+      return 'query';
+  }
+}
+
+/** @throws DecodeError */
+function serialOf(soa: Uint8Array): Serial {
+  const { end } = readName(soa, 0);
+  return new Reader(soa, readName(soa, end).end).u32('serial');
+}
+
+function* map<T, U>(values: Iterable<T>, convert: (value: T) => U): IterableIterator<U> {
+  for (const value of values) yield convert(value);
+}
+
+const HEADER_SIZE = 12;
+const NO_QUESTION = { name: '', type: 0, class: 0 };
+/** So there are at most four serials in a second. */
+const BATCH_TIME: Millis = 250;

@@ -1,0 +1,225 @@
+/** The zone's name server as it runs: sockets, time, and the core between them. */
+import { randomInt } from 'node:crypto';
+import { createSocket, type Socket } from 'node:dgram';
+import type { IpAddress, IpPrefix } from '../../proto/address.ts';
+import { ipPrefix, isIpAddress } from '../../proto/address.ts';
+import { parseDomainName } from '../../proto/dns/name.ts';
+import type { TsigKey } from '../../proto/dns/tsig.ts';
+import { UsageError } from '../../proto/errors.ts';
+import { parseHostPort } from '../../runtime/host-port.ts';
+import type { Log } from '../../runtime/log.ts';
+import type { MapServerSettings } from '../config.ts';
+import type { ZoneNames } from '../core/zone-content.ts';
+import type { Secondary } from '../core/zone-notifier.ts';
+import { type ZoneOutput, ZonePrimary, type ZoneRequestKind } from '../core/zone-primary.ts';
+import type { MapServerMetrics } from './metrics.ts';
+import { RateTable } from './rate-table.ts';
+import { readTsigKeyFile } from './tsig-key-file.ts';
+import { listenForZone, type ZoneClient, type ZoneListener } from './zone-listener.ts';
+import { ZoneSerials } from './zone-serials.ts';
+
+export interface ZoneServerOptions {
+  readonly settings: MapServerSettings['zone'];
+  readonly zone: string;
+  readonly prefixes: readonly IpPrefix[];
+  readonly names: ZoneNames;
+  /** Where the serials are kept. */
+  readonly serialsFile: string;
+  readonly metrics: MapServerMetrics;
+  readonly log: Log;
+}
+
+export class ZoneServer {
+  private readonly primary: ZonePrimary<ZoneClient>;
+  private readonly metrics: MapServerMetrics;
+  private readonly log: Log;
+  private readonly listeners: ZoneListener[] = [];
+  private readonly notifying = new Map<string, Socket>();
+  private readonly rates = new RateTable(REQUESTS_PER_SECOND, 2 * REQUESTS_PER_SECOND, MAX_SOURCES);
+  private transfers = 0;
+  private timer: NodeJS.Timeout | undefined;
+  private closed = false;
+
+  private constructor(options: ZoneServerOptions) {
+    const { settings, zone, prefixes, names, metrics, log } = options;
+    const keys = settings.keyFiles.map(readTsigKeyFile);
+    const serials = new ZoneSerials(options.serialsFile);
+    this.metrics = metrics;
+    this.log = log;
+    this.primary = new ZonePrimary(
+      {
+        names,
+        zone,
+        prefixes,
+        nameServers: settings.nameServers.map(parseDomainName),
+        keys,
+        transfer: {
+          keys: settings.transferKeys.map((name) => keyNamed(keys, name).name),
+          addresses: settings.transferAddresses,
+        },
+        secondaries: settings.notify.map((each) => secondary(keys, each)),
+        nextSerial: () => serials.take(),
+        randomId: () => randomInt(0x10000),
+        wallClock: Date.now,
+      },
+      performance.now(),
+    );
+    metrics.observeZone(() => this.primary.statistics);
+  }
+
+  /** @throws UsageError, StateFileError */
+  static async start(options: ZoneServerOptions): Promise<ZoneServer> {
+    const server = new ZoneServer(options);
+    try {
+      for (const listen of options.settings.listen) {
+        const take = server.handleRequest.bind(server);
+        server.listeners.push(await listenForZone(listen, take));
+      }
+    } catch (error) {
+      await server.close();
+      throw error;
+    }
+    server.input(() => {});
+    options.log.info({ listen: server.addresses, zone: options.zone }, 'zone is served');
+    return server;
+  }
+
+  /** HOST:PORT of each listener. */
+  get addresses(): readonly string[] {
+    return this.listeners.map(({ address }) => address);
+  }
+
+  /** They may be answered otherwise than before. */
+  handleNames(names: Iterable<string>): void {
+    this.input((now) => this.primary.handleNames(names, now));
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+    clearTimeout(this.timer);
+    for (const socket of this.notifying.values()) socket.close();
+    await Promise.all(this.listeners.map((listener) => listener.close()));
+  }
+
+  private handleRequest(client: ZoneClient, packet: Uint8Array, transport: 'udp' | 'tcp', from: IpAddress): void {
+    const source = from.includes(':') ? ipPrefix(from, 64) : from;
+    if (!this.rates.tryTake(source, performance.now())) {
+      this.metrics.zoneRequest('other', 'limited');
+      client.ignore();
+      return;
+    }
+    this.input(() => this.primary.handleRequest(client, packet, transport, from));
+  }
+
+  private input(feed: (now: number) => void): void {
+    if (this.closed) return;
+    feed(performance.now());
+    for (let output = this.primary.pollOutput(); output !== undefined; output = this.primary.pollOutput()) {
+      this.perform(output);
+    }
+    clearTimeout(this.timer);
+    const due = this.primary.pollTimeout();
+    if (due === undefined) return;
+    const delay = Math.max(0, Math.ceil(due - performance.now()));
+    this.timer = setTimeout(() => this.input((now) => this.primary.handleTimeout(now)), delay);
+  }
+
+  private perform(output: ZoneOutput<ZoneClient>): void {
+    switch (output.kind) {
+      case 'answer':
+        void this.answer(output.client, output.request, output.messages);
+        break;
+      case 'ignore':
+        output.client.ignore();
+        break;
+      case 'notify':
+        this.notify(output.address, output.packet);
+        break;
+      case 'notified':
+        this.metrics.zoneNotified(output.result);
+        if (output.result === 'unanswered') this.log.warn({ address: output.address }, 'secondary does not answer');
+        break;
+      default:
+        output satisfies never;
+    }
+  }
+
+  private async answer(
+    client: ZoneClient,
+    request: ZoneRequestKind,
+    messages: IterableIterator<Uint8Array>,
+  ): Promise<void> {
+    const transfers = request === 'axfr' || request === 'ixfr';
+    if (transfers && this.transfers >= MAX_TRANSFERS) {
+      this.metrics.zoneRequest(request, 'limited');
+      client.ignore();
+      return;
+    }
+    if (transfers) this.transfers++;
+    try {
+      await client.answer(this.counted(request, messages));
+    } finally {
+      if (transfers) this.transfers--;
+    }
+  }
+
+  private *counted(request: ZoneRequestKind, messages: Iterable<Uint8Array>): IterableIterator<Uint8Array> {
+    let first = true;
+    for (const message of messages) {
+      if (first) this.metrics.zoneRequest(request, RCODES[(message[3] ?? 0) & 0xf] ?? 'other');
+      first = false;
+      yield message;
+    }
+  }
+
+  private notify(address: string, packet: Uint8Array): void {
+    const { host, port } = parseHostPort(address);
+    let socket = this.notifying.get(address);
+    if (socket === undefined) {
+      socket = createSocket(host.includes(':') ? 'udp6' : 'udp4');
+      // Nobody there: the next try, and in the end the secondary's own, will tell.
+      socket.on('error', () => {});
+      socket.on('message', (answer, from) => {
+        if (from.port === port) this.input(() => this.primary.handleNotifyAnswer(address, answer));
+      });
+      socket.unref();
+      this.notifying.set(address, socket);
+    }
+    socket.send(packet, port, host, () => {});
+  }
+}
+
+function secondary(
+  keys: readonly TsigKey[],
+  { address, key }: { address: string; key?: string | undefined },
+): Secondary {
+  if (!isIpAddress(parseHostPort(address).host)) {
+    throw new UsageError(`zone.notify: "${address}" is not ADDRESS:PORT`);
+  }
+  return { address, key: key === undefined ? undefined : keyNamed(keys, key) };
+}
+
+function keyNamed(keys: readonly TsigKey[], text: string): TsigKey {
+  const key = keys.find(({ name }) => name === parseDomainName(text));
+  if (key === undefined) throw new UsageError(`zone: no file of zone.keyFiles holds a key named "${text}"`);
+  return key;
+}
+
+const RCODES: Readonly<Record<number, string>> = {
+  0: 'NOERROR',
+  1: 'FORMERR',
+  2: 'SERVFAIL',
+  3: 'NXDOMAIN',
+  4: 'NOTIMP',
+  5: 'REFUSED',
+  6: 'YXDOMAIN',
+  7: 'YXRRSET',
+  8: 'NXRRSET',
+  9: 'NOTAUTH',
+  10: 'NOTZONE',
+};
+/** Of one address (IPv6: /64), twice as many at once. */
+const REQUESTS_PER_SECOND = 100;
+const MAX_SOURCES = 10_000;
+/** At a time; a secondary that is not served tries again. */
+const MAX_TRANSFERS = 8;
