@@ -15,16 +15,35 @@ const address = z
   .transform((text) => parseIpAddress(text));
 const listen = z.string().regex(/^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):\d{1,5}$/, 'is not HOST:PORT');
 
+const upstream = listen
+  .or(address)
+  .or(
+    z.string().regex(/^tls:\/\/[^#/]+(#[\w.-]{1,253})?$/, 'is not ADDRESS, ADDRESS:PORT or tls://ADDRESS[:PORT]#NAME'),
+  );
+const domainName = z
+  .string()
+  .max(253)
+  .regex(/^[\w-]{1,63}(\.[\w-]{1,63})*\.?$/, 'is not a domain name');
+
 const DNS = z.strictObject({
   /** Answer for the overlay's zone and forward everything else. */
   enabled: z.boolean().default(true),
   /** UDP and TCP. */
   listen: z.array(listen).min(1).max(16).default(['127.0.0.1:53']),
   /** Resolvers for all other names; empty: the nameservers of `resolvConf`. */
-  upstreams: z.array(listen.or(address)).max(8).default([]),
+  upstreams: z.array(upstream).max(8).default([]),
+  /** Zones that are asked of resolvers of their own, wherever the host is. */
+  zones: z
+    .array(z.strictObject({ zone: domainName, upstreams: z.array(upstream).min(1).max(8) }))
+    .max(64)
+    .default([]),
+  /** Certificates (PEM) that are trusted for `tls://`; null: those that Node trusts. */
+  tlsAuthorities: path.nullable().default(null),
   resolvConf: path.default('/etc/resolv.conf'),
   /** Answers of upstream resolvers that are kept. */
   cacheEntries: z.int().min(16).max(1_000_000).default(10_000),
+  /** A file for a line about each question; null for none. */
+  queryLog: path.nullable().default(null),
 });
 
 const IDENTITY = z.strictObject({

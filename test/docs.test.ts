@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { AGENT_CONFIG } from '../agent/config.ts';
+import { DnsMetrics } from '../agent/shell/dns-metrics.ts';
 import { AgentMetrics } from '../agent/shell/metrics.ts';
 import { buildProgram } from '../cli/program.ts';
 import { CONFIG as MAP_SERVER_CONFIG } from '../mapserver/config.ts';
@@ -78,6 +79,7 @@ test('metrics.md lists every metric with its labels, and no other', () => {
     () => assert.fail(),
     () => assert.fail(),
   ).registry;
+  new DnsMetrics(agent, { cacheEntries: () => assert.fail(), upstreams: () => assert.fail() });
   const server = new MapServerMetrics();
   server.observe({} as MapServer);
   server.observeConnections(() => assert.fail());
@@ -176,9 +178,6 @@ function read(path: string): string {
 
 /** Registered when their sockets open, or read from the data plane at a scrape. */
 const ELSEWHERE = [
-  'stayput_agent_dns_cache_entries',
-  'stayput_agent_dns_queries_total zone,rcode',
-  'stayput_agent_dns_query_seconds zone',
   'stayput_dataplane_drops_total reason',
   'stayput_dataplane_fallbacks_total reason',
   'stayput_dataplane_held_bytes',

@@ -63,11 +63,14 @@ export interface DnsServiceOptions {
   readonly encodeRecord: RecordEncoder;
   /** Unpredictable, 0 to 65535. */
   readonly randomId: () => number;
+  /** Names that are asked of the upstreams even inside the overlay's zone. */
+  readonly alwaysForwarded?: readonly string[];
   readonly limits?: Partial<ForwarderLimits & { readonly lookups: number }>;
 }
 
 export class DnsService<Client> {
   readonly #encodeRecord: RecordEncoder;
+  readonly #alwaysForwarded: ReadonlySet<string>;
   readonly #forwarder: DnsForwarder<Asker<Client>>;
   readonly #limits: ForwarderLimits & { readonly lookups: number };
   readonly #actions: DnsAction<Client>[] = [];
@@ -78,6 +81,7 @@ export class DnsService<Client> {
 
   constructor(options: DnsServiceOptions) {
     this.#encodeRecord = options.encodeRecord;
+    this.#alwaysForwarded = new Set(options.alwaysForwarded?.map((name) => name.toLowerCase().replace(/\.$/, '')));
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#forwarder = new DnsForwarder(options.randomId, this.#limits);
   }
@@ -182,7 +186,7 @@ export class DnsService<Client> {
   }
 
   #ask(asker: Asker<Client>, query: DnsQuery, now: Instant): void {
-    const verdict = this.#zone.judge(query.question);
+    const verdict = this.#isAlwaysForwarded(query.question) ? FORWARD : this.#zone.judge(query.question);
     switch (verdict.kind) {
       case 'answer':
         this.#answer(asker, query, verdict.reply, now);
@@ -200,6 +204,10 @@ export class DnsService<Client> {
       default:
         verdict satisfies never;
     }
+  }
+
+  #isAlwaysForwarded({ labels }: DnsQuestion): boolean {
+    return this.#alwaysForwarded.size > 0 && this.#alwaysForwarded.has(labels.join('.'));
   }
 
   #lookUp(
@@ -282,6 +290,7 @@ function isFull(lookup: Lookup<unknown>, limits: ForwarderLimits): boolean {
   return lookup.waiting.length >= limits.waitingPerFlight;
 }
 
+const FORWARD = { kind: 'forward' } as const;
 const DEFAULT_LIMITS = { flights: 256, waitingPerFlight: 32, cacheEntries: 1024, lookups: 256 };
 /** The resolver bounds its own time; this is for one that does not come back. */
 const LOOKUP_TIME: Millis = 4000;

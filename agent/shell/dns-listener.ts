@@ -10,6 +10,7 @@ import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
 
 /** Somebody who waits for an answer. Exactly one of the two is called. */
 export interface DnsClient {
+  readonly address: string;
   reply(packet: Uint8Array): void;
   ignore(): void;
 }
@@ -69,6 +70,7 @@ async function udpSocket(host: string, port: number, handle: DnsPacketHandler): 
   });
   socket.on('message', (packet, from) => {
     const client: DnsClient = {
+      address: from.address,
       // A client that has gone is not our trouble.
       reply: (answer) => socket.send(answer, from.port, from.address, () => {}),
       ignore: () => {},
@@ -101,6 +103,7 @@ function tcpServer(host: string, handle: DnsPacketHandler): { server: Server; cl
 
 function serveStream(socket: Socket, stranger: boolean, handle: DnsPacketHandler): void {
   const reader = new FrameReader(MAX_QUERY);
+  const address = socket.remoteAddress ?? '';
   const queued: Buffer[] = [];
   let outstanding = 0;
   let ended = false;
@@ -113,7 +116,7 @@ function serveStream(socket: Socket, stranger: boolean, handle: DnsPacketHandler
       outstanding += 1;
       // Only a whole message shows that there is somebody (RFC 7766 section 6.2.3).
       idle.refresh();
-      handle({ reply: (answer) => settle(answer), ignore: () => settle(undefined) }, packet, 'tcp', stranger);
+      handle({ address, reply: (answer) => settle(answer), ignore: () => settle(undefined) }, packet, 'tcp', stranger);
     }
     if (queued.length > 0) socket.pause();
     else if (socket.isPaused()) socket.resume();

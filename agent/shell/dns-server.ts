@@ -1,25 +1,36 @@
 /** Drives the DNS service of agent/core with sockets, the clock, the resolver and the metrics. */
 import { randomInt } from 'node:crypto';
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
-import { isIpAddress } from '../../proto/address.ts';
-import { RCODE } from '../../proto/dns/message.ts';
+import { readFileSync } from 'node:fs';
+import type { Registry } from 'prom-client';
 import { UsageError } from '../../proto/errors.ts';
 import { encodeRecord } from '../../runtime/dns-record-codec.ts';
-import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
+import { formatHostPort } from '../../runtime/host-port.ts';
 import type { Log } from '../../runtime/log.ts';
+import type { TransmitId, ZoneUpstreams } from '../core/dns-forwarder.ts';
 import { type DnsAction, DnsService, type LookupId } from '../core/dns-service.ts';
 import type { Upstream } from '../core/dns-upstreams.ts';
 import { type ResolvConfWatch, watchResolvConf } from './dns-host-resolvers.ts';
 import { type DnsClient, type DnsListener, isOwnHost, isWildcard, listenForDns } from './dns-listener.ts';
+import { DnsMetrics, rcodeName, typeName } from './dns-metrics.ts';
+import { DnsQueryLog } from './dns-query-log.ts';
 import { UpstreamSockets } from './dns-upstream.ts';
+import { formatUpstream, parseUpstream } from './dns-upstream-address.ts';
 import type { NameResolver } from './name-resolver.ts';
 
 export interface DnsServerOptions {
   /** `HOST:PORT`, UDP and TCP. */
   readonly listen: readonly string[];
   readonly resolver: NameResolver;
-  /** `ADDRESS` or `ADDRESS:PORT`; none: the nameservers of `resolvConf`. */
+  /** `ADDRESS`, `ADDRESS:PORT` or `tls://ADDRESS[:PORT]#NAME`; none: the nameservers of `resolvConf`. */
   readonly upstreams: readonly string[];
+  /** Zones that are asked of resolvers of their own. */
+  readonly zones: readonly { readonly zone: string; readonly upstreams: readonly string[] }[];
+  /** A file of PEM certificates that are trusted for DNS over TLS; null: those that Node trusts. */
+  readonly tlsAuthorities: string | null;
+  /** A file; null for none. */
+  readonly queryLog: string | null;
+  /** A host name that is forwarded even if it looks like one of the overlay: without it the overlay is not reached. */
+  readonly mapServer: string;
   readonly resolvConf: string;
   readonly cacheEntries: number;
   readonly registry: Registry;
@@ -32,16 +43,16 @@ export interface DnsServer {
   close(): Promise<void>;
 }
 
-/** @throws UsageError when an address cannot be listened on or an upstream is not an address */
+/** @throws UsageError when an address cannot be listened on, an upstream is not an address or a file cannot be read */
 export async function startDnsServer(options: DnsServerOptions): Promise<DnsServer> {
   const configured = options.upstreams.map(parseUpstream);
+  const zones = options.zones.map(({ zone, upstreams }) => ({ zone, upstreams: upstreams.map(parseUpstream) }));
   const driver = new DnsDriver(options);
   const listeners: DnsListener[] = [];
   let resolvConf: ResolvConfWatch | undefined;
   const close = async (): Promise<void> => {
     resolvConf?.close();
-    driver.close();
-    await Promise.all(listeners.map((listener) => listener.close()));
+    await Promise.all([driver.close(), ...listeners.map((listener) => listener.close())]);
   };
   try {
     for (const listen of options.listen) {
@@ -60,6 +71,7 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
     throw error;
   }
   const use = (upstreams: readonly Upstream[]): void => driver.useUpstreams(upstreams, listeners);
+  if (zones.length > 0) driver.useZones(zones, listeners);
   if (configured.length > 0) use(configured);
   else resolvConf = watchResolvConf(options.resolvConf, (hosts) => use(hosts.map((host) => ({ host, port: 53 }))));
   const addresses = listeners.map(({ host, port }) => formatHostPort(host, port));
@@ -73,19 +85,30 @@ class DnsDriver {
   readonly #metrics: DnsMetrics;
   readonly #service: DnsService<DnsClient>;
   readonly #sockets: UpstreamSockets;
+  readonly #queryLog: DnsQueryLog | undefined;
   #zone: { readonly zone: string; readonly overlay: NameResolver['overlay'] } | undefined;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
-  constructor({ resolver, registry, log, cacheEntries }: DnsServerOptions) {
+  constructor({ resolver, registry, log, cacheEntries, tlsAuthorities, queryLog, mapServer }: DnsServerOptions) {
     this.#resolver = resolver;
     this.#log = log;
-    this.#service = new DnsService({ encodeRecord, randomId: () => randomInt(0x10000), limits: { cacheEntries } });
-    this.#metrics = dnsMetrics(registry, () => this.#service.cacheEntries);
-    this.#sockets = new UpstreamSockets({
-      received: (transmit, packet) => this.input((service, now) => service.handleUpstream(transmit, packet, now)),
-      failed: (transmit) => this.input((service, now) => service.handleUpstreamFailed(transmit, now)),
+    const limits = { cacheEntries };
+    this.#service = new DnsService({
+      ...{ encodeRecord, randomId: () => randomInt(0x10000), limits, alwaysForwarded: [mapServer] },
     });
+    this.#metrics = new DnsMetrics(registry, {
+      cacheEntries: () => this.#service.cacheEntries,
+      upstreams: () => this.#service.upstreamHealth,
+    });
+    this.#queryLog =
+      queryLog === null ? undefined : new DnsQueryLog(queryLog, log, (lines) => this.#metrics.countLost(lines));
+    const events = {
+      received: (transmit: TransmitId, packet: Uint8Array) =>
+        this.input((service, now) => service.handleUpstream(transmit, packet, now)),
+      failed: (transmit: TransmitId) => this.input((service, now) => service.handleUpstreamFailed(transmit, now)),
+    };
+    this.#sockets = new UpstreamSockets(events, tlsAuthorities === null ? undefined : readAuthorities(tlsAuthorities));
   }
 
   input(give: (service: DnsService<DnsClient>, now: number) => void): void {
@@ -99,25 +122,31 @@ class DnsDriver {
   }
 
   useUpstreams(upstreams: readonly Upstream[], listeners: readonly DnsListener[]): void {
-    const others = upstreams.filter((upstream) => !listeners.some((listener) => reaches(upstream, listener)));
-    const list = others.map(({ host, port }) => formatHostPort(host, port));
+    const others = withoutSelf(upstreams, listeners);
+    const list = others.map(formatUpstream);
     if (others.length === 0) this.#log.warn('no upstream resolver but this one: only overlay names can be answered');
     else this.#log.info({ upstreams: list }, 'upstream resolvers changed');
+    this.#sockets.renew();
     this.input((service, now) => service.setUpstreams(others, now));
   }
 
-  close(): void {
+  useZones(zones: readonly ZoneUpstreams[], listeners: readonly DnsListener[]): void {
+    const others = zones.map(({ zone, upstreams }) => ({ zone, upstreams: withoutSelf(upstreams, listeners) }));
+    this.input((service, now) => service.setZones(others, now));
+  }
+
+  async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);
     this.#sockets.close();
+    await this.#queryLog?.close();
   }
 
   #perform(action: DnsAction<DnsClient>): void {
     switch (action.kind) {
       case 'reply':
         action.client.reply(action.packet);
-        this.#metrics.queries.inc({ zone: action.zone, rcode: rcodeName(action.rcode) });
-        this.#metrics.seconds.observe({ zone: action.zone }, action.elapsed / 1000);
+        this.#note(action);
         return;
       case 'ignore':
         action.client.ignore();
@@ -137,6 +166,20 @@ class DnsDriver {
       default:
         action satisfies never;
     }
+  }
+
+  #note({ client, zone, question, rcode, cache, elapsed }: Extract<DnsAction<DnsClient>, { kind: 'reply' }>): void {
+    this.#metrics.count({ zone, type: question?.type, rcode, cache, elapsed });
+    this.#queryLog?.write({
+      time: new Date().toISOString(),
+      client: client.address,
+      name: question?.labels.join('.') ?? '',
+      type: typeName(question?.type),
+      rcode: rcodeName(rcode),
+      zone,
+      ...(cache === undefined ? {} : { cache }),
+      ms: Math.round(elapsed * 1000) / 1000,
+    });
   }
 
   async #resolveName(lookup: LookupId, name: string): Promise<void> {
@@ -177,47 +220,16 @@ class DnsDriver {
   }
 }
 
-interface DnsMetrics {
-  readonly queries: Counter<'zone' | 'rcode'>;
-  readonly seconds: Histogram<'zone'>;
+function withoutSelf(upstreams: readonly Upstream[], listeners: readonly DnsListener[]): Upstream[] {
+  return upstreams.filter((upstream) => !listeners.some((listener) => reaches(upstream, listener)));
 }
 
-function dnsMetrics(registry: Registry, cacheEntries: () => number): DnsMetrics {
-  new Gauge({
-    name: 'stayput_agent_dns_cache_entries',
-    help: 'Answers of upstream resolvers that are cached',
-    registers: [registry],
-    collect() {
-      this.set(cacheEntries());
-    },
-  });
-  return {
-    queries: new Counter({
-      name: 'stayput_agent_dns_queries_total',
-      help: 'DNS queries answered, by who knew the answer and response code',
-      labelNames: ['zone', 'rcode'],
-      registers: [registry],
-    }),
-    seconds: new Histogram({
-      name: 'stayput_agent_dns_query_seconds',
-      help: 'Time from a DNS query to its answer',
-      labelNames: ['zone'],
-      buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
-      registers: [registry],
-    }),
-  };
-}
-
-function parseUpstream(text: string): Upstream {
-  const upstream = isLiteral(text) ? { host: text, port: 53 } : parseHostPort(text);
-  if (isLiteral(upstream.host) && upstream.port > 0) return upstream;
-  throw new UsageError(
-    `upstream resolver "${text}" is not ADDRESS or ADDRESS:PORT (a name would have to be resolved first)`,
-  );
-}
-
-function isLiteral(host: string): boolean {
-  return isIpAddress(host.split('%', 1)[0] ?? '');
+function readAuthorities(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new UsageError(`dns.tlsAuthorities ${path}: ${(cause as Error).message}`, { cause });
+  }
 }
 
 /** A question sent to this upstream would come back to this listener. */
@@ -225,17 +237,4 @@ function reaches(upstream: Upstream, listener: DnsListener): boolean {
   if (upstream.port !== listener.port) return false;
   if (isWildcard(listener.host)) return isWildcard(upstream.host) || isOwnHost(upstream.host);
   return upstream.host === listener.host || isWildcard(upstream.host);
-}
-
-function rcodeName(rcode: number): string {
-  const names: Readonly<Record<number, string>> = {
-    [RCODE.noError]: 'NOERROR',
-    [RCODE.formErr]: 'FORMERR',
-    [RCODE.servFail]: 'SERVFAIL',
-    [RCODE.nxDomain]: 'NXDOMAIN',
-    [RCODE.notImp]: 'NOTIMP',
-    [RCODE.refused]: 'REFUSED',
-    [RCODE.badVers]: 'BADVERS',
-  };
-  return names[rcode] ?? 'other';
 }

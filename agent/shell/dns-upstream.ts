@@ -1,13 +1,12 @@
 /**
- * Sockets towards upstream resolvers, one for each transmit: a fresh random source port against spoofed answers
- * (RFC 5452), connected so that the kernel drops other senders, routed as the host is connected at that moment.
+ * Sockets towards upstream resolvers. Over UDP one for each transmit: a fresh random source port against spoofed
+ * answers (RFC 5452), connected so that the kernel drops other senders, routed as the host is connected at that moment.
+ * Over TCP and TLS the connection to each resolver is kept and shared (`dns-upstream-streams.ts`).
  */
 import { createSocket } from 'node:dgram';
-import { connect } from 'node:net';
-import { MAX_TCP } from '../../proto/dns/message.ts';
-import { FrameReader, frame } from '../../runtime/dns-stream.ts';
 import type { TransmitId } from '../core/dns-forwarder.ts';
 import type { Upstream, UpstreamTransport } from '../core/dns-upstreams.ts';
+import { UpstreamStreams } from './dns-upstream-streams.ts';
 
 export interface UpstreamEvents {
   received(transmit: TransmitId, packet: Uint8Array): void;
@@ -17,16 +16,18 @@ export interface UpstreamEvents {
 export class UpstreamSockets {
   readonly #events: UpstreamEvents;
   readonly #open = new Map<TransmitId, () => void>();
+  readonly #streams: UpstreamStreams;
 
-  constructor(events: UpstreamEvents) {
+  /** `authorities` (PEM) are trusted for DNS over TLS; without them those that Node trusts. */
+  constructor(events: UpstreamEvents, authorities: string | undefined) {
     this.#events = events;
+    this.#streams = new UpstreamStreams(events, authorities);
   }
 
   send(transmit: TransmitId, upstream: Upstream, transport: UpstreamTransport, packet: Uint8Array): void {
     try {
-      const close =
-        transport === 'udp' ? this.#sendUdp(transmit, upstream, packet) : this.#sendTcp(transmit, upstream, packet);
-      this.#open.set(transmit, close);
+      if (transport === 'udp') this.#open.set(transmit, this.#sendUdp(transmit, upstream, packet));
+      else this.#open.set(transmit, this.#streams.send(transmit, upstream, transport, packet));
     } catch {
       // E.g. no file descriptor is left. Not reported from inside the call: the caller is still performing actions.
       queueMicrotask(() => this.#events.failed(transmit));
@@ -38,8 +39,14 @@ export class UpstreamSockets {
     this.#open.delete(transmit);
   }
 
+  /** The host may be connected to another network now. */
+  renew(): void {
+    this.#streams.retireAll();
+  }
+
   close(): void {
     for (const transmit of [...this.#open.keys()]) this.cancel(transmit);
+    this.#streams.close();
   }
 
   #sendUdp(transmit: TransmitId, { host, port }: Upstream, packet: Uint8Array): () => void {
@@ -56,20 +63,6 @@ export class UpstreamSockets {
     return () => {
       closed = true;
       socket.close();
-    };
-  }
-
-  #sendTcp(transmit: TransmitId, { host, port }: Upstream, packet: Uint8Array): () => void {
-    const socket = connect({ host, port, noDelay: true });
-    const reader = new FrameReader(MAX_TCP);
-    socket.on('error', () => this.#events.failed(transmit));
-    socket.on('end', () => this.#events.failed(transmit));
-    socket.on('data', (chunk) => {
-      for (const answer of reader.push(chunk)) this.#events.received(transmit, answer);
-    });
-    socket.write(frame(packet));
-    return () => {
-      socket.destroy();
     };
   }
 }

@@ -252,6 +252,14 @@ test('A zone of its own is asked of its own resolvers, the longest one first, wh
   assert.equal(askedAt('www.example'), '198.51.100.1');
 });
 
+test('The name of the map server is asked of the resolvers even inside the zone of the overlay', () => {
+  const bench = new Bench({}, ['ms.stayput.internal']);
+  bench.upstreams(FIRST);
+  bench.ask('MS.stayput.internal', 'A');
+  bench.ask('db.stayput.internal', 'A');
+  assert.deepEqual([bench.sent.length, bench.lookups.length], [1, 1]);
+});
+
 function started(...hosts: string[]): Bench {
   const bench = new Bench();
   bench.upstreams(...(hosts.length === 0 ? [FIRST, SECOND] : hosts));

@@ -21,6 +21,8 @@ import { answer, OVERLAY, query, ZONE } from './dns-support.ts';
 
 const run = promisify(execFile);
 
+const DEFAULTS = { cacheEntries: 100, zones: [], tlsAuthorities: null, queryLog: null, mapServer: 'ms.example' };
+
 test('dig gets names and pointers over UDP and TCP', async (t) => {
   const { port } = await started(t);
   for (const transport of ['+notcp', '+tcp']) {
@@ -78,7 +80,7 @@ test('Other names are asked of the upstream, over TCP when truncated, and cached
   assert.equal((await dig(port, '+short', 'big.example', 'A')).split('\n').length, 200);
   assert.deepEqual(upstream.asked.slice(1, 3).map(lowerCase), ['udp big.example', 'tcp big.example']);
   const metrics = await registry.metrics();
-  assert.match(metrics, /stayput_agent_dns_queries_total\{zone="forward",rcode="NOERROR"\} \d/);
+  assert.match(metrics, /stayput_agent_dns_queries_total\{zone="forward",type="A",rcode="NOERROR"\} \d/);
   assert.match(metrics, /stayput_agent_dns_query_seconds_count\{zone="forward"\} \d/);
   assert.match(metrics, /stayput_agent_dns_cache_entries 1/);
 });
@@ -152,7 +154,7 @@ test('A taken address and an upstream by name are errors that say what to do', a
   const options = {
     resolver: RESOLVER,
     resolvConf: '/nonexistent/resolv.conf',
-    cacheEntries: 100,
+    ...DEFAULTS,
     log: pino({ level: 'silent' }),
   };
   await assert.rejects(
@@ -225,7 +227,7 @@ async function started(
   const common = {
     resolver: RESOLVER,
     resolvConf: '/nonexistent/resolv.conf',
-    cacheEntries: 100,
+    ...DEFAULTS,
     registry,
     log: pino({ level: 'silent' }),
   };

@@ -106,9 +106,14 @@ export class Bench {
   readonly ignored: string[] = [];
   readonly open = new Set<TransmitId>();
 
-  constructor(limits: DnsServiceOptions['limits'] = {}) {
+  constructor(limits: DnsServiceOptions['limits'] = {}, alwaysForwarded: readonly string[] = []) {
     let id = 100;
-    this.service = new DnsService({ encodeRecord, randomId: () => (id = (id * 7919 + 1) & 0xffff), limits });
+    this.service = new DnsService({
+      encodeRecord,
+      randomId: () => (id = (id * 7919 + 1) & 0xffff),
+      limits,
+      alwaysForwarded,
+    });
     this.service.setZone(ZONE, OVERLAY);
   }
 
