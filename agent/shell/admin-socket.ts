@@ -83,6 +83,7 @@ async function status(driver: AgentDriver, identity: Identity): Promise<unknown>
       software: snapshot.dataplane?.software ?? null,
       cipher: snapshot.dataplane?.cipher ?? null,
       offloads: snapshot.dataplane?.offloads ?? [],
+      sandbox: snapshot.dataplane?.sandbox ?? null,
     },
     policy: await policy(driver),
     eids: ownEids(driver),

@@ -330,6 +330,7 @@ export const HELLO_REPLY = z.object({
   configured: z.boolean(),
   cipher: z.enum(['aes-256-gcm', 'chacha20-poly1305']),
   offloads: z.array(z.string().max(32)).max(32),
+  sandbox: z.array(z.string().max(32)).max(32).optional(),
 });
 
 export const STATS_REPLY = z.object({

@@ -23,6 +23,8 @@ interface Status {
     software: string | null;
     cipher: string | null;
     offloads: readonly string[];
+    /** Null: it does not say. */
+    sandbox: readonly string[] | null;
   };
   readonly policy: {
     version: number;
@@ -88,6 +90,11 @@ function describePolicy({ version, default: byDefault, rules, denied }: Status['
   return `version ${formatPolicyVersion(version)}, ${rules} rules, otherwise ${byDefault}${counted}`;
 }
 
+function describeSandbox(sandbox: readonly string[] | null): readonly string[] {
+  if (sandbox === null) return [];
+  return [sandbox.length === 0 ? 'no sandbox' : `confined by ${sandbox.join(' and ')}`];
+}
+
 function printStatus(status: Status): void {
   const { mapServer, dataplane, mapCache } = status;
   const session =
@@ -95,7 +102,7 @@ function printStatus(status: Status): void {
       ? `connected for ${formatDuration(mapServer.connectedMs)}`
       : `not connected (${mapServer.problem ?? 'connecting'})`;
   const plane = dataplane.connected
-    ? [dataplane.software, dataplane.cipher, ...dataplane.offloads].join(', ')
+    ? [dataplane.software, dataplane.cipher, ...dataplane.offloads, ...describeSandbox(dataplane.sandbox)].join(', ')
     : 'not connected';
   const locators = status.locators.map(({ address, port, priority }) => {
     const host = address.includes(':') ? `[${address}]` : address;

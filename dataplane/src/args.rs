@@ -20,6 +20,8 @@ pub struct Args {
     pub offloads: Offloads,
     /// `None`: what suits the machine.
     pub threads: Option<usize>,
+    /// As far as the kernel has it.
+    pub sandbox: bool,
 }
 
 pub enum Parsed {
@@ -40,6 +42,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Parsed, String> 
         headers: HeaderRules::default(),
         offloads: Offloads::ALL,
         threads: None,
+        sandbox: true,
     };
     while let Some(word) = words.next() {
         let (name, attached) = match word.split_once('=') {
@@ -79,6 +82,13 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Parsed, String> 
                 args.threads = match value()?.as_str() {
                     "auto" => None,
                     text => Some(number(&name, text, 1..=2)? as usize),
+                };
+            }
+            "--sandbox" => {
+                args.sandbox = match value()?.as_str() {
+                    "auto" => true,
+                    "off" => false,
+                    text => return Err(format!("--sandbox {text}: must be auto or off")),
                 };
             }
             "--log" => {
@@ -121,6 +131,8 @@ usage: stayput-dataplane --socket PATH [options]
   --offload LIST    switch offloads of the kernel off: none, or a list of no-vnet-hdr,
                     no-tso, no-uso, no-udp-gso, no-udp-gro (all that the kernel has)
   --threads N       1; 2: deliver received packets from a thread of its own; auto: 2 from four CPUs on (auto)
+  --sandbox MODE    auto: after the start give up files (Landlock) and other system calls (seccomp), as far as the
+                    kernel can; off (auto)
   --version         print the version
   --help            print this
 
@@ -157,6 +169,8 @@ mod tests {
             _ => panic!("refused"),
         };
         assert_eq!([threads("auto"), threads("1"), threads("2")], [None, Some(1), Some(2)]);
+        let sandbox = |text| matches!(of(&["--socket=/x", "--sandbox", text]), Ok(Parsed::Run(a)) if a.sandbox);
+        assert!(sandbox("auto") && !sandbox("off"));
         assert!(matches!(of(&["--help"]), Ok(Parsed::Help)));
         for bad in [
             &[][..],
@@ -167,6 +181,7 @@ mod tests {
             &["--socket=/x", "--outer-ttl=0"],
             &["--socket=/x", "--dscp=in"],
             &["--socket=/x", "--offload=no-such"],
+            &["--socket=/x", "--sandbox=on"],
             &["--socket=/x", "--threads=0"],
             &["--socket=/x", "--threads", "3"],
         ] {

@@ -12,7 +12,6 @@ use crate::messages::{Command, Configure, Refused, key_text, parse_request, repl
 use crate::offload::Offloads;
 use crate::peer::{Locator, PeerId};
 use crate::prefix::Prefix;
-use crate::sys;
 
 type Answer = Result<Option<Value>, Refused>;
 
@@ -98,6 +97,7 @@ impl Engine {
                 Suite::ChaChaPoly => "chacha20-poly1305",
             },
             "offloads": offloads.names(),
+            "sandbox": self.sandbox.names(),
         })
     }
 
@@ -295,6 +295,7 @@ impl Engine {
 
     fn stats_reply(&mut self) -> Value {
         self.delivery.finish(&mut self.tunnel.stats);
+        self.count_refused_system_calls();
         let counters: serde_json::Map<String, Value> =
             self.tunnel.stats.iter().map(|(name, value)| (name.to_string(), value.into())).collect();
         let queues = || self.table.held_queues().chain(self.waiting.values());
@@ -310,7 +311,7 @@ impl Engine {
                 "held_bytes": self.holds.bytes() + queues().map(HoldQueue::bytes).sum::<usize>(),
                 "policy_version": self.policy.version(),
                 "policy_rules": self.policy.rules(),
-                "rss_bytes": sys::resident_bytes(),
+                "rss_bytes": self.memory.bytes(),
             },
         })
     }

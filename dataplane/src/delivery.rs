@@ -57,14 +57,15 @@ struct Written {
 }
 
 impl Delivery {
-    /// `threads`: how many the data plane may use; without a number as many as make sense on this machine.
-    pub fn new(tun: Arc<Tun>, threads: Option<usize>) -> Delivery {
-        let threads = threads.unwrap_or_else(|| {
-            let cpus = thread::available_parallelism().map_or(1, usize::from);
-            if cpus >= CPUS_FOR_TWO { 2 } else { 1 }
-        });
-        let helper = if threads > 1 { Helper::start(tun.clone()) } else { None };
-        Delivery { tun, helper, postponing: false, postponed: Writes::default() }
+    pub fn new(tun: Arc<Tun>) -> Delivery {
+        Delivery { tun, helper: None, postponing: false, postponed: Writes::default() }
+    }
+
+    /// `threads`: how many the data plane may use.
+    pub fn start_threads(&mut self, threads: usize) {
+        if threads > 1 {
+            self.helper = Helper::start(self.tun.clone());
+        }
     }
 
     pub fn threads(&self) -> usize {
@@ -227,6 +228,12 @@ impl Sink for DeliverySink<'_> {
         written.write(&self.delivery.tun, vnet, arena, parts);
         written.count(self.stats);
     }
+}
+
+/// How many make sense on this machine.
+pub fn fitting_threads() -> usize {
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    if cpus >= CPUS_FOR_TWO { 2 } else { 1 }
 }
 
 /// Below, the second thread would take its CPU from the applications.

@@ -34,9 +34,10 @@ use crate::peer::PeerId;
 use crate::policy::Policy;
 use crate::receive::{Received, Receiver};
 use crate::retransmit::Limits;
+use crate::sandbox::Sandbox;
 use crate::send::Sender;
 use crate::stats::{Counter, Stats};
-use crate::sys::{self, Poller, Readiness};
+use crate::sys::{self, Poller, Readiness, ResidentMemory};
 use crate::time::Time;
 use crate::tun::Tun;
 use crate::tunnel::{Output, Tunnel};
@@ -79,6 +80,8 @@ pub struct Engine {
     /// Those that are wanted and that the kernel has.
     pub(crate) offloads: Offloads,
     pub(crate) process: String,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) memory: ResidentMemory,
     pub(crate) config: Option<Settings>,
     pub(crate) watched: BTreeMap<String, Watch>,
     pub(crate) sync: u64,
@@ -138,7 +141,6 @@ impl Engine {
         channel: Channel,
         retransmit: Limits,
         wanted: Offloads,
-        threads: Option<usize>,
     ) -> io::Result<Engine> {
         let tun = Arc::new(tun);
         let poller = Poller::new()?;
@@ -173,7 +175,7 @@ impl Engine {
             workloads: WorkloadWatches::default(),
             waiting: FastMap::default(),
             unsent: FastMap::default(),
-            delivery: Delivery::new(tun.clone(), threads),
+            delivery: Delivery::new(tun.clone()),
             tun,
             udp4: None,
             udp6: None,
@@ -193,6 +195,8 @@ impl Engine {
             suite,
             offloads,
             process: format!("{:016x}{:016x}", random_u64(), random_u64()),
+            sandbox: Sandbox::default(),
+            memory: ResidentMemory::open(),
             config: None,
             watched: BTreeMap::new(),
             sync: 0,
@@ -210,6 +214,10 @@ impl Engine {
             uevents,
             sleep,
         })
+    }
+
+    pub fn start_threads(&mut self, threads: usize) {
+        self.delivery.start_threads(threads);
     }
 
     pub fn threads(&self) -> usize {
@@ -244,6 +252,7 @@ impl Engine {
 
     pub fn close(&mut self) {
         self.channel.remove_socket();
+        self.count_refused_system_calls();
     }
 
     /// Waits for something to do and does all but the two packet directions. False at a termination signal.
@@ -301,6 +310,7 @@ impl Engine {
         }
         self.drain_outputs();
         self.flush_channel();
+        self.count_refused_system_calls();
         Ok(true)
     }
 

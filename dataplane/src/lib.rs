@@ -50,6 +50,7 @@ mod receive;
 mod reconcile;
 pub mod replay;
 pub mod retransmit;
+mod sandbox;
 pub mod segment;
 mod send;
 pub mod session;
@@ -98,10 +99,24 @@ pub fn run(args: &Args) -> Result<(), String> {
             return Err(message);
         }
     };
-    let mut engine =
-        Engine::new(tun, host, channel, args.retransmit, args.offloads, args.threads).map_err(|e| e.to_string())?;
+    // Asks for files, which the sandbox hides.
+    let threads = args.threads.unwrap_or_else(delivery::fitting_threads);
+    let mut engine = Engine::new(tun, host, channel, args.retransmit, args.offloads).map_err(|e| e.to_string())?;
     engine.headers = args.headers;
-    log::info("ready", &[("socket", &args.socket.display()), ("interface", &args.tun), ("threads", &engine.threads())]);
+    if args.sandbox {
+        engine.forbid_files(&args.socket);
+    }
+    engine.start_threads(threads);
+    if args.sandbox {
+        engine.forbid_system_calls();
+    }
+    let ready: [log::Field<'_>; 4] = [
+        ("socket", &args.socket.display()),
+        ("interface", &args.tun),
+        ("threads", &engine.threads()),
+        ("sandbox", &engine.sandbox.names().join(",")),
+    ];
+    log::info("ready", &ready);
     sys::notify_ready();
     let result = engine.run().map_err(|e| format!("event loop: {e}"));
     engine.close();

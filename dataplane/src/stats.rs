@@ -56,6 +56,7 @@ counters! {
     OuterIcmpTimeExceeded => "outer_icmp_time_exceeded",
     OuterIcmpIgnored => "outer_icmp_ignored",
     EventsDropped => "events_dropped",
+    RefusedSystemCalls => "refused_system_calls",
     DropReplay => "drop.replay",
     DropAuth => "drop.auth",
     DropSourceCheck => "drop.source_check",
@@ -84,6 +85,8 @@ counters! {
     FallbackTso => "fallback.tso",
     FallbackSocketBuffer => "fallback.socket_buffer",
     FallbackInitiationSocket => "fallback.initiation_socket",
+    FallbackLandlock => "fallback.landlock",
+    FallbackSeccomp => "fallback.seccomp",
     FallbackOuterFragmented => "fallback.outer_fragmented",
 }
 

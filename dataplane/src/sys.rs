@@ -1,9 +1,11 @@
 //! Small safe covers over libc that several modules use.
 
 use std::ffi::c_int;
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use crate::time::Time;
@@ -280,10 +282,22 @@ pub fn group_id(name: &str) -> Option<u32> {
     })
 }
 
-pub fn resident_bytes() -> u64 {
-    let pages =
-        std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
-    pages.unwrap_or(0) * 4096
+/// Kept open, since the sandbox hides the file.
+pub struct ResidentMemory(Option<File>);
+
+impl ResidentMemory {
+    pub fn open() -> ResidentMemory {
+        ResidentMemory(File::open("/proc/self/statm").ok())
+    }
+
+    /// 0 when it cannot be told.
+    pub fn bytes(&self) -> u64 {
+        let mut buffer = [0; 128];
+        let length = self.0.as_ref().and_then(|file| file.read_at(&mut buffer, 0).ok()).unwrap_or(0);
+        let text = std::str::from_utf8(&buffer[..length]).unwrap_or("");
+        let pages: Option<u64> = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+        pages.unwrap_or(0) * 4096
+    }
 }
 
 const ONCE: u32 = (libc::EPOLLIN | libc::EPOLLONESHOT) as u32;

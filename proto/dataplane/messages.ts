@@ -114,6 +114,8 @@ export interface HelloReply {
   readonly cipher: 'aes-256-gcm' | 'chacha20-poly1305';
   /** Names of the kernel offloads in use: `vnet-hdr`, `tso`, `uso`, `udp-gso`, `udp-gro`. */
   readonly offloads: readonly string[];
+  /** What confines the process: `landlock`, `seccomp`, as far as the kernel has them. Older data planes do not say. */
+  readonly sandbox?: readonly string[] | undefined;
 }
 
 export interface ConfigureReply {

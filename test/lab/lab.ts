@@ -47,6 +47,7 @@ export class Lab {
   readonly dir: string;
   private readonly hosts = new Map<string, Host>();
   private readonly processes = new Set<LabProcess>();
+  private readonly logFiles: string[] = [];
   private readonly consoles = new Set<ChildProcess>();
   private wiresHost: Host | undefined;
   private closing: Promise<void> | undefined;
@@ -158,6 +159,7 @@ export class Lab {
   /** @internal */
   adopt(process: LabProcess): LabProcess {
     this.processes.add(process);
+    this.logFiles.push(process.logFile);
     void process.exited.then(() => this.processes.delete(process));
     return process;
   }
@@ -178,7 +180,15 @@ export class Lab {
     openLabs.delete(this);
     for (const console of this.consoles) console.kill('SIGKILL');
     await Promise.all([...this.processes].map((process) => process.stop()));
+    const refusals = this.refusals();
     this.closeNow();
+    if (refusals.length > 0) throw new LabError(`a data plane is confined too closely:\n${refusals.join('\n')}`);
+  }
+
+  /** What data planes did that their sandbox does not let them do. */
+  private refusals(): string[] {
+    const lines = this.logFiles.flatMap((file) => readFileSync(file, 'utf8').split('\n'));
+    return lines.filter((line) => line.includes('the sandbox refused a system call'));
   }
 
   /** The same without waiting for anybody: the last resort when the process is about to end. */
