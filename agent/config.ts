@@ -44,6 +44,8 @@ const DNS = z.strictObject({
   cacheEntries: z.int().min(16).max(1_000_000).default(10_000),
   /** A file for a line about each question; null for none. */
   queryLog: path.nullable().default(null),
+  /** How `stayput dns host` makes this host's programs ask the agent. */
+  host: z.enum(['off', 'auto', 'resolved', 'resolvconf', 'file']).default('off'),
 });
 
 const IDENTITY = z.strictObject({

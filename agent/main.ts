@@ -9,7 +9,7 @@ import type { AgentConfig } from './config.ts';
 import type { EidState } from './core/registrar.ts';
 import { startAdminSocket } from './shell/admin-socket.ts';
 import { CachedNameResolver } from './shell/cached-name-resolver.ts';
-import { startDnsServer } from './shell/dns-server.ts';
+import { type DnsServer, startDnsServer } from './shell/dns-server.ts';
 import { AgentDriver } from './shell/driver.ts';
 import { StateFolder } from './shell/identity.ts';
 import { AgentMetrics } from './shell/metrics.ts';
@@ -28,14 +28,15 @@ export async function runAgent(config: AgentConfig): Promise<void> {
     () => statsWithin(driver, STATS_MS),
   );
   try {
-    const admin = await startAdminSocket(config.socket, driver, identity, log);
+    let dns: DnsServer | undefined;
+    const admin = await startAdminSocket(config.socket, driver, identity, () => dns, log);
     shutdown.add('admin socket', () => admin.close());
     if (config.metricsListen !== null) {
       const server = await startMetricsServer(config.metricsListen, metrics.registry, () => isFit(driver));
       shutdown.add('metrics', () => server.close());
     }
     if (config.dns.enabled) {
-      const dns = await startDnsServer({
+      const started = await startDnsServer({
         listen: config.dns.listen,
         resolver: new CachedNameResolver(driver, instanceId(identity.instance)),
         upstreams: config.dns.upstreams,
@@ -48,7 +49,8 @@ export async function runAgent(config: AgentConfig): Promise<void> {
         registry: metrics.registry,
         log,
       });
-      shutdown.add('DNS', () => dns.close());
+      dns = started;
+      shutdown.add('DNS', () => started.close());
     }
     // Last: a second agent on this host fails above, before it takes session, data plane or files from the first.
     shutdown.add('agent', () => driver.close());

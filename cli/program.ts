@@ -5,6 +5,7 @@ import { registerAgentCommands } from './commands/agent.ts';
 import { registerAgentsCommands } from './commands/agents.ts';
 import { registerBenchCommand } from './commands/bench.ts';
 import { registerDemoCommand } from './commands/demo.ts';
+import { registerDnsCommands } from './commands/dns.ts';
 import { registerHookCommands } from './commands/hook.ts';
 import { registerMapserverCommands } from './commands/mapserver.ts';
 import { registerPolicyCommands } from './commands/policy.ts';
@@ -24,6 +25,7 @@ export function buildProgram(): Command {
   registerAgentsCommands(program);
   registerPolicyCommands(program);
   registerAgentCommands(program);
+  registerDnsCommands(program);
   registerDemoCommand(program);
   registerBenchCommand(program);
   registerHookCommands(program);

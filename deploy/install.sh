@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")/.." && pwd -P)
 fail() { echo "install.sh: $*" >&2; exit 2; }
 
 case $role in
-  agent) units='stayput-dataplane stayput-agent' ;;
+  agent) units='stayput-dataplane stayput-agent stayput-dns-host stayput-dns-restore' ;;
   mapserver) units='stayput-mapserver' ;;
   *) fail "say what this machine is: $0 agent, or $0 mapserver" ;;
 esac
@@ -22,6 +22,7 @@ if [ "$role" = agent ]; then
   [ -x "$binary" ] || fail "the data plane is not built yet: cd $here && npm run build:dataplane"
   install -m 0755 "$binary" /usr/local/bin/stayput-dataplane.new
   mv /usr/local/bin/stayput-dataplane.new /usr/local/bin/stayput-dataplane
+  install -D -m 0644 "$here/deploy/networkmanager/stayput.conf" /usr/lib/NetworkManager/conf.d/90-stayput.conf
 fi
 chmod 0755 "$here/dist/cli/main.js"
 ln -sfn "$here/dist/cli/main.js" /usr/local/bin/stayput

@@ -5,7 +5,7 @@ export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', '
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** JSON lines on stderr: the message is constant, data are fields named in docs/logging.md. */
-export function createLog(daemon: 'agent' | 'mapserver', level: LogLevel): Log {
+export function createLog(daemon: 'agent' | 'dns-host' | 'mapserver', level: LogLevel): Log {
   return pino(
     {
       level,

@@ -2,6 +2,7 @@
 import type { Server } from 'node:http';
 import { z } from 'zod';
 import { type IpPrefix, isHostPrefix, parseIpPrefix, prefixAddress } from '../../proto/address.ts';
+import { reverseZones } from '../../proto/dns/reverse-zones.ts';
 import { DEFAULT_INSTANCE, type Eid, nameEid, prefixEid } from '../../proto/eid.ts';
 import { INTERFACE_NAME } from '../../proto/lisp/order.ts';
 import type { Mapping } from '../../proto/mapping.ts';
@@ -13,6 +14,8 @@ import { VERSION } from '../../runtime/project-root.ts';
 import { listenOnUnixSocket } from '../../runtime/unix-server.ts';
 import type { Resolution } from '../core/output.ts';
 import type { OwnedEid } from '../core/registrar.ts';
+import type { DnsStatus } from './dns-host-target.ts';
+import type { DnsServer } from './dns-server.ts';
 import type { AgentDriver } from './driver.ts';
 import { agentIdentity, type Identity } from './identity.ts';
 
@@ -20,9 +23,10 @@ export async function startAdminSocket(
   path: string,
   driver: AgentDriver,
   identity: Identity,
+  dns: () => DnsServer | undefined,
   log: Log,
 ): Promise<{ close(): Promise<void> }> {
-  const listener = apiListener(routes(driver, identity), (err) => log.error({ err }, 'admin request failed'));
+  const listener = apiListener(routes(driver, identity, dns), (err) => log.error({ err }, 'admin request failed'));
   const server: Server = await listenOnUnixSocket(path, 0o660, listener);
   return {
     close: () =>
@@ -33,7 +37,7 @@ export async function startAdminSocket(
   };
 }
 
-function routes(driver: AgentDriver, identity: Identity): readonly Route[] {
+function routes(driver: AgentDriver, identity: Identity, dns: () => DnsServer | undefined): readonly Route[] {
   return [
     { method: 'GET', path: '/v1/status', handle: () => status(driver, identity) },
     { method: 'GET', path: '/v1/eids', handle: () => ({ eids: ownEids(driver) }) },
@@ -45,6 +49,7 @@ function routes(driver: AgentDriver, identity: Identity): readonly Route[] {
       handle: ({ params, body }) => leave(driver, params.eid ?? '', parseBody(LEAVE, body)),
     },
     { method: 'GET', path: '/v1/peers', handle: () => peers(driver) },
+    { method: 'GET', path: '/v1/dns', handle: () => dnsStatus(driver, identity, dns()) },
     { method: 'GET', path: '/v1/resolve', handle: ({ query }) => resolve(driver, query.get('q') ?? '') },
     {
       method: 'POST',
@@ -205,6 +210,21 @@ function leave(
   const prefix = parseIpPrefix(text);
   if (driver.leave(prefix, from, seconds(patienceSeconds))) return { eid: prefix };
   throw notAttached(prefix);
+}
+
+function dnsStatus(driver: AgentDriver, identity: Identity, dns: DnsServer | undefined): DnsStatus {
+  if (dns === undefined) throw new ApiError(404, 'STAYPUT_NO_DNS', 'DNS is switched off (dns.enabled)');
+  const { overlay } = driver.agent.snapshot(driver.now());
+  const own = driver.agent
+    .ownEids()
+    .flatMap(({ eid, interface: via }) => (eid.kind === 'prefix' && via === null ? [prefixAddress(eid.prefix)] : []));
+  return {
+    zone: driver.overlayZone,
+    reverseZones: overlay.flatMap(reverseZones),
+    listen: [...dns.addresses],
+    upstreams: [...dns.upstreams],
+    addresses: [...new Set([agentIdentity(identity).agentAddress, ...own])],
+  };
 }
 
 async function peers(driver: AgentDriver): Promise<unknown> {

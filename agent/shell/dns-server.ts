@@ -40,6 +40,8 @@ export interface DnsServerOptions {
 export interface DnsServer {
   /** `HOST:PORT` of each listener, with the port that was given for 0. */
   readonly addresses: readonly string[];
+  /** The resolvers that other names are asked of at present, as in `dns.upstreams`. */
+  readonly upstreams: readonly string[];
   close(): Promise<void>;
 }
 
@@ -76,7 +78,13 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
   else resolvConf = watchResolvConf(options.resolvConf, (hosts) => use(hosts.map((host) => ({ host, port: 53 }))));
   const addresses = listeners.map(({ host, port }) => formatHostPort(host, port));
   options.log.info({ listen: addresses, zone: options.resolver.zone }, 'dns server started');
-  return { addresses, close };
+  return {
+    addresses,
+    get upstreams() {
+      return driver.upstreams;
+    },
+    close,
+  };
 }
 
 class DnsDriver {
@@ -89,6 +97,7 @@ class DnsDriver {
   #zone: { readonly zone: string; readonly overlay: NameResolver['overlay'] } | undefined;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
+  upstreams: readonly string[] = [];
 
   constructor({ resolver, registry, log, cacheEntries, tlsAuthorities, queryLog, mapServer }: DnsServerOptions) {
     this.#resolver = resolver;
@@ -123,9 +132,9 @@ class DnsDriver {
 
   useUpstreams(upstreams: readonly Upstream[], listeners: readonly DnsListener[]): void {
     const others = withoutSelf(upstreams, listeners);
-    const list = others.map(formatUpstream);
+    this.upstreams = others.map(formatUpstream);
     if (others.length === 0) this.#log.warn('no upstream resolver but this one: only overlay names can be answered');
-    else this.#log.info({ upstreams: list }, 'upstream resolvers changed');
+    else this.#log.info({ upstreams: this.upstreams }, 'upstream resolvers changed');
     this.#sockets.renew();
     this.input((service, now) => service.setUpstreams(others, now));
   }

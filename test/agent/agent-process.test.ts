@@ -365,7 +365,10 @@ describe('an agent process', () => {
     await a.until('registered');
     await b.until('registered');
     await a.call('GET', '/v1/resolve?q=10.77.0.16');
-    await assert.rejects(startAdminSocket(a.socket, a.driver, a.identity, log), /already running/);
+    await assert.rejects(
+      startAdminSocket(a.socket, a.driver, a.identity, () => undefined, log),
+      /already running/,
+    );
     await a.close();
     await b.close();
     await overlay.stop();
@@ -441,7 +444,7 @@ class TestAgent {
 
   async listen(): Promise<void> {
     await this.dataplane.listen(`${this.path}-dataplane.sock`);
-    this.admin = await startAdminSocket(this.socket, this.driver, this.identity, log);
+    this.admin = await startAdminSocket(this.socket, this.driver, this.identity, () => undefined, log);
     this.driver.start(this.metrics);
   }
 

@@ -1,0 +1,63 @@
+/**
+ * The DNS service of an agent with a small overlay, its socket as far as `stayput dns` needs it, and the resolvers of
+ * two places, which know every `NAME.example`, and `only.site.example`, as their own address.
+ * Arguments: the socket, then where to listen.
+ */
+import { createSocket } from 'node:dgram';
+import { rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { decode } from 'dns-packet';
+import { pino } from 'pino';
+import { Registry } from 'prom-client';
+import { startDnsServer } from '../../agent/shell/dns-server.ts';
+import type { NameResolver } from '../../agent/shell/name-resolver.ts';
+import { parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
+import { reverseZones } from '../../proto/dns/reverse-zones.ts';
+import { answer } from '../agent/dns-support.ts';
+import { PLACE_1, PLACE_2 } from './dns-host-sandbox.ts';
+
+const [socket = '', ...listen] = process.argv.slice(2);
+const overlay = [parseIpPrefix('10.77.0.0/16')];
+const resolver: NameResolver = {
+  zone: 'stayput.internal',
+  overlay,
+  resolveName: async (name) =>
+    name === 'db' ? { kind: 'found', addresses: [parseIpAddress('10.77.0.9')], stale: false } : { kind: 'absent' },
+  resolvePointer: async (address) =>
+    address === '10.77.0.9' ? { kind: 'found', names: ['db'], stale: false } : { kind: 'absent' },
+};
+
+for (const place of [PLACE_1, PLACE_2]) {
+  const server = createSocket('udp4');
+  server.on('message', (packet, from) => {
+    const question = decode(packet).questions?.[0];
+    const known = question?.type === 'A' && /^(\w+|only\.site)\.example$/.test(question.name);
+    const answers = known ? [{ type: 'A' as const, name: question.name, ttl: 60, data: place }] : [];
+    server.send(answer(packet, 0, answers), from.port, from.address);
+  });
+  await new Promise<void>((resolve) => server.bind(53, place, resolve));
+}
+const dns = await startDnsServer({
+  listen,
+  resolver,
+  upstreams: [],
+  zones: [],
+  tlsAuthorities: null,
+  queryLog: null,
+  mapServer: 'mapserver.example',
+  cacheEntries: 100,
+  resolvConf: '/etc/resolv.conf',
+  registry: new Registry(),
+  log: pino({ level: 'silent' }),
+});
+rmSync(socket, { force: true });
+createServer((_, response) => {
+  const status = {
+    zone: resolver.zone,
+    reverseZones: overlay.flatMap(reverseZones),
+    listen: dns.addresses,
+    upstreams: dns.upstreams,
+    addresses: ['10.77.0.5'],
+  };
+  response.end(JSON.stringify(status));
+}).listen(socket, () => process.stdout.write('ready\n'));

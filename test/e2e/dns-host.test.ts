@@ -1,0 +1,134 @@
+/**
+ * `stayput dns host` on hosts of their own: real files, the real libc, and the programs that write resolv.conf. Each
+ * test ends with what was there before. Budget of each: 20 s.
+ */
+import assert from 'node:assert/strict';
+import { lstatSync, readlinkSync, renameSync, symlinkSync } from 'node:fs';
+import { type TestContext, test } from 'node:test';
+import { waitFor } from '../lab/wait.ts';
+import { PLACE_1, PLACE_2, resolvConf, Sandbox } from './dns-host-sandbox.ts';
+import { requireLab } from './require.ts';
+
+requireLab();
+
+const FILE = '/etc/resolv.conf';
+const FORMER = '/etc/resolv.conf.before-stayput';
+const LEASE_1 = `# from the lease\nsearch site.example\n${resolvConf(PLACE_1)}options timeout:1\n`;
+const LEASE_2 = resolvConf(PLACE_2);
+
+test('a plain file gives way, is followed through leases, and comes back as it was', async (t) => {
+  const sandbox = await created(t);
+  sandbox.write(FILE, LEASE_1);
+  const before = lstatSync(sandbox.path(FILE));
+  await sandbox.agent();
+  assert.equal(await sandbox.getent('db.stayput.internal'), '');
+  const host = sandbox.host('auto');
+  await asksAgent(sandbox);
+  assert.equal(await sandbox.getent('db.stayput.internal'), '10.77.0.9');
+  assert.equal(await sandbox.getent('db'), '10.77.0.9', 'short names are completed');
+  assert.match(await sandbox.run('getent', 'hosts', '10.77.0.9'), /db\.stayput\.internal/);
+  assert.equal(await sandbox.getent('www.example'), PLACE_1, 'all else is asked of the place');
+  assert.equal(await sandbox.getent('only'), PLACE_1, "the place's search domain is kept");
+  assert.equal(lstatSync(sandbox.path(FILE)).mode & 0o777, 0o644);
+
+  sandbox.write(FILE, LEASE_2);
+  await asksAgent(sandbox);
+  assert.equal(sandbox.read(FORMER), LEASE_2);
+  assert.equal(await sandbox.getent('other.example'), PLACE_2);
+  sandbox.write(FILE, LEASE_1);
+  await asksAgent(sandbox);
+
+  await host.stop();
+  assert.equal(sandbox.read(FILE), LEASE_1);
+  assert.equal(lstatSync(sandbox.path(FILE)).mode, before.mode);
+  assert.ok(!sandbox.exists(FORMER));
+  assert.equal(await sandbox.getent('www.example'), PLACE_1);
+});
+
+test('after a kill the former file is put back by hand, or by the next start', async (t) => {
+  const sandbox = await created(t);
+  await sandbox.agent();
+  const killed = sandbox.host('file');
+  await asksAgent(sandbox);
+  await killed.kill9();
+  assert.match(await sandbox.stayput('dns', 'restore'), /Put back: file/);
+  assert.equal(sandbox.read(FILE), resolvConf(PLACE_1));
+  assert.match(await sandbox.stayput('dns', 'restore'), /Nothing to put back/);
+
+  const again = sandbox.host('file');
+  await asksAgent(sandbox);
+  await again.kill9();
+  const next = sandbox.host('file');
+  await sandbox.until(next, 'this host asks the agent');
+  await next.stop();
+  assert.equal(sandbox.read(FILE), resolvConf(PLACE_1));
+});
+
+test('a host is not left without names when the agent is gone, and asks it again when it is back', async (t) => {
+  const sandbox = await created(t);
+  const agent = await sandbox.agent();
+  const host = sandbox.host('file');
+  await asksAgent(sandbox);
+  await agent.kill9();
+  await waitFor('the former file', () => sandbox.read(FILE) === resolvConf(PLACE_1));
+  assert.match(host.output(), /the agent does not answer DNS/);
+  await sandbox.agent();
+  await asksAgent(sandbox);
+});
+
+test('a program that insists on its file gets it, and the log says so', async (t) => {
+  const sandbox = await created(t);
+  await sandbox.agent();
+  const host = sandbox.host('file');
+  let rewritten = 0;
+  await waitFor('the end of the fight', () => {
+    if (host.output().includes('another program insists')) return true;
+    if (sandbox.read(FILE).includes('stayput')) {
+      sandbox.write(FILE, LEASE_2);
+      rewritten++;
+    }
+    return false;
+  });
+  assert.ok(rewritten >= 10, `after ${rewritten}`);
+  assert.equal(sandbox.read(FILE), LEASE_2);
+  assert.ok(!sandbox.exists(FORMER));
+});
+
+test('a link is put back as a link, and what it leads to is followed meanwhile', async (t) => {
+  const sandbox = await created(t);
+  sandbox.write('/run/place/resolv.conf', LEASE_1);
+  symlinkSync('../run/place/resolv.conf', sandbox.path('/etc/resolv.conf.link'));
+  renameSync(sandbox.path('/etc/resolv.conf.link'), sandbox.path(FILE));
+  await sandbox.agent();
+  const host = sandbox.host('auto');
+  await asksAgent(sandbox);
+  assert.equal(await sandbox.getent('www.example'), PLACE_1);
+  sandbox.write('/run/place/resolv.conf', LEASE_2);
+  await waitFor('the new place', async () => (await sandbox.getent('www.example')) === PLACE_2);
+  await host.stop();
+  assert.equal(readlinkSync(sandbox.path(FILE)), '../run/place/resolv.conf');
+});
+
+test('a file that is mounted over, as in containers, gets other contents and its own again', async (t) => {
+  const sandbox = await created(t);
+  sandbox.write('/run/place/resolv.conf', LEASE_1);
+  await sandbox.run('mount', '--bind', '/run/place/resolv.conf', FILE);
+  await sandbox.agent();
+  const host = sandbox.host('auto');
+  await asksAgent(sandbox);
+  assert.equal(await sandbox.getent('db'), '10.77.0.9');
+  assert.equal(await sandbox.getent('www.example'), PLACE_1);
+  await host.stop();
+  assert.equal(sandbox.read('/run/place/resolv.conf'), LEASE_1);
+  assert.ok(!sandbox.exists(FORMER));
+});
+
+async function created(t: TestContext): Promise<Sandbox> {
+  const sandbox = await Sandbox.create();
+  t.after(() => sandbox.close());
+  return sandbox;
+}
+
+async function asksAgent(sandbox: Sandbox): Promise<void> {
+  await waitFor('our resolv.conf', () => /^# Written by stayput/.test(sandbox.read(FILE)));
+}
