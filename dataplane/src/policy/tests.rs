@@ -122,6 +122,23 @@ fn a_connection_is_cut_when_the_rules_go() {
     assert!(host.sends(&segment(WEB, DB, 4000, 5432, ACK)) && !host.policy.is_enforced());
 }
 
+/// The grace after a move is for answers that nobody is known to have asked for, not for rules that are gone.
+#[test]
+fn what_is_taken_away_or_denied_is_cut_at_once_also_within_the_grace_after_a_move() {
+    let mut denied = web_to_db();
+    denied.insert(0, rule(false, "10.77.0.1/32", "10.77.0.2/32", None, &[]));
+    for rules in [vec![], denied] {
+        let mut host = Host::new(false, web_to_db());
+        host.table.locals.get_mut(&Prefix::host(address(WEB))).unwrap().since = host.now;
+        let (answer, question) = (datagram(DB, WEB, 53, 4000), datagram(WEB, DB, 4001, 53));
+        let stream = (segment(DB, WEB, 5432, 4000, ACK), segment(WEB, DB, 4000, 5432, ACK));
+        assert!(host.takes(&answer) && host.sends(&question) && host.takes(&stream.0) && host.sends(&stream.1));
+        host.set(false, rules);
+        assert!(!host.takes(&answer) && !host.sends(&question) && !host.takes(&stream.0) && !host.sends(&stream.1));
+        assert!(!host.takes(&datagram(DB, WEB, 53, 4001)), "although it was asked");
+    }
+}
+
 /// WEB may not open anything any more, and may be spoken to by everybody: by default, or by a rule without ports.
 fn web_is_denied() -> [(bool, Vec<Rule>); 2] {
     let deny = rule(false, "10.77.0.1/32", "0.0.0.0/0", None, &[]);
