@@ -416,6 +416,9 @@ export class Agent {
       return;
     }
     const outcome = this.registrar.handleRecord(mapping, registered, now);
+    // There may be more at a name of ours than we know; the answer to a registration has only that.
+    if (mapping.eid.kind === 'name' && !registered && outcome.kind !== 'not-ours')
+      this.remote.apply(mapping, asked, now);
     switch (outcome.kind) {
       case 'not-ours':
         this.mover.handleElsewhere(mapping, now);

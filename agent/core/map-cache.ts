@@ -208,10 +208,11 @@ export class MapCache {
   }
 }
 
-/** No owner, or nothing to send to. */
+/** No owner, or nothing to send to; of a name: the zone does not have it. */
 export function isNegative(mapping: Mapping): boolean {
-  if (isWithdrawal(mapping) || mapping.owner === undefined) return true;
-  return mapping.eid.kind === 'name' ? mapping.targets.length === 0 : mapping.tunnelKey === undefined;
+  if (isWithdrawal(mapping)) return true;
+  if (mapping.eid.kind === 'name') return mapping.targets.length === 0 && mapping.zone === undefined;
+  return mapping.owner === undefined || mapping.tunnelKey === undefined;
 }
 
 /** The map server still has the owner before, who told us himself that it is not his any more. */
@@ -231,7 +232,7 @@ function prefixLengthOf(entry: CacheEntry): number {
 
 function sameForwarding(a: CacheEntry, b: CacheEntry): boolean {
   const view = ({ mapping: m, negative }: CacheEntry): string =>
-    JSON.stringify([negative, m.action, m.generation, m.owner, m.tunnelKey, m.locators, m.names, m.targets]);
+    JSON.stringify([negative, m.action, m.generation, m.owner, m.tunnelKey, m.locators, m.names, m.targets, m.zone]);
   return view(a) === view(b);
 }
 

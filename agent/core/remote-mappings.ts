@@ -81,7 +81,9 @@ export class RemoteMappings {
 
   /** A record of a Map-Notify or Map-Reply about an EID that is not ours. `asked`: it answers this question. */
   apply(mapping: Mapping, asked: Eid | null, now: Instant): void {
-    if (mapping.owner === this.identity.xtrId || mapping.eid.iid !== this.identity.instance) return;
+    if (mapping.eid.iid !== this.identity.instance) return;
+    // What the zone has at a name of ours may be more than what we gave it.
+    if (mapping.owner === this.identity.xtrId && mapping.eid.kind !== 'name') return;
     if (mapping.owner !== undefined && !this.isVouched(mapping)) {
       this.note({ type: 'mapping-refused', reason: 'the owner does not follow from the tunnel key' });
       return;

@@ -6,7 +6,8 @@
  * former owner of an EID of ours introduces is asked for as well, all of them, so many at a time as the map server answers.
  */
 import { hostPrefix, type IpAddress, prefixAddress } from '../../proto/address.ts';
-import { type Eid, type EidKey, eidKey, prefixEid } from '../../proto/eid.ts';
+import { DEFAULT_WEIGHT } from '../../proto/dns/record-sets.ts';
+import { type Eid, type EidKey, eidKey, type NameEid, prefixEid } from '../../proto/eid.ts';
 import { agentAddressOf } from '../../proto/identity.ts';
 import type { Nonce } from '../../proto/lisp/header.ts';
 import { subscribeRequest } from '../../proto/lisp/native.ts';
@@ -19,7 +20,7 @@ import { MapRequests, type Ticket } from './map-requests.ts';
 import type { MapServerSession } from './map-server-session.ts';
 import type { Outbox } from './outbox.ts';
 import type { Answer, Resolution } from './output.ts';
-import type { AgentIdentity, Registrar } from './registrar.ts';
+import type { AgentIdentity, OwnedEid, Registrar } from './registrar.ts';
 import { isAgentPrefix, type RemoteMappings } from './remote-mappings.ts';
 import { TokenBucket } from './token-bucket.ts';
 
@@ -179,10 +180,31 @@ export class Resolver {
   }
 
   private known(eid: Eid, now: Instant): Resolution | null {
-    const { registrar, remote, locators, session } = this.parts;
-    const own = eid.kind === 'name' ? registrar.find(eid) : registrar.covering(prefixAddress(eid.prefix));
-    if (own === undefined || !registrar.isHere(own)) return remote.find(eid, session.isUp, now);
-    const mapping = registrar.mapping(own, locators.list());
+    const { registrar, remote, session } = this.parts;
+    if (eid.kind === 'name') return this.knownName(eid, now);
+    const own = registrar.covering(prefixAddress(eid.prefix));
+    return own === undefined ? remote.find(eid, session.isUp, now) : this.own(own);
+  }
+
+  /** What the map server says of the name, and the EIDs here that carry it, also before it knows of them. */
+  private knownName(eid: NameEid, now: Instant): Resolution | null {
+    const { registrar, remote, session } = this.parts;
+    const owned = registrar.find(eid);
+    const told = remote.find(eid, session.isUp, now);
+    if (owned === undefined || !registrar.isHere(owned)) return told;
+    const own = this.own(owned);
+    if (told?.kind !== 'found') return told === null && session.isUp ? null : own;
+    const { targets, zone } = told.mapping;
+    const added = own.mapping.targets.filter((target) => !targets.includes(target));
+    if (added.length === 0) return told;
+    const weights = zone === undefined ? [] : [...zone.weights, ...added.map(() => DEFAULT_WEIGHT)];
+    const more = { targets: [...targets, ...added], ...(zone === undefined ? {} : { zone: { ...zone, weights } }) };
+    return { ...told, mapping: { ...told.mapping, ...more } };
+  }
+
+  private own(owned: OwnedEid): Extract<Resolution, { kind: 'found' }> {
+    const { registrar, locators } = this.parts;
+    const mapping = registrar.mapping(owned, locators.list());
     return { kind: 'found', mapping, own: true, stale: false, ageMs: 0 };
   }
 

@@ -4,6 +4,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type IpPrefix, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
+import { MAX_RECORDS, MAX_SERVERS, NO_RECORDS } from '../../proto/dns/record-sets.ts';
 import { eidKey, instanceId, parseEidKey } from '../../proto/eid.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { agentAddressOf, parseTunnelKey, parseXtrId } from '../../proto/identity.ts';
@@ -259,6 +260,21 @@ const LOCATOR = z.object({
   weight: z.int().min(0).max(255),
 });
 
+const WORD = z.int().min(0).max(65535);
+const ZONE = z.object({
+  weights: z.array(z.int().min(0).max(255)).max(255),
+  records: z
+    .object({
+      ttl: z.int().min(0).nullable(),
+      cname: z.string().nullable(),
+      srv: z.array(z.object({ priority: WORD, weight: WORD, port: WORD, target: z.string() })).max(MAX_RECORDS),
+      txt: z.array(z.string()).max(MAX_RECORDS),
+      ns: z.array(z.object({ host: z.string(), addresses: z.array(parsed(parseIpAddress)) })).max(MAX_SERVERS),
+    })
+    .transform((records) => ({ ...NO_RECORDS, ...records })),
+  cut: z.string().nullable(),
+});
+
 const MAPPING = z
   .object({
     eid: parsed(parseEidKey),
@@ -270,10 +286,12 @@ const MAPPING = z
     locators: z.array(LOCATOR).max(255),
     names: z.array(z.string()).max(255),
     targets: z.array(parsed(parseIpAddress)).max(255),
+    zone: ZONE.optional(),
   })
   .transform(
-    ({ owner, tunnelKey, ...rest }): Mapping => ({
+    ({ owner, tunnelKey, zone, ...rest }): Mapping => ({
       ...rest,
+      ...(zone === undefined ? {} : { zone }),
       ...(owner === undefined ? {} : { owner }),
       ...(tunnelKey === undefined ? {} : { tunnelKey }),
     }),

@@ -24,6 +24,13 @@ export class Companions {
     return [...records.map(mappingOf), ...companions.values()];
   }
 
+  /** A mapping, then the agent address mapping of its owner, if it has one. */
+  beside(mapping: Mapping): Mapping[] {
+    const companions = new Map<EidKey, Mapping>();
+    if (mapping.tunnelKey !== undefined) this.collect(companions, { tunnelKey: mapping.tunnelKey });
+    return [mapping, ...companions.values()];
+  }
+
   /** Adds the agent address mapping of the owner, once. */
   collect(companions: Map<EidKey, Mapping>, { tunnelKey }: Pick<OwnershipRecord, 'tunnelKey'>): void {
     const eid = agentEidKey(this.instance, tunnelKey);

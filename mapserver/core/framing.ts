@@ -1,4 +1,5 @@
 /** How many mappings go into one message: a frame has at most 64 KiB, and a message at most 255 records. */
+import { encodedSize } from '../../proto/dns/record-sets.ts';
 import type { Mapping } from '../../proto/mapping.ts';
 
 /** Parts that fit into a frame each. */
@@ -30,8 +31,9 @@ export function fitsFrame(mappings: readonly Mapping[]): boolean {
 /** Octets on the wire, at most. */
 function sizeOf(mappings: readonly Mapping[]): number {
   let size = 64;
-  for (const { eid, locators, names, targets } of mappings) {
+  for (const { eid, locators, names, targets, zone } of mappings) {
     size += 120 + (eid.kind === 'name' ? eid.name.length : 0) + locators.length * 110 + targets.length * 26;
+    if (zone !== undefined) size += 32 + encodedSize(zone.records);
     for (const name of names) size += 12 + name.length;
   }
   return size;

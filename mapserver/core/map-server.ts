@@ -163,6 +163,7 @@ export class MapServer {
     this.resolver = new Resolver({
       instance: overlay.instance,
       database,
+      names,
       subscriptions,
       sessions,
       companions,
@@ -170,7 +171,15 @@ export class MapServer {
       event,
     });
     this.revocations = revocations;
-    this.publisher = new Publisher({ sessions, subscriptions, companions, orders, event });
+    this.publisher = new Publisher({
+      instance: overlay.instance,
+      sessions,
+      subscriptions,
+      companions,
+      names,
+      orders,
+      event,
+    });
     this.policy = new PolicyDistribution({
       records: this.policyRecords(),
       send: (xtrId, policy) => {
@@ -188,7 +197,6 @@ export class MapServer {
       if (record?.kind === 'agent' && record.revokedAt !== undefined) this.revocations.remember(record);
     }
     this.publisher.discard();
-    this.names.takeChanges();
     for (const xtrId of this.database.owners()) this.presence.missing(xtrId, now);
   }
 
@@ -469,8 +477,6 @@ export class MapServer {
   }
 
   private settle(now: Instant): void {
-    const { names, below } = this.names.takeChanges();
-    if (names.size + below.size > 0) this.event({ kind: 'names-changed', names, below });
     this.publisher.settle();
     this.revocations.settle();
     this.policy.settle(now);

@@ -172,18 +172,15 @@ export class Names {
     };
   }
 
-  /** Who registered it last or, of EIDs that carry it, the first: for agents that know of names only as registrations. */
+  /** With who registered it, if that is live. */
   private bare(name: string): Mapping {
-    const node = this.nodes.get(name);
-    const generation = node?.generation ?? (0 as Generation);
-    const [carrier] = node?.carriers.values() ?? [];
-    const owner = node?.owned ?? carrier;
+    const { generation, owned } = this.nodes.get(name) ?? emptyNode();
     return {
       eid: nameEid(this.overlay.instance, name),
-      ttl: owner?.ttl ?? ENTRY_TTL,
+      ttl: owned?.ttl ?? ENTRY_TTL,
       action: 'no-action',
-      generation,
-      ...(owner === undefined ? {} : { owner: owner.owner, tunnelKey: owner.tunnelKey }),
+      generation: generation ?? (0 as Generation),
+      ...(owned === undefined ? {} : { owner: owned.owner, tunnelKey: owned.tunnelKey }),
       locators: [],
       names: [],
       targets: [],

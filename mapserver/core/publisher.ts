@@ -3,21 +3,24 @@
  *
  * Every change of a record, by whatever way it came, is noted by `follow`; `settle`, after each input, sends each
  * session concerned one publication with all of it: the subscribers, and the owner before. The owner itself gets the
- * acknowledgement of its registration instead.
+ * acknowledgement of its registration instead; of a name it is told as everybody is, since there may be more at it.
  */
-import { type EidKey, parseEidKey } from '../../proto/eid.ts';
-import type { XtrId } from '../../proto/mapping.ts';
+import { type Eid, type EidKey, type InstanceId, type NameEid, parseEidKey } from '../../proto/eid.ts';
+import type { Mapping, XtrId } from '../../proto/mapping.ts';
 import type { ServerEvent } from './actions.ts';
 import type { Companions } from './companions.ts';
+import { type NameChanges, type Names, parentOf } from './names.ts';
 import type { Orders } from './orders.ts';
 import type { OwnershipRecord } from './records.ts';
 import type { Sessions } from './sessions.ts';
 import type { Subscriptions } from './subscriptions.ts';
 
 export interface PublisherParts {
+  readonly instance: InstanceId;
   readonly sessions: Sessions;
   readonly subscriptions: Subscriptions;
   readonly companions: Companions;
+  readonly names: Names;
   readonly orders: Orders;
   readonly event: (event: ServerEvent) => void;
 }
@@ -42,40 +45,90 @@ export class Publisher {
   /** Nobody is told of what changed so far. */
   discard(): void {
     this.changed.clear();
+    this.parts.names.takeChanges();
   }
 
   /** Tells everybody whom the changes since the last call concern. */
   settle(): void {
-    if (this.changed.size === 0) return;
-    const letters = new Map<XtrId, OwnershipRecord[]>();
+    const { sessions, companions, names, event } = this.parts;
+    const changes = names.takeChanges();
+    if (changes.names.size + changes.below.size > 0) event({ kind: 'names-changed', ...changes });
+    if (this.changed.size + changes.names.size + changes.below.size === 0) return;
+    const letters = new Letters();
+    const movedNames = new Map<string, XtrId>();
     for (const { before, after } of this.changed.values()) {
       if (after === undefined || (after.state !== 'live' && before?.state !== 'live')) continue;
-      for (const xtrId of this.concerned(before, after)) {
-        const letter = letters.get(xtrId);
-        if (letter === undefined) letters.set(xtrId, [after]);
-        else letter.push(after);
-      }
+      const eid = parseEidKey(after.eid);
+      const concerned = this.concerned(before, after, eid);
+      if (eid.kind === 'prefix') for (const xtrId of concerned) letters.of(xtrId).records.push(after);
+      else if (isMoved(before, after)) movedNames.set(eid.name, before.owner);
     }
     this.changed.clear();
-    const { sessions, companions } = this.parts;
-    for (const [xtrId, records] of letters) {
+    for (const eid of this.affectedNames(changes)) this.tellName(eid, movedNames.get(eid.name), letters);
+    for (const [xtrId, { records, mappings }] of letters.all) {
       const session = sessions.of(xtrId);
-      if (session !== undefined) sessions.publish(session, companions.with(records));
+      if (session !== undefined) sessions.publish(session, [...companions.with(records), ...mappings]);
     }
   }
 
-  private concerned(before: OwnershipRecord | undefined, after: OwnershipRecord): ReadonlySet<XtrId> {
+  private tellName(eid: NameEid, formerOwner: XtrId | undefined, letters: Letters): void {
+    const { subscriptions, names } = this.parts;
+    const concerned = subscriptions.concerned(eid);
+    if (names.entry(eid.name) !== undefined) subscriptions.settle(eid, concerned);
+    if (formerOwner !== undefined) concerned.add(formerOwner);
+    if (concerned.size === 0) return;
+    const mapping = names.mapping(eid.name) ?? names.withdrawal(eid.name);
+    for (const xtrId of concerned) letters.of(xtrId).mappings.push(mapping);
+  }
+
+  private affectedNames(changes: NameChanges): NameEid[] {
+    const { instance, subscriptions } = this.parts;
+    const affected = [...changes.names].filter((name) => !name.startsWith('*')).map((name) => nameOf(instance, name));
+    if (changes.below.size === 0) return affected;
+    for (const eid of subscriptions.names()) {
+      if (!changes.names.has(eid.name) && isBelow(eid.name, changes.below)) affected.push(eid);
+    }
+    return affected;
+  }
+
+  private concerned(before: OwnershipRecord | undefined, after: OwnershipRecord, eid: Eid): ReadonlySet<XtrId> {
     const { subscriptions, orders, event } = this.parts;
-    const moved = before !== undefined && before.state !== 'released' && before.owner !== after.owner;
+    const moved = isMoved(before, after);
     if (moved) {
       event({ kind: 'moved', eid: after.eid, from: before.owner, to: after.owner, generation: after.generation });
     }
     orders.handleRecord(after);
-    const eid = parseEidKey(after.eid);
     const concerned = subscriptions.concerned(eid);
     if (after.state === 'live') subscriptions.settle(eid, concerned);
     if (moved) concerned.add(before.owner);
     if (after.state === 'live') concerned.delete(after.owner);
     return concerned;
   }
+}
+
+/** What goes to whom. */
+class Letters {
+  readonly all = new Map<XtrId, { readonly records: OwnershipRecord[]; readonly mappings: Mapping[] }>();
+
+  of(xtrId: XtrId): { readonly records: OwnershipRecord[]; readonly mappings: Mapping[] } {
+    const known = this.all.get(xtrId);
+    if (known !== undefined) return known;
+    const letter = { records: [], mappings: [] };
+    this.all.set(xtrId, letter);
+    return letter;
+  }
+}
+
+function isMoved(before: OwnershipRecord | undefined, after: OwnershipRecord): before is OwnershipRecord {
+  return before !== undefined && before.state !== 'released' && before.owner !== after.owner;
+}
+
+function nameOf(iid: InstanceId, name: string): NameEid {
+  return { kind: 'name', iid, name };
+}
+
+function isBelow(name: string, tops: ReadonlySet<string>): boolean {
+  if (tops.has('')) return true;
+  for (let each = name; each !== ''; each = parentOf(each)) if (tops.has(each)) return true;
+  return false;
 }

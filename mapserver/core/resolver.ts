@@ -3,7 +3,7 @@
  *
  * A subscription is confirmed by a Map-Notify with the request's nonce; any other request is answered by a Map-Reply.
  */
-import { type Eid, type InstanceId, parseEidKey } from '../../proto/eid.ts';
+import { type Eid, type InstanceId, type NameEid, parseEidKey } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Nonce } from '../../proto/lisp/header.ts';
 import type { MapRequest } from '../../proto/lisp/map-request.ts';
@@ -13,6 +13,7 @@ import type { RequestResult, ServerEvent } from './actions.ts';
 import type { Companions } from './companions.ts';
 import { chunked } from './framing.ts';
 import type { MappingDatabase } from './mapping-database.ts';
+import type { Names } from './names.ts';
 import type { Revocations } from './revocations.ts';
 import type { Session, Sessions } from './sessions.ts';
 import type { Subscriptions } from './subscriptions.ts';
@@ -20,6 +21,7 @@ import type { Subscriptions } from './subscriptions.ts';
 export interface ResolverParts {
   readonly instance: InstanceId;
   readonly database: MappingDatabase;
+  readonly names: Names;
   readonly subscriptions: Subscriptions;
   readonly sessions: Sessions;
   readonly companions: Companions;
@@ -54,6 +56,7 @@ export class Resolver {
       sessions.send(session, negativeReply({ nonce, eid, action: 'policy-denied', ttl: NEGATIVE_TTL }));
       return 'denied';
     }
+    if (eid.kind === 'name') return this.answerName(session, nonce, eid, intent, now);
     const record = database.match(eid);
     if (record === undefined) {
       const revocation = this.parts.revocations.of(eid);
@@ -75,6 +78,32 @@ export class Resolver {
     // A subscription that there is no room for: the answer must not live long in the map-cache.
     const mappings = intent === 'subscribe' ? answer.map((mapping) => ({ ...mapping, ttl: NEGATIVE_TTL })) : answer;
     sessions.send(session, mapReply({ nonce, mappings: chunked(mappings)[0] ?? [] }));
+    return 'answered';
+  }
+
+  /** What is put together of what exists now ends with the subscription, unless the name itself exists. */
+  private answerName(
+    session: Session,
+    nonce: Nonce,
+    eid: NameEid,
+    intent: 'lookup' | 'subscribe',
+    now: Instant,
+  ): RequestResult {
+    const { sessions, names, companions } = this.parts;
+    const mapping = names.mapping(eid.name);
+    const lasting = names.entry(eid.name) !== undefined;
+    const subscribed = intent === 'subscribe' && this.subscribe(session, eid, !lasting, now);
+    if (mapping === undefined) {
+      sessions.send(session, negativeReply({ nonce, eid, action: 'drop', ttl: NEGATIVE_TTL }));
+      return 'negative';
+    }
+    const answer = companions.beside(mapping);
+    if (subscribed) {
+      sessions.notify(session, nonce, answer, 'resolution');
+      return 'subscribed';
+    }
+    const ttl = intent === 'subscribe' ? NEGATIVE_TTL : mapping.ttl;
+    sessions.send(session, mapReply({ nonce, mappings: answer.map((each) => ({ ...each, ttl })) }));
     return 'answered';
   }
 

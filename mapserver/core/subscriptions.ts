@@ -6,7 +6,15 @@
  * to an EID that nobody has registered ends after TEMPORARY unless somebody does. Bounded per agent and in all.
  */
 import { ipPrefix, prefixAddress, prefixLength } from '../../proto/address.ts';
-import { type Eid, type EidKey, eidKey, type InstanceId, parseEidKey, prefixEid } from '../../proto/eid.ts';
+import {
+  type Eid,
+  type EidKey,
+  eidKey,
+  type InstanceId,
+  type NameEid,
+  parseEidKey,
+  prefixEid,
+} from '../../proto/eid.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import { PrefixTrie } from '../../proto/prefix-trie.ts';
 import { type Instant, minutes } from '../../proto/time.ts';
@@ -81,6 +89,14 @@ export class Subscriptions {
   /** A subscription to something that is registered now has no end of its own. */
   settle(eid: Eid, subscribers: Iterable<XtrId>): void {
     for (const xtrId of subscribers) this.temporary.delete(`${xtrId} ${eidKey(eid)}`);
+  }
+
+  /** Names that somebody is subscribed to. */
+  *names(): IterableIterator<NameEid> {
+    for (const key of this.byEid.keys()) {
+      const eid = parseEidKey(key);
+      if (eid.kind === 'name') yield eid;
+    }
   }
 
   of(xtrId: XtrId): number {

@@ -2,7 +2,7 @@
  * Mappings as EID-records and back (docs/control-protocol.md, "Mapping records").
  *
  * RLOC-records, in this order: locators (LCAF 11 with the owner's tunnel key around LCAF 7 with address and port),
- * names, targets of a name, and ownership in a vendor LCAF:
+ * names, targets of a name, what the zone has at a name (`zone-data.ts`), and ownership in a vendor LCAF:
  *
  * ```
  * OUI 02-53-50 | subtype = 1 (8) | version = 1 (8) | generation (64) | owner xTR-ID (128), 0 = none |
@@ -14,6 +14,7 @@
  */
 import { type IpAddress, ipFamily, ipPrefix, prefixAddress, prefixLength } from '../address.ts';
 import { EncodeError, Reader, Writer } from '../bytes.ts';
+import { NO_RECORDS, type ZoneData } from '../dns/record-sets.ts';
 import { DEFAULT_INSTANCE, type Eid, instanceId, nameEid, prefixEid } from '../eid.ts';
 import { DecodeError } from '../errors.ts';
 import { tunnelKeyFromBytes, tunnelKeyToBytes, xtrIdFromBytes, xtrIdToBytes } from '../identity.ts';
@@ -30,6 +31,7 @@ import { type Millis, minutes } from '../time.ts';
 import { ipLispAddress, type LispAddress, NO_ADDRESS } from './afi.ts';
 import { type EidRecord, type RlocRecord, TTL_RECEIVER_DECIDES } from './eid-record.ts';
 import type { SecurityKeyAddress, VendorAddress } from './lcaf.ts';
+import { decodeZoneRecords, encodeZoneRecords, type ZoneRecords } from './zone-data.ts';
 
 /** What a record of another implementation leaves open. */
 export interface RecordFallback {
@@ -55,7 +57,8 @@ export function mappingToRecord(mapping: Mapping): EidRecord {
     locators: [
       ...mapping.locators.map((locator) => locatorToRloc(locator, mapping.tunnelKey)),
       ...mapping.names.map((name) => rloc(NEVER_USE, { kind: 'name', name })),
-      ...mapping.targets.map((target) => rloc(1, ipLispAddress(target))),
+      ...mapping.targets.map((target, i) => rloc(1, ipLispAddress(target), mapping.zone?.weights[i])),
+      ...zoneToRlocs(mapping),
       ...ownershipToRlocs(mapping),
     ],
   };
@@ -64,9 +67,17 @@ export function mappingToRecord(mapping: Mapping): EidRecord {
 /** @throws DecodeError when the EID is neither a prefix nor a name, or the record contradicts itself */
 export function recordToMapping(record: EidRecord, fallback: RecordFallback = {}): Mapping {
   const eid = recordKeyToEid(record.eid, record.maskLength);
-  const parts: RecordParts = { locators: [], names: [], targets: [], tunnelKeys: new Set(), ownership: undefined };
+  const parts: RecordParts = {
+    locators: [],
+    names: [],
+    targets: [],
+    weights: [],
+    zone: undefined,
+    tunnelKeys: new Set(),
+    ownership: undefined,
+  };
   for (const rlocRecord of record.locators) readRloc(rlocRecord, eid, fallback.port ?? LISP_DATA_PORT, parts);
-  const { locators, names, targets, tunnelKeys, ownership } = parts;
+  const { locators, names, targets, weights, zone, tunnelKeys, ownership } = parts;
   if (tunnelKeys.size > 1) throw new DecodeError('tunnel key', 0, 'the record has more than one');
   const [tunnelKey] = tunnelKeys;
   const reaches = locators.length > 0 || targets.length > 0;
@@ -80,6 +91,7 @@ export function recordToMapping(record: EidRecord, fallback: RecordFallback = {}
     locators,
     names,
     targets,
+    ...(zone === undefined ? {} : { zone: zoneDataOf(zone, weights) }),
   };
 }
 
@@ -146,6 +158,16 @@ function withTunnelKey(tunnelKey: TunnelKey, address: LispAddress): SecurityKeyA
   return { kind: 'security-key', algorithm: STAYPUT_X25519, revoked: false, keys, address };
 }
 
+function zoneToRlocs({ zone }: Mapping): RlocRecord[] {
+  if (zone === undefined) return [];
+  const data = encodeZoneRecords({ ...zone.records, cut: zone.cut });
+  return [rloc(NEVER_USE, { kind: 'vendor', oui: STAYPUT_OUI, data })];
+}
+
+function zoneDataOf({ cut, ...records }: ZoneRecords, weights: readonly number[]): ZoneData {
+  return { weights, records: { ...NO_RECORDS, ...records }, cut };
+}
+
 function ownershipToRlocs({ generation, owner, tunnelKey }: Mapping): RlocRecord[] {
   if (generation === 0 && owner === undefined && tunnelKey === undefined) return [];
   const key = tunnelKey === undefined ? new Uint8Array(0) : tunnelKeyToBytes(tunnelKey);
@@ -169,6 +191,9 @@ interface RecordParts {
   readonly locators: Locator[];
   readonly names: string[];
   readonly targets: IpAddress[];
+  /** Of the targets. */
+  readonly weights: number[];
+  zone: ZoneRecords | undefined;
   readonly tunnelKeys: Set<TunnelKey>;
   ownership: Ownership | undefined;
 }
@@ -177,6 +202,8 @@ function readRloc(record: RlocRecord, eid: Eid, defaultPort: number, parts: Reco
   const { locator } = record;
   switch (locator.kind) {
     case 'vendor':
+      if (locator.oui !== STAYPUT_OUI) return;
+      if (eid.kind === 'name') parts.zone = decodeZoneRecords(locator.data) ?? parts.zone;
       readOwnership(locator, parts);
       return;
     case 'name':
@@ -185,6 +212,7 @@ function readRloc(record: RlocRecord, eid: Eid, defaultPort: number, parts: Reco
     case 'ip':
       if (eid.kind === 'name') {
         parts.targets.push(locator.address);
+        parts.weights.push(record.weight);
         return;
       }
       break;
@@ -228,7 +256,7 @@ function reachedThrough(locator: LispAddress, defaultPort: number): { address: I
 
 function readOwnership(locator: VendorAddress, parts: RecordParts): void {
   const reader = new Reader(locator.data);
-  if (locator.oui !== STAYPUT_OUI || reader.u8('subtype') !== OWNERSHIP) return;
+  if (reader.u8('subtype') !== OWNERSHIP) return;
   if (parts.ownership !== undefined) throw new DecodeError('ownership', 0, 'is there twice');
   reader.skip(1, 'version');
   const generation = reader.u64('generation');

@@ -4,7 +4,10 @@ import type { OperationResult } from '../../mapserver/core/actions.ts';
 import type { NameChange } from '../../mapserver/core/name-changes.ts';
 import { parseIpAddress } from '../../proto/address.ts';
 import { NO_RECORDS, type RecordSets } from '../../proto/dns/record-sets.ts';
-import { CoreWorld, GRACE } from './core-world.ts';
+import type { LispMessage } from '../../proto/lisp/message.ts';
+import { mappingsOf } from '../../proto/lisp/native.ts';
+import type { Mapping } from '../../proto/mapping.ts';
+import { type CoreAgent, CoreWorld, GRACE } from './core-world.ts';
 
 const GRANT = { eids: ['10.77.0.0/24'], names: ['*'] };
 
@@ -163,6 +166,81 @@ describe('the zone', () => {
     ]);
   });
 });
+
+describe('what agents are told of a name', () => {
+  test('is everything at it, and each change at once', () => {
+    const world = new CoreWorld();
+    const [a, b] = [world.agent('a', GRANT), world.agent('b', GRANT)];
+    const client = world.agent('c');
+    a.claim('10.77.0.5', 0, { names: ['web'] });
+    client.subscribe('web');
+    b.claim('10.77.0.6', 0, { names: ['web'] });
+    assert.deepEqual(pushed(client, 'web')?.targets, ['10.77.0.5', '10.77.0.6']);
+    set(world, 'web', { txt: ['hello'], weights: [{ address: parseIpAddress('10.77.0.6'), weight: 9 }] });
+    const told = pushed(client, 'web');
+    assert.deepEqual([told?.zone?.weights, told?.zone?.records.txt], [[1, 9], ['hello']]);
+    remove(world, 'web');
+    assert.equal(pushed(client, 'web')?.zone, undefined);
+    b.claim('10.77.0.6', 1, { ttl: 0 });
+    assert.deepEqual(pushed(client, 'web')?.targets, ['10.77.0.5']);
+    a.claim('10.77.0.5', 1, { ttl: 0 });
+    assert.equal(pushed(client, 'web')?.ttl, 0, 'it does not exist any more');
+  });
+
+  test('also goes to the agent that owns it', () => {
+    const world = new CoreWorld();
+    const agent = world.agent('a', GRANT);
+    agent.claim('db');
+    agent.subscribe('db');
+    set(world, 'db', { txt: ['x'] });
+    assert.deepEqual(pushed(agent, 'db')?.zone?.records.txt, ['x']);
+  });
+
+  test('comes from the wildcard that covers it, until it exists itself', () => {
+    const world = new CoreWorld();
+    const [agent, client] = [world.agent('a', GRANT), world.agent('c')];
+    set(world, '*.web', { cname: 'db' });
+    assert.equal(answered(client.subscribe('x.web'))?.zone?.records.cname, 'db');
+    assert.equal(answered(client.subscribe('y.x.web'))?.zone?.records.cname, 'db', 'of any depth (RFC 4592)');
+    agent.claim('10.77.0.5', 0, { names: ['x.web'] });
+    const pushes = client.pushed();
+    assert.deepEqual(find(pushes, 'x.web')?.targets, ['10.77.0.5']);
+    assert.equal(find(pushes, 'y.x.web')?.ttl, 0, 'what exists above it hides the wildcard');
+  });
+
+  test('is that it is empty when only names below it exist, as soon as they do', () => {
+    const world = new CoreWorld();
+    const [agent, client] = [world.agent('a', GRANT), world.agent('c')];
+    assert.equal(answered(client.subscribe('blue'))?.zone, undefined);
+    agent.claim('10.77.0.5', 0, { names: ['db.blue'] });
+    const told = pushed(client, 'blue');
+    assert.deepEqual([told?.ttl === 0, told?.targets, told?.zone?.records], [false, [], NO_RECORDS]);
+    agent.claim('10.77.0.5', 1, { ttl: 0 });
+    assert.equal(pushed(client, 'blue')?.ttl, 0);
+  });
+
+  test('is the delegation that is above it', () => {
+    const world = new CoreWorld();
+    const client = world.agent('c');
+    client.subscribe('a.b.sub');
+    const ns = [{ host: 'ns.example.', addresses: [parseIpAddress('192.0.2.53')] }];
+    set(world, 'sub', { ns });
+    const told = pushed(client, 'a.b.sub');
+    assert.deepEqual([told?.zone?.cut, told?.zone?.records.ns], ['sub', ns]);
+  });
+});
+
+function find(mappings: readonly Mapping[], name: string): Mapping | undefined {
+  return mappings.findLast(({ eid }) => eid.kind === 'name' && eid.name === name);
+}
+
+function pushed(agent: CoreAgent, name: string): Mapping | undefined {
+  return find(agent.pushed(), name);
+}
+
+function answered(message: LispMessage | undefined): Mapping | undefined {
+  return message === undefined ? undefined : mappingsOf(message)[0];
+}
 
 function set(world: CoreWorld, name: string, records: Partial<RecordSets>): OperationResult {
   const change: NameChange = { name, records: { ...NO_RECORDS, ...records }, ifVersion: null };

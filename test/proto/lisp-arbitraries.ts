@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { type IpAddress, type IpPrefix, ipFromBytes, ipPrefix } from '../../proto/address.ts';
 import { Writer } from '../../proto/bytes.ts';
+import type { RecordSets } from '../../proto/dns/record-sets.ts';
 import { type Eid, instanceId, nameEid, prefixEid } from '../../proto/eid.ts';
 import { tunnelKeyFromBytes, xtrIdFromBytes } from '../../proto/identity.ts';
 import type { LispAddress } from '../../proto/lisp/afi.ts';
@@ -219,12 +220,33 @@ const locator: fc.Arbitrary<Locator> = plain({
   weight: u8(),
 });
 
+const target = fc.tuple(hostName, fc.boolean()).map(([name, absolute]) => (absolute ? `${name}.` : name));
+const ascii = fc.string({ unit: fc.integer({ min: 0x20, max: 0x7e }).map((code) => String.fromCharCode(code)) });
+const zoneRecords: fc.Arbitrary<RecordSets> = plain({
+  ttl: fc.option(fc.nat(86_400)),
+  cname: fc.option(target),
+  srv: fc.array(plain({ priority: u16(), weight: u16(), port: u16(), target }), { maxLength: 3 }),
+  txt: fc.array(ascii, { maxLength: 3 }),
+  ns: fc.array(plain({ host: target, addresses: fc.array(ip, { maxLength: 2 }) }), { maxLength: 3 }),
+  addresses: fc.constant([]),
+  weights: fc.constant([]),
+});
+const withZone = fc
+  .tuple(nameEids, fc.array(plain({ address: ip, weight: u8() }), { maxLength: 3 }), zoneRecords, fc.option(hostName))
+  .map(([eid, targets, records, cut]) => ({
+    eid,
+    names: [],
+    targets: targets.map(({ address }) => address),
+    zone: { weights: targets.map(({ weight }) => weight), records, cut },
+  }));
+
 /** Mappings as a record can carry them: whole minutes, an action only where nothing is reached. */
 export const mapping: fc.Arbitrary<Mapping> = fc
   .tuple(
     fc.oneof(
       plain({ eid: prefixEids, names: fc.array(hostName, { maxLength: 3 }), targets: fc.constant([]) }),
       plain({ eid: nameEids, names: fc.constant([]), targets: fc.array(ip, { maxLength: 3 }) }),
+      withZone,
     ),
     fc.array(locator, { maxLength: 4 }),
     plain(
