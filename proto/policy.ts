@@ -90,7 +90,7 @@ export function encodePolicyFrames(policy: AgentPolicy): string[] {
   const parts: string[][] = [[]];
   let size = 0;
   for (const rule of policy.rules) {
-    const text = JSON.stringify(rule);
+    const text = ruleText(rule);
     size += text.length + 1;
     if (size > MAX_POLICY_FRAME - FRAME_HEAD && parts.at(-1)?.length !== 0) {
       parts.push([]);
@@ -102,6 +102,21 @@ export function encodePolicyFrames(policy: AgentPolicy): string[] {
     (rules, part) =>
       `{"type":"policy","version":${policy.version},"default":"${policy.default}","part":${part},"parts":${parts.length},"rules":[${rules.join(',')}]}`,
   );
+}
+
+function ruleText({ action, source, destination, protocol, ports }: PolicyRule): string {
+  const service = `"protocol":${protocol},"ports":${JSON.stringify(ports)}`;
+  return `{"action":"${action}","source":${listText(source)},"destination":${listText(destination)},${service}}`;
+}
+
+/** The lists of a group are those of all agents that the rules for it concern: each is written once. */
+function listText(list: readonly IpPrefix[]): string {
+  if (list.length < LIST_OF_GROUP) return JSON.stringify(list);
+  const known = texts.get(list);
+  if (known !== undefined) return known;
+  const text = JSON.stringify(list);
+  texts.set(list, text);
+  return text;
 }
 
 /** One frame, parsed from JSON. @throws DecodeError */
@@ -249,6 +264,8 @@ function object(value: unknown, field: string, keys: readonly string[]): Readonl
   return value as Readonly<Record<string, unknown>>;
 }
 
+const LIST_OF_GROUP = 16;
+const texts = new WeakMap<readonly IpPrefix[], string>();
 const ICMP: ReadonlySet<number> = new Set([1, 58]);
 /** Of an IPv6 prefix with an IPv4 tail. */
 const MAX_PREFIX_TEXT = 49;

@@ -226,7 +226,7 @@ export class MapServer {
     this.presence.opened(xtrId, id, now);
     const session = this.sessions.get(id);
     if (session !== undefined) this.revocations.welcome(session);
-    this.policy.opened(xtrId, now);
+    this.policy.opened(xtrId);
   }
 
   handleSessionClosed(id: SessionId, now: Instant): void {

@@ -7,7 +7,8 @@
  * it. Taking a whole rule instead is always right too, and done where it reveals nothing more. The rules keep their
  * order, so the first that matches a packet of this agent is made from the first that matches it in the policy.
  *
- * An index from prefixes to components finds the rules of a grant without looking at the others.
+ * An index from prefixes to components finds the rules of a grant without looking at the others. What a side means is
+ * written out once, in as few prefixes as possible, and shared by the extracts of all agents.
  */
 import type { IpPrefix } from '../../../proto/address.ts';
 import { StayputError } from '../../../proto/errors.ts';
@@ -19,7 +20,8 @@ import {
   prefixCount,
 } from '../../../proto/policy.ts';
 import { PrefixTrie } from '../../../proto/prefix-trie.ts';
-import type { DocumentRule, PolicyDocument } from './document.ts';
+import { aggregated } from './aggregation.ts';
+import type { DocumentRule, PolicyDocument, Selector } from './document.ts';
 import { type Component, type ComponentChange, EVERYTHING, type Selection } from './selection.ts';
 
 /** What a policy is for an agent with a certain grant. */
@@ -46,15 +48,17 @@ export class PolicyTooLargeError extends StayputError {
 
 export class PolicyCompiler {
   private readonly document: PolicyDocument;
-  private readonly sides: readonly RuleSides[];
+  private readonly rules: readonly RuleSides[];
+  /** By what is written there: rules that mention the same have them in common. */
+  private readonly sides = new Map<string, Side>();
   private readonly uses = new Map<Component, Side[]>();
   private readonly index = new PrefixTrie<Set<Component>>();
 
   constructor(document: PolicyDocument, selection: Selection) {
     this.document = document;
-    this.sides = document.rules.map(({ from, to }, rule) => ({
-      from: this.side(rule, selection.componentsOf(from)),
-      to: this.side(rule, selection.componentsOf(to)),
+    this.rules = document.rules.map(({ from, to }, rule) => ({
+      from: this.side(rule, from, selection),
+      to: this.side(rule, to, selection),
     }));
     for (const component of this.uses.keys()) {
       for (const prefix of component.prefixes.keys()) this.enter(component, prefix);
@@ -66,8 +70,8 @@ export class PolicyCompiler {
     const rules = new Set<number>();
     for (const { component, prefixes } of changes) {
       for (const side of this.uses.get(component) ?? []) {
-        side.list = undefined;
-        rules.add(side.rule);
+        side.isStale = true;
+        for (const rule of side.rules) rules.add(rule);
       }
       if (!this.uses.has(component)) continue;
       for (const prefix of prefixes) {
@@ -81,12 +85,12 @@ export class PolicyCompiler {
   /** `grant`: what the agent may own. @throws PolicyTooLargeError */
   extract(grant: readonly IpPrefix[]): Extract {
     const own = this.ownParts(grant);
-    const concerned = new Set([...own.keys()].map(({ rule }) => rule).sort((a, b) => a - b));
+    const concerned = new Set([...own.keys()].flatMap((side) => side.rules).sort((a, b) => a - b));
     const rules: PolicyRule[] = [];
     let prefixes = 0;
     for (const index of concerned) {
       const rule = this.document.rules[index];
-      const sides = this.sides[index];
+      const sides = this.rules[index];
       if (rule === undefined || sides === undefined) continue;
       const parts = narrowed(rule, sides, own);
       prefixes += prefixCount(parts);
@@ -101,16 +105,24 @@ export class PolicyCompiler {
   /** False when no agent, whatever its grant, can have to enforce more than is possible. */
   mayBeTooLarge(): boolean {
     let prefixes = 0;
-    for (const { from, to } of this.sides) {
-      const [sources, destinations] = [listOf(from).length, listOf(to).length];
-      if (sources > MAX_RULE_PREFIXES || destinations > MAX_RULE_PREFIXES) return true;
-      prefixes += 2 * (sources + destinations);
+    for (const { from, to } of this.rules) {
+      const [[sources, ...moreSources], [destinations, ...moreDestinations]] = [piecesOf(from), piecesOf(to)];
+      if (moreSources.length > 0 || moreDestinations.length > 0) return true;
+      prefixes += 2 * ((sources?.length ?? 0) + (destinations?.length ?? 0));
     }
-    return prefixes > MAX_POLICY_PREFIXES || 2 * this.sides.length > MAX_POLICY_RULES;
+    return prefixes > MAX_POLICY_PREFIXES || 2 * this.rules.length > MAX_POLICY_RULES;
   }
 
-  private side(rule: number, components: readonly Component[]): Side {
-    const side: Side = { rule, components, list: undefined };
+  private side(rule: number, selectors: readonly Selector[], selection: Selection): Side {
+    const key = JSON.stringify(selectors);
+    const known = this.sides.get(key);
+    if (known !== undefined) {
+      known.rules.push(rule);
+      return known;
+    }
+    const components = selection.componentsOf(selectors);
+    const side: Side = { rules: [rule], components, pieces: [], isStale: true };
+    this.sides.set(key, side);
     for (const component of components) {
       const uses = this.uses.get(component);
       if (uses === undefined) this.uses.set(component, [side]);
@@ -158,10 +170,13 @@ export class PolicyCompiler {
 }
 
 interface Side {
-  readonly rule: number;
+  /** That have it as source or as destination. */
+  readonly rules: number[];
   readonly components: readonly Component[];
-  /** All of its prefixes; undefined: to be made. */
-  list: readonly IpPrefix[] | undefined;
+  /** All of its addresses, in parts that are small enough for a rule. */
+  pieces: readonly (readonly IpPrefix[])[];
+  /** The pieces are those of an earlier state. */
+  isStale: boolean;
 }
 
 interface RuleSides {
@@ -174,41 +189,59 @@ function narrowed(
   { from, to }: RuleSides,
   own: ReadonlyMap<Side, ReadonlySet<IpPrefix>>,
 ): PolicyRule[] {
-  const sources = listOf(from);
-  const destinations = listOf(to);
+  const sources = piecesOf(from);
+  const destinations = piecesOf(to);
   const ownSources = own.get(from);
   const ownDestinations = own.get(to);
-  if (isWhole(ownSources, sources) || isWhole(ownDestinations, destinations)) {
-    return inPieces(rule, sources, destinations);
-  }
+  if (isWhole(ownSources, from) || isWhole(ownDestinations, to)) return inPieces(rule, sources, destinations);
   return [
-    ...(ownSources === undefined ? [] : inPieces(rule, [...ownSources], destinations)),
-    ...(ownDestinations === undefined ? [] : inPieces(rule, sources, [...ownDestinations])),
+    ...(ownSources === undefined ? [] : inPieces(rule, pieces(aggregated(ownSources)), destinations)),
+    ...(ownDestinations === undefined ? [] : inPieces(rule, sources, pieces(aggregated(ownDestinations)))),
   ];
 }
 
 /** Everything counts as a whole: what others there are never passes this agent. */
-function isWhole(own: ReadonlySet<IpPrefix> | undefined, all: readonly IpPrefix[]): boolean {
+function isWhole(own: ReadonlySet<IpPrefix> | undefined, side: Side): boolean {
   if (own === undefined) return false;
-  return all === EVERYTHING || all.every((prefix) => own.has(prefix));
+  if (isEverything(side)) return true;
+  for (const { prefixes } of side.components) for (const prefix of prefixes.keys()) if (!own.has(prefix)) return false;
+  return true;
 }
 
-function listOf(side: Side): readonly IpPrefix[] {
-  if (side.list !== undefined) return side.list;
-  const lists = side.components.map(({ prefixes }) => prefixes);
-  const any = side.components.some(({ key }) => key === 'any');
-  side.list = any ? EVERYTHING : [...new Set(lists.flatMap((prefixes) => [...prefixes.keys()]))];
-  return side.list;
+function isEverything(side: Side): boolean {
+  return side.components.some(({ key }) => key === 'any');
 }
 
-/** Rules that together mean all pairs, each small enough for a frame. */
-function inPieces(rule: DocumentRule, sources: readonly IpPrefix[], destinations: readonly IpPrefix[]): PolicyRule[] {
-  const { action, protocol, ports } = rule;
-  return pieces(sources).flatMap((source) =>
-    pieces(destinations).map((destination) => ({ action, source, destination, protocol, ports })),
+function piecesOf(side: Side): readonly (readonly IpPrefix[])[] {
+  if (!side.isStale) return side.pieces;
+  side.isStale = false;
+  const before = side.pieces;
+  const list = isEverything(side) ? EVERYTHING : aggregated(prefixesOf(side));
+  // What is the same stays the same object, so that comparing it and writing it down again cost nothing.
+  side.pieces = pieces(list).map((piece, i) => (sameList(piece, before[i]) ? (before[i] ?? piece) : piece));
+  return side.pieces;
+}
+
+function* prefixesOf({ components }: Side): IterableIterator<IpPrefix> {
+  for (const { prefixes } of components) yield* prefixes.keys();
+}
+
+function sameList(a: readonly IpPrefix[], b: readonly IpPrefix[] | undefined): boolean {
+  return b !== undefined && a.length === b.length && a.every((prefix, i) => prefix === b[i]);
+}
+
+/** Rules that together mean all pairs. */
+function inPieces(
+  { action, protocol, ports }: DocumentRule,
+  sources: readonly (readonly IpPrefix[])[],
+  destinations: readonly (readonly IpPrefix[])[],
+): PolicyRule[] {
+  return sources.flatMap((source) =>
+    destinations.map((destination) => ({ action, source, destination, protocol, ports })),
   );
 }
 
+/** Each small enough for a rule, and so for a frame. */
 function pieces(list: readonly IpPrefix[]): (readonly IpPrefix[])[] {
   if (list.length <= MAX_RULE_PREFIXES) return list.length === 0 ? [] : [list];
   const parts: (readonly IpPrefix[])[] = [];

@@ -1,12 +1,13 @@
 /**
  * Brings each connected agent what the policy is for it: when its session opens, and when that changes.
  *
- * Agents with the same grant share a _profile_, for which the policy is extracted once. A change of the policy, of a
- * grant, a name or an owner makes stale the profiles that it concerns, found by the rules that they had and by their
- * grants. What is stale is made anew at once, but each profile at most every COOLING, so that a storm of registrations
- * costs as much as a few; and only so much in one go that other inputs are not kept waiting. Agents for which nothing
- * has changed hear nothing. An agent for which the policy is too large keeps the one it has, also one from an earlier
- * session; one that has none yet is told to forward nothing.
+ * Agents with the same grant share a _profile_, for which the policy is extracted once. A change of a grant, a name or
+ * an owner makes stale the profiles that it concerns, found by the rules that they had and by their grants. Such changes
+ * are taken in _rounds_: the first begins one at once, and what changes meanwhile is taken together by the next, COOLING
+ * later, or LONG_COOLING if this one was much work. So a storm of registrations costs as much as a few. Revocations and
+ * a new policy wait for no round. In one go only so much is done that other inputs are not kept waiting. Agents for
+ * which nothing has changed hear nothing. An agent for which the policy is too large keeps the one it has, also one
+ * from an earlier session; one that has none yet is told to forward nothing.
  */
 import type { IpPrefix } from '../../../proto/address.ts';
 import type { XtrId } from '../../../proto/mapping.ts';
@@ -47,11 +48,11 @@ export class PolicyDistribution {
   private readonly profiles = new Map<string, Profile>();
   private readonly byGrant = new PrefixTrie<Set<Profile>>();
   private readonly byRule = new Map<number, Set<Profile>>();
-  private readonly ready = new Set<Profile>();
-  /** In the order in which they end. */
-  private readonly cooling = new Map<Profile, Instant>();
-  /** Those of them that are stale. */
-  private readonly waiting = new Set<Profile>();
+  private readonly stale = new Set<Profile>();
+  private roundBegan: Instant = Number.NEGATIVE_INFINITY;
+  private nextRound: Instant = Number.NEGATIVE_INFINITY;
+  /** Does not wait for it. */
+  private isUrgent = false;
 
   constructor(parts: DistributionParts) {
     this.parts = parts;
@@ -66,22 +67,22 @@ export class PolicyDistribution {
     if (record?.kind === 'policy') this.replace(after as PolicyRecord | undefined);
     else this.policy?.selection.follow(before, after);
     if (record?.kind !== 'agent') return;
+    if (record.revokedAt !== undefined) this.isUrgent = true;
     const recipient = this.recipients.get(record.xtrId);
     if (recipient === undefined || recipient.profile.key === keyOf(record.eids)) return;
     this.leave(recipient);
     const profile = this.join(recipient, record.eids);
-    if (profile.stale) this.mark(profile);
-    else this.tell(recipient);
+    if (!this.stale.has(profile)) this.tell(recipient);
   }
 
   /** It is told at once. */
-  opened(xtrId: XtrId, now: Instant): void {
+  opened(xtrId: XtrId): void {
     this.closed(xtrId);
     const grant = this.parts.records.agent(xtrId)?.eids ?? [];
     const recipient: Recipient = { xtrId, profile: newProfile(grant), sent: undefined };
     this.recipients.set(xtrId, recipient);
     const profile = this.join(recipient, grant);
-    if (profile.stale) this.renew(profile, now);
+    if (this.stale.has(profile)) this.renew(profile);
     else this.tell(recipient);
   }
 
@@ -94,24 +95,20 @@ export class PolicyDistribution {
 
   /** After each input. */
   settle(now: Instant): void {
-    this.markChanges();
-    for (const [profile, end] of this.cooling) {
-      if (end > now) break;
-      this.cooling.delete(profile);
-      if (this.waiting.delete(profile)) this.ready.add(profile);
-    }
+    this.beginRound(now);
     let budget = BUDGET;
-    for (const profile of this.ready) {
-      if (budget <= 0) break;
-      budget -= this.renew(profile, now);
+    for (const profile of this.stale) {
+      if (budget <= 0) {
+        this.nextRound = this.roundBegan + LONG_COOLING;
+        break;
+      }
+      budget -= this.renew(profile);
     }
   }
 
   pollTimeout(): Instant | undefined {
-    if (this.ready.size > 0) return 0;
-    if (this.waiting.size === 0) return undefined;
-    for (const end of this.cooling.values()) return end;
-    return undefined;
+    if (this.stale.size > 0) return 0;
+    return this.policy?.selection.hasChanges === true ? this.nextRound : undefined;
   }
 
   private replace(record: PolicyRecord | undefined): void {
@@ -122,42 +119,35 @@ export class PolicyDistribution {
       const selection = new Selection(document, this.parts.records);
       this.policy = { record, document, selection, compiler: new PolicyCompiler(document, selection) };
     }
-    this.cooling.clear();
-    this.waiting.clear();
     for (const profile of this.profiles.values()) {
       profile.rules = undefined;
       profile.concerned = NONE;
-      this.mark(profile);
+      this.stale.add(profile);
     }
   }
 
-  private markChanges(): void {
-    const changes = this.policy?.selection.takeChanges() ?? [];
-    if (changes.length === 0) return;
-    for (const rule of this.policy?.compiler.apply(changes) ?? []) {
-      for (const profile of this.byRule.get(rule) ?? []) this.mark(profile);
+  private beginRound(now: Instant): void {
+    if (this.policy?.selection.hasChanges !== true) return;
+    if (!this.isUrgent && (this.stale.size > 0 || now < this.nextRound)) return;
+    this.isUrgent = false;
+    this.roundBegan = now;
+    this.nextRound = now + COOLING;
+    const { compiler, selection } = this.policy;
+    const changes = selection.takeChanges();
+    for (const rule of compiler.apply(changes)) {
+      for (const profile of this.byRule.get(rule) ?? []) this.stale.add(profile);
     }
     for (const { prefixes } of changes) {
       for (const prefix of prefixes) {
-        for (const { value } of this.byGrant.covering(prefix)) for (const profile of value) this.mark(profile);
-        for (const { value } of this.byGrant.covered(prefix)) for (const profile of value) this.mark(profile);
+        for (const { value } of this.byGrant.covering(prefix)) for (const profile of value) this.stale.add(profile);
+        for (const { value } of this.byGrant.covered(prefix)) for (const profile of value) this.stale.add(profile);
       }
     }
   }
 
-  private mark(profile: Profile): void {
-    profile.stale = true;
-    if (this.cooling.has(profile)) this.waiting.add(profile);
-    else this.ready.add(profile);
-  }
-
   /** Returns how much work it was, roughly in prefixes. */
-  private renew(profile: Profile, now: Instant): number {
-    profile.stale = false;
-    this.ready.delete(profile);
-    this.waiting.delete(profile);
-    this.cooling.delete(profile);
-    this.cooling.set(profile, now + COOLING);
+  private renew(profile: Profile): number {
+    this.stale.delete(profile);
     this.forget(profile);
     this.extract(profile);
     for (const rule of profile.concerned) {
@@ -211,6 +201,7 @@ export class PolicyDistribution {
     profile.recipients.add(recipient);
     if (known === undefined) {
       this.profiles.set(key, profile);
+      this.stale.add(profile);
       for (const prefix of grant) {
         const there = this.byGrant.get(prefix);
         if (there === undefined) this.byGrant.set(prefix, new Set([profile]));
@@ -225,9 +216,7 @@ export class PolicyDistribution {
     profile.recipients.delete(recipient);
     if (profile.recipients.size > 0) return;
     this.profiles.delete(profile.key);
-    this.ready.delete(profile);
-    this.cooling.delete(profile);
-    this.waiting.delete(profile);
+    this.stale.delete(profile);
     this.forget(profile);
     for (const prefix of profile.grant) {
       const there = this.byGrant.get(prefix);
@@ -259,8 +248,6 @@ interface Profile {
   rules: readonly PolicyRule[] | undefined;
   /** Rules of the document by whose changes it gets stale. */
   concerned: ReadonlySet<number>;
-  /** To be made anew. */
-  stale: boolean;
 }
 
 function newProfile(grant: readonly IpPrefix[]): Profile {
@@ -270,7 +257,6 @@ function newProfile(grant: readonly IpPrefix[]): Profile {
     recipients: new Set(),
     rules: undefined,
     concerned: NONE,
-    stale: true,
   };
 }
 
@@ -301,6 +287,7 @@ function sameList(a: readonly string[], b: readonly string[]): boolean {
 const NONE: ReadonlySet<number> = new Set();
 const STAND_IN: AgentPolicy = { version: STAND_IN_VERSION, default: 'deny', rules: [] };
 const COOLING: Millis = 100;
+const LONG_COOLING: Millis = 1_000;
 /** Work in one go: some milliseconds. */
 const BUDGET = 5_000;
 const WORK_PER_PROFILE = 100;

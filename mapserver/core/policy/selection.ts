@@ -109,6 +109,10 @@ export class Selection {
     }
   }
 
+  get hasChanges(): boolean {
+    return this.changes.size > 0;
+  }
+
   /** Since the last call. */
   takeChanges(): ComponentChange[] {
     if (this.changes.size === 0) return [];
