@@ -271,13 +271,16 @@ export class Mover {
     if (yielded && owned.state === 'drain') this.takeBack(owned, now);
   }
 
-  /** Nothing is given to this agent or taken from it any more. What we yielded to it comes back. */
+  /**
+   * Nothing is given to this agent or taken from it any more. What we yielded to it comes back. The map server says it
+   * again in each session, and once is enough: nothing of a revoked key is believed from then on.
+   */
   handleRevoked(
     { owner, tunnelKey: key }: Mapping & Required<Pick<Mapping, 'owner' | 'tunnelKey'>>,
     now: Instant,
   ): void {
     const { registrar, remote, targets, takeovers, departures, resolver, outbox, identity } = this.parts;
-    if (owner !== xtrIdOf(key) || key === identity.tunnelKey) return;
+    if (owner !== xtrIdOf(key) || key === identity.tunnelKey || remote.isRevoked(key)) return;
     targets.revoke(key);
     for (const owned of registrar.addresses()) if (owned.redirectFrom === key) owned.redirectFrom = null;
     for (const eid of takeovers.from(key)) takeovers.forget(eid);

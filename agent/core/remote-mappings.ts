@@ -201,7 +201,6 @@ export class RemoteMappings {
 
   /** The map server revoked it. Returns what has to be asked for again. */
   revoke(key: TunnelKey, now: Instant): readonly Eid[] {
-    this.revoked.delete(key);
     this.revoked.add(key);
     for (const oldest of this.revoked) {
       if (this.revoked.size <= MAX_REVOKED) break;

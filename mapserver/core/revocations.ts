@@ -18,6 +18,8 @@ export class Revocations {
   private untold: AgentRecord[] = [];
   /** The latest, the oldest of them first. */
   private readonly latest: AgentRecord[] = [];
+  /** As they are told; undefined: to be made. */
+  private told: readonly Mapping[] | undefined;
 
   constructor(instance: InstanceId, replica: Replica, sessions: Sessions) {
     this.instance = instance;
@@ -34,18 +36,17 @@ export class Revocations {
 
   /** One that was revoked before this server started. */
   remember(agent: AgentRecord): void {
+    this.told = undefined;
     this.latest.push(agent);
     this.latest.sort((a, b) => (a.revokedAt ?? 0) - (b.revokedAt ?? 0));
     this.latest.splice(0, Math.max(0, this.latest.length - MAX_LATEST));
   }
 
-  /** Its session begins. */
+  /** Its session begins. What it knows already it does not look at. */
   welcome(session: Session): void {
-    if (this.latest.length > 0)
-      this.sessions.publish(
-        session,
-        this.latest.map((agent) => this.mapping(agent)),
-      );
+    if (this.latest.length === 0) return;
+    this.told ??= this.latest.map((agent) => this.mapping(agent));
+    this.sessions.publish(session, this.told);
   }
 
   /** Call when the withdrawals of its mappings were published. */

@@ -96,6 +96,20 @@ describe('an agent that is revoked', () => {
     assert.ok(isForgotten(owner, rogue));
   });
 
+  test('is looked at once, however often the map server says it again', () => {
+    const { world, owner, rogue, client } = overlay();
+    revoke(world, rogue);
+    for (let i = 0; i < 3; i++) {
+      owner.disconnect();
+      owner.connect();
+      world.server.remind(owner);
+      world.pump();
+    }
+    assert.equal(owner.notes.filter(({ type }) => type === 'peer-revoked').length, 1);
+    assert.ok(isForgotten(owner, rogue));
+    assert.equal(client.dataplane?.route(EID), owner.key);
+  });
+
   test('is not a peer again, whoever it knocks at and whoever introduces it', () => {
     const { world, owner, rogue, client } = overlay();
     revoke(world, rogue);
