@@ -1,7 +1,7 @@
 /** The map server's configuration file, all of it. */
 import { z } from 'zod';
 import { LOG_LEVELS } from '../runtime/log.ts';
-import { ipPrefixText } from './shell/record-codec.ts';
+import { ipPrefixText, namePatternText } from './shell/record-codec.ts';
 
 const MOST = 1_000_000_000;
 const count = (standard: number, description: string, least = 1) =>
@@ -104,6 +104,11 @@ const ZONE = z.strictObject({
     .max(16)
     .default([])
     .describe('secondaries that are told of changes: `address` (ADDRESS:PORT), and `key` to sign with'),
+  updates: z
+    .array(z.strictObject({ key: z.string(), names: z.array(namePatternText).min(1).max(256) }))
+    .max(64)
+    .default([])
+    .describe('dynamic updates: the name of a `key`, and the `names` (or patterns like `*.web`) that it may change'),
 });
 
 export const CONFIG = z.strictObject({

@@ -138,7 +138,7 @@ async function start(
     metricsPort = metricsServer.port;
     shutdown.add('metrics', () => metricsServer.close());
   }
-  const zone = await serveZone(settings, { overlay, core, metrics, log });
+  const zone = await serveZone(settings, { overlay, driver, audit, metrics, log });
   if (zone !== undefined) {
     driver.onNames((names) => zone.handleNames(names));
     shutdown.add('zone', () => zone.close());
@@ -177,21 +177,20 @@ async function serveZone(
   settings: MapServerSettings,
   parts: {
     readonly overlay: OverlaySettings;
-    readonly core: MapServer;
+    readonly driver: Driver;
+    readonly audit: AuditLog;
     readonly metrics: MapServerMetrics;
     readonly log: ReturnType<typeof createLog>;
   },
 ): Promise<ZoneServer | undefined> {
   if (settings.zone.listen.length === 0) return undefined;
-  const { overlay, core, metrics, log } = parts;
+  const { overlay, ...rest } = parts;
   return ZoneServer.start({
     settings: settings.zone,
     zone: overlay.zone,
     prefixes: overlay.prefixes,
-    names: core.names,
     serialsFile: join(settings.dataDir, 'zone-serial.json'),
-    metrics,
-    log,
+    ...rest,
   });
 }
 

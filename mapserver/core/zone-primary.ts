@@ -2,8 +2,8 @@
  * The map server as an ordinary primary name server for the overlay's zones, so that others can serve clients that
  * have no agent (RFC 1034, 1995, 1996, 5936, 8945), and tools that know RFC 2136 can set records.
  *
- * Sans-IO. In: names that changed, requests, answers to NOTIFY, outcomes of updates, time. Out: answers, NOTIFYs,
- * updates to be carried out. Changes are taken over at once if the last ones are BATCH_TIME ago, and gathered until
+ * Sans-IO. In: names that changed, requests, answers to NOTIFY, outcomes of changes, time. Out: answers, NOTIFYs,
+ * changes of names to be carried out. Changes are taken over at once if the last ones are BATCH_TIME ago, and gathered until
  * then otherwise, so serials do not come faster than that and yet nothing waits without a reason.
  *
  * Nobody is answered who has not a known key or an allowed address: it all tells who is in the overlay.
@@ -12,10 +12,12 @@ import { type IpAddress, type IpPrefix, prefixContains } from '../../proto/addre
 import { Reader } from '../../proto/bytes.ts';
 import { RCODE, TYPE } from '../../proto/dns/message.ts';
 import { readName } from '../../proto/dns/name.ts';
-import { decodeSections, OPCODE, type SectionMessage } from '../../proto/dns/sections.ts';
+import { CLASS, decodeSections, OPCODE, type Question, type SectionMessage } from '../../proto/dns/sections.ts';
 import { type TsigKey, type TsigVerdict, verifyRequest } from '../../proto/dns/tsig.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Instant, Millis, WallClock } from '../../proto/time.ts';
+import type { NameChange } from './name-changes.ts';
+import type { OperationCode } from './operation-error.ts';
 import {
   bareAnswer,
   differences,
@@ -29,12 +31,17 @@ import {
 import { ZoneContent, type ZoneNames, type ZoneSettings } from './zone-content.ts';
 import { type NotifierOutput, type Secondary, ZoneNotifier } from './zone-notifier.ts';
 import type { Serial, ZoneRecords } from './zone-records.ts';
+import { judgeUpdate, type SetNames, type UpdateVerdict } from './zone-update.ts';
+import { type Update, ZoneUpdates } from './zone-updates.ts';
 
 export interface ZonePrimaryOptions extends ZoneSettings {
   readonly names: ZoneNames;
+  readonly set: SetNames;
   readonly keys: readonly TsigKey[];
   /** Who may ask and take zones: names of keys, and addresses that need none. */
   readonly transfer: { readonly keys: readonly string[]; readonly addresses: readonly IpPrefix[] };
+  /** By the name of the key: names and patterns, relative to the zone, that it may change. */
+  readonly updates: ReadonlyMap<string, readonly string[]>;
   readonly secondaries: readonly Secondary[];
   /** Larger than all before, also over restarts; modulo 2^32. */
   readonly nextSerial: () => Serial;
@@ -54,6 +61,15 @@ export type ZoneOutput<Client> =
       readonly messages: IterableIterator<Uint8Array>;
     }
   | { readonly kind: 'ignore'; readonly client: Client }
+  /** To be carried out as a whole; `handleChanged` follows, before the next one comes. */
+  | { readonly kind: 'change'; readonly changes: readonly NameChange[] }
+  | {
+      readonly kind: 'updated';
+      readonly key: string;
+      readonly from: IpAddress;
+      readonly names: readonly string[];
+      readonly rcode: number;
+    }
   | NotifierOutput;
 
 export class ZonePrimary<Client> {
@@ -61,6 +77,7 @@ export class ZonePrimary<Client> {
   private readonly content: ZoneContent;
   private readonly notifier: ZoneNotifier;
   private readonly keys: ReadonlyMap<string, TsigKey>;
+  private readonly updates: ZoneUpdates<Asked<Client>>;
   private readonly outputs: ZoneOutput<Client>[] = [];
   private readonly changed = new Set<string>();
   private committedAt = Number.NEGATIVE_INFINITY;
@@ -71,6 +88,13 @@ export class ZonePrimary<Client> {
     this.keys = new Map(options.keys.map((key) => [key.name, key]));
     this.content = new ZoneContent(options.names, options, options.nextSerial());
     this.notifier = new ZoneNotifier(options);
+    this.updates = new ZoneUpdates({
+      judge: ({ message, key }) => this.judge(message, key),
+      change: (changes) => this.outputs.push({ kind: 'change', changes }),
+      answer: (update, rcode) => this.bare(update, rcode),
+      settled: (update, rcode) => this.settled(update, rcode),
+      ignore: ({ client }) => this.outputs.push({ kind: 'ignore', client }),
+    });
     for (const zone of this.content.zones) this.notifier.handleSerial(zone, now);
   }
 
@@ -84,7 +108,7 @@ export class ZonePrimary<Client> {
     this.handleTimeout(now);
   }
 
-  handleRequest(client: Client, bytes: Uint8Array, transport: 'udp' | 'tcp', from: IpAddress): void {
+  handleRequest(client: Client, bytes: Uint8Array, transport: 'udp' | 'tcp', from: IpAddress, now: Instant): void {
     if (bytes.length < HEADER_SIZE || ((bytes[2] ?? 0) & 0x80) !== 0) {
       this.outputs.push({ kind: 'ignore', client });
       return;
@@ -92,7 +116,7 @@ export class ZonePrimary<Client> {
     try {
       const message = decodeSections(bytes);
       const verdict = verifyRequest(bytes, message, (name) => this.keys.get(name), this.options.wallClock());
-      this.answer({ client, message, transport, from, verdict });
+      this.answer({ client, message, transport, from, verdict }, now);
     } catch (error) {
       if (!(error instanceof DecodeError)) throw error;
       const messages = [headerAnswer(bytes, RCODE.formErr)].values();
@@ -104,13 +128,18 @@ export class ZonePrimary<Client> {
     this.notifier.handleAnswer(address, bytes);
   }
 
+  /** What became of the change under way: the code of the error, or null. After the names have changed. */
+  handleChanged(error: OperationCode | null): void {
+    this.updates.handleChanged(error);
+  }
+
   handleTimeout(now: Instant): void {
-    if (this.changed.size > 0 && now >= this.committedAt + BATCH_TIME) this.commit(now);
+    if (this.isChanged && now >= this.committedAt + BATCH_TIME) this.commit(now);
     this.notifier.handleTimeout(now);
   }
 
   pollTimeout(): Instant | undefined {
-    const commit = this.changed.size > 0 ? this.committedAt + BATCH_TIME : Number.POSITIVE_INFINITY;
+    const commit = this.isChanged ? this.committedAt + BATCH_TIME : Number.POSITIVE_INFINITY;
     const due = Math.min(commit, this.notifier.pollTimeout() ?? Number.POSITIVE_INFINITY);
     return due === Number.POSITIVE_INFINITY ? undefined : due;
   }
@@ -119,9 +148,18 @@ export class ZonePrimary<Client> {
     return this.outputs.shift() ?? this.notifier.pollOutput();
   }
 
-  private commit(now: Instant): void {
+  private get isChanged(): boolean {
+    return this.changed.size > 0 || this.content.zones.some(({ isChanged }) => isChanged);
+  }
+
+  /** So that what is looked at is what is so, whatever the serial. */
+  private absorb(): void {
     this.content.update(this.changed);
     this.changed.clear();
+  }
+
+  private commit(now: Instant): void {
+    this.absorb();
     const changed = this.content.zones.filter(({ isChanged }) => isChanged);
     if (changed.length === 0) return;
     this.committedAt = now;
@@ -132,52 +170,88 @@ export class ZonePrimary<Client> {
     }
   }
 
-  private answer(asked: Asked<Client>): void {
+  private answer(asked: Asked<Client>, now: Instant): void {
     const { message, verdict } = asked;
     const [question] = message.questions;
     if (verdict.kind === 'refused') {
-      this.refuse(asked, RCODE.notAuth, (bytes) => verdict.reply(bytes));
+      this.bare(asked, RCODE.notAuth, (bytes) => verdict.reply(bytes));
     } else if (message.questions.length !== 1 || question === undefined) {
-      this.refuse(asked, RCODE.formErr);
+      this.bare(asked, RCODE.formErr);
     } else if ((ednsVersion(message) ?? 0) > 0) {
-      this.refuse(asked, RCODE.badVers);
+      this.bare(asked, RCODE.badVers);
+    } else if (message.opcode === OPCODE.update) {
+      this.update(asked, question);
     } else if (message.opcode !== OPCODE.query) {
-      this.refuse(asked, RCODE.notImp);
-    } else if (!this.mayTransfer(asked) || !QUERY_CLASSES.has(question.class)) {
-      this.refuse(asked, RCODE.refused);
+      this.bare(asked, RCODE.notImp);
+    } else if (!this.mayAsk(asked, question.type) || !QUERY_CLASSES.has(question.class)) {
+      this.bare(asked, RCODE.refused);
     } else {
       const zone = this.content.zoneOf(question.name);
-      if (zone === undefined) this.refuse(asked, RCODE.refused);
-      else this.query(asked, zone);
+      if (zone === undefined) this.bare(asked, RCODE.refused);
+      else this.query(asked, zone, now);
     }
   }
 
-  private query(asked: Asked<Client>, zone: ZoneRecords): void {
+  private query(asked: Asked<Client>, zone: ZoneRecords, now: Instant): void {
     const { message, transport } = asked;
     const request = requestOf(asked);
     const [question = NO_QUESTION] = message.questions;
-    const transfer = question.type === TYPE.axfr || question.type === TYPE.ixfr;
-    if (!transfer) {
+    // A transfer is of a serial, so what it would tell has to have one.
+    if (!isTransfer(question.type)) this.absorb();
+    else if (this.isChanged) this.commit(now);
+    if (!isTransfer(question.type)) {
       this.reply(asked, 'query', [queryAnswer(request, zone, question)].values());
     } else if (question.name !== zone.origin) {
-      this.refuse(asked, RCODE.notAuth);
+      this.bare(asked, RCODE.notAuth);
     } else if (question.type === TYPE.axfr) {
-      if (transport === 'udp') this.refuse(asked, RCODE.formErr);
+      if (transport === 'udp') this.bare(asked, RCODE.formErr);
       else this.reply(asked, 'axfr', wholeZone(request, zone));
     } else {
       const [soa] = message.authorities;
       if (soa?.type === TYPE.soa) this.reply(asked, 'ixfr', differences(request, zone, serialOf(soa.rdata)));
-      else this.refuse(asked, RCODE.formErr);
+      else this.bare(asked, RCODE.formErr);
     }
   }
 
-  private mayTransfer({ verdict, from }: Asked<Client>): boolean {
-    const { keys, addresses } = this.options.transfer;
-    if (verdict.kind === 'valid') return keys.includes(verdict.session.key.name);
-    return addresses.some((prefix) => prefixContains(prefix, from));
+  private update(asked: Asked<Client>, { name, type, class: kind }: Question): void {
+    const { message, verdict } = asked;
+    const key = verdict.kind === 'valid' ? verdict.session.key.name : undefined;
+    if (type !== TYPE.soa) this.bare(asked, RCODE.formErr);
+    else if (kind !== CLASS.in || !this.content.zones.some(({ origin }) => origin === name))
+      this.bare(asked, RCODE.notAuth);
+    else if (
+      key === undefined ||
+      verdict.kind !== 'valid' ||
+      !this.options.updates.has(key) ||
+      name !== this.options.zone
+    )
+      this.bare(asked, RCODE.refused);
+    else this.updates.handle({ ...asked, message, key, mac: verdict.session.mac }, this.options.wallClock());
   }
 
-  private refuse(asked: Asked<Client>, rcode: number, sign?: (bytes: Uint8Array) => Uint8Array): void {
+  private judge(message: SectionMessage, key: string): UpdateVerdict {
+    this.absorb();
+    const [zone] = this.content.zones;
+    if (zone === undefined) return { kind: 'refused', rcode: RCODE.notAuth };
+    return judgeUpdate(message, zone, this.options.set, this.options.updates.get(key) ?? []);
+  }
+
+  private settled(update: Update<Asked<Client>>, rcode: number): void {
+    const { key, from, message } = update;
+    const names = [...new Set(message.authorities.map(({ name }) => name))];
+    this.outputs.push({ kind: 'updated', key, from, names, rcode });
+  }
+
+  /** Whoever may update may ask, since updaters look before they do. */
+  private mayAsk({ verdict, from }: Asked<Client>, type: number): boolean {
+    const { transfer, updates } = this.options;
+    if (verdict.kind !== 'valid') return transfer.addresses.some((prefix) => prefixContains(prefix, from));
+    const { name } = verdict.session.key;
+    return transfer.keys.includes(name) || (updates.has(name) && !isTransfer(type));
+  }
+
+  /** Without records. */
+  private bare(asked: Asked<Client>, rcode: number, sign?: (bytes: Uint8Array) => Uint8Array): void {
     const bytes = bareAnswer(requestOf(asked), rcode);
     if (sign === undefined) this.reply(asked, kindOf(asked.message), [bytes].values());
     else this.push(asked, kindOf(asked.message), [sign(bytes)].values());
@@ -206,6 +280,10 @@ interface Asked<Client> {
 
 function requestOf<Client>({ message, transport, verdict }: Asked<Client>): ZoneRequest {
   return { message, transport, overhead: verdict.kind === 'valid' ? verdict.session.overhead : 0 };
+}
+
+function isTransfer(type: number): boolean {
+  return type === TYPE.axfr || type === TYPE.ixfr;
 }
 
 function kindOf({ opcode, questions }: SectionMessage): ZoneRequestKind {

@@ -37,6 +37,7 @@ export const AUDIT_EVENTS = [
   'grant-added',
   'grant-removed',
   'policy-changed',
+  'zone-updated',
   'eid-taken',
   'eid-moved',
   'eid-released',

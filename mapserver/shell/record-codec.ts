@@ -6,6 +6,7 @@ import { StayputError } from '../../proto/errors.ts';
 import { parseTunnelKey, parseXtrId } from '../../proto/identity.ts';
 import type { Generation } from '../../proto/mapping.ts';
 import { firstIssue } from '../../runtime/json-file.ts';
+import { parseNamePattern } from '../core/grants.ts';
 import { parsePolicy } from '../core/policy/language.ts';
 import { POLICY_KEY, type RecordKey, type StoreRecord } from '../core/records.ts';
 
@@ -52,6 +53,7 @@ function parsedBy<T>(parse: (text: string) => T): z.ZodPipe<z.ZodString, z.ZodTr
 export const ipPrefixText = parsedBy<IpPrefix>(parseIpPrefix);
 const ipAddressText = parsedBy<IpAddress>(parseIpAddress);
 const eidKeyText = parsedBy<EidKey>((text) => eidKey(parseEidKey(text)));
+export const namePatternText = parsedBy(parseNamePattern);
 export const tunnelKeyText = parsedBy(parseTunnelKey);
 export const xtrIdText = parsedBy(parseXtrId);
 const wallClock = z.number();

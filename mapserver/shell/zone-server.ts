@@ -9,9 +9,11 @@ import { UsageError } from '../../proto/errors.ts';
 import { parseHostPort } from '../../runtime/host-port.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { MapServerSettings } from '../config.ts';
-import type { ZoneNames } from '../core/zone-content.ts';
+import type { NameChange } from '../core/name-changes.ts';
 import type { Secondary } from '../core/zone-notifier.ts';
 import { type ZoneOutput, ZonePrimary, type ZoneRequestKind } from '../core/zone-primary.ts';
+import type { AuditLog } from './audit-log.ts';
+import type { Driver } from './driver.ts';
 import type { MapServerMetrics } from './metrics.ts';
 import { RateTable } from './rate-table.ts';
 import { readTsigKeyFile } from './tsig-key-file.ts';
@@ -22,7 +24,8 @@ export interface ZoneServerOptions {
   readonly settings: MapServerSettings['zone'];
   readonly zone: string;
   readonly prefixes: readonly IpPrefix[];
-  readonly names: ZoneNames;
+  readonly driver: Pick<Driver, 'core' | 'operate'>;
+  readonly audit: Pick<AuditLog, 'write'>;
   /** Where the serials are kept. */
   readonly serialsFile: string;
   readonly metrics: MapServerMetrics;
@@ -33,6 +36,8 @@ export class ZoneServer {
   private readonly primary: ZonePrimary<ZoneClient>;
   private readonly metrics: MapServerMetrics;
   private readonly log: Log;
+  private readonly driver: ZoneServerOptions['driver'];
+  private readonly audit: ZoneServerOptions['audit'];
   private readonly listeners: ZoneListener[] = [];
   private readonly notifying = new Map<string, Socket>();
   private readonly rates = new RateTable(REQUESTS_PER_SECOND, 2 * REQUESTS_PER_SECOND, MAX_SOURCES);
@@ -41,14 +46,17 @@ export class ZoneServer {
   private closed = false;
 
   private constructor(options: ZoneServerOptions) {
-    const { settings, zone, prefixes, names, metrics, log } = options;
+    const { settings, zone, prefixes, driver, metrics, log } = options;
     const keys = settings.keyFiles.map(readTsigKeyFile);
     const serials = new ZoneSerials(options.serialsFile);
     this.metrics = metrics;
     this.log = log;
+    this.driver = driver;
+    this.audit = options.audit;
     this.primary = new ZonePrimary(
       {
-        names,
+        names: driver.core.names,
+        set: driver.core,
         zone,
         prefixes,
         nameServers: settings.nameServers.map(parseDomainName),
@@ -57,6 +65,7 @@ export class ZoneServer {
           keys: settings.transferKeys.map((name) => keyNamed(keys, name).name),
           addresses: settings.transferAddresses,
         },
+        updates: new Map(settings.updates.map(({ key, names }) => [keyNamed(keys, key).name, names])),
         secondaries: settings.notify.map((each) => secondary(keys, each)),
         nextSerial: () => serials.take(),
         randomId: () => randomInt(0x10000),
@@ -108,7 +117,7 @@ export class ZoneServer {
       client.ignore();
       return;
     }
-    this.input(() => this.primary.handleRequest(client, packet, transport, from));
+    this.input((now) => this.primary.handleRequest(client, packet, transport, from, now));
   }
 
   private input(feed: (now: number) => void): void {
@@ -132,6 +141,21 @@ export class ZoneServer {
       case 'ignore':
         output.client.ignore();
         break;
+      case 'change':
+        void this.change(output.changes);
+        break;
+      case 'updated': {
+        const { key, from, names, rcode } = output;
+        const result = rcode === 0 ? 'ok' : (RCODES[rcode] ?? 'other');
+        this.audit.write({
+          event: 'zone-updated',
+          who: `key ${key}`,
+          from,
+          what: { names: names.slice(0, 16) },
+          result,
+        });
+        break;
+      }
       case 'notify':
         this.notify(output.address, output.packet);
         break;
@@ -142,6 +166,11 @@ export class ZoneServer {
       default:
         output satisfies never;
     }
+  }
+
+  private async change(changes: readonly NameChange[]): Promise<void> {
+    const result = await this.driver.operate({ kind: 'change-names', changes });
+    this.input(() => this.primary.handleChanged(result.ok ? null : result.error.code));
   }
 
   private async answer(

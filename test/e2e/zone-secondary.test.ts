@@ -1,7 +1,7 @@
 /** The zone as ordinary programs see it: `dig` reads and transfers it, NSD serves it and follows every change. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -37,6 +37,7 @@ describe('an ordinary name server as secondary', () => {
         nameServers: ['ns1.example.org'],
         keyFiles: [keyFile],
         transferKeys: [KEY.name],
+        updates: [{ key: KEY.name, names: ['_sql._tcp', '*.web', 'db'] }],
         notify: [{ address: `127.0.0.1:${nsd.port}`, key: KEY.name }],
       },
     });
@@ -59,6 +60,13 @@ describe('an ordinary name server as secondary', () => {
   /** What the primary says, with the key. */
   const fromPrimary = (...args: string[]): Promise<string> => dig('-p', port, '-k', keyFile, ...args);
   const fromSecondary = (...args: string[]): Promise<string> => dig('-p', String(nsd.port), '+short', ...args);
+
+  /** Finds the zone by asking for its SOA, as it does by itself. */
+  async function nsupdate(...commands: string[]): Promise<void> {
+    const child = promisify(execFile)('nsupdate', ['-k', keyFile]);
+    child.child.stdin?.end(`server 127.0.0.1 ${port}\n${commands.join('\n')}\nsend\n`);
+    await child;
+  }
 
   test('the secondary answers with authority, also for what is not there', async () => {
     const reply = await dig('-p', String(nsd.port), `none.${ZONE}`, 'A');
@@ -103,6 +111,26 @@ describe('an ordinary name server as secondary', () => {
     assert.match(await dig('-p', port, ZONE, 'AXFR'), /Transfer failed/);
     const other = `hmac-sha256:${KEY.name}:${Buffer.alloc(32, 8).toString('base64')}`;
     assert.match(await dig('-p', port, '-y', other, ZONE, 'AXFR'), /Transfer failed|BADSIG|NOTAUTH/);
+  });
+
+  test('nsupdate sets and deletes records, and the secondary follows', async () => {
+    const srv = `_sql._tcp.${ZONE}`;
+    await nsupdate(
+      `prereq nxdomain ${srv}`,
+      `update add ${srv} 60 SRV 1 2 5432 db.${ZONE}`,
+      `update add ${srv} 60 TXT "a b"`,
+    );
+    await waitFor('the SRV record', async () => (await fromSecondary(srv, 'SRV')) === `1 2 5432 db.${ZONE}.`);
+    assert.equal(await fromSecondary(srv, 'TXT'), '"a b"');
+    assert.equal(await fromPrimary('+short', srv, 'TXT'), '"a b"');
+    await assert.rejects(nsupdate(`prereq nxdomain ${srv}`, `update add ${srv} 60 TXT "c"`), /YXDOMAIN/);
+    await assert.rejects(nsupdate(`update add foreign.${ZONE} 60 TXT "c"`), /REFUSED/);
+    await assert.rejects(nsupdate(`update delete db.${ZONE} A`), /REFUSED/);
+    await nsupdate(`update delete ${srv}`);
+    await waitFor('the record to be gone', async () => (await fromSecondary(srv, 'SRV')) === '');
+    const lines = readFileSync(join(overlay.dataDir, 'audit.log'), 'utf8').split('\n');
+    const results = lines.filter((line) => line.includes('"zone-updated"')).map((line) => JSON.parse(line).result);
+    assert.deepEqual(results, ['ok', 'YXDOMAIN', 'REFUSED', 'REFUSED', 'ok']);
   });
 
   test('after a restart of the map server the serial has grown, and the secondary follows', async () => {

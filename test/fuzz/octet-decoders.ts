@@ -3,6 +3,9 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DataplaneError, FrameReader as DataplaneFrames, encodeFrame } from '../../agent/shell/dataplane-link.ts';
+import { setRecords } from '../../mapserver/core/zone-content.ts';
+import { ZoneRecords } from '../../mapserver/core/zone-records.ts';
+import { judgeUpdate } from '../../mapserver/core/zone-update.ts';
 import { readSigningRequest } from '../../mapserver/shell/signing-request.ts';
 import { CertificateError } from '../../mapserver/shell/x509.ts';
 import { Reader, Writer } from '../../proto/bytes.ts';
@@ -16,7 +19,9 @@ import {
   sameQuestion,
   TYPE,
 } from '../../proto/dns/message.ts';
-import { decodeSections, encodeSections, FLAG, type SectionMessage } from '../../proto/dns/sections.ts';
+import { encodeName } from '../../proto/dns/name.ts';
+import { hasRecords } from '../../proto/dns/record-sets.ts';
+import { CLASS, decodeSections, encodeSections, FLAG, type SectionMessage } from '../../proto/dns/sections.ts';
 import { verifyRequest } from '../../proto/dns/tsig.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import { decodeAddress, encodeAddress, type LispAddress } from '../../proto/lisp/afi.ts';
@@ -44,6 +49,9 @@ const zone = new ZoneWorld({
   '*.web': { records: { cname: 'db' } },
   sub: { records: { ns: [{ host: 'ns.sub', addresses: [] }] } },
 });
+const zoneRecords = new ZoneRecords({ origin: ZONE, nameServers: [] }, 1);
+for (const record of zone.ask(`db.${ZONE}`, TYPE.a).answers) zoneRecords.put(record);
+const NOTHING_SET = { nameRecord: () => undefined };
 const captures = [...DIG_SIGNED, NSUPDATE_SIGNED].map(({ hex }) => Buffer.from(hex, 'hex'));
 const signed = new Set(captures.map((bytes) => meaning(decodeSections(bytes))));
 const address = { type: 'A' as const, name: 'www.example', ttl: 60, data: '192.0.2.80' };
@@ -183,6 +191,33 @@ export const OCTET_DECODERS: readonly Decoder[] = [
           }
         }
         return { kind: `RCODE ${answers.map((bytes) => decodeSections(bytes).rcode)}` };
+      }),
+  },
+  {
+    name: 'zone-update',
+    form: 'octets',
+    seeds: [
+      Buffer.from(NSUPDATE_SIGNED.hex, 'hex'),
+      ...[
+        { name: `a.web.${ZONE}`, type: TYPE.txt, rdata: Buffer.from('\x01a') },
+        { name: `a.${ZONE}`, type: TYPE.srv, rdata: Buffer.from('\0\x01\0\x02\0\x50\x02db\x03org\0') },
+        { name: `b.${ZONE}`, type: TYPE.a, rdata: Buffer.from('0a4d0007', 'hex') },
+        { name: `c.${ZONE}`, type: TYPE.cname, rdata: encodeName(`db.${ZONE}`) },
+      ].map((record) => {
+        const added = { ...record, class: CLASS.in, ttl: 60 };
+        const deleted = { ...added, name: `db.${ZONE}`, class: CLASS.none, ttl: 0 };
+        return encodeSections({ ...zone.query(ZONE, TYPE.soa), opcode: 5, authorities: [added, deleted] });
+      }),
+    ],
+    run: (input) =>
+      outcome([DecodeError], () => {
+        const verdict = judgeUpdate(decodeSections(input), zoneRecords, NOTHING_SET, ['*']);
+        if (verdict.kind === 'refused') return { kind: `RCODE ${verdict.rcode}` };
+        for (const { name, records } of verdict.changes) {
+          assert.ok(records !== null && hasRecords(records), 'there was nothing to delete');
+          for (const record of setRecords(`${name}.${ZONE}`, ZONE, records, 30)) encodeName(record.name);
+        }
+        return verdict;
       }),
   },
   {

@@ -1,10 +1,11 @@
 /** A primary of zones over names that the test sets, in virtual time, with one secondary that has a key. */
 import assert from 'node:assert/strict';
+import type { NameChange } from '../../mapserver/core/name-changes.ts';
 import type { ZoneEntry } from '../../mapserver/core/names.ts';
 import { type ZoneOutput, ZonePrimary, type ZonePrimaryOptions } from '../../mapserver/core/zone-primary.ts';
 import { type IpAddress, type IpPrefix, parseIpAddress } from '../../proto/address.ts';
 import { TYPE } from '../../proto/dns/message.ts';
-import { NO_RECORDS, type RecordSets } from '../../proto/dns/record-sets.ts';
+import { hasRecords, NO_RECORDS, type RecordSets } from '../../proto/dns/record-sets.ts';
 import {
   CLASS,
   type DecodedMessage,
@@ -31,7 +32,13 @@ export class ZoneWorld {
   readonly primary: ZonePrimary<string>;
   readonly notifies: Uint8Array[] = [];
   readonly outcomes: string[] = [];
+  readonly audited: string[] = [];
+  readonly stored = new Map<string, { readonly version: number; readonly records: RecordSets }>();
+  /** Before a change is made. */
+  beforeChange: () => void = () => {};
   private readonly entries = new Map<string, ZoneEntry>();
+  /** Members of names as they were in the beginning. */
+  private readonly registered: ReadonlyMap<string, ZoneEntry['members']>;
   private readonly answers: Iterator<Uint8Array>[] = [];
   private now = 0;
   private lastSerial = 0xffff_fff0;
@@ -40,12 +47,15 @@ export class ZoneWorld {
 
   constructor(entries: Readonly<Record<string, Given>>) {
     for (const [name, given] of Object.entries(entries)) this.entries.set(name, entryOf(name, given));
+    this.registered = new Map([...this.entries].map(([name, { members }]) => [name, members]));
     const options: ZonePrimaryOptions = {
       zone: ZONE,
       prefixes: ['10.77.0.0/16' as IpPrefix, 'fd00:77::/32' as IpPrefix],
       nameServers: ['ns1.example'],
       names: { entries: () => this.visible(), entry: (name) => this.entries.get(name) },
+      set: { nameRecord: (name) => this.stored.get(name) },
       keys: [KEY, OTHER_KEY],
+      updates: new Map([[OTHER_KEY.name, ['*.web', '*._tcp', 'db', 'alias', 'x', 'sub', 't']]]),
       transfer: { keys: [KEY.name], addresses: ['127.0.0.0/8' as IpPrefix] },
       secondaries: [{ address: '192.0.2.53:53', key: KEY }],
       nextSerial: () => {
@@ -130,8 +140,12 @@ export class ZoneWorld {
   }
 
   /** To whatever octets from an allowed address: at most one answer, of one or more messages. */
-  answersTo(bytes: Uint8Array, transport: 'udp' | 'tcp'): readonly Uint8Array[] {
-    this.primary.handleRequest('client', bytes, transport, parseIpAddress('127.0.0.1'));
+  answersTo(
+    bytes: Uint8Array,
+    transport: 'udp' | 'tcp',
+    from: IpAddress = parseIpAddress('127.0.0.1'),
+  ): readonly Uint8Array[] {
+    this.primary.handleRequest('client', bytes, transport, from, this.now);
     this.drain();
     assert.ok(this.answers.length <= 1);
     const messages = this.answers.shift();
@@ -152,6 +166,27 @@ export class ZoneWorld {
     this.answered = this.notifies.length;
   }
 
+  /** As the map server does it. */
+  private change(changes: readonly NameChange[]): void {
+    this.beforeChange();
+    const isOld = changes.some(({ name, ifVersion }) => (this.stored.get(name)?.version ?? 0) !== ifVersion);
+    if (!isOld) for (const { name, records } of changes) this.store(name, records);
+    this.primary.handleChanged(isOld ? 'STAYPUT_NAME_CHANGED' : null);
+  }
+
+  /** Beside whatever agents have registered. */
+  store(name: string, records: RecordSets | null): void {
+    const version = (this.stored.get(name)?.version ?? 0) + 1;
+    const members = this.registered.get(name) ?? [];
+    if (records === null) this.stored.delete(name);
+    else this.stored.set(name, { version, records });
+    const own = (records?.addresses ?? []).map((address) => ({ address, weight: 1, live: true }));
+    const entry = { name, members: [...members, ...own], records: records ?? NO_RECORDS };
+    if (entry.members.length === 0 && !hasRecords(entry.records)) this.entries.delete(name);
+    else this.entries.set(name, entry);
+    this.primary.handleNames([name], this.now);
+  }
+
   /** What no delegation hides. */
   private *visible(): IterableIterator<ZoneEntry> {
     for (const entry of this.entries.values()) {
@@ -162,7 +197,7 @@ export class ZoneWorld {
   }
 
   private raw(bytes: Uint8Array, from: IpAddress, transport: 'udp' | 'tcp'): IterableIterator<Uint8Array> {
-    this.primary.handleRequest('client', bytes, transport, from);
+    this.primary.handleRequest('client', bytes, transport, from, this.now);
     this.drain();
     const messages = this.answers.shift();
     assert.ok(messages, 'the request is answered');
@@ -175,6 +210,8 @@ export class ZoneWorld {
       if (output.kind === 'answer') this.answers.push(output.messages);
       if (output.kind === 'notify') this.notifies.push(output.packet);
       if (output.kind === 'notified') this.outcomes.push(output.result);
+      if (output.kind === 'updated') this.audited.push(`${output.key} ${output.names} ${output.rcode}`);
+      if (output.kind === 'change') this.change(output.changes);
     }
   }
 }
