@@ -31,7 +31,7 @@ for (const place of [PLACE_1, PLACE_2]) {
   const server = createSocket('udp4');
   server.on('message', (packet, from) => {
     const question = decode(packet).questions?.[0];
-    const known = question?.type === 'A' && /^(\w+|only\.site)\.example$/.test(question.name);
+    const known = question?.type === 'A' && /^(\w+|only\.site)\.example$/i.test(question.name);
     const answers = known ? [{ type: 'A' as const, name: question.name, ttl: 60, data: place }] : [];
     server.send(answer(packet, 0, answers), from.port, from.address);
   });
