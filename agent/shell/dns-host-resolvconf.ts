@@ -17,20 +17,32 @@ export async function addRecord(
   nameservers: readonly string[],
   zone: string,
 ): Promise<boolean> {
-  const text = readResolvConf(path)?.text ?? '';
-  const first = parseNameservers(text).slice(0, nameservers.length);
-  if (hasRecord() && first.join() === nameservers.join() && parseSearch(text).includes(zone)) return false;
+  const isInForce = (): boolean => {
+    const text = readResolvConf(path)?.text ?? '';
+    const first = parseNameservers(text).slice(0, nameservers.length);
+    return hasRecord() && first.join() === nameservers.join() && parseSearch(text).includes(zone);
+  };
+  if (isInForce()) return false;
   const record = [...nameservers.map((host) => `nameserver ${host}`), `search ${zone}`, ''].join('\n');
   const options = kind === 'openresolv' ? ['-m', '0', '-x'] : [];
-  await run('resolvconf', [...options, '-a', RESOLVCONF_RECORD], record);
+  await resolvconf([...options, '-a', RESOLVCONF_RECORD], record, isInForce);
   return true;
 }
 
 /** True when there was one. @throws StayputError */
 export async function removeRecord(kind: HostFacts['resolvconf']): Promise<boolean> {
   if (kind === null || !hasRecord()) return false;
-  await run('resolvconf', [...(kind === 'openresolv' ? ['-f'] : []), '-d', RESOLVCONF_RECORD]);
+  await resolvconf([...(kind === 'openresolv' ? ['-f'] : []), '-d', RESOLVCONF_RECORD], '', () => !hasRecord());
   return true;
+}
+
+/** It also fails when a hook of a name server does that is not running: what counts is whether it did its part. */
+async function resolvconf(args: readonly string[], record: string, done: () => boolean): Promise<void> {
+  try {
+    await run('resolvconf', args, record);
+  } catch (error) {
+    if (!done()) throw error;
+  }
 }
 
 function hasRecord(): boolean {

@@ -4,14 +4,26 @@
  * below /proc, and everything ends with this process.
  */
 import { execFile } from 'node:child_process';
-import { lstatSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import { LabProcess } from '../lab/lab-process.ts';
 
 export const PLACE_1 = '192.0.2.1';
 export const PLACE_2 = '192.0.2.2';
+/** What `scripts/install-dns-tools.sh` brings. */
+const TOOLS = join(PROJECT_ROOT, '.ci', 'dns-tools');
 const STAYPUT = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 const AGENT = fileURLToPath(new URL('./dns-host-agent.js', import.meta.url));
 const SOCKET = '/run/stayput/agent.sock';
@@ -21,7 +33,11 @@ export class Sandbox {
   private readonly holder: LabProcess;
   private readonly processes: LabProcess[] = [];
 
-  private constructor() {
+  private constructor(tools: string | undefined) {
+    const installed = [
+      'mount -t overlay overlay -o lowerdir="$1/usr:/usr" /usr',
+      '[ ! -d "$1/etc" ] || cp -a "$1/etc/." /etc/',
+    ];
     const setUp = [
       'ip link set lo up',
       `ip address add ${PLACE_1}/32 dev lo && ip address add ${PLACE_2}/32 dev lo`,
@@ -30,13 +46,24 @@ export class Sandbox {
       'mount -t tmpfs tmpfs /mnt && mkdir /mnt/upper /mnt/work',
       'mount -t overlay overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc',
       'mount -t tmpfs tmpfs /run && mkdir /run/stayput /run/place',
+      ...(tools === undefined ? [] : installed),
       'echo ready && exec sleep infinity',
     ];
-    this.holder = this.begin('holder', ['unshare', '--mount', '--net', 'sh', '-ec', setUp.join('\n')]);
+    this.holder = this.begin('holder', [
+      'unshare',
+      '--mount',
+      '--net',
+      'sh',
+      '-ec',
+      setUp.join('\n'),
+      'sh',
+      tools ?? '',
+    ]);
   }
 
-  static async create(): Promise<Sandbox> {
-    const sandbox = new Sandbox();
+  /** With a program that decides about names installed, for this host only. */
+  static async create(program?: 'resolved' | 'resolvconf' | 'openresolv'): Promise<Sandbox> {
+    const sandbox = new Sandbox(program === undefined ? undefined : join(TOOLS, program));
     await sandbox.until(sandbox.holder, 'ready');
     sandbox.write('/etc/nsswitch.conf', 'hosts: files dns\n');
     sandbox.write('/etc/resolv.conf', resolvConf(PLACE_1));
@@ -125,6 +152,12 @@ export class Sandbox {
   private inside(argv: readonly string[]): string[] {
     return ['nsenter', '--target', String(this.holder.pid), '--mount', '--net', '--', ...argv];
   }
+}
+
+/** Why these programs cannot be tried here; undefined if they can. */
+export function missingDnsTools(): string | undefined {
+  const missing = ['resolved', 'resolvconf', 'openresolv'].filter((name) => !existsSync(join(TOOLS, name)));
+  return missing.length === 0 ? undefined : `${missing.join(', ')} not found: sudo scripts/install-dns-tools.sh`;
 }
 
 export function resolvConf(...hosts: readonly string[]): string {

@@ -1,0 +1,147 @@
+/**
+ * `stayput dns host` beside the real programs that decide what a host asks for names. Needs
+ * scripts/install-dns-tools.sh. Budget of each: 30 s.
+ */
+import assert from 'node:assert/strict';
+import { appendFileSync, rmSync, symlinkSync } from 'node:fs';
+import { describe, type TestContext, test } from 'node:test';
+import type { LabProcess } from '../lab/lab-process.ts';
+import { waitFor } from '../lab/wait.ts';
+import { missingDnsTools, PLACE_1, PLACE_2, resolvConf, Sandbox } from './dns-host-sandbox.ts';
+import { requireLab } from './require.ts';
+
+requireLab();
+
+describe('a host on which another program decides about names', { skip: missingDnsTools() ?? false }, () => {
+  test('systemd-resolved asks the agent for the overlay only, also after it was started anew', async (t) => {
+    const sandbox = await Sandbox.create('resolved');
+    t.after(() => sandbox.close());
+    const resolved = await startResolved(sandbox);
+    await sandbox.agent('127.0.0.1:5353');
+    const host = sandbox.host('auto');
+    await finds(sandbox, 'db.stayput.internal', '10.77.0.9');
+    assert.match(host.output(), /"method":"resolved".*only the stub/);
+    assert.equal(await sandbox.getent('db'), '10.77.0.9', 'short names are completed');
+    assert.match(await sandbox.run('getent', 'hosts', '10.77.0.9'), /db\.stayput\.internal/);
+    assert.equal(await sandbox.getent('www.example'), PLACE_1);
+    assert.match(await agentAnswers(sandbox, 'www.example'), new RegExp(`^${PLACE_1}`), 'behind the stub');
+    assert.match(await sandbox.run('resolvectl', 'default-route', 'stayput0'), /: no/);
+    assert.match(await sandbox.run('resolvectl', 'domain', 'other'), /: ~\.\s*$/, 'other links are not touched');
+
+    await resolved.kill9();
+    rmSync(sandbox.path('/run/systemd/resolve/netif'), { recursive: true, force: true });
+    await resolve(sandbox, PLACE_2);
+    await finds(sandbox, 'db.stayput.internal', '10.77.0.9');
+    assert.equal(await sandbox.getent('other.example'), PLACE_2);
+    assert.match(await agentAnswers(sandbox, 'other.example'), new RegExp(`^${PLACE_2}`));
+
+    await host.stop();
+    assert.match(await sandbox.run('resolvectl', 'dns', 'stayput0'), /\(stayput0\):\s*$/);
+    assert.equal(await sandbox.getent('db.stayput.internal'), '');
+    assert.equal(await sandbox.getent('third.example'), PLACE_2);
+  });
+
+  test('what a killed process left in systemd-resolved is taken away by hand', async (t) => {
+    const sandbox = await Sandbox.create('resolved');
+    t.after(() => sandbox.close());
+    await startResolved(sandbox);
+    await sandbox.agent();
+    const host = sandbox.host('resolved');
+    await finds(sandbox, 'db.stayput.internal', '10.77.0.9');
+    await host.kill9();
+    assert.match(await sandbox.stayput('dns', 'restore'), /Put back: resolved/);
+    assert.match(await sandbox.run('resolvectl', 'domain', 'stayput0'), /\(stayput0\):\s*$/);
+  });
+
+  for (const program of ['resolvconf', 'openresolv'] as const) {
+    test(`${program} lets the agent in and out, and the agent asks what the leases say`, async (t) => {
+      const sandbox = await withResolvconf(t, program);
+      await sandbox.agent();
+      const host = sandbox.host('auto');
+      await finds(sandbox, 'db.stayput.internal', '10.77.0.9');
+      assert.match(
+        host.output(),
+        new RegExp(`"method":"resolvconf".*${program === 'openresolv' ? program : 'debian'}`),
+      );
+      assert.equal(await sandbox.getent('db'), '10.77.0.9', 'short names are completed');
+      assert.equal(await sandbox.getent('www.example'), PLACE_1);
+      await lease(sandbox, PLACE_2);
+      await waitFor('the new place', async () => (await sandbox.getent('other.example')) === PLACE_2);
+      assert.equal(await sandbox.getent('db.stayput.internal'), '10.77.0.9');
+      await host.stop();
+      assert.doesNotMatch(sandbox.read('/etc/resolv.conf'), /127\.0\.0\.1|stayput/);
+      assert.equal(await sandbox.getent('third.example'), PLACE_2);
+
+      const killed = sandbox.host('auto');
+      await finds(sandbox, 'db.stayput.internal', '10.77.0.9');
+      await killed.kill9();
+      assert.match(await sandbox.stayput('dns', 'restore'), /Put back: resolvconf/);
+      assert.doesNotMatch(sandbox.read('/etc/resolv.conf'), /127\.0\.0\.1/);
+    });
+  }
+});
+
+/** With a bus of its own, and a link whose network has a resolver. */
+async function startResolved(sandbox: Sandbox): Promise<LabProcess> {
+  for (const [user, id] of [
+    ['messagebus', 990],
+    ['systemd-resolve', 991],
+  ] as const) {
+    const known = (file: string): boolean => new RegExp(`^${user}:`, 'm').test(sandbox.read(file));
+    if (!known('/etc/passwd')) appendFileSync(sandbox.path('/etc/passwd'), `${user}:x:${id}:${id}::/:/bin/false\n`);
+    if (!known('/etc/group')) appendFileSync(sandbox.path('/etc/group'), `${user}:x:${id}:\n`);
+  }
+  await sandbox.run('mkdir', '-p', '/run/dbus', '/run/systemd/resolve', '/etc/systemd');
+  await sandbox.run('chown', 'systemd-resolve:systemd-resolve', '/run/systemd/resolve');
+  sandbox.write('/etc/systemd/resolved.conf', '[Resolve]\nFallbackDNS=\nLLMNR=no\nMulticastDNS=no\n');
+  rmSync(sandbox.path('/etc/resolv.conf'));
+  symlinkSync('../run/systemd/resolve/stub-resolv.conf', sandbox.path('/etc/resolv.conf'));
+  await sandbox.run('ip', 'address', 'add', '198.51.100.2/24', 'dev', 'other');
+  sandbox.start('bus', ['dbus-daemon', '--system', '--nofork', '--nopidfile']);
+  await waitFor('the bus', () => sandbox.exists('/run/dbus/system_bus_socket'));
+  return resolve(sandbox, PLACE_1);
+}
+
+/** Starts systemd-resolved; `place` is what the network says. */
+async function resolve(sandbox: Sandbox, place: string): Promise<LabProcess> {
+  const capabilities = '+net_raw,+net_bind_service,+setpcap';
+  const resolved = sandbox.start('resolved', [
+    ...['setpriv', '--reuid', 'systemd-resolve', '--regid', 'systemd-resolve', '--clear-groups'],
+    ...['--inh-caps', capabilities, '--ambient-caps', capabilities, '/usr/lib/systemd/systemd-resolved'],
+  ]);
+  await resolved.waitUntil('it answers on the bus', async () =>
+    /other/.test(await sandbox.run('resolvectl', 'dns', 'other')),
+  );
+  await sandbox.run('resolvectl', 'dns', 'other', place);
+  await sandbox.run('resolvectl', 'domain', 'other', '~.');
+  return resolved;
+}
+
+async function withResolvconf(t: TestContext, program: 'resolvconf' | 'openresolv'): Promise<Sandbox> {
+  const sandbox = await Sandbox.create(program);
+  t.after(() => sandbox.close());
+  if (program === 'resolvconf') {
+    await sandbox.run('mkdir', '-p', '/run/resolvconf/interface');
+    rmSync(sandbox.path('/etc/resolv.conf'));
+    symlinkSync('../run/resolvconf/resolv.conf', sandbox.path('/etc/resolv.conf'));
+    await sandbox.run('resolvconf', '--enable-updates');
+  }
+  await lease(sandbox, PLACE_1);
+  await waitFor('a resolv.conf with the lease', () => sandbox.read('/etc/resolv.conf').includes(PLACE_1));
+  return sandbox;
+}
+
+/** As a DHCP client hands one over. */
+async function lease(sandbox: Sandbox, place: string): Promise<void> {
+  sandbox.write('/run/place/lease', resolvConf(place));
+  await sandbox.run('sh', '-c', 'resolvconf -a eth0.dhclient < /run/place/lease');
+}
+
+/** What the agent itself says, past the host's resolver. */
+function agentAnswers(sandbox: Sandbox, name: string): Promise<string> {
+  return sandbox.run('dig', '+short', '-p', '5353', '@127.0.0.1', name);
+}
+
+async function finds(sandbox: Sandbox, name: string, address: string): Promise<void> {
+  await waitFor(`${name} is ${address}`, async () => (await sandbox.getent(name)) === address, { timeoutMs: 20_000 });
+}
