@@ -113,11 +113,11 @@ function differenceRecords(
 
 /** As many messages as it takes; at least one. The question is in the first only (RFC 5936 section 2.2.1). */
 function* packed(request: ZoneRequest, records: Iterable<ResourceRecord>): IterableIterator<Uint8Array> {
-  let builder = opened(request, { flags: FLAG.aa });
+  let builder = opened(request, { flags: FLAG.aa, most: MAX_TRANSFER });
   for (const record of records) {
     if (builder.add('answer', record)) continue;
     yield builder.finish();
-    builder = opened(request, { flags: FLAG.aa, question: false });
+    builder = opened(request, { flags: FLAG.aa, question: false, most: MAX_TRANSFER });
     builder.add('answer', record);
   }
   yield builder.finish();
@@ -125,12 +125,12 @@ function* packed(request: ZoneRequest, records: Iterable<ResourceRecord>): Itera
 
 function opened(
   { message, transport, overhead }: ZoneRequest,
-  { flags = 0, rcode = RCODE.noError as number, question = true },
+  { flags = 0, rcode = RCODE.noError as number, question = true, most = MAX_TCP },
 ): MessageBuilder {
   const opt = message.additionals.find(({ type }) => type === TYPE.opt);
-  const most = transport === 'tcp' ? MAX_TCP : udpSize(opt);
+  const limit = transport === 'tcp' ? most : udpSize(opt);
   const head = { id: message.id, flags: FLAG.qr | flags | (message.flags & FLAG.rd), opcode: message.opcode, rcode };
-  const builder = new MessageBuilder(head, most - overhead, opt === undefined ? undefined : optRecord(rcode));
+  const builder = new MessageBuilder(head, limit - overhead, opt === undefined ? undefined : optRecord(rcode));
   const [asked] = message.questions;
   if (question && asked !== undefined) builder.question(asked);
   return builder;
@@ -153,4 +153,6 @@ export function ednsVersion({ additionals }: SectionMessage): number | undefined
 
 export const QUERY_CLASSES: ReadonlySet<number> = new Set([CLASS.in, CLASS.any]);
 const MIN_UDP = 512;
+/** Octets of one message of a transfer: all of it is in reach of compression, and it is made in a few milliseconds. */
+const MAX_TRANSFER = 16_384;
 const MAX_ALIASES = 8;

@@ -2,6 +2,7 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
+import { setImmediate } from 'node:timers/promises';
 import { type IpAddress, isIpAddress, parseIpAddress } from '../../proto/address.ts';
 import { MAX_TCP } from '../../proto/dns/message.ts';
 import { UsageError } from '../../proto/errors.ts';
@@ -116,14 +117,11 @@ async function serveStream(socket: Socket, handle: ZoneRequestHandler): Promise<
 async function send(socket: Socket, messages: Iterator<Uint8Array>): Promise<void> {
   for (let next = messages.next(); next.done !== true; next = messages.next()) {
     if (socket.destroyed) return;
-    if (socket.write(frame(next.value))) continue;
-    await new Promise<void>((resolve) => {
-      const go = (): void => {
-        socket.off('drain', go).off('close', go);
-        resolve();
-      };
-      socket.on('drain', go).on('close', go);
-    });
+    const { value } = next;
+    // Called with an error when the socket is closed.
+    await new Promise<void>((resolve) => socket.write(frame(value), () => resolve()));
+    // The kernel may take a whole zone at once, and others have to have their turn.
+    await setImmediate();
   }
 }
 
