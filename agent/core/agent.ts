@@ -373,6 +373,10 @@ export class Agent {
     return this.mover.isUp(name);
   }
 
+  get overlayPrefixes(): readonly IpPrefix[] {
+    return this.overlay;
+  }
+
   snapshot(now: Instant) {
     return {
       overlay: this.overlay,

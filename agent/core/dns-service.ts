@@ -27,6 +27,7 @@ import {
   type TransmitId,
   type ZoneUpstreams,
 } from './dns-forwarder.ts';
+import { PreparedAnswers } from './dns-prepared.ts';
 import type { Upstream, UpstreamHealth, UpstreamTransport } from './dns-upstreams.ts';
 import { DnsZone, type Finding, failure } from './dns-zone.ts';
 
@@ -59,30 +60,39 @@ export type DnsAction<Client> =
     }
   | { readonly kind: 'cancel'; readonly transmit: TransmitId };
 
+export interface DnsServiceLimits extends ForwarderLimits {
+  readonly lookups: number;
+  /** Of the fast path. */
+  readonly preparedAnswers: number;
+}
+
 export interface DnsServiceOptions {
   readonly encodeRecord: RecordEncoder;
   /** Unpredictable, 0 to 65535. */
   readonly randomId: () => number;
   /** Names that are asked of the upstreams even inside the overlay's zone. */
   readonly alwaysForwarded?: readonly string[];
-  readonly limits?: Partial<ForwarderLimits & { readonly lookups: number }>;
+  readonly limits?: Partial<DnsServiceLimits>;
 }
 
 export class DnsService<Client> {
   readonly #encodeRecord: RecordEncoder;
   readonly #alwaysForwarded: ReadonlySet<string>;
   readonly #forwarder: DnsForwarder<Asker<Client>>;
-  readonly #limits: ForwarderLimits & { readonly lookups: number };
+  readonly #limits: DnsServiceLimits;
   readonly #actions: DnsAction<Client>[] = [];
   readonly #lookups = new Map<LookupId, Lookup<Client>>();
   readonly #lookupKeys = new Map<string, Lookup<Client>>();
+  #prepared: PreparedAnswers;
   #zone = new DnsZone('', []);
+  #version = 0;
   #lastLookup: LookupId = 0;
 
   constructor(options: DnsServiceOptions) {
     this.#encodeRecord = options.encodeRecord;
     this.#alwaysForwarded = new Set(options.alwaysForwarded?.map((name) => name.toLowerCase().replace(/\.$/, '')));
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.#prepared = new PreparedAnswers(this.#limits.preparedAnswers);
     this.#forwarder = new DnsForwarder(options.randomId, this.#limits);
   }
 
@@ -96,6 +106,12 @@ export class DnsService<Client> {
 
   setZone(zone: string, overlay: readonly IpPrefix[]): void {
     this.#zone = new DnsZone(zone, overlay);
+    this.#prepared = new PreparedAnswers(this.#limits.preparedAnswers);
+  }
+
+  /** Another number whenever answers about the overlay may be others now. */
+  setVersion(version: number): void {
+    this.#version = version;
   }
 
   setUpstreams(upstreams: readonly Upstream[], now: Instant): void {
@@ -109,6 +125,13 @@ export class DnsService<Client> {
   }
 
   handlePacket(client: Client, packet: Uint8Array, transport: DnsTransport, now: Instant): void {
+    const found = transport === 'udp' ? this.#prepared.find(packet, this.#version, now) : undefined;
+    if (found !== undefined) {
+      const { question, rcode, entry } = found.prepared;
+      const facts = entry === undefined ? OVERLAY_HIT : FORWARD_HIT;
+      this.#actions.push({ kind: 'reply', client, packet: found.reply, question, rcode, elapsed: 0, ...facts });
+      return;
+    }
     const parsed = parseQuery(packet);
     switch (parsed.kind) {
       case 'drop':
@@ -125,10 +148,10 @@ export class DnsService<Client> {
         });
         return;
       case 'reject':
-        this.#answer({ client, transport, since: now }, parsed.query, emptyReply(parsed.rcode), now);
+        this.#answer({ client, packet, transport, since: now }, parsed.query, emptyReply(parsed.rcode), now);
         return;
       case 'query':
-        this.#ask({ client, transport, since: now }, parsed.query, now);
+        this.#ask({ client, packet, transport, since: now }, parsed.query, now);
         return;
       default:
         parsed satisfies never;
@@ -143,7 +166,7 @@ export class DnsService<Client> {
       return;
     }
     const reply = { ...failure(EDE.prohibited, 'not for other hosts'), rcode: RCODE.refused };
-    this.#answer({ client, transport, since: now }, parsed.query, reply, now);
+    this.#answer({ client, packet, transport, since: now }, parsed.query, reply, now);
   }
 
   handleName(lookup: LookupId, finding: Finding<IpAddress>, now: Instant): void {
@@ -225,7 +248,10 @@ export class DnsService<Client> {
       pending.waiting.push({ asker, query });
     } else {
       this.#lastLookup += 1;
-      const lookup = { id: this.#lastLookup, key, waiting: [{ asker, query }], deadline: now + LOOKUP_TIME };
+      const lookup = {
+        ...{ id: this.#lastLookup, key, waiting: [{ asker, query }], deadline: now + LOOKUP_TIME },
+        version: this.#version,
+      };
       this.#lookups.set(lookup.id, lookup);
       this.#lookupKeys.set(key, lookup);
       this.#actions.push(action(lookup.id));
@@ -237,7 +263,14 @@ export class DnsService<Client> {
     if (lookup === undefined) return;
     this.#lookups.delete(id);
     this.#lookupKeys.delete(lookup.key);
-    for (const { asker, query } of lookup.waiting) this.#answer(asker, query, reply(query), now);
+    for (const { asker, query } of lookup.waiting) {
+      const answer = reply(query);
+      const packet = this.#answer(asker, query, answer, now);
+      // Several addresses may be given in another order each time.
+      if (lookup.version !== this.#version || asker.transport !== 'udp' || answer.answers.length !== 1) continue;
+      const { question } = query;
+      this.#prepared.storeOverlay(asker.packet, packet, lookup.version, now, { question, rcode: answer.rcode });
+    }
   }
 
   #drainForwarder(now: Instant): void {
@@ -253,6 +286,10 @@ export class DnsService<Client> {
           ? renderMessage(answer.message, query, answer.age, answer.authenticData, limit, answer.stale)
           : encodeReply(query, answer.reply, limit, this.#encodeRecord);
       const rcode = answer.kind === 'message' ? answer.message.rcode : answer.reply.rcode;
+      if (answer.kind === 'message' && answer.entry !== undefined && asker.transport === 'udp') {
+        const facts = { question: query.question, rcode, entry: answer.entry };
+        this.#prepared.storeForwarded(asker.packet, packet, answer.age, facts);
+      }
       this.#actions.push({
         ...{ kind: 'reply', client: asker.client, packet, zone: 'forward', question: query.question, rcode },
         ...{ cache: answer.cache, elapsed: now - asker.since },
@@ -260,17 +297,20 @@ export class DnsService<Client> {
     }
   }
 
-  #answer(asker: Asker<Client>, query: DnsQuery, reply: DnsReply, now: Instant): void {
+  #answer(asker: Asker<Client>, query: DnsQuery, reply: DnsReply, now: Instant): Uint8Array {
     const packet = encodeReply(query, reply, replyLimit(query, asker.transport), this.#encodeRecord);
     this.#actions.push({
       ...{ kind: 'reply', client: asker.client, packet, zone: 'overlay', question: query.question },
       ...{ rcode: reply.rcode, elapsed: now - asker.since },
     });
+    return packet;
   }
 }
 
 interface Asker<Client> {
   readonly client: Client;
+  /** What it sent. */
+  readonly packet: Uint8Array;
   readonly transport: DnsTransport;
   readonly since: Instant;
 }
@@ -280,6 +320,8 @@ interface Lookup<Client> {
   readonly key: string;
   readonly waiting: { readonly asker: Asker<Client>; readonly query: DnsQuery }[];
   readonly deadline: Instant;
+  /** Of the overlay, when it was asked. */
+  readonly version: number;
 }
 
 function emptyReply(rcode: number): DnsReply {
@@ -291,6 +333,8 @@ function isFull(lookup: Lookup<unknown>, limits: ForwarderLimits): boolean {
 }
 
 const FORWARD = { kind: 'forward' } as const;
-const DEFAULT_LIMITS = { flights: 256, waitingPerFlight: 32, cacheEntries: 1024, lookups: 256 };
+const OVERLAY_HIT = { zone: 'overlay' } as const;
+const FORWARD_HIT = { zone: 'forward', cache: 'hit' } as const;
+const DEFAULT_LIMITS = { flights: 256, waitingPerFlight: 32, cacheEntries: 1024, lookups: 256, preparedAnswers: 4096 };
 /** The resolver bounds its own time; this is for one that does not come back. */
 const LOOKUP_TIME: Millis = 4000;

@@ -19,7 +19,11 @@ export class CachedNameResolver implements NameResolver {
   }
 
   get overlay(): readonly IpPrefix[] {
-    return this.driver.agent.snapshot(this.driver.now()).overlay;
+    return this.driver.agent.overlayPrefixes;
+  }
+
+  get version(): number {
+    return this.driver.inputs;
   }
 
   async resolveName(name: string): Promise<NameAnswer> {

@@ -67,6 +67,8 @@ async function udpSocket(host: string, port: number, handle: DnsPacketHandler): 
   const socket = createSocket({
     type: host.includes(':') ? 'udp6' : 'udp4',
     ipv6Only: host.includes(':') && host !== '::',
+    // Clients are addresses; the default takes another turn of the loop to find that out.
+    lookup: (address, _options, done) => done(null, address, host.includes(':') ? 6 : 4),
   });
   socket.on('message', (packet, from) => {
     const client: DnsClient = {

@@ -214,7 +214,8 @@ class DnsDriver {
 
   /** Both are learnt when the map server says welcome, and may change with a new enrolment. */
   #followZone(): void {
-    const { zone, overlay } = this.#resolver;
+    const { zone, overlay, version } = this.#resolver;
+    this.#service.setVersion(version);
     if (this.#zone?.zone === zone && this.#zone.overlay === overlay) return;
     this.#zone = { zone, overlay };
     this.#service.setZone(zone, overlay);

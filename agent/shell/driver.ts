@@ -53,6 +53,8 @@ export class AgentDriver {
   private readonly unconfirmed: CallerOutput[] = [];
   private readonly unwritten = new Map<Persistent, string>();
   private busy = false;
+  /** How often something has reached the agent that may have changed what it knows. */
+  inputs = 0;
   private closed = false;
 
   constructor(
@@ -169,8 +171,11 @@ export class AgentDriver {
   }
 
   async resolve(eid: Eid): Promise<Resolution> {
-    const answer = await this.ask('resolution', (ticket, now) => this.agent.resolve(eid, ticket, now));
-    return answer.resolution;
+    const { inputs } = this;
+    const answered = this.ask('resolution', (ticket, now) => this.agent.resolve(eid, ticket, now));
+    // A question changes no answer; what comes in because of it does.
+    this.inputs = inputs;
+    return (await answered).resolution;
   }
 
   attach(request: AttachRequest): Promise<AnswerOf<'attachment'>> {
@@ -279,6 +284,7 @@ export class AgentDriver {
   }
 
   private input(act: (now: number) => void): void {
+    this.inputs += 1;
     if (this.closed || this.incarnation.fence !== null) return;
     const nested = this.busy;
     this.busy = true;

@@ -16,6 +16,8 @@ export interface NameResolver {
   readonly zone: string;
   /** The reverse zones that we are authoritative for. */
   readonly overlay: readonly IpPrefix[];
+  /** While it is the same, and for a second at most, so are the answers. */
+  readonly version: number;
   /** From the map-cache at once, else one resolution with subscription (bounded time). `name` is relative to the zone. */
   resolveName(name: string): Promise<NameAnswer>;
   resolvePointer(address: IpAddress): Promise<PointerAnswer>;

@@ -199,6 +199,7 @@ test('A change of resolv.conf is seen, whether it is rewritten or replaced, and 
 const RESOLVER: NameResolver = {
   zone: ZONE,
   overlay: OVERLAY,
+  version: 0,
   resolveName: async (name): Promise<NameAnswer> => {
     const found = (...addresses: string[]): NameAnswer => ({
       kind: 'found',

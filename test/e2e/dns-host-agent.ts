@@ -21,6 +21,7 @@ const overlay = [parseIpPrefix('10.77.0.0/16')];
 const resolver: NameResolver = {
   zone: 'stayput.internal',
   overlay,
+  version: 0,
   resolveName: async (name) =>
     name === 'db' ? { kind: 'found', addresses: [parseIpAddress('10.77.0.9')], stale: false } : { kind: 'absent' },
   resolvePointer: async (address) =>
