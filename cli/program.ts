@@ -6,6 +6,7 @@ import { registerAgentsCommands } from './commands/agents.ts';
 import { registerBenchCommand } from './commands/bench.ts';
 import { registerDemoCommand } from './commands/demo.ts';
 import { registerDnsCommands } from './commands/dns.ts';
+import { registerDoctorCommands } from './commands/doctor.ts';
 import { registerHookCommands } from './commands/hook.ts';
 import { registerMapserverCommands } from './commands/mapserver.ts';
 import { registerPolicyCommands } from './commands/policy.ts';
@@ -26,6 +27,7 @@ export function buildProgram(): Command {
   registerPolicyCommands(program);
   registerAgentCommands(program);
   registerDnsCommands(program);
+  registerDoctorCommands(program);
   registerDemoCommand(program);
   registerBenchCommand(program);
   registerHookCommands(program);

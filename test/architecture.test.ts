@@ -48,7 +48,7 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
   // These two start the daemons and do what needs no running one (join, init).
   {
     name: 'cli: agent',
-    match: /^cli\/commands\/(agent|dns)\.ts$/,
+    match: /^cli\/commands\/(agent|dns|doctor)\.ts$/,
     may: ['cli', 'agent/main', 'agent', 'proto', 'runtime', 'npm', 'node'],
   },
   {

@@ -1,5 +1,13 @@
 /** The zones of in-addr.arpa (RFC 1035 section 3.5) and ip6.arpa (RFC 3596 section 2.5) that a prefix spans. */
-import { type IpPrefix, ipFamily, ipToBytes, prefixAddress, prefixLength } from '../address.ts';
+import {
+  hostPrefix,
+  type IpAddress,
+  type IpPrefix,
+  ipFamily,
+  ipToBytes,
+  prefixAddress,
+  prefixLength,
+} from '../address.ts';
 
 /**
  * Cut at the first whole octet (IPv4) or nibble (IPv6) inside the prefix: `10.80.4.0/22` is four zones of a /24. The
@@ -21,6 +29,11 @@ export function reverseZones(prefix: IpPrefix): string[] {
       .concat(root)
       .join('.'),
   );
+}
+
+/** The name that an address is asked for by. */
+export function reverseName(address: IpAddress): string {
+  return reverseZones(hostPrefix(address))[0] ?? '';
 }
 
 function nibbles(bytes: Uint8Array): number[] {

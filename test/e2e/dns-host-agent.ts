@@ -52,13 +52,18 @@ const dns = await startDnsServer({
   log: pino({ level: 'silent' }),
 });
 rmSync(socket, { force: true });
-createServer((_, response) => {
-  const status = {
+createServer((request, response) => {
+  const dnsStatus = {
     zone: resolver.zone,
     reverseZones: overlay.flatMap(reverseZones),
     listen: dns.addresses,
     upstreams: dns.upstreams,
     addresses: ['10.77.0.5'],
   };
-  response.end(JSON.stringify(status));
+  const answers: Readonly<Record<string, unknown>> = {
+    '/v1/dns': dnsStatus,
+    '/v1/eids': { eids: [{ names: ['db'] }] },
+    '/v1/status': { mapServer: { host: 'mapserver.example' } },
+  };
+  response.end(JSON.stringify(answers[request.url ?? '']));
 }).listen(socket, () => process.stdout.write('ready\n'));

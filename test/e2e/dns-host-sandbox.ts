@@ -26,7 +26,7 @@ export const PLACE_2 = '192.0.2.2';
 const TOOLS = join(PROJECT_ROOT, '.ci', 'dns-tools');
 const STAYPUT = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 const AGENT = fileURLToPath(new URL('./dns-host-agent.js', import.meta.url));
-const SOCKET = '/run/stayput/agent.sock';
+export const SOCKET = '/run/stayput/agent.sock';
 
 export class Sandbox {
   private readonly dir = mkdtempSync(join(tmpdir(), 'stayput-dns-host-'));

@@ -7,7 +7,7 @@ import { lstatSync, readlinkSync, renameSync, symlinkSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { waitFor } from '../lab/wait.ts';
-import { PLACE_1, PLACE_2, resolvConf, Sandbox } from './dns-host-sandbox.ts';
+import { PLACE_1, PLACE_2, resolvConf, Sandbox, SOCKET } from './dns-host-sandbox.ts';
 import { requireLab } from './require.ts';
 
 requireLab();
@@ -139,6 +139,44 @@ test('a file that is mounted over, as in containers, gets other contents and its
   assert.equal(sandbox.read('/run/place/resolv.conf'), LEASE_1);
   assert.ok(!sandbox.exists(FORMER));
 });
+
+test('the doctor tells a host that works from one that does not, and why', async (t) => {
+  const sandbox = await created(t);
+  const agent = await sandbox.agent();
+  const lone = await sandbox.stayput('doctor', 'dns', '--socket', SOCKET);
+  assert.match(lone, /^ok {4}owner +\/etc\/resolv\.conf asks 192\.0\.2\.1; nobody decided/m);
+  assert.match(lone, /^ok {4}dns\.host +off: .*\(auto would be file\)/m);
+  assert.match(lone, /^ok {4}overlay name +db\.stayput\.internal is 10\.77\.0\.9, says the agent/m);
+  assert.match(lone, /^fail {2}overlay name +programs of this host do not find db.*\n +-> set dns\.host to auto/m);
+
+  sandbox.host('auto');
+  await asksAgent(sandbox);
+  const well = JSON.parse(await sandbox.stayput('doctor', 'dns', '--socket', SOCKET, '--json')) as Diagnoses;
+  assert.deepEqual(
+    well.diagnoses.filter(({ level }) => level !== 'ok'),
+    [],
+  );
+  assert.ok(well.healthy);
+  assert.ok(well.diagnoses.some(({ found }) => /it is ours/.test(found)));
+  assert.ok(well.diagnoses.some(({ found }) => /mapserver\.example is 192\.0\.2\.1, says the agent/.test(found)));
+
+  sandbox.write(FILE, resolvConf('127.0.0.99'));
+  await asksAgent(sandbox);
+  const lost = await sandbox.stayput('doctor', 'dns', '--socket', SOCKET, '--forward', 'new.example');
+  assert.match(lost, /^fail {2}upstream +127\.0\.0\.99:53 does not answer/m);
+  assert.match(lost, /^fail {2}other name +new\.example: the agent says SERVFAIL/m);
+
+  await agent.kill9();
+  assert.match(
+    await sandbox.stayput('doctor', 'dns', '--socket', SOCKET),
+    /^fail {2}agent +no answer at .*\n +-> is the/m,
+  );
+});
+
+interface Diagnoses {
+  readonly healthy: boolean;
+  readonly diagnoses: readonly { readonly level: string; readonly found: string }[];
+}
 
 async function created(t: TestContext): Promise<Sandbox> {
   const sandbox = await Sandbox.create();
