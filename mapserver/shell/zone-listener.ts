@@ -8,7 +8,7 @@ import { MAX_TCP } from '../../proto/dns/message.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { FrameReader, frame } from '../../runtime/dns-stream.ts';
 import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
-import { remoteAddressOf } from './rate-table.ts';
+import { remoteAddressOf, sourceOf } from './rate-table.ts';
 
 /** Somebody who waits for an answer. */
 export interface ZoneClient {
@@ -36,6 +36,12 @@ export async function listenForZone(listen: string, handle: ZoneRequestHandler):
   const { host, port } = parseHostPort(listen);
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    const source = sourceOf(socket);
+    const others = [...sockets].filter((each) => sourceOf(each) === source);
+    if (others.length >= MAX_CONNECTIONS_PER_SOURCE) {
+      socket.destroy();
+      return;
+    }
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
     void serveStream(socket, handle);
@@ -132,4 +138,6 @@ function addressOf(text: string): IpAddress {
 
 const UNKNOWN = parseIpAddress('::');
 const MAX_CONNECTIONS = 64;
+/** So that one that asks nothing does not keep all others out. */
+const MAX_CONNECTIONS_PER_SOURCE = 16;
 const IDLE_TIME = 10_000;
