@@ -10,12 +10,20 @@ import type { Operation } from '../core/operations.ts';
 import type { EidOrder, OrderId, OrderResult } from '../core/orders.ts';
 import type { SessionId } from '../core/presence.ts';
 import type { Commit, CommitOutcome, LearnedRecord } from '../core/transactions.ts';
-import { CompactedError, type Store, type StoreChange, type Watch } from '../store/store.ts';
+import {
+  CompactedError,
+  type Entry,
+  RESTORE,
+  type Store,
+  type StoreChange,
+  StoreError,
+  type Watch,
+} from '../store/store.ts';
 import type { AuditLog } from './audit-log.ts';
 import { auditEvent } from './audited.ts';
 import type { LimitReports } from './limit-reports.ts';
 import type { MapServerMetrics } from './metrics.ts';
-import { decodeRecord, encodeRecord, isRecordKey } from './record-codec.ts';
+import { decodeRecord, encodeRecord, isRecordKey, RecordError } from './record-codec.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 /** The other end of a session, as the core's actions reach it. */
@@ -66,10 +74,11 @@ export class Driver {
     this.log = options.log;
   }
 
-  /** Reads the whole store. @throws StoreError, RecordError */
+  /** Reads the whole store. @throws StoreError */
   async start(): Promise<void> {
     const { entries, revision } = await this.store.list('');
-    this.input((now) => this.core.handleRestore(learnedFrom(entries), now));
+    const records = restored(entries);
+    this.input((now) => this.core.handleRestore(records, now));
     this.watch = this.store.watch('', revision, (changes) => this.follow(changes));
   }
 
@@ -248,6 +257,16 @@ export class Driver {
       default:
         event satisfies never;
     }
+  }
+}
+
+/** @throws StoreError that says what to do */
+function restored(entries: readonly Entry[]): LearnedRecord[] {
+  try {
+    return learnedFrom(entries);
+  } catch (cause) {
+    if (!(cause instanceof RecordError)) throw cause;
+    throw new StoreError(`${cause.message}: ${RESTORE}`, { cause });
   }
 }
 

@@ -13,6 +13,7 @@ import {
   type Condition,
   type Entry,
   type LeaseId,
+  RESTORE,
   type Revision,
   type Store,
   type StoreChange,
@@ -40,6 +41,7 @@ interface Job {
 }
 
 export class SqliteStore implements Store {
+  private readonly path: string;
   private readonly database: SqliteDatabase;
   private readonly statements: Statements;
   private readonly clock: () => number;
@@ -53,6 +55,7 @@ export class SqliteStore implements Store {
 
   /** @throws StoreError when the file cannot be opened or was written by a newer version */
   constructor(options: SqliteStoreOptions) {
+    this.path = options.path;
     this.clock = options.clock;
     this.history = options.history ?? 1000;
     this.onCommit = options.onCommit ?? (() => {});
@@ -63,9 +66,7 @@ export class SqliteStore implements Store {
       this.revision = revisionOf(this.statements);
     } catch (cause) {
       this.database.close();
-      throw cause instanceof StoreError
-        ? cause
-        : new StoreError(`${options.path}: ${(cause as Error).message}`, { cause });
+      throw cause instanceof StoreError ? cause : this.failure('cannot be read', cause);
     }
   }
 
@@ -166,7 +167,7 @@ export class SqliteStore implements Store {
       this.database.exec('COMMIT');
     } catch (cause) {
       this.abandon(before);
-      const error = new StoreError(`the store cannot commit (${(cause as Error).message})`, { cause });
+      const error = this.failure('the store cannot commit', cause);
       for (const { reject } of jobs) reject(error);
       return;
     }
@@ -174,6 +175,12 @@ export class SqliteStore implements Store {
     for (const answer of answers) answer();
     for (const changes of this.batch) this.watchers.publish(changes);
     this.batch = [];
+  }
+
+  private failure(what: string, cause: unknown): StoreError {
+    const { message } = cause as Error;
+    const advice = DAMAGED.test(message) ? `: ${RESTORE}` : '';
+    return new StoreError(`${this.path}: ${what} (${message})${advice}`, { cause });
   }
 
   private abandon(revision: Revision): void {
@@ -256,6 +263,9 @@ function prepareStatements(database: SqliteDatabase) {
 function revisionOf(statements: Statements): Revision {
   return (statements.getRevision.get() as { value: number }).value;
 }
+
+/** What SQLite says of a file that is not one of its own, or not any more. */
+const DAMAGED = /not a database|malformed/;
 
 const SCHEMA_VERSION = 1;
 

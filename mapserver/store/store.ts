@@ -64,6 +64,10 @@ export interface Store {
   close(): Promise<void>;
 }
 
+/** What to do about a store that is damaged. */
+export const RESTORE =
+  'restore the data folder from a backup; without one, move the folder away, run "stayput mapserver init", and let all agents join anew (stayput agent join --force)';
+
 export class StoreError extends StayputError {
   constructor(message: string, options?: ErrorOptions) {
     super('STAYPUT_STORE', message, options);
