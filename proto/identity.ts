@@ -33,7 +33,7 @@ export function isOfSmallOrder(key: TunnelKey): boolean {
 }
 
 export function tunnelKeyToBytes(key: TunnelKey): Uint8Array {
-  return Uint8Array.from(Buffer.from(key, 'base64'));
+  return new Uint8Array(Buffer.from(key, 'base64'));
 }
 
 /** @throws DecodeError unless there are 32 octets */
@@ -42,7 +42,7 @@ export function tunnelKeyFromBytes(bytes: Uint8Array): TunnelKey {
 }
 
 export function xtrIdToBytes(id: XtrId): Uint8Array {
-  return Uint8Array.from(Buffer.from(id, 'hex'));
+  return new Uint8Array(Buffer.from(id, 'hex'));
 }
 
 /** @throws DecodeError unless there are 16 octets */

@@ -38,6 +38,7 @@ export class Admission {
     this.incarnations.accepted(xtrId, incarnation);
     this.transactions.add(
       {
+        sender: xtrId,
         evaluate: (transaction) => {
           const agent = transaction.get(agentKey(xtrId));
           if (agent?.kind !== 'agent' || (agent.incarnation?.run ?? -1) >= run) return;

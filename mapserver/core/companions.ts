@@ -2,8 +2,8 @@
  * A mapping is of use only with the agent address mapping of its owner, which tells where the owner's agent itself is;
  * so whoever is told the one is told the other with it.
  */
-import type { EidKey, InstanceId } from '../../proto/eid.ts';
-import type { Mapping } from '../../proto/mapping.ts';
+import { eidKey, type InstanceId } from '../../proto/eid.ts';
+import type { Mapping, TunnelKey } from '../../proto/mapping.ts';
 import { agentEidKey, mappingOf, type OwnershipRecord, ownershipKey } from './records.ts';
 import type { Replica } from './replica.ts';
 
@@ -18,24 +18,24 @@ export class Companions {
 
   /** The mappings of `records`, then the agent address mappings of their owners. */
   with(records: readonly OwnershipRecord[]): Mapping[] {
-    const companions = new Map<EidKey, Mapping>();
-    for (const record of records) this.collect(companions, record);
-    for (const { eid } of records) companions.delete(eid);
-    return [...records.map(mappingOf), ...companions.values()];
+    const told = new Set(records.map(({ eid }) => eid));
+    return [...records.map(mappingOf), ...this.of(records).filter(({ eid }) => !told.has(eidKey(eid)))];
   }
 
   /** A mapping, then the agent address mapping of its owner, if it has one. */
   beside(mapping: Mapping): Mapping[] {
-    const companions = new Map<EidKey, Mapping>();
-    if (mapping.tunnelKey !== undefined) this.collect(companions, { tunnelKey: mapping.tunnelKey });
-    return [mapping, ...companions.values()];
+    const { tunnelKey } = mapping;
+    return [mapping, ...(tunnelKey === undefined ? [] : this.of([{ tunnelKey }]))];
   }
 
-  /** Adds the agent address mapping of the owner, once. */
-  collect(companions: Map<EidKey, Mapping>, { tunnelKey }: Pick<OwnershipRecord, 'tunnelKey'>): void {
-    const eid = agentEidKey(this.instance, tunnelKey);
-    if (companions.has(eid)) return;
-    const record = this.replica.get(ownershipKey(eid));
-    if (record?.kind === 'eid') companions.set(eid, mappingOf(record));
+  /** The agent address mappings of the owners, each once. */
+  of(owned: Iterable<Pick<OwnershipRecord, 'tunnelKey'>>): Mapping[] {
+    // Many EIDs are of few owners, and an address is a hash of the key.
+    const keys = new Set<TunnelKey>();
+    for (const { tunnelKey } of owned) keys.add(tunnelKey);
+    return [...keys].flatMap((key) => {
+      const record = this.replica.get(ownershipKey(agentEidKey(this.instance, key)));
+      return record?.kind === 'eid' ? [mappingOf(record)] : [];
+    });
   }
 }

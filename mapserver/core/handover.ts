@@ -96,12 +96,10 @@ export class Handover {
     if (session === undefined) return;
     const targets = this.parts.targets.untold(record.eid, record.owner, session.id);
     if (targets.length === 0) return;
-    const agents = new Map<EidKey, Mapping>();
-    for (const target of targets) companions.collect(agents, target);
     const told = targets.map(({ xtrId: owner, tunnelKey, locators }): Mapping => {
       return { ...mappingOf(record), ttl: TARGET_TTL, owner, tunnelKey, locators, names: [] };
     });
-    sessions.publish(session, [...told, ...agents.values()]);
+    sessions.publish(session, [...told, ...companions.of(targets)]);
   }
 
   private refuse(xtrId: XtrId, eid: EidKey): void {

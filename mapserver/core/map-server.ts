@@ -281,6 +281,7 @@ export class MapServer {
     };
     this.transactions.add(
       {
+        sender: 'operations',
         evaluate: (transaction) => {
           result = this.evaluate(transaction, operation);
         },

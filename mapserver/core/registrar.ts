@@ -6,7 +6,7 @@
  * the owner before of what was taken over, with their agent address mappings.
  */
 import type { IpPrefix } from '../../proto/address.ts';
-import { type EidKey, eidKey } from '../../proto/eid.ts';
+import { eidKey } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Nonce } from '../../proto/lisp/header.ts';
 import type { MapRegister } from '../../proto/lisp/map-register.ts';
@@ -65,6 +65,7 @@ export class Registrar {
     let registrations: Registration[] = [];
     transactions.add(
       {
+        sender: session.xtrId,
         size: mappings.length,
         evaluate: (transaction) => {
           registrations = this.evaluateAll(transaction, session.xtrId, mappings);
@@ -87,6 +88,8 @@ export class Registrar {
     let count = 0;
     transactions.add(
       {
+        sender: xtrId,
+        size: overdue.length,
         evaluate: (transaction) => {
           count = 0;
           for (const { eid } of overdue) {
@@ -145,7 +148,7 @@ export class Registrar {
   private acknowledge(session: Session, nonce: Nonce, judged: readonly Registration[], now: Instant): void {
     const { sessions, presence, orders, handover, companions, event } = this.parts;
     const registrations = judged.map((each) => handover.register(session, each, now));
-    const others = new Map<EidKey, Mapping>();
+    const others: OwnershipRecord[] = [];
     for (const registration of registrations) {
       const { xtrId } = session;
       const eid = eidKey(answerTo(registration).eid);
@@ -157,10 +160,11 @@ export class Registrar {
       if (registration.kind === 'denied') orders.handleDenied(eid, xtrId, registration.reason);
       if (registration.kind === 'accepted') presence.confirm(xtrId, session.id, registration.record.eid);
       const other = otherOf(registration);
-      if (other !== undefined && other.owner !== xtrId) companions.collect(others, other);
+      if (other !== undefined && other.owner !== xtrId) others.push(other);
     }
     const answers = bounded(registrations.map(answerTo));
-    const extra = [...others.values()].filter(({ eid }) => !answers.some((each) => eidKey(each.eid) === eidKey(eid)));
+    const answered = new Set(answers.map(({ eid }) => eidKey(eid)));
+    const extra = companions.of(others).filter(({ eid }) => !answered.has(eidKey(eid)));
     // The answer must stay one message, since its nonce ends the request; what does not fit goes ahead of it.
     const fits = fitsFrame([...answers, ...extra]);
     if (!fits) sessions.publish(session, extra);

@@ -157,8 +157,8 @@ function denialOf(
   if (eid.iid !== context.overlay.instance) return 'instance';
   if (mapping.owner !== undefined && mapping.owner !== agent.xtrId) return 'foreign-identity';
   if (mapping.tunnelKey !== undefined && mapping.tunnelKey !== agent.tunnelKey) return 'foreign-identity';
-  const own = eidKey(eid) === agentEidKey(context.overlay.instance, agent.tunnelKey);
-  if (!own && !covers(agent, context.overlay, eid)) return 'not-granted';
+  const granted = covers(agent, context.overlay, eid);
+  if (!granted && eidKey(eid) !== agentEidKey(context.overlay.instance, agent.tunnelKey)) return 'not-granted';
   if (
     mapping.locators.length > MAX_LOCATORS ||
     !mapping.locators.every(({ address }) => isPlausibleLocator(address, context.overlay.prefixes))

@@ -3,16 +3,20 @@
  *
  * A work is judged (`evaluate`) against the records as they are, and its consequences (acknowledgements, pushes) come
  * only when what it wrote is durable (`complete`). Works that wait while a transaction is under way share the next
- * one, each seeing what the ones before it wrote. If another map server was faster, the store refuses; its state is
+ * one, each seeing what the ones before it wrote; if they are too many for one, none of a quiet agent waits for all of a
+ * busy one (`fair-queue.ts`). If another map server was faster, the store refuses; its state is
  * taken over and the same works are judged again, so `evaluate` must be repeatable and without effects. Works that
  * write nothing hard complete without the store. Soft writes hold at once and reach the store with the next
  * transaction, at the latest after FLUSH_DELAY.
  */
 import type { Instant, Millis } from '../../proto/time.ts';
+import { FairQueue } from './fair-queue.ts';
 import { type AgentRecord, type OwnershipRecord, type RecordKey, recordKey, type StoreRecord } from './records.ts';
 import type { Replica } from './replica.ts';
 
 export interface Work {
+  /** Whose it is: works of one sender keep their order. */
+  readonly sender: string;
   /** Records that it judges, if they are more than one. */
   readonly size?: number;
   readonly evaluate: (transaction: Transaction) => void;
@@ -93,7 +97,7 @@ export class Transactions {
   private readonly limit: number;
   private readonly onCommit: (commit: Commit) => void;
   private readonly onFull: () => void;
-  private queue: Work[] = [];
+  private readonly queue = new FairQueue<string, Work>();
   private flight:
     | { readonly id: number; readonly works: readonly Work[]; writes: Commit['writes']; attempt: number }
     | undefined;
@@ -118,7 +122,7 @@ export class Transactions {
       work.fail(now);
       return;
     }
-    this.queue.push(work);
+    this.queue.add(work.sender, work, work.size ?? 1);
     this.run(now);
   }
 
@@ -155,21 +159,7 @@ export class Transactions {
   }
 
   private run(now: Instant): void {
-    while (this.flight === undefined && this.queue.length > 0) {
-      this.attempt(this.queue.splice(0, this.batch()), 1, now);
-    }
-  }
-
-  /** How many go together: at least one. */
-  private batch(): number {
-    let records = 0;
-    let works = 0;
-    for (const { size = 1 } of this.queue) {
-      records += size;
-      if (works > 0 && records > BATCH) break;
-      works++;
-    }
-    return works;
+    while (this.flight === undefined && this.queue.length > 0) this.attempt(this.queue.take(BATCH), 1, now);
   }
 
   private attempt(works: readonly Work[], attempt: number, now: Instant): void {

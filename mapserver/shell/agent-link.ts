@@ -11,7 +11,6 @@ import { POLICY_CAPABILITY } from '../../proto/capability.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Incarnation } from '../../proto/incarnation.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
-import { mappingsOf } from '../../proto/lisp/native.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import { type AgentPolicy, encodePolicyFrames } from '../../proto/policy.ts';
 import type { Instant, Millis } from '../../proto/time.ts';
@@ -60,6 +59,9 @@ export class AgentLink {
   /** Octets received that belong to no frame that is complete; nearly, and never too many. */
   private unfinishedOctets = 0;
   private unfinishedSince: Instant = 0;
+  /** Of its own, so that those of all agents do not fall into one moment. */
+  private heartbeat: NodeJS.Timeout | undefined;
+  private lastBeat = performance.now();
   private resume: NodeJS.Timeout | undefined;
   private resumeAt: Instant = 0;
   private ended = false;
@@ -106,7 +108,10 @@ export class AgentLink {
     const session = this.options.driver.open(this.xtrId, this.incarnation, this);
     // The core may have closed it already.
     if (this.ended) this.options.driver.gone(session);
-    else this.session = session;
+    else {
+      this.session = session;
+      this.heartbeat = setInterval(() => this.beat(), this.options.heartbeatMs);
+    }
   }
 
   send(message: LispMessage): void {
@@ -159,16 +164,20 @@ export class AgentLink {
     this.exceed('bufferedOctetsOfAll', 'slow-peer');
   }
 
-  beat(now: Instant, late: boolean): void {
+  private beat(): void {
+    const { heartbeatMs, limits } = this.options;
+    const now = performance.now();
+    // After a pause of this process, what the agent sent meanwhile has not been read yet.
+    const late = now - this.lastBeat > 2 * heartbeatMs;
+    this.lastBeat = now;
     // What it sends cannot be heard meanwhile.
     if (this.webSocket.isPaused) return;
-    const { heartbeatMs, limits } = this.options;
     const silent = now - this.heardAt;
     if (silent > SILENT_BEATS * heartbeatMs && !late) this.fail('silent-peer');
     else if (this.unfinishedOctets > 0 && now - this.unfinishedSince > limits.messageSeconds * 1000 && !late)
       this.exceed('messageSeconds', 'unfinished');
-    // A peer that pings is heard, and hears our pongs.
-    else if (silent > heartbeatMs / 2 && this.isWritable()) this.webSocket.ping();
+    // A peer that pings, once in the same time, is heard, and hears our pongs.
+    else if (silent > 1.5 * heartbeatMs && this.isWritable()) this.webSocket.ping();
   }
 
   private isWritable(): boolean {
@@ -205,7 +214,7 @@ export class AgentLink {
       return;
     }
     this.charge('messagesPerSecond', this.budget.messages.take(now), now);
-    if (this.options.turns.add(this, () => this.process(data)) >= MAX_WAITING) this.webSocket.pause();
+    if (this.options.turns.add(this, data.length, () => this.process(data)) >= MAX_WAITING) this.webSocket.pause();
   }
 
   private process(data: Buffer): void {
@@ -214,7 +223,7 @@ export class AgentLink {
     try {
       const message = decodeLispMessage(data);
       if (message.type === 'map-register') {
-        const early = this.budget.registrations.take(now, mappingsOf(message).length);
+        const early = this.budget.registrations.take(now, message.records.length);
         this.charge('registrationsPerSecond', early, now);
       }
       this.options.driver.receive(this.session, message);
@@ -274,6 +283,7 @@ export class AgentLink {
 
   private end(): void {
     this.ended = true;
+    clearInterval(this.heartbeat);
     clearTimeout(this.resume);
     this.options.turns.drop(this);
     this.onEnd();

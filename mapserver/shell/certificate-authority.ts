@@ -142,7 +142,7 @@ export type Caller =
   | {
       readonly kind: 'agent' | 'expired';
       readonly xtrId: XtrId;
-      readonly publicKey: KeyObject;
+      readonly certificate: X509Certificate;
       readonly notAfter: WallClock;
       /** SHA-256 of the certificate of the authority that issued its certificate, in hex. */
       readonly authority: string;
@@ -167,8 +167,8 @@ export function callerOf(socket: TLSSocket, authorities: readonly X509Certificat
   }
   const notAfter = endOf(certificate);
   const kind = now > notAfter + CLOCK_SKEW ? 'expired' : 'agent';
-  const authority = fingerprint(issuer.toString());
-  return { kind, xtrId: match[1] as XtrId, publicKey: certificate.publicKey, notAfter, authority };
+  const authority = fingerprintOf(issuer);
+  return { kind, xtrId: match[1] as XtrId, certificate, notAfter, authority };
 }
 
 export function agentUri(xtrId: string): string {
@@ -184,7 +184,12 @@ export function keyHash(publicKey: KeyObject): string {
 
 /** SHA-256 of a certificate's DER, in hex: what a join token pins. */
 export function fingerprint(certificate: string): string {
-  return createHash('sha256').update(new X509Certificate(certificate).raw).digest('hex');
+  return fingerprintOf(new X509Certificate(certificate));
+}
+
+/** The same of one that is parsed already: parsing is what takes the time. */
+export function fingerprintOf(certificate: X509Certificate): string {
+  return createHash('sha256').update(certificate.raw).digest('hex');
 }
 
 /** True when less than a third of the life is left, the names are not those, or the authority is another one. */

@@ -51,8 +51,7 @@ export class ControlServer {
   private readonly connections: Connections;
   private readonly budgets: AgentBudgets;
   private readonly turns = new Turns(() => performance.now());
-  private readonly heartbeat: NodeJS.Timeout;
-  private lastBeat = performance.now();
+  private readonly shedding: NodeJS.Timeout;
 
   constructor(options: ControlServerOptions) {
     const { limits, metrics, reports } = options;
@@ -74,7 +73,7 @@ export class ControlServer {
       this.reject('http');
       socket.destroy();
     });
-    this.heartbeat = setInterval(() => this.beat(), options.heartbeatMs);
+    this.shedding = setInterval(() => this.shed(), SHED_CHECK);
   }
 
   /** Addresses it listens on. */
@@ -109,7 +108,7 @@ export class ControlServer {
   }
 
   async close(): Promise<void> {
-    clearInterval(this.heartbeat);
+    clearInterval(this.shedding);
     for (const link of this.links) link.close(1001, 'the map server stops');
     const ends = this.servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())));
     setTimeout(() => {
@@ -250,21 +249,13 @@ export class ControlServer {
     return { xtrId, incarnation, capability };
   }
 
-  private beat(): void {
-    const now = performance.now();
-    const late = now - this.lastBeat > 2 * this.options.heartbeatMs;
-    this.lastBeat = now;
-    // After a pause of this process, what the peers sent meanwhile has not been read yet.
-    for (const link of this.links) link.beat(now, late);
-    this.shed();
-  }
-
   /** So that many agents that do not read, each within its limit, do not fill the memory together. */
   private shed(): void {
     const { bufferedOctetsOfAll } = this.options.limits;
-    const waiting = [...this.links].map((link) => ({ link, octets: link.bufferedOctets }));
-    let total = waiting.reduce((sum, { octets }) => sum + octets, 0);
+    let total = 0;
+    for (const { bufferedOctets } of this.links) total += bufferedOctets;
     if (total <= bufferedOctetsOfAll) return;
+    const waiting = [...this.links].map((link) => ({ link, octets: link.bufferedOctets }));
     waiting.sort((a, b) => b.octets - a.octets);
     for (const { link, octets } of waiting) {
       if (total <= bufferedOctetsOfAll) return;
@@ -295,6 +286,7 @@ function refuse(
 
 /** So that renewals of all agents together come at 100 per second. */
 const RENEWAL_SPACING: Millis = 10;
+const SHED_CHECK: Millis = 1_000;
 const AUTHENTICATION: ReadonlySet<ShellRejection> = new Set(['certificate', 'revoked', 'fenced']);
 const SUBPROTOCOL = 'lisp.stayput';
 const CAPABILITY_HEADER = 'stayput-capability';

@@ -44,7 +44,8 @@ export function enrolmentRoutes(options: EnrolmentOptions): Route[] {
   const renewals = new RateTable(RENEWALS_PER_SECOND, RENEWALS_AT_ONCE, MAX_SOURCES);
   const renew = async (caller: Caller, now: WallClock): Promise<unknown> => {
     demandRenewable(caller, settings.enrolment, now);
-    const { xtrId, publicKey } = caller;
+    const { xtrId } = caller;
+    const { publicKey } = caller.certificate;
     if (!renewals.tryTake(xtrId, performance.now())) {
       throw new ApiError(429, 'STAYPUT_RATE', 'this agent renews its certificate too often; try again in a minute');
     }

@@ -17,6 +17,7 @@ import {
   crossCertify,
   endOf,
   fingerprint,
+  fingerprintOf,
   type KeyAndCertificate,
   nameOf,
   startOf,
@@ -44,6 +45,8 @@ export class Trust {
   private files: OverlayFiles;
   /** The present one first. */
   certificates: readonly X509Certificate[];
+  /** SHA-256 of these, in hex. */
+  fingerprints: readonly string[];
   private readonly listeners: (() => void)[] = [];
 
   /** `agentLife`: of the certificates that agents get. `renewableFor`: how long after their end they are renewed. */
@@ -53,6 +56,7 @@ export class Trust {
     this.agentLife = agentLife;
     this.renewableFor = renewableFor;
     this.certificates = this.parsed();
+    this.fingerprints = this.certificates.map(fingerprintOf);
   }
 
   /** Issues everything. */
@@ -63,11 +67,6 @@ export class Trust {
   /** PEM, the present one first. */
   get anchors(): string {
     return this.pems().join('');
-  }
-
-  /** SHA-256, in hex, the present one first. */
-  get fingerprints(): readonly string[] {
-    return this.pems().map(fingerprint);
   }
 
   /** As TLS takes it. */
@@ -190,6 +189,7 @@ export class Trust {
   private change(files: OverlayFiles): void {
     this.files = files;
     this.certificates = this.parsed();
+    this.fingerprints = this.certificates.map(fingerprintOf);
     for (const listener of this.listeners) listener();
   }
 }

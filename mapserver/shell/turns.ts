@@ -1,13 +1,14 @@
 /**
- * Takes in turns what several senders have waiting, one message of each, and lets the process look at its sockets and
- * timers in between. So a message of a quiet agent waits for one of each busy one, not for all that they have sent.
+ * Takes in turns what several senders have waiting, and lets the process look at its sockets and timers in between. A
+ * message of a quiet agent waits for no more than as many octets of each busy one, not for all that they have sent.
  */
 import type { Millis } from '../../proto/time.ts';
+import { FairQueue } from '../core/fair-queue.ts';
 
 export class Turns {
   private readonly now: () => Millis;
-  /** Whose turn comes next is the first. */
-  private readonly queues = new Map<object, (() => void)[]>();
+  private readonly queue = new FairQueue<object, { readonly sender: object; readonly work: () => void }>();
+  private readonly counts = new Map<object, number>();
   private scheduled = false;
 
   constructor(now: () => Millis) {
@@ -15,20 +16,21 @@ export class Turns {
   }
 
   /** Returns how many wait of this sender, who is to see to it that they do not become too many. */
-  add(sender: object, work: () => void): number {
-    const queue = this.queues.get(sender) ?? [];
-    queue.push(work);
-    this.queues.set(sender, queue);
+  add(sender: object, octets: number, work: () => void): number {
+    const count = this.waiting(sender) + 1;
+    this.counts.set(sender, count);
+    this.queue.add(sender, { sender, work }, MESSAGE + octets);
     this.schedule();
-    return queue.length;
+    return count;
   }
 
   waiting(sender: object): number {
-    return this.queues.get(sender)?.length ?? 0;
+    return this.counts.get(sender) ?? 0;
   }
 
   drop(sender: object): void {
-    this.queues.delete(sender);
+    if (!this.counts.delete(sender)) return;
+    this.queue.drop(sender);
   }
 
   private schedule(): void {
@@ -37,21 +39,23 @@ export class Turns {
     setImmediate(() => {
       this.scheduled = false;
       this.run();
-      if (this.queues.size > 0) this.schedule();
+      if (this.queue.length > 0) this.schedule();
     });
   }
 
   private run(): void {
     const end = this.now() + SLICE;
-    for (const [sender, queue] of this.queues) {
-      // A sender with more to come has its next turn after the others.
-      this.queues.delete(sender);
-      const work = queue.shift();
-      if (queue.length > 0) this.queues.set(sender, queue);
-      work?.();
-      if (this.now() >= end) return;
-    }
+    do {
+      const [next] = this.queue.take(1);
+      if (next === undefined) return;
+      const left = this.waiting(next.sender) - 1;
+      if (left > 0) this.counts.set(next.sender, left);
+      else this.counts.delete(next.sender);
+      next.work();
+    } while (this.now() < end);
   }
 }
 
 const SLICE: Millis = 5;
+/** What a message costs whatever its length, in octets. */
+const MESSAGE = 100;

@@ -10,11 +10,11 @@ test('attack: one agent that keeps the others waiting', async () => {
   const [busy, quiet] = [{}, {}];
   let processed = 0;
   for (let i = 0; i < 10_000; i++)
-    turns.add(busy, () => {
+    turns.add(busy, 1000, () => {
       now++;
       processed++;
     });
-  const before = await new Promise<number>((resolve) => turns.add(quiet, () => resolve(processed)));
+  const before = await new Promise<number>((resolve) => turns.add(quiet, 1000, () => resolve(processed)));
   assert.equal(before, 1);
 });
 
@@ -23,7 +23,7 @@ test('other work of the process goes on between the messages', async () => {
   const turns = new Turns(() => now);
   let processed = 0;
   for (let i = 0; i < 1000; i++)
-    turns.add(turns, () => {
+    turns.add(turns, 0, () => {
       now++;
       processed++;
     });
