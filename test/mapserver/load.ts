@@ -1,103 +1,94 @@
 /**
- * How long an honest agent waits for its registration while others do their worst, and what idle sessions cost.
+ * How long an honest agent waits for its registration while others do their worst and thousands have sessions, and what
+ * these cost.
  *
  *   npm run build && node dist/test/mapserver/load.js [--hostile 50] [--seconds 10] [--idle 1000]
  *
  * Map server, hostile agents, idle agents and the honest one are processes of their own on this machine; so on few CPUs
- * the hostile ones take from the map server what they need for themselves.
+ * the hostile ones take from the map server what they need for themselves. The limits are those of the shipped
+ * configuration: agents come from many loopback addresses, each with as many sessions as one address may have. The
+ * agents are enrolled before the map server starts (`fleet.ts`). With `node --cpu-prof` each process says where its time went.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { adminSocketPath } from '../../mapserver/main.ts';
-import { callApi } from '../../runtime/http-api.ts';
-import { type MapServerAt, TestAgent, TestOverlay } from './overlay.ts';
+import { type Counts, honestAgent, idle, misbehave, type Place, serve } from './load-processes.ts';
+import type { TestAgent } from './overlay.ts';
 
-interface Place {
-  readonly port: number;
-  readonly dataDir: string;
+async function measure({ hostile, idle: idleCount }: Counts, seconds: number): Promise<void> {
+  const openFiles = Number(/^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1]);
+  if (openFiles < idleCount + SPARE_FILES) {
+    throw new Error(`${openFiles} open files are too few: raise the hard limit ("ulimit -n")`);
+  }
+  const children: ChildProcess[] = [];
+  const start = async (role: string, ...args: readonly string[]): Promise<[ChildProcess, unknown]> => {
+    const child = fork(fileURLToPath(import.meta.url), ['--role', role, ...args]);
+    children.push(child);
+    return [child, await saidBy(child)];
+  };
+  try {
+    const numbers = ['--hostile', String(hostile), '--idle', String(idleCount)];
+    const [server, where] = (await start('serve', ...numbers)) as [ChildProcess, Place];
+    const at = ['--place', JSON.stringify(where)];
+    const honest = await honestAgent(where);
+    const [crowd] = await start('misbehave', ...at);
+    const round = async (what: string, others: number): Promise<void> => {
+      describe(`${what}, alone`, await latencies(honest, seconds));
+      if (others === 0) return;
+      crowd.send('go');
+      describe(`${what}, beside ${others} hostile agents`, await latencies(honest, seconds));
+      crowd.send('rest');
+      await saidBy(crowd);
+    };
+    await round('no other session', hostile);
+    if (idleCount > 0) {
+      const before = residentOctets(server);
+      const [guests] = await start('idle', ...at);
+      const began = performance.now();
+      const cpu = cpuSeconds(server);
+      guests.send('connect');
+      const waited: number[] = [];
+      let all = false;
+      const connected = saidBy(guests).finally(() => {
+        all = true;
+      });
+      while (!all) waited.push(...(await latencies(honest, 0.5)));
+      const again = Number(await connected);
+      const took = (performance.now() - began) / 1000;
+      console.log(
+        `${idleCount} sessions accepted in ${took.toFixed(1)} s, with ${(cpuSeconds(server) - cpu).toFixed(1)} s of CPU of the map server, ${again} of them not at once`,
+      );
+      describe(
+        'while they come',
+        waited.sort((a, b) => a - b),
+      );
+      const idleCpu = await share(server, seconds);
+      const each = (residentOctets(server) - before) / idleCount / 1024;
+      console.log(
+        `${idleCount} idle sessions: ${each.toFixed(0)} KiB of memory each, ${idleCpu.toFixed(0)} % of a CPU`,
+      );
+      await round(`${idleCount} idle sessions`, hostile);
+      guests.send('count');
+      console.log(`idle sessions that were lost: ${idleCount - Number(await saidBy(guests))}`);
+    }
+    console.log(`limits reached, and what was refused:\n${await refusals(where)}`);
+    honest.close();
+  } finally {
+    for (const child of children) if (child.connected) child.disconnect();
+  }
 }
 
-/** A map server in another process. */
-class RemoteOverlay implements MapServerAt {
-  readonly port: number;
-  private readonly dataDir: string;
-
-  constructor({ port, dataDir }: Place) {
-    this.port = port;
-    this.dataDir = dataDir;
-  }
-
-  async token(grant: object): Promise<string> {
-    const target = { socketPath: adminSocketPath(this.dataDir) };
-    return ((await callApi(target, 'POST', '/v1/tokens', { body: grant })) as { token: string }).token;
-  }
-
-  async ca(): Promise<string> {
-    return ((await callApi({ host: '127.0.0.1', port: this.port }, 'GET', '/v1/ca')) as { ca: string }).ca;
-  }
-
-  async enrol(body: object, ca?: string): Promise<Awaited<ReturnType<TestOverlay['enrol']>>> {
-    const target = { host: '127.0.0.1', port: this.port, ...(ca === undefined ? {} : { ca }) };
-    const answer = await callApi(target, 'POST', '/v1/enrol', { body, timeoutMs: 60_000 });
-    return answer as Awaited<ReturnType<TestOverlay['enrol']>>;
-  }
-}
-
-async function serve(): Promise<void> {
-  const overlay = new TestOverlay({
-    limits: {
-      connectionsPerAddress: 30_000,
-      connectionsPerSecondAndAddress: 10_000,
-      waitingConnectionsPerAddress: 2_000,
-      enrolmentsPerSecond: 10_000,
-      enrolmentsPerSecondAndSource: 10_000,
-    },
+async function saidBy(child: ChildProcess): Promise<unknown> {
+  const ended = new AbortController();
+  const exit = once(child, 'exit', ended).then(() => {
+    throw new Error('a process of the measurement ended early');
   });
-  await overlay.start();
-  process.send?.({ port: overlay.port, dataDir: overlay.dataDir } satisfies Place);
-  process.once('disconnect', () => void overlay.remove().then(() => process.exit(0)));
-}
-
-async function enrolled(place: Place, count: number, grant: object): Promise<TestAgent[]> {
-  const overlay = new RemoteOverlay(place);
-  const token = await overlay.token({ ...grant, uses: count });
-  const agents: TestAgent[] = [];
-  for (let i = 0; i < count; i++) agents.push(await TestAgent.enrol(overlay, token));
-  return agents;
-}
-
-/** A third asks, a third registers in bulk what the others of it register as well, a third pings and comes back. */
-async function misbehave(place: Place, count: number): Promise<void> {
-  const agents = await enrolled(place, count, { eids: ['10.77.128.0/24'] });
-  process.send?.('ready');
-  await once(process, 'message');
-  await Promise.all(
-    agents.map(async (agent, i) => {
-      const mappings = Array.from({ length: 200 }, (_, eid) => agent.mapping(`10.77.128.${eid}`));
-      for (;;) {
-        try {
-          const { webSocket } = agent;
-          if (webSocket?.readyState !== webSocket?.OPEN || webSocket === undefined) await agent.connect();
-          for (let n = 0; n < 50 && (agent.webSocket?.bufferedAmount ?? 0) < 1_000_000; n++) {
-            if (i % 3 === 0) void agent.subscribe('10.77.0.1').catch(() => {});
-            else if (i % 3 === 1) void agent.register(...mappings).catch(() => {});
-            else agent.webSocket?.ping();
-          }
-        } catch {
-          // Refused: it tries again.
-        }
-        await new Promise((resolve) => setTimeout(resolve, 5));
-      }
-    }),
-  );
-}
-
-async function idle(place: Place, count: number): Promise<void> {
-  for (const agent of await enrolled(place, count, { names: ['idle'] })) await agent.connect();
-  process.send?.('ready');
+  exit.catch(() => {});
+  const [message] = await Promise.race([once(child, 'message', ended), exit]);
+  ended.abort();
+  return message;
 }
 
 /** Milliseconds that each registration took, sorted. */
@@ -121,39 +112,28 @@ function residentOctets({ pid }: ChildProcess): number {
   return 1024 * Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
 }
 
-async function measure(hostile: number, seconds: number, idleCount: number): Promise<void> {
-  const children: ChildProcess[] = [];
-  const start = async (role: string, ...args: readonly (string | number)[]): Promise<[ChildProcess, unknown]> => {
-    const child = fork(fileURLToPath(import.meta.url), ['--role', role, ...args.map(String)]);
-    children.push(child);
-    return [child, (await once(child, 'message'))[0]];
-  };
-  try {
-    const [server, place] = (await start('serve')) as [ChildProcess, Place];
-    const common = ['--port', place.port, '--data', place.dataDir];
-    const [honest] = await enrolled(place, 1, { eids: ['10.77.0.1/32'] });
-    if (honest === undefined) return;
-    await honest.connect();
-    describe('alone', await latencies(honest, seconds));
-    const [crowd] = await start('misbehave', ...common, '--count', hostile);
-    crowd.send('go');
-    describe(`beside ${hostile} hostile agents`, await latencies(honest, seconds));
-    crowd.kill();
-    await once(crowd, 'exit');
-    const before = residentOctets(server);
-    const started = performance.now();
-    await start('idle', ...common, '--count', idleCount);
-    const took = (performance.now() - started) / 1000;
-    const each = (residentOctets(server) - before) / idleCount / 1024;
-    console.log(
-      `${idleCount} idle sessions: ${each.toFixed(0)} KiB each, enrolled and connected in ${took.toFixed(0)} s`,
-    );
-    describe(`beside ${idleCount} idle sessions`, await latencies(honest, seconds));
-    honest.close();
-  } finally {
-    for (const child of children) if (child.connected) child.disconnect();
-  }
+/** User and system, in ticks of 10 ms in `/proc/PID/stat`. */
+function cpuSeconds({ pid }: ChildProcess): number {
+  const [, fields = ''] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ');
+  const [user = '', system = ''] = fields.split(' ').slice(11, 13);
+  return (Number(user) + Number(system)) / 100;
 }
+
+/** Of one CPU, in per cent. */
+async function share(child: ChildProcess, seconds: number): Promise<number> {
+  const before = cpuSeconds(child);
+  const started = performance.now();
+  await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+  return (100_000 * (cpuSeconds(child) - before)) / (performance.now() - started);
+}
+
+async function refusals({ metricsUrl }: Place): Promise<string> {
+  const lines = (await (await fetch(metricsUrl)).text()).split('\n');
+  return lines.filter((line) => /^stayput_mapserver_(limit_hits|rejected)_total\{.*\} [^0]/.test(line)).join('\n');
+}
+
+/** For what a process needs besides the sessions. */
+const SPARE_FILES = 500;
 
 const { values } = parseArgs({
   options: {
@@ -161,23 +141,22 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '10' },
     idle: { type: 'string', default: '1000' },
     role: { type: 'string', default: 'measure' },
-    port: { type: 'string', default: '0' },
-    data: { type: 'string', default: '' },
-    count: { type: 'string', default: '0' },
+    place: { type: 'string', default: '{}' },
   },
 });
-const place: Place = { port: Number(values.port), dataDir: values.data };
+const counts: Counts = { hostile: Number(values.hostile), idle: Number(values.idle) };
+const place = JSON.parse(values.place) as Place;
 if (values.role !== 'measure' && values.role !== 'serve') process.once('disconnect', () => process.exit(0));
 switch (values.role) {
   case 'serve':
-    await serve();
+    await serve(counts);
     break;
   case 'misbehave':
-    await misbehave(place, Number(values.count));
+    await misbehave(place);
     break;
   case 'idle':
-    await idle(place, Number(values.count));
+    await idle(place);
     break;
   default:
-    await measure(Number(values.hostile), Number(values.seconds), Number(values.idle));
+    await measure(counts, Number(values.seconds));
 }

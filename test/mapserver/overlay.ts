@@ -34,7 +34,8 @@ export class TestOverlay {
     this.authority = authority;
   }
 
-  async start(): Promise<void> {
+  /** The data folder, as `start` needs it. */
+  init(): void {
     initOverlay(
       this.dataDir,
       {
@@ -47,6 +48,10 @@ export class TestOverlay {
       Date.now(),
       this.authority,
     );
+  }
+
+  async start(): Promise<void> {
+    this.init();
     this.running = await startMapServer(
       CONFIG.parse({
         dataDir: this.dataDir,
@@ -62,8 +67,12 @@ export class TestOverlay {
     return Number(this.running?.listen[0]?.split(':')[1]);
   }
 
+  get metricsUrl(): string {
+    return `http://127.0.0.1:${this.running?.metricsPort}/metrics`;
+  }
+
   async metrics(): Promise<string> {
-    return (await fetch(`http://127.0.0.1:${this.running?.metricsPort}/metrics`)).text();
+    return (await fetch(this.metricsUrl)).text();
   }
 
   /** How often a limit was reached. */
@@ -128,9 +137,6 @@ export class TestOverlay {
   }
 }
 
-/** Where agents enrol and connect. */
-export type MapServerAt = Pick<TestOverlay, 'port' | 'ca' | 'enrol'>;
-
 export class TestAgent {
   readonly keys: AgentKeys;
   readonly certificate: string;
@@ -138,7 +144,7 @@ export class TestAgent {
   readonly welcome: Promise<Welcome>;
   webSocket: WebSocket | undefined;
   closed: { code: number; reason: string } | undefined;
-  private readonly overlay: MapServerAt;
+  private readonly overlay: Pick<TestOverlay, 'port'>;
   private welcomed: (value: Welcome) => void = () => {};
   private readonly inbox: LispMessage[] = [];
   private readonly notices: Notice[] = [];
@@ -147,7 +153,7 @@ export class TestAgent {
   private readonly waiting: (() => void)[] = [];
   private lastNonce = 0n;
 
-  private constructor(overlay: MapServerAt, keys: AgentKeys, certificate: string, ca: string) {
+  private constructor(overlay: Pick<TestOverlay, 'port'>, keys: AgentKeys, certificate: string, ca: string) {
     this.overlay = overlay;
     this.keys = keys;
     this.certificate = certificate;
@@ -157,7 +163,7 @@ export class TestAgent {
     });
   }
 
-  static async enrol(overlay: MapServerAt, token: string, keys = generateKeys()): Promise<TestAgent> {
+  static async enrol(overlay: TestOverlay, token: string, keys = generateKeys()): Promise<TestAgent> {
     parseToken(token);
     const ca = await overlay.ca();
     const answer = await overlay.enrol(enrolment(token, keys), ca);
@@ -165,7 +171,7 @@ export class TestAgent {
   }
 
   /** One that joined by itself. */
-  static of(overlay: MapServerAt, identity: Identity): TestAgent {
+  static of(overlay: Pick<TestOverlay, 'port'>, identity: AgentKeys & Pick<Identity, 'certificate' | 'ca'>): TestAgent {
     return new TestAgent(overlay, identity, identity.certificate, identity.ca);
   }
 
