@@ -9,6 +9,7 @@ import { registerDnsCommands } from './commands/dns.ts';
 import { registerDoctorCommands } from './commands/doctor.ts';
 import { registerHookCommands } from './commands/hook.ts';
 import { registerMapserverCommands } from './commands/mapserver.ts';
+import { registerNameCommands } from './commands/name.ts';
 import { registerPolicyCommands } from './commands/policy.ts';
 import { registerTokenCommands } from './commands/token.ts';
 
@@ -24,6 +25,7 @@ export function buildProgram(): Command {
   registerMapserverCommands(program);
   registerTokenCommands(program);
   registerAgentsCommands(program);
+  registerNameCommands(program);
   registerPolicyCommands(program);
   registerAgentCommands(program);
   registerDnsCommands(program);

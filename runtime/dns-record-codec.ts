@@ -15,7 +15,14 @@ function toAnswer(record: DnsRecord): Answer {
       return { ...common, type: record.type, data: record.address };
     case 'PTR':
     case 'NS':
+    case 'CNAME':
       return { ...common, type: record.type, data: record.target };
+    case 'SRV': {
+      const { priority, weight, port, target } = record;
+      return { ...common, type: 'SRV', data: { priority, weight, port, target } };
+    }
+    case 'TXT':
+      return { ...common, type: 'TXT', data: strings(record.text) };
     case 'SOA':
       return {
         ...common,
@@ -33,6 +40,12 @@ function toAnswer(record: DnsRecord): Answer {
     default:
       return record satisfies never;
   }
+}
+
+/** A string of TXT has at most 255 octets. */
+function strings(text: string): string[] {
+  const parts = text.match(/.{1,255}/g);
+  return parts === null ? [''] : [...parts];
 }
 
 /** The message starts with its header and the owner `.`, which the core replaces. */

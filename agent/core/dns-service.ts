@@ -5,28 +5,35 @@
  * the forwarder. Every packet that is accepted ends in exactly one `reply` or `ignore` for its client, at the latest
  * when its lookup or flight times out, so that the shell can count what is outstanding.
  */
-import type { IpAddress, IpPrefix } from '../../proto/address.ts';
+import { type IpAddress, type IpPrefix, ipFromBytes } from '../../proto/address.ts';
 import {
+  answersOf,
   type DnsQuery,
   type DnsQuestion,
+  type DnsRecord,
   type DnsReply,
   type DnsTransport,
   EDE,
   encodeReply,
   parseQuery,
+  questionFor,
   RCODE,
   type RecordEncoder,
   renderMessage,
   replyLimit,
+  TYPE,
 } from '../../proto/dns/message.ts';
+import { insideZone, type NameServer } from '../../proto/dns/record-sets.ts';
 import type { Instant, Millis } from '../../proto/time.ts';
 import {
   type CacheResult,
   DnsForwarder,
+  type Forwarded,
   type ForwarderLimits,
   type TransmitId,
   type ZoneUpstreams,
 } from './dns-forwarder.ts';
+import { type Aliases, MAX_ALIASES, NO_ALIASES } from './dns-names.ts';
 import { PreparedAnswers } from './dns-prepared.ts';
 import type { Upstream, UpstreamHealth, UpstreamTransport } from './dns-upstreams.ts';
 import { DnsZone, type Finding, failure } from './dns-zone.ts';
@@ -84,6 +91,10 @@ export class DnsService<Client> {
   readonly #lookups = new Map<LookupId, Lookup<Client>>();
   readonly #lookupKeys = new Map<string, Lookup<Client>>();
   #prepared: PreparedAnswers;
+  readonly #random: () => number;
+  /** Delegated parts of the overlay's zone, as they were met. */
+  readonly #delegations = new Map<string, ZoneUpstreams>();
+  #zones: readonly ZoneUpstreams[] = [];
   #zone = new DnsZone('', []);
   #version = 0;
   #lastLookup: LookupId = 0;
@@ -93,6 +104,7 @@ export class DnsService<Client> {
     this.#alwaysForwarded = new Set(options.alwaysForwarded?.map((name) => name.toLowerCase().replace(/\.$/, '')));
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#prepared = new PreparedAnswers(this.#limits.preparedAnswers);
+    this.#random = options.randomId;
     this.#forwarder = new DnsForwarder(options.randomId, this.#limits);
   }
 
@@ -120,7 +132,8 @@ export class DnsService<Client> {
   }
 
   setZones(zones: readonly ZoneUpstreams[], now: Instant): void {
-    this.#forwarder.setZones(zones, now);
+    this.#zones = zones;
+    this.#useZones(now);
     this.#drainForwarder(now);
   }
 
@@ -170,7 +183,8 @@ export class DnsService<Client> {
   }
 
   handleName(lookup: LookupId, finding: Finding<IpAddress>, now: Instant): void {
-    this.#resolved(lookup, (query) => this.#zone.replyToName(query.question, finding), now);
+    const taken = this.#taken(lookup);
+    for (const waiting of taken?.waiting ?? []) this.#step(waiting, finding, taken?.version, now);
   }
 
   handlePointer(lookup: LookupId, finding: Finding<string>, now: Instant): void {
@@ -239,17 +253,18 @@ export class DnsService<Client> {
     query: DnsQuery,
     now: Instant,
     action: (lookup: LookupId) => DnsAction<Client>,
+    aliases = NO_ALIASES,
   ): void {
     const pending = this.#lookupKeys.get(key);
     const full = pending === undefined ? this.#lookups.size >= this.#limits.lookups : isFull(pending, this.#limits);
     if (full) {
       this.#answer(asker, query, failure(EDE.other, 'too many lookups are waiting'), now);
     } else if (pending !== undefined) {
-      pending.waiting.push({ asker, query });
+      pending.waiting.push({ asker, query, aliases });
     } else {
       this.#lastLookup += 1;
       const lookup = {
-        ...{ id: this.#lastLookup, key, waiting: [{ asker, query }], deadline: now + LOOKUP_TIME },
+        ...{ id: this.#lastLookup, key, waiting: [{ asker, query, aliases }], deadline: now + LOOKUP_TIME },
         version: this.#version,
       };
       this.#lookups.set(lookup.id, lookup);
@@ -259,18 +274,117 @@ export class DnsService<Client> {
   }
 
   #resolved(id: LookupId, reply: (query: DnsQuery) => DnsReply, now: Instant): void {
+    const lookup = this.#taken(id);
+    for (const { asker, query } of lookup?.waiting ?? [])
+      this.#answerAt(lookup?.version, asker, query, reply(query), now);
+  }
+
+  #taken(id: LookupId): Lookup<Client> | undefined {
     const lookup = this.#lookups.get(id);
-    if (lookup === undefined) return;
+    if (lookup === undefined) return undefined;
     this.#lookups.delete(id);
     this.#lookupKeys.delete(lookup.key);
-    for (const { asker, query } of lookup.waiting) {
-      const answer = reply(query);
-      const packet = this.#answer(asker, query, answer, now);
-      // Several addresses may be given in another order each time.
-      if (lookup.version !== this.#version || asker.transport !== 'udp' || answer.answers.length !== 1) continue;
-      const { question } = query;
-      this.#prepared.storeOverlay(asker.packet, packet, lookup.version, now, { question, rcode: answer.rcode });
+    return lookup;
+  }
+
+  /** Keeps it for those who ask the same, if nothing has changed since the lookup. */
+  #answerAt(version: number | undefined, asker: Asker<Client>, query: DnsQuery, reply: DnsReply, now: Instant): void {
+    const packet = this.#answer(asker, query, reply, now);
+    // Several addresses may be given in another order each time; aliases took several lookups.
+    const [only, ...more] = reply.answers;
+    const isOne = only !== undefined && more.length === 0 && only.type !== 'CNAME';
+    if (version !== this.#version || asker.transport !== 'udp' || !isOne) return;
+    const { question } = query;
+    this.#prepared.storeOverlay(asker.packet, packet, version, now, { question, rcode: reply.rcode });
+  }
+
+  #step(
+    { asker, query, aliases }: Lookup<Client>['waiting'][number],
+    finding: Finding<IpAddress>,
+    version: number | undefined,
+    now: Instant,
+  ): void {
+    const step = this.#zone.stepAtName(query.question, finding, aliases, () => this.#random() / 0x10000);
+    switch (step.kind) {
+      case 'reply':
+        this.#answerAt(version, asker, query, step.reply, now);
+        return;
+      case 'alias':
+        this.#followAlias(asker, query, step.aliases, step.target, now);
+        return;
+      case 'delegated':
+        if (this.#delegate(step.cut, step.servers, now)) this.#forwardFor(asker, query, aliases, now);
+        else this.#answer(asker, query, failure(EDE.noReachableAuthority, 'its name servers have no address'), now);
+        return;
+      default:
+        step satisfies never;
     }
+  }
+
+  #followAlias(asker: Asker<Client>, query: DnsQuery, aliases: Aliases, target: string, now: Instant): void {
+    const inside = insideZone(target);
+    if (aliases.records.length > MAX_ALIASES) this.#answer(asker, query, failure(EDE.other, 'too many aliases'), now);
+    else if (inside === null) this.#forwardFor(asker, query, aliases, now);
+    else
+      this.#lookUp(
+        `name:${inside}`,
+        asker,
+        query,
+        now,
+        (lookup) => ({ kind: 'resolve-name', lookup, name: inside }),
+        aliases,
+      );
+  }
+
+  /** Asks others for where the aliases end, or for the question itself where there are none. */
+  #forwardFor(asker: Asker<Client>, query: DnsQuery, aliases: Aliases, now: Instant): void {
+    if (aliases.end === null) this.#forwarder.handleQuery(asker, query, now);
+    else {
+      const question = questionFor(aliases.end, query.question.type);
+      this.#forwarder.handleQuery({ ...asker, through: { query, aliases } }, { ...query, question }, now);
+    }
+    this.#drainForwarder(now);
+  }
+
+  /** What is below the name is asked of its servers. False: it is not known where they are. */
+  #delegate(cut: string, servers: readonly NameServer[], now: Instant): boolean {
+    const upstreams = servers.flatMap(({ addresses }) => addresses.map((host) => ({ host, port: 53 })));
+    const zone = `${cut}.${this.#zone.name}`;
+    const known = this.#delegations.get(zone)?.upstreams;
+    if (upstreams.length === 0 || (known === undefined && this.#delegations.size >= MAX_DELEGATIONS)) return false;
+    if (known?.map(({ host }) => host).join() === upstreams.map(({ host }) => host).join()) return true;
+    this.#delegations.set(zone, { zone, upstreams });
+    this.#useZones(now);
+    return true;
+  }
+
+  #useZones(now: Instant): void {
+    const set = new Set(this.#zones.map(({ zone }) => zone));
+    const learnt = [...this.#delegations.values()].filter(({ zone }) => !set.has(zone));
+    this.#forwarder.setZones([...this.#zones, ...learnt], now);
+  }
+
+  /** An alias led out of the zone. Of what is there, addresses are taken over. */
+  #answerThrough(asker: Asker<Client>, { query, aliases }: Through, answer: Forwarded, now: Instant): void {
+    const owner = aliases.end ?? '';
+    if (answer.kind === 'reply') {
+      this.#answer(asker, query, { ...answer.reply, answers: aliases.records }, now);
+      return;
+    }
+    const { message, age } = answer;
+    const { type } = query.question;
+    const isAddress = type === TYPE.a || type === TYPE.aaaa;
+    const found = isAddress ? answersOf(message, type) : [];
+    const addresses = found
+      .filter(({ data }) => data.length === (type === TYPE.a ? 4 : 16))
+      .map(
+        ({ data, ttl }): DnsRecord => ({
+          ...{ type: type === TYPE.a ? 'A' : 'AAAA', address: ipFromBytes(data) },
+          ...{ owner, ownerSkip: 0, ttl: Math.max(0, ttl - age) },
+        }),
+      );
+    const answers = [...aliases.records, ...addresses];
+    this.#answer(asker, query, { ...emptyReply(message.rcode), answers }, now);
   }
 
   #drainForwarder(now: Instant): void {
@@ -280,6 +394,10 @@ export class DnsService<Client> {
         continue;
       }
       const { client: asker, query, answer } = action;
+      if (asker.through !== undefined) {
+        this.#answerThrough(asker, asker.through, answer, now);
+        continue;
+      }
       const limit = replyLimit(query, asker.transport);
       const packet =
         answer.kind === 'message'
@@ -313,12 +431,19 @@ interface Asker<Client> {
   readonly packet: Uint8Array;
   readonly transport: DnsTransport;
   readonly since: Instant;
+  /** What is forwarded is not its question, but the end of these aliases. */
+  readonly through?: Through;
+}
+
+interface Through {
+  readonly query: DnsQuery;
+  readonly aliases: Aliases;
 }
 
 interface Lookup<Client> {
   readonly id: LookupId;
   readonly key: string;
-  readonly waiting: { readonly asker: Asker<Client>; readonly query: DnsQuery }[];
+  readonly waiting: { readonly asker: Asker<Client>; readonly query: DnsQuery; readonly aliases: Aliases }[];
   readonly deadline: Instant;
   /** Of the overlay, when it was asked. */
   readonly version: number;
@@ -335,6 +460,7 @@ function isFull(lookup: Lookup<unknown>, limits: ForwarderLimits): boolean {
 const FORWARD = { kind: 'forward' } as const;
 const OVERLAY_HIT = { zone: 'overlay' } as const;
 const FORWARD_HIT = { zone: 'forward', cache: 'hit' } as const;
+const MAX_DELEGATIONS = 64;
 const DEFAULT_LIMITS = { flights: 256, waitingPerFlight: 32, cacheEntries: 1024, lookups: 256, preparedAnswers: 4096 };
 /** The resolver bounds its own time; this is for one that does not come back. */
 const LOOKUP_TIME: Millis = 4000;

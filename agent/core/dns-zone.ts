@@ -32,8 +32,10 @@ import {
   RCODE,
   TYPE,
 } from '../../proto/dns/message.ts';
+import type { ZoneData } from '../../proto/dns/record-sets.ts';
 import { DEFAULT_INSTANCE, nameEid } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
+import { type Aliases, ANSWER_TTL, type NameStep, stepAt } from './dns-names.ts';
 
 export type ZoneVerdict =
   | { readonly kind: 'answer'; readonly reply: DnsReply }
@@ -44,7 +46,13 @@ export type ZoneVerdict =
 
 /** What the mapping system said: addresses of a name, or names of an address. */
 export type Finding<T> =
-  | { readonly kind: 'found'; readonly values: readonly T[]; readonly stale: boolean }
+  | {
+      readonly kind: 'found';
+      readonly values: readonly T[];
+      /** What else the zone has at a name. */
+      readonly zone?: ZoneData | undefined;
+      readonly stale: boolean;
+    }
   | { readonly kind: 'absent' }
   | { readonly kind: 'unavailable' };
 
@@ -68,12 +76,31 @@ export class DnsZone {
     return this.#judgeReverse(question);
   }
 
-  replyToName(question: DnsQuestion, finding: Finding<IpAddress>): DnsReply {
+  /** `aliases` led to the name that was looked up. Where no step is, the reply is final. */
+  stepAtName(
+    question: DnsQuestion,
+    finding: Finding<IpAddress>,
+    aliases: Aliases,
+    random: () => number,
+  ): { readonly kind: 'reply'; readonly reply: DnsReply } | Exclude<NameStep, { kind: 'records' }> {
     const apexSkip = question.labels.length - this.#labels.length;
-    return this.#replyToFinding(question, apexSkip, finding, (address) => ({
-      type: ipFamily(address) === 4 ? 'A' : 'AAAA',
-      address,
-    }));
+    const reply = (each: DnsReply): { readonly kind: 'reply'; readonly reply: DnsReply } => ({
+      kind: 'reply',
+      reply: { ...each, answers: [...aliases.records, ...each.answers] },
+    });
+    if (finding.kind === 'absent') return reply(negative(question, apexSkip, true));
+    if (finding.kind === 'unavailable')
+      return { kind: 'reply', reply: failure(EDE.noReachableAuthority, 'map server is not reachable') };
+    const step = stepAt(question.type, finding.values, finding.zone, aliases, this.name, random);
+    if (step.kind !== 'records') return step;
+    const { records } = step;
+    const found = records.length === 0 ? negative(question, apexSkip, false) : positive(records.slice(0, MAX_RRSET));
+    return reply(finding.stale ? { ...found, extendedError: STALE } : found);
+  }
+
+  /** Without a final dot; empty while the agent does not know it. */
+  get name(): string {
+    return this.#labels.join('.');
   }
 
   replyToPointer(question: DnsQuestion, finding: Finding<string>): DnsReply {
@@ -137,9 +164,7 @@ export class DnsZone {
         const type = question.type === TYPE.any ? records[0]?.type : typeName(question.type);
         const answers = records.filter((record) => record.type === type).slice(0, MAX_RRSET);
         const reply = answers.length === 0 ? negative(question, apexSkip, false) : positive(answers);
-        return finding.stale
-          ? { ...reply, extendedError: { code: EDE.stale, text: 'map server is not reachable' } }
-          : reply;
+        return finding.stale ? { ...reply, extendedError: STALE } : reply;
       }
       default:
         return finding satisfies never;
@@ -282,8 +307,7 @@ function endsWith(labels: readonly string[], suffix: readonly string[]): boolean
   return skip >= 0 && suffix.every((label, i) => labels[skip + i] === label);
 }
 
-/** Seconds. An EID keeps its address when it moves, so only a change of membership has to wait for it. */
-const ANSWER_TTL = 30;
+const STALE = { code: EDE.stale, text: 'map server is not reachable' } as const;
 /** Seconds. A name that is registered now should be visible soon. */
 const NEGATIVE_TTL = 5;
 const MAX_RRSET = 256;

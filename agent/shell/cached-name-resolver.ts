@@ -31,7 +31,10 @@ export class CachedNameResolver implements NameResolver {
       const resolution = await this.driver.resolve(nameEid(this.instance, name));
       if (resolution.kind !== 'found') return { kind: resolution.kind };
       const { mapping, stale } = resolution;
-      return mapping.targets.length > 0 ? { kind: 'found', addresses: mapping.targets, stale } : { kind: 'absent' };
+      const { targets: addresses, zone } = mapping;
+      return addresses.length > 0 || zone !== undefined
+        ? { kind: 'found', addresses, zone, stale }
+        : { kind: 'absent' };
     } catch (error) {
       // What is not a host name cannot have been registered.
       return { kind: error instanceof DecodeError ? 'absent' : 'unavailable' };

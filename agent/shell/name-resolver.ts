@@ -1,8 +1,15 @@
 /** What the DNS server asks the agent: names and addresses of the overlay, from the map-cache or by one resolution. */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
+import type { ZoneData } from '../../proto/dns/record-sets.ts';
 
 export type NameAnswer =
-  | { readonly kind: 'found'; readonly addresses: readonly IpAddress[]; readonly stale: boolean }
+  | {
+      readonly kind: 'found';
+      readonly addresses: readonly IpAddress[];
+      /** What else the zone has at the name. */
+      readonly zone?: ZoneData | undefined;
+      readonly stale: boolean;
+    }
   | { readonly kind: 'absent' }
   | { readonly kind: 'unavailable' };
 

@@ -16,6 +16,7 @@ import {
 } from '../core/records.ts';
 import type { Driver } from './driver.ts';
 import { apiError, groupNameText, namePatternText, newToken } from './enrolment.ts';
+import { nameRoutes } from './names-api.ts';
 import { type OverlayFiles, overlayUrl } from './overlay-files.ts';
 import { policyRoutes } from './policy-api.ts';
 import { ipPrefixText } from './record-codec.ts';
@@ -71,6 +72,7 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
     records('eid').filter(({ eid }) => parseEidKey(eid).kind === kind);
   return [
     ...policyRoutes(driver),
+    ...nameRoutes(driver, () => overlay.zone),
     {
       method: 'GET',
       path: '/v1/status',

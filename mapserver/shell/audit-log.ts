@@ -38,6 +38,8 @@ export const AUDIT_EVENTS = [
   'grant-removed',
   'policy-changed',
   'zone-updated',
+  'name-set',
+  'name-removed',
   'eid-taken',
   'eid-moved',
   'eid-released',

@@ -37,6 +37,12 @@ export const AUDITED_ROUTES: Readonly<Record<string, RouteAudit>> = {
   'DELETE /v1/eids/:eid': { event: 'eid-detach-ordered', asked: [], answered: ['owner'] },
   'POST /v1/grants': { event: 'grant-added', asked: ['agent', 'eids', 'names', 'groups'], answered: ['xtrId'] },
   'DELETE /v1/grants': { event: 'grant-removed', asked: ['agent', 'eids', 'names', 'groups'], answered: ['xtrId'] },
+  'POST /v1/zone/names': {
+    event: 'name-set',
+    asked: ['name', 'ttl', 'cname', 'srv', 'txt', 'ns', 'addresses', 'weights'],
+    answered: ['version'],
+  },
+  'DELETE /v1/zone/names/:name': { event: 'name-removed', asked: ['type'], answered: ['version'] },
   'POST /v1/policy': { event: 'policy-changed', asked: ['ifVersion'], answered: ['version'] },
   'POST /v1/policy/rollback': { event: 'policy-changed', asked: ['ifVersion'], answered: ['version'] },
   'POST /v1/authority/rotate': { event: 'authority-rotated', asked: [], answered: ['authority'] },

@@ -97,12 +97,23 @@ export type ParsedQuery =
 
 export type DnsRecordData =
   | { readonly type: 'A' | 'AAAA'; readonly address: IpAddress }
-  | { readonly type: 'PTR' | 'NS'; readonly target: string }
+  | { readonly type: 'PTR' | 'NS' | 'CNAME'; readonly target: string }
+  | {
+      readonly type: 'SRV';
+      readonly priority: number;
+      readonly weight: number;
+      readonly port: number;
+      readonly target: string;
+    }
+  /** ASCII. */
+  | { readonly type: 'TXT'; readonly text: string }
   | { readonly type: 'SOA'; readonly primary: string; readonly mailbox: string; readonly minimum: number };
 
 export type DnsRecord = DnsRecordData & {
   /** The owner is QNAME without this many labels on its left. */
   readonly ownerSkip: number;
+  /** The owner, when it is no part of QNAME: a whole domain name. */
+  readonly owner?: string;
   /** Seconds. */
   readonly ttl: number;
 };
@@ -183,7 +194,7 @@ export function replyLimit(query: DnsQuery, transport: DnsTransport): number {
 /** TC=1 and no records when an RRset does not fit (RFC 2181 section 9); the extended error goes first. */
 export function encodeReply(query: DnsQuery, reply: DnsReply, limit: number, encodeRecord: RecordEncoder): Uint8Array {
   const parts = [...reply.answers, ...reply.authorities].flatMap((record) => [
-    ownerPointer(query.question, record.ownerSkip),
+    record.owner === undefined ? ownerPointer(query.question, record.ownerSkip) : plainName(record.owner.split('.')),
     encodeRecord(record),
   ]);
   const base = HEADER_SIZE + query.question.bytes.length + total(parts);
@@ -272,6 +283,21 @@ export function parseMessage(packet: Uint8Array): DnsMessage {
     answerCount,
     authorityCount,
   };
+}
+
+/** A question of our own. */
+export function questionFor(name: string, type: number): DnsQuestion {
+  const labels = name.split('.');
+  const end = Uint8Array.of(type >> 8, type & 0xff, 0, CLASS_IN);
+  return { bytes: concat([plainName(labels), end]), labels, type, class: CLASS_IN };
+}
+
+/** Of the answer section: the RDATA and TTL of records of this type. */
+export function answersOf(message: DnsMessage, type: number): { readonly data: Uint8Array; readonly ttl: number }[] {
+  return message.records
+    .slice(0, message.answerCount)
+    .filter((record) => record.type === type)
+    .map(({ ttlOffset, ttl, end }) => ({ data: message.bytes.slice(ttlOffset + 6, end), ttl }));
 }
 
 /** The same name (in any case), type and class. */
@@ -414,6 +440,11 @@ function boundedTtl(ttl: number): number {
 
 function isOpt(record: RecordView): boolean {
   return record.type === TYPE.opt;
+}
+
+function plainName(labels: readonly string[]): Uint8Array {
+  const octets = labels.flatMap((label) => [label.length, ...Array.from(label, (letter) => letter.charCodeAt(0))]);
+  return Uint8Array.of(...octets, 0);
 }
 
 function ownerPointer(question: DnsQuestion, skip: number): Uint8Array {
