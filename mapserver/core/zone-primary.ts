@@ -43,8 +43,8 @@ export interface ZonePrimaryOptions extends ZoneSettings {
   /** By the name of the key: names and patterns, relative to the zone, that it may change. */
   readonly updates: ReadonlyMap<string, readonly string[]>;
   readonly secondaries: readonly Secondary[];
-  /** Larger than all before, also over restarts; modulo 2^32. */
-  readonly nextSerial: () => Serial;
+  /** Larger than all before, also over restarts; modulo 2^32. Undefined: there is none now, changes have to wait. */
+  readonly nextSerial: () => Serial | undefined;
   /** Unpredictable, 0 to 65535. */
   readonly randomId: () => number;
   readonly wallClock: () => WallClock;
@@ -86,7 +86,7 @@ export class ZonePrimary<Client> {
   constructor(options: ZonePrimaryOptions, now: Instant) {
     this.options = options;
     this.keys = new Map(options.keys.map((key) => [key.name, key]));
-    this.content = new ZoneContent(options.names, options, options.nextSerial());
+    this.content = new ZoneContent(options.names, options, options.nextSerial() ?? 0);
     this.notifier = new ZoneNotifier(options);
     this.updates = new ZoneUpdates({
       judge: ({ message, key }) => this.judge(message, key),
@@ -164,6 +164,7 @@ export class ZonePrimary<Client> {
     if (changed.length === 0) return;
     this.committedAt = now;
     const serial = this.options.nextSerial();
+    if (serial === undefined) return;
     for (const zone of changed) {
       zone.commit(serial);
       this.notifier.handleSerial(zone, now);
@@ -203,6 +204,8 @@ export class ZonePrimary<Client> {
       this.reply(asked, 'query', [queryAnswer(request, zone, question)].values());
     } else if (question.name !== zone.origin) {
       this.bare(asked, RCODE.notAuth);
+    } else if (this.isChanged) {
+      this.bare(asked, RCODE.servFail);
     } else if (question.type === TYPE.axfr) {
       if (transport === 'udp') this.bare(asked, RCODE.formErr);
       else this.reply(asked, 'axfr', wholeZone(request, zone));

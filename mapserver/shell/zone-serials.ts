@@ -13,20 +13,23 @@ export class ZoneSerials {
   /** @throws StateFileError */
   constructor(path: string) {
     this.path = path;
-    this.reserved = readJsonFile(path, FILE)?.reserved ?? 1;
-    this.next = this.reserved;
+    this.next = readJsonFile(path, FILE)?.reserved ?? 1;
+    this.reserved = this.next;
+    this.reserve();
   }
 
-  /** @throws StateFileError */
+  /** @throws StateFileError, and then none is taken */
   take(): number {
-    if (this.next === this.reserved) {
-      const reserved = (this.reserved + BLOCK) % 2 ** 32;
-      writeJsonFile(this.path, { reserved });
-      this.reserved = reserved;
-    }
+    if (this.next === this.reserved) this.reserve();
     const serial = this.next;
     this.next = (this.next + 1) % 2 ** 32;
     return serial;
+  }
+
+  private reserve(): void {
+    const reserved = (this.reserved + BLOCK) % 2 ** 32;
+    writeJsonFile(this.path, { reserved });
+    this.reserved = reserved;
   }
 }
 

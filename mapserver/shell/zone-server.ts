@@ -7,6 +7,7 @@ import { parseDomainName } from '../../proto/dns/name.ts';
 import type { TsigKey } from '../../proto/dns/tsig.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { parseHostPort } from '../../runtime/host-port.ts';
+import { StateFileError } from '../../runtime/json-file.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { MapServerSettings } from '../config.ts';
 import type { NameChange } from '../core/name-changes.ts';
@@ -42,6 +43,8 @@ export class ZoneServer {
   private readonly notifying = new Map<string, Socket>();
   private readonly rates = new RateTable(REQUESTS_PER_SECOND, 2 * REQUESTS_PER_SECOND, MAX_SOURCES);
   private transfers = 0;
+  /** No serial could be reserved, and it was logged. */
+  private stuck = false;
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
 
@@ -67,7 +70,7 @@ export class ZoneServer {
         },
         updates: new Map(settings.updates.map(({ key, names }) => [keyNamed(keys, key).name, names])),
         secondaries: settings.notify.map((each) => secondary(keys, each)),
-        nextSerial: () => serials.take(),
+        nextSerial: () => this.nextSerial(serials),
         randomId: () => randomInt(0x10000),
         wallClock: Date.now,
       },
@@ -165,6 +168,20 @@ export class ZoneServer {
         break;
       default:
         output satisfies never;
+    }
+  }
+
+  /** Without room on the disk changes wait; all that was said once is served on. */
+  private nextSerial(serials: ZoneSerials): number | undefined {
+    try {
+      const serial = serials.take();
+      this.stuck = false;
+      return serial;
+    } catch (error) {
+      if (!(error instanceof StateFileError)) throw error;
+      if (!this.stuck) this.log.error({ err: error }, 'changes of the zone wait');
+      this.stuck = true;
+      return undefined;
     }
   }
 

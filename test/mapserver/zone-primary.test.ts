@@ -172,6 +172,25 @@ describe('serials and NOTIFY', () => {
     assert.equal(contentOf(world).size, 49);
   });
 
+  test('without a serial changes wait, are answered already, and are told when there is one', () => {
+    const world = new ZoneWorld({});
+    world.answerNotifies();
+    const { serial } = world;
+    world.hasSerials = false;
+    world.set('a', { members: ['10.77.0.1'] });
+    world.pass(1_000);
+    assert.equal(world.serial, serial);
+    assert.equal(world.ask(`a.${ZONE}`, TYPE.a).answers.length, 1);
+    assert.deepEqual(
+      world.transfer(TYPE.axfr).map(({ rcode }) => rcode),
+      [RCODE.servFail],
+    );
+    world.hasSerials = true;
+    world.pass(250);
+    assert.equal(world.serial, serial + 1);
+    assert.equal(contentOf(world).size, 1);
+  });
+
   test('a NOTIFY is repeated until it is answered, and then not', () => {
     const world = new ZoneWorld({});
     world.answerNotifies();

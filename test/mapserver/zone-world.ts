@@ -42,6 +42,8 @@ export class ZoneWorld {
   private readonly answers: Iterator<Uint8Array>[] = [];
   private now = 0;
   private lastSerial = 0xffff_fff0;
+  /** False: as when the disk is full. */
+  hasSerials = true;
   private lastId = 0;
   private answered = 0;
 
@@ -59,6 +61,7 @@ export class ZoneWorld {
       transfer: { keys: [KEY.name], addresses: ['127.0.0.0/8' as IpPrefix] },
       secondaries: [{ address: '192.0.2.53:53', key: KEY }],
       nextSerial: () => {
+        if (!this.hasSerials) return undefined;
         this.lastSerial = (this.lastSerial + 1) >>> 0;
         return this.lastSerial;
       },
