@@ -77,7 +77,7 @@ test('more than an agent can enforce is a typed error', () => {
   }
   const text = Array.from({ length: 12 }, (_, i) => `allow from *.web to 10.77.200.0/24 tcp ${i}`).join('\n');
   const { extract, compiler } = compiled(records, text);
-  assert.ok(compiler.mayBeTooLarge());
+  assert.ok(compiler.mayBeTooLarge(1));
   assert.throws(() => extract('10.77.0.0/16'), PolicyTooLargeError);
   assert.equal(extract('10.77.3.4/32').rules.length, 12, 'others are not concerned');
 });

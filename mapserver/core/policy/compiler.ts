@@ -12,13 +12,7 @@
  */
 import type { IpPrefix } from '../../../proto/address.ts';
 import { StayputError } from '../../../proto/errors.ts';
-import {
-  MAX_POLICY_PREFIXES,
-  MAX_POLICY_RULES,
-  MAX_RULE_PREFIXES,
-  type PolicyRule,
-  prefixCount,
-} from '../../../proto/policy.ts';
+import { MAX_POLICY_PREFIXES, MAX_POLICY_RULES, MAX_RULE_PREFIXES, type PolicyRule } from '../../../proto/policy.ts';
 import { PrefixTrie } from '../../../proto/prefix-trie.ts';
 import { aggregated } from './aggregation.ts';
 import type { DocumentRule, PolicyDocument, Selector } from './document.ts';
@@ -84,33 +78,52 @@ export class PolicyCompiler {
 
   /** `grant`: what the agent may own. @throws PolicyTooLargeError */
   extract(grant: readonly IpPrefix[]): Extract {
+    const { concerned, pairings } = this.pairings(grant);
+    return { rules: pairings.flatMap(inPieces), concerned };
+  }
+
+  /** The same without writing it out. @throws PolicyTooLargeError */
+  demandEnforceable(grant: readonly IpPrefix[]): void {
+    this.pairings(grant);
+  }
+
+  /** False when no agent that may own only `hosts` single addresses can have to enforce more than is possible. */
+  mayBeTooLarge(hosts: number): boolean {
+    // Of a side it has at most these; of everything, which stays whole, two prefixes.
+    const own = piecesFor(Math.max(hosts, EVERYTHING.length));
+    let rules = 0;
+    let prefixes = 0;
+    for (const { from, to } of this.rules) {
+      const [sources, destinations] = [piecesOf(from).map(lengthOf), piecesOf(to).map(lengthOf)];
+      for (const size of [sizeOfPairing(own, destinations), sizeOfPairing(sources, own)]) {
+        rules += size.rules;
+        prefixes += size.prefixes;
+      }
+    }
+    return prefixes > MAX_POLICY_PREFIXES || rules > MAX_POLICY_RULES;
+  }
+
+  private pairings(grant: readonly IpPrefix[]): { concerned: ReadonlySet<number>; pairings: readonly Pairing[] } {
     const own = this.ownParts(grant);
     const concerned = new Set([...own.keys()].flatMap((side) => side.rules).sort((a, b) => a - b));
-    const rules: PolicyRule[] = [];
+    const pairings: Pairing[] = [];
+    let rules = 0;
     let prefixes = 0;
     for (const index of concerned) {
       const rule = this.document.rules[index];
       const sides = this.rules[index];
       if (rule === undefined || sides === undefined) continue;
-      const parts = narrowed(rule, sides, own);
-      prefixes += prefixCount(parts);
-      for (const part of parts) rules.push(part);
-      if (rules.length > MAX_POLICY_RULES || prefixes > MAX_POLICY_PREFIXES) {
-        throw new PolicyTooLargeError(rules.length, prefixes, concerned);
+      for (const pairing of narrowed(rule, sides, own)) {
+        const size = sizeOfPairing(pairing.sources.map(lengthOf), pairing.destinations.map(lengthOf));
+        rules += size.rules;
+        prefixes += size.prefixes;
+        pairings.push(pairing);
+      }
+      if (rules > MAX_POLICY_RULES || prefixes > MAX_POLICY_PREFIXES) {
+        throw new PolicyTooLargeError(rules, prefixes, concerned);
       }
     }
-    return { rules, concerned };
-  }
-
-  /** False when no agent, whatever its grant, can have to enforce more than is possible. */
-  mayBeTooLarge(): boolean {
-    let prefixes = 0;
-    for (const { from, to } of this.rules) {
-      const [[sources, ...moreSources], [destinations, ...moreDestinations]] = [piecesOf(from), piecesOf(to)];
-      if (moreSources.length > 0 || moreDestinations.length > 0) return true;
-      prefixes += 2 * ((sources?.length ?? 0) + (destinations?.length ?? 0));
-    }
-    return prefixes > MAX_POLICY_PREFIXES || 2 * this.rules.length > MAX_POLICY_RULES;
+    return { concerned, pairings };
   }
 
   private side(rule: number, selectors: readonly Selector[], selection: Selection): Side {
@@ -174,7 +187,7 @@ interface Side {
   readonly rules: number[];
   readonly components: readonly Component[];
   /** All of its addresses, in parts that are small enough for a rule. */
-  pieces: readonly (readonly IpPrefix[])[];
+  pieces: Pieces;
   /** The pieces are those of an earlier state. */
   isStale: boolean;
 }
@@ -184,20 +197,33 @@ interface RuleSides {
   readonly to: Side;
 }
 
+/** All sources of a rule with all destinations, each in parts that are small enough for a rule. */
+interface Pairing {
+  readonly rule: DocumentRule;
+  readonly sources: Pieces;
+  readonly destinations: Pieces;
+}
+
+type Pieces = readonly (readonly IpPrefix[])[];
+
 function narrowed(
   rule: DocumentRule,
   { from, to }: RuleSides,
   own: ReadonlyMap<Side, ReadonlySet<IpPrefix>>,
-): PolicyRule[] {
+): Pairing[] {
   const sources = piecesOf(from);
   const destinations = piecesOf(to);
   const ownSources = own.get(from);
   const ownDestinations = own.get(to);
-  if (isWhole(ownSources, from) || isWhole(ownDestinations, to)) return inPieces(rule, sources, destinations);
+  if (isWhole(ownSources, from) || isWhole(ownDestinations, to)) return [{ rule, sources, destinations }];
   return [
-    ...(ownSources === undefined ? [] : inPieces(rule, pieces(aggregated(ownSources)), destinations)),
-    ...(ownDestinations === undefined ? [] : inPieces(rule, sources, pieces(aggregated(ownDestinations)))),
+    ...(ownSources === undefined ? [] : [{ rule, sources: ownPieces(ownSources), destinations }]),
+    ...(ownDestinations === undefined ? [] : [{ rule, sources, destinations: ownPieces(ownDestinations) }]),
   ];
+}
+
+function ownPieces(own: ReadonlySet<IpPrefix>): Pieces {
+  return own.size === 1 ? [[...own]] : pieces(aggregated(own));
 }
 
 /** Everything counts as a whole: what others there are never passes this agent. */
@@ -212,7 +238,7 @@ function isEverything(side: Side): boolean {
   return side.components.some(({ key }) => key === 'any');
 }
 
-function piecesOf(side: Side): readonly (readonly IpPrefix[])[] {
+function piecesOf(side: Side): Pieces {
   if (!side.isStale) return side.pieces;
   side.isStale = false;
   const before = side.pieces;
@@ -226,19 +252,29 @@ function* prefixesOf({ components }: Side): IterableIterator<IpPrefix> {
   for (const { prefixes } of components) yield* prefixes.keys();
 }
 
+function lengthOf({ length }: readonly IpPrefix[]): number {
+  return length;
+}
+
 function sameList(a: readonly IpPrefix[], b: readonly IpPrefix[] | undefined): boolean {
   return b !== undefined && a.length === b.length && a.every((prefix, i) => prefix === b[i]);
 }
 
 /** Rules that together mean all pairs. */
-function inPieces(
-  { action, protocol, ports }: DocumentRule,
-  sources: readonly (readonly IpPrefix[])[],
-  destinations: readonly (readonly IpPrefix[])[],
-): PolicyRule[] {
+function inPieces({ rule: { action, protocol, ports }, sources, destinations }: Pairing): PolicyRule[] {
   return sources.flatMap((source) =>
     destinations.map((destination) => ({ action, source, destination, protocol, ports })),
   );
+}
+
+/** Of the rules that `inPieces` makes. `sources`, `destinations`: the prefixes in each piece. */
+function sizeOfPairing(
+  sources: readonly number[],
+  destinations: readonly number[],
+): { readonly rules: number; readonly prefixes: number } {
+  const sum = (lengths: readonly number[]): number => lengths.reduce((total, length) => total + length, 0);
+  const prefixes = destinations.length * sum(sources) + sources.length * sum(destinations);
+  return { rules: sources.length * destinations.length, prefixes };
 }
 
 /** Each small enough for a rule, and so for a frame. */
@@ -247,4 +283,11 @@ function pieces(list: readonly IpPrefix[]): (readonly IpPrefix[])[] {
   const parts: (readonly IpPrefix[])[] = [];
   for (let at = 0; at < list.length; at += MAX_RULE_PREFIXES) parts.push(list.slice(at, at + MAX_RULE_PREFIXES));
   return parts;
+}
+
+/** How `pieces` divides so many. */
+function piecesFor(count: number): number[] {
+  const whole = Array.from({ length: Math.floor(count / MAX_RULE_PREFIXES) }, () => MAX_RULE_PREFIXES);
+  const rest = count % MAX_RULE_PREFIXES;
+  return rest === 0 ? whole : [...whole, rest];
 }

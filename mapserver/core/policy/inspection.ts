@@ -1,5 +1,5 @@
 /** What a text would be as a policy, and what a policy says of two parties: for people, before and after it holds. */
-import { type IpAddress, type IpPrefix, prefixContains } from '../../../proto/address.ts';
+import { type IpAddress, type IpPrefix, isHostPrefix, prefixContains } from '../../../proto/address.ts';
 import type { PolicyAction } from '../../../proto/policy.ts';
 import type { Overlay } from '../grants.ts';
 import { PolicyCompiler, PolicyTooLargeError } from './compiler.ts';
@@ -104,14 +104,18 @@ function sizeProblems(
   { grants }: PolicySurroundings,
 ): readonly PolicyProblem[] {
   const compiler = new PolicyCompiler(document, selection);
-  if (!compiler.mayBeTooLarge()) return [];
+  const isHosts = (grant: readonly IpPrefix[]): boolean => grant.every(isHostPrefix);
+  let hosts = 0;
+  for (const grant of grants()) if (isHosts(grant)) hosts = Math.max(hosts, grant.length);
+  const surelyFit = !compiler.mayBeTooLarge(hosts) ? isHosts : (): boolean => false;
   const seen = new Set<string>();
   for (const grant of grants()) {
+    if (surelyFit(grant)) continue;
     const key = grant.join(' ');
     if (seen.has(key)) continue;
     seen.add(key);
     try {
-      compiler.extract(grant);
+      compiler.demandEnforceable(grant);
     } catch (error) {
       if (!(error instanceof PolicyTooLargeError)) throw error;
       return [{ line: document.rules[0]?.line ?? 1, message: error.message }];
