@@ -1,10 +1,12 @@
 /** The certificate authority: of an operator, rolled over under running agents, and what becomes of those that were away. */
 import assert from 'node:assert/strict';
 import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { connect, type PeerCertificate } from 'node:tls';
 import { pino } from 'pino';
 import { CertificateRenewal, type Renewed } from '../../agent/shell/certificate-renewal.ts';
 import { join as joinOverlay, parseToken } from '../../agent/shell/enrolment.ts';
@@ -16,6 +18,7 @@ import {
   CLOCK_SKEW,
   certifyAgent,
   createAuthority,
+  createServerCertificate,
   crossCertify,
   fingerprint,
   type KeyAndCertificate,
@@ -202,6 +205,30 @@ describe('an operator’s certificate authority', () => {
   });
 });
 
+describe('the certificate of the map server', () => {
+  test('is renewed while sessions are up: they stay, and new ones are shown the new one', async (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] });
+    const overlay = await started();
+    const agent = await overlay.agent({ eids: ['10.77.0.5/32'] });
+    const shown = await serverCertificate(overlay);
+    const { authority: own } = openOverlay(overlay.dataDir, Date.now());
+    // As it would be found after most of its year.
+    const old = createServerCertificate(own, ['127.0.0.1', 'localhost', '::1'], Date.now() - 300 * DAY);
+    writeFileSync(join(overlay.dataDir, 'server-certificate.json'), JSON.stringify(old), { mode: 0o600 });
+    t.mock.timers.tick(600_000);
+    t.mock.timers.reset();
+    const renewal = await serverCertificate(overlay);
+    assert.notEqual(renewal.fingerprint256, shown.fingerprint256);
+    assert.ok(Date.parse(renewal.valid_to) > Date.now() + 300 * DAY);
+    assert.equal(agent.closed, undefined);
+    const [mapping] = await agent.register(agent.mapping('10.77.0.5'));
+    assert.equal(mapping?.generation, 1);
+    const other = TestAgent.of(overlay, { ...agent.keys, certificate: agent.certificate, ca: agent.ca });
+    await other.connect();
+    other.close();
+  });
+});
+
 describe('an agent whose certificate has ended', () => {
   for (const [policy, age, outcome] of [
     ['allow', 5, null],
@@ -322,6 +349,15 @@ async function renewed(overlay: TestOverlay, agent: TestAgent, certificate = age
 function expired(overlay: TestOverlay, { certificate, xtrId }: Identity, days: number): string {
   const { authority: own } = openOverlay(overlay.dataDir, Date.now());
   return certifyAgent(own, new X509Certificate(certificate).publicKey, xtrId, Date.now() - (30 + days) * DAY);
+}
+
+/** What the map server shows to whom connects now. */
+async function serverCertificate(overlay: TestOverlay): Promise<PeerCertificate> {
+  const socket = connect({ host: '127.0.0.1', port: overlay.port, rejectUnauthorized: false });
+  await once(socket, 'secureConnect');
+  const certificate = socket.getPeerCertificate();
+  socket.destroy();
+  return certificate;
 }
 
 /** What `issuer` certifies as an authority of its own. */
