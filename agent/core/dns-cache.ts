@@ -12,6 +12,8 @@ import {
   type DnsMessage,
   type DnsQuery,
   nameKey,
+  packMessage,
+  parseMessage,
   questionFlags,
   RCODE,
   soaMinimum,
@@ -20,23 +22,45 @@ import {
 import { nxDomainBelow } from '../../proto/dns/nxdomain.ts';
 import type { Instant, Millis } from '../../proto/time.ts';
 
-export interface CacheEntry {
-  readonly message: DnsMessage;
+export class CacheEntry {
+  /** A character for each octet: of all that holds octets a string takes the least memory, by far. */
+  readonly #packed: string;
   /** AD may be shown to clients: the way to the upstream cannot be forged. */
   readonly trusted: boolean;
   readonly stored: Instant;
   readonly expires: Instant;
   /** From here on a popular entry is fetched again. */
   readonly ageing: Instant;
-  hits: number;
+  hits = 0;
   /** Not fetched again before: it was tried a moment ago. */
   retryAt: Instant;
   /** False when another has taken its place, or it was thrown out. */
-  current: boolean;
+  current = true;
+
+  /** `life` in seconds. */
+  constructor(message: DnsMessage, trusted: boolean, life: number, now: Instant) {
+    this.#packed = String.fromCharCode(...packMessage(message));
+    this.trusted = trusted;
+    this.stored = now;
+    this.expires = now + life * 1000;
+    this.ageing = this.expires - Math.min(MAX_PREFETCH, life * 100);
+    this.retryAt = now;
+  }
+
+  /** Made anew each time. */
+  get message(): DnsMessage {
+    return parseMessage(Uint8Array.from(this.#packed, (character) => character.charCodeAt(0)));
+  }
 }
 
 export type Cached =
-  | { readonly kind: 'fresh' | 'stale'; readonly entry: CacheEntry; readonly message: DnsMessage }
+  | {
+      readonly kind: 'fresh' | 'stale';
+      readonly entry: CacheEntry;
+      readonly message: DnsMessage;
+      /** The entry is about this question itself and not about a name above. */
+      readonly exact: boolean;
+    }
   | { readonly kind: 'failure'; readonly rcode: number };
 
 export class DnsCache {
@@ -57,17 +81,18 @@ export class DnsCache {
   find(query: DnsQuery, now: Instant): Cached | undefined {
     const key = cacheKey(query);
     const entry = this.#entries.get(key);
-    if (entry !== undefined && now < entry.expires) return { kind: 'fresh', entry, message: entry.message };
+    if (entry !== undefined && now < entry.expires)
+      return { kind: 'fresh', entry, message: entry.message, exact: true };
     const below = this.#findAbove(query, now);
     if (below !== undefined) return below;
     const failure = this.#failures.get(key);
     if (failure !== undefined && now < failure.until) {
       return entry === undefined || now >= entry.expires + MAX_STALE
         ? { kind: 'failure', rcode: failure.rcode }
-        : { kind: 'stale', entry, message: entry.message };
+        : { kind: 'stale', entry, message: entry.message, exact: true };
     }
     if (entry === undefined) return undefined;
-    if (now < entry.expires + MAX_STALE) return { kind: 'stale', entry, message: entry.message };
+    if (now < entry.expires + MAX_STALE) return { kind: 'stale', entry, message: entry.message, exact: true };
     this.#remove(key, entry);
     return undefined;
   }
@@ -79,11 +104,9 @@ export class DnsCache {
     const former = this.#entries.get(key);
     if (former !== undefined) this.#remove(key, former);
     if (life <= 0 || message.bytes.length > MAX_CACHED) return;
-    const expires = now + life * 1000;
-    const ageing = expires - Math.min(MAX_PREFETCH, life * 100);
-    const entry = { message, trusted, stored: now, expires, ageing, hits: 0, retryAt: now, current: true };
+    const entry = new CacheEntry(message, trusted, life, now);
     this.#entries.set(key, entry);
-    this.#noteExistence(query, entry);
+    this.#noteExistence(query, message, entry);
     if (this.#entries.size <= this.#capacity) return;
     const oldest = this.#entries.entries().next().value;
     if (oldest !== undefined) this.#remove(...oldest);
@@ -111,7 +134,7 @@ export class DnsCache {
   #remove(key: string, entry: CacheEntry): void {
     entry.current = false;
     this.#entries.delete(key);
-    const name = nameKey(entry.message.question);
+    const name = nameOf(key);
     if (this.#absent.get(name) === entry) this.#absent.delete(name);
   }
 
@@ -122,13 +145,12 @@ export class DnsCache {
       const entry = this.#absent.get(name);
       if (entry === undefined || now >= entry.expires) continue;
       const message = nxDomainBelow(entry.message, query.question);
-      if (message !== undefined) return { kind: 'fresh', entry, message };
+      if (message !== undefined) return { kind: 'fresh', entry, message, exact: false };
     }
     return undefined;
   }
 
-  #noteExistence(query: DnsQuery, entry: CacheEntry): void {
-    const { message } = entry;
+  #noteExistence(query: DnsQuery, message: DnsMessage, entry: CacheEntry): void {
     const name = nameKey(message.question);
     if (message.rcode === RCODE.noError) {
       this.#absent.delete(name);
@@ -145,6 +167,10 @@ export class DnsCache {
 /** Equal for questions that have the same answer; each of the flags may change it (RFC 6840 section 5.9). */
 export function cacheKey(query: DnsQuery): string {
   return `${questionFlags(query)}/${query.question.type}/${nameKey(query.question)}`;
+}
+
+function nameOf(key: string): string {
+  return key.slice(key.indexOf('/', key.indexOf('/') + 1) + 1);
 }
 
 /** Each name that this one is below of, in the form of `nameKey`: labels behind their lengths. */

@@ -27,7 +27,7 @@ import {
 } from '../../proto/dns/message.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Instant, Millis } from '../../proto/time.ts';
-import { type CacheEntry, cacheKey, DnsCache } from './dns-cache.ts';
+import { type Cached, type CacheEntry, cacheKey, DnsCache } from './dns-cache.ts';
 import { type Upstream, type UpstreamHealth, UpstreamSet, type UpstreamTransport } from './dns-upstreams.ts';
 import { failure } from './dns-zone.ts';
 
@@ -122,7 +122,7 @@ export class DnsForwarder<Client> {
         return;
       }
       case 'fresh':
-        this.#give(client, query, fresh(cached.message, cached.entry, query, now));
+        this.#give(client, query, fresh(cached, query, now));
         this.#prefetch(query, cached.entry, now);
         return;
       case 'stale':
@@ -442,17 +442,14 @@ function transportTo(upstream: Upstream): UpstreamTransport {
   return upstream.tls === undefined ? 'udp' : 'tls';
 }
 
-function fresh(message: DnsMessage, entry: CacheEntry, query: DnsQuery, now: Instant): Forwarded {
+function fresh(
+  { message, entry, exact }: Extract<Cached, { entry: CacheEntry }>,
+  query: DnsQuery,
+  now: Instant,
+): Forwarded {
   const age = Math.floor((now - entry.stored) / 1000);
   const authenticData = showsAuthentic(message, entry.trusted, query);
-  return {
-    kind: 'message',
-    cache: 'hit',
-    message,
-    age,
-    authenticData,
-    ...(message === entry.message ? { entry } : {}),
-  };
+  return { kind: 'message', cache: 'hit', message, age, authenticData, ...(exact ? { entry } : {}) };
 }
 
 function stale({ message, trusted }: CacheEntry, query: DnsQuery): Forwarded {

@@ -66,17 +66,18 @@ export class PreparedAnswers {
     return { reply, prepared };
   }
 
-  /** `reply` was made from the entry, with TTLs lowered by `seconds`. */
+  /** `reply` was made from the message of the entry, with TTLs lowered by `seconds`. */
   storeForwarded(
     packet: Uint8Array,
     reply: Uint8Array,
     seconds: number,
+    message: DnsMessage,
     { entry, ...facts }: Prepared & { readonly entry: CacheEntry },
   ): void {
     const view = viewOf(reply);
     // Behind the records of the message there is only our OPT, or nothing when it was truncated.
     const kept = view.getUint16(6) + view.getUint16(8) + view.getUint16(10);
-    const records = entry.message.records.slice(0, kept);
+    const records = message.records.slice(0, kept);
     this.#store(packet, { ...facts, entry, reply, view, records, age: seconds, version: 0, until: entry.ageing });
   }
 

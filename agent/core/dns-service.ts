@@ -406,7 +406,7 @@ export class DnsService<Client> {
       const rcode = answer.kind === 'message' ? answer.message.rcode : answer.reply.rcode;
       if (answer.kind === 'message' && answer.entry !== undefined && asker.transport === 'udp') {
         const facts = { question: query.question, rcode, entry: answer.entry };
-        this.#prepared.storeForwarded(asker.packet, packet, answer.age, facts);
+        this.#prepared.storeForwarded(asker.packet, packet, answer.age, answer.message, facts);
       }
       this.#actions.push({
         ...{ kind: 'reply', client: asker.client, packet, zone: 'forward', question: query.question, rcode },

@@ -300,6 +300,13 @@ export function answersOf(message: DnsMessage, type: number): { readonly data: U
     .map(({ ttlOffset, ttl, end }) => ({ data: message.bytes.slice(ttlOffset + 6, end), ttl }));
 }
 
+/** Octets from which `parseMessage` makes the same message, if its RCODE is one that needs no OPT. */
+export function packMessage({ bytes, records, answerCount, authorityCount }: DnsMessage): Uint8Array {
+  const packed = new Uint8Array(bytes);
+  dataView(packed).setUint16(10, records.length - answerCount - authorityCount);
+  return packed;
+}
+
 /** The same name (in any case), type and class. */
 export function sameQuestion(a: DnsQuestion, b: DnsQuestion): boolean {
   return a.type === b.type && a.class === b.class && a.labels.length === b.labels.length && nameKey(a) === nameKey(b);
