@@ -148,6 +148,21 @@ fn kernel_is_at_least(major: u32, minor: u32) -> bool {
 }
 
 #[test]
+fn a_kernel_without_them_is_told_of() {
+    use seccompiler::{SeccompAction, SeccompFilter};
+    in_a_process(|| {
+        let lacking = [libc::SYS_landlock_create_ruleset, libc::SYS_seccomp].map(|number| (number, Vec::new()));
+        let (others, lacks) = (SeccompAction::Allow, SeccompAction::Errno(libc::EOPNOTSUPP as u32));
+        let architecture = std::env::consts::ARCH.try_into().unwrap();
+        let filter = SeccompFilter::new(lacking.into_iter().collect(), others, lacks, architecture).unwrap();
+        seccompiler::apply_filter_all_threads(&filter.try_into().unwrap() as &seccompiler::BpfProgram).unwrap();
+        assert!(files::forbid(Path::new("none")).is_err_and(|error| error.contains("no Landlock")));
+        assert!(system_calls::forbid().is_err());
+        assert!(File::open("/etc/passwd").is_ok());
+    });
+}
+
+#[test]
 fn a_signal_that_somebody_sends_is_no_refusal() {
     in_a_process(|| {
         forbid_system_calls();
