@@ -10,12 +10,12 @@ export function registerDnsCommands(program: Command): void {
     .description('In the foreground, as root: make this host ask the agent as long as the agent answers (dns.host)')
     .option('--config <file>', "the agent's configuration file")
     .option('--socket <path>', 'socket of the agent')
-    .action(async ({ config, ...overrides }: { readonly config?: string; readonly socket?: string }) => {
+    .action(async ({ config, socket }: { readonly config?: string; readonly socket?: string }) => {
       const [{ loadAgentConfig }, { runDnsHost }] = await Promise.all([
         import('../../agent/config.ts'),
         import('../../agent/shell/dns-host.ts'),
       ]);
-      const loaded = loadAgentConfig(config, overrides);
+      const loaded = loadAgentConfig(config, { socket: socket ?? process.env.STAYPUT_SOCKET });
       await runDnsHost(loaded, createLog('dns-host', loaded.logLevel));
     });
   dns

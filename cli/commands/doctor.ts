@@ -24,7 +24,11 @@ export function registerDoctorCommands(program: Command): void {
         import('../../agent/config.ts'),
         import('../../agent/shell/dns-doctor.ts'),
       ]);
-      const diagnoses = await examineDns({ config: loadAgentConfig(config, { socket }), name, forward });
+      const diagnoses = await examineDns({
+        config: loadAgentConfig(config, { socket: socket ?? process.env.STAYPUT_SOCKET }),
+        name,
+        forward,
+      });
       const healthy = diagnoses.every(({ level }) => level !== 'fail');
       if (json === true) printJson({ healthy, diagnoses });
       else {
