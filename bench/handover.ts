@@ -10,6 +10,7 @@
  * send. After a failed repetition the system is set up anew; after two in one event the event is given up.
  */
 import { analyse } from './handover/analysis.ts';
+import { describeSteps } from './handover/crowd-analysis.ts';
 import { concernsMany, type EventName } from './handover/events.ts';
 import { LIMIT_MS, observe, observeCrowd } from './handover/observation.ts';
 import { type Repetition, type Row, type RowName, rowsOf } from './handover/rows.ts';
@@ -145,8 +146,8 @@ async function repeat(
   program: string,
 ): Promise<Repetition> {
   if (concernsMany(event)) {
-    const { outcome, watch } = await observeCrowd(staged);
-    return { awayMs: watch.countedMs - watch.begunMs, outcomes: { [CROWD]: outcome } };
+    const { outcome, steps, watch } = await observeCrowd(staged);
+    return { awayMs: watch.countedMs - watch.begunMs, outcomes: { [CROWD]: outcome }, steps };
   }
   const traffic = probes.filter((probe) => probe !== CROWD);
   const { samples, watch } = await observe(staged, event, traffic, program);
@@ -188,7 +189,7 @@ class Stage {
   }
 }
 
-function inShort({ awayMs, outcomes }: Repetition): string {
+function inShort({ awayMs, outcomes, steps }: Repetition): string {
   const parts = Object.entries(outcomes).map(([probe, outcome]) => {
     const lost = outcome.lost - outcome.lostWhileAway;
     const flaws = [
@@ -201,5 +202,6 @@ function inShort({ awayMs, outcomes }: Repetition): string {
     const gap = `${outcome.cutOff ? '>= ' : ''}${outcome.gapMs.toFixed(0)} ms`;
     return `${probe} ${gap}${flaws.length === 0 ? '' : ` (${flaws.join(', ')})`}`;
   });
-  return `${parts.join(', ')}${awayMs === 0 ? '' : `; away ${awayMs.toFixed(0)} ms`}`;
+  const away = awayMs === 0 ? '' : `; away ${awayMs.toFixed(0)} ms`;
+  return `${parts.join(', ')}${away}${steps === undefined ? '' : `\n  ${describeSteps(steps)}`}`;
 }

@@ -13,9 +13,8 @@ import type { LabProcess } from '../../test/lab/lab-process.ts';
 import type { Agent, Overlay } from '../../test/lab/overlay.ts';
 import { waitFor } from '../../test/lab/wait.ts';
 import { BenchError } from '../bench-error.ts';
-import type { Outcome, Watch } from './analysis.ts';
+import type { Correspondent } from './crowd-analysis.ts';
 import type { Enrolled, Enrolment } from './enrol-correspondents.ts';
-import { millisecondsSince } from './samples.ts';
 
 export const CORRESPONDENTS = 1000;
 /** Of which each correspondent has an address. */
@@ -117,15 +116,6 @@ export class Correspondents {
   }
 }
 
-/** Nanoseconds as text: more than a number holds. */
-interface Final {
-  readonly correspondents: readonly {
-    readonly requests: readonly (readonly [number, string])[];
-    readonly answers: readonly (readonly [number, string])[];
-    readonly switches: readonly (readonly [string, string])[];
-  }[];
-}
-
 export class Talk {
   private readonly process: LabProcess;
   private readonly out: string;
@@ -148,42 +138,12 @@ export class Talk {
     );
   }
 
-  /**
-   * `gapMs`: until the last of them sent to the new place. `outageMs`: the longest time that one of them went without an
-   * answer.
-   */
-  async finish(origin: bigint, watch: Watch): Promise<Outcome> {
+  /** Ends it. What each of them has seen. */
+  async finish(): Promise<readonly Correspondent[]> {
     this.process.signal('SIGTERM');
     await waitFor('the sums of the correspondents', () => this.process.lastReport('final'), { timeoutMs: END_MS });
     await this.process.stop();
-    const final = JSON.parse(readFileSync(this.out, 'utf8')) as Final;
-    const ms = (nanoseconds: string): number => millisecondsSince(origin, BigInt(nanoseconds));
-    let [gapMs, sent, lost, duplicated, cutOff] = [0, 0, 0, 0, false];
-    let outage: readonly [number, number] = [watch.begunMs, watch.begunMs];
-    for (const { requests, answers, switches } of final.correspondents) {
-      const switched = switches.map(([, at]) => ms(at)).find((at) => at >= watch.begunMs);
-      cutOff ||= switched === undefined;
-      gapMs = Math.max(gapMs, (switched ?? watch.endMs) - watch.countedMs);
-      const counted = new Set(requests.filter(([, at]) => ms(at) >= watch.fromMs).map(([number]) => number));
-      const seen = new Set<number>();
-      let before = watch.fromMs;
-      for (const [number, at] of answers) {
-        if (ms(at) > watch.begunMs && ms(at) - before > outage[1] - outage[0]) outage = [before, ms(at)];
-        before = Math.max(before, ms(at));
-        if (!counted.has(number)) continue;
-        if (seen.has(number)) duplicated += 1;
-        seen.add(number);
-      }
-      sent += counted.size;
-      lost += counted.size - seen.size;
-    }
-    return {
-      gapMs,
-      outageMs: outage[1] - outage[0],
-      outage,
-      cutOff,
-      ...{ sent, lost, lostWhileAway: 0, duplicated, resets: 0, sha256Match: null },
-    };
+    return (JSON.parse(readFileSync(this.out, 'utf8')) as { correspondents: Correspondent[] }).correspondents;
   }
 
   async abort(): Promise<void> {

@@ -2,6 +2,7 @@
 import { pause } from '../../test/lab/wait.ts';
 import { BenchError } from '../bench-error.ts';
 import type { Outcome, Watch } from './analysis.ts';
+import { analyseCrowd, type Step, stepsOf } from './crowd-analysis.ts';
 import { type EventName, interrupts } from './events.ts';
 import { Probing } from './probing.ts';
 import { millisecondsSince, type ProbeName, type Samples } from './samples.ts';
@@ -20,7 +21,9 @@ export interface Observation {
 }
 
 /** The same with many correspondents instead of the probes. */
-export async function observeCrowd(staged: Staged): Promise<{ readonly outcome: Outcome; readonly watch: Watch }> {
+export async function observeCrowd(
+  staged: Staged,
+): Promise<{ readonly outcome: Outcome; readonly steps: readonly Step[]; readonly watch: Watch }> {
   if (staged.crowd === undefined) throw new BenchError('nobody is there to talk to the mover');
   const talk = await staged.crowd();
   try {
@@ -37,7 +40,8 @@ export async function observeCrowd(staged: Staged): Promise<{ readonly outcome: 
       endMs: since(process.hrtime.bigint()),
       interrupted: true,
     };
-    return { outcome: await talk.finish(origin, watch), watch };
+    const seen = await talk.finish();
+    return { outcome: analyseCrowd(seen, origin, watch), steps: stepsOf(seen, origin, watch), watch };
   } catch (error) {
     await talk.abort();
     throw error;

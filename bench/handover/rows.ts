@@ -1,6 +1,7 @@
 /** The repetitions of one event as a row for each probe. */
 import { quantile } from '../statistics.ts';
 import type { Outcome } from './analysis.ts';
+import type { Step } from './crowd-analysis.ts';
 import type { EventName } from './events.ts';
 import type { CROWD, ProbeName } from './samples.ts';
 
@@ -43,6 +44,8 @@ export interface Row {
 export interface Repetition {
   readonly awayMs: number;
   readonly outcomes: Readonly<Partial<Record<RowName, Outcome>>>;
+  /** How many correspondents came to know. */
+  readonly steps?: readonly Step[];
 }
 
 export function rowsOf(

@@ -74,6 +74,10 @@ struct Correspondent {
     answers: Vec<(u32, u64)>,
     /// When it was first to send elsewhere, and where.
     switches: Vec<(u64, SocketAddr)>,
+    /// When the owner before said who has it now.
+    told: Option<u64>,
+    /// When the first initiation of an owner that it was not told of came.
+    spoken_to: Option<u64>,
     towards: Option<SocketAddr>,
 }
 
@@ -119,6 +123,8 @@ fn run(path: &str) -> Result<(), String> {
             requests,
             answers,
             switches,
+            told: None,
+            spoken_to: None,
             towards: None,
         };
         crowd.know(&mut one, 0, sys::now());
@@ -202,7 +208,12 @@ impl Crowd {
                         self.read(one, &packet[DATA_HEADER..length - TAG]);
                     }
                 }
-                _ => one.tunnel.handle_handshake(Path::to(remote), header, packet, now),
+                kind => {
+                    if kind == Kind::Initiation && self.owners[one.owner].1 != remote {
+                        one.spoken_to.get_or_insert_with(monotonic);
+                    }
+                    one.tunnel.handle_handshake(Path::to(remote), header, packet, now);
+                }
             }
             self.settle(one);
         }
@@ -223,6 +234,7 @@ impl Crowd {
         };
         if names(one.owner + 1) {
             one.owner += 1;
+            one.told = Some(monotonic());
             let id = self.know(one, one.owner, now);
             one.tunnel.want_session(id, now);
         } else if one.owner == 0 || !names(one.owner) {
@@ -289,7 +301,14 @@ fn report(all: &[Correspondent]) -> Value {
         let requests: Vec<_> = one.requests.iter().map(|(number, at)| json!([number, at.to_string()])).collect();
         let answers: Vec<_> = one.answers.iter().map(|(number, at)| json!([number, at.to_string()])).collect();
         let switches: Vec<_> = one.switches.iter().map(|(at, to)| json!([to.to_string(), at.to_string()])).collect();
-        json!({ "requests": requests, "answers": answers, "switches": switches })
+        let moment = |at: Option<u64>| at.map(|at| at.to_string());
+        json!({
+            "requests": requests,
+            "answers": answers,
+            "switches": switches,
+            "told": moment(one.told),
+            "spokenTo": moment(one.spoken_to),
+        })
     };
     json!({ "correspondents": all.iter().map(of).collect::<Vec<_>>() })
 }
