@@ -43,7 +43,7 @@ impl Engine {
         let Some(source) = udp::source_address(path) else { return };
         let mtu = self.host.mtu_at(source).unwrap_or(ETHERNET_MTU);
         let inner = self.config.as_ref().map_or(0, |c| c.mtu);
-        self.tunnel.set_path_ceiling(peer, mtu.min(u32::from(u16::MAX)) as u16, inner);
+        self.tunnel.set_path_ceiling(peer, mtu.min(u32::from(u16::MAX)) as u16, inner, self.now);
     }
 
     pub(crate) fn report_locators(&mut self, always: bool) {

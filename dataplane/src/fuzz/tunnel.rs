@@ -141,7 +141,7 @@ impl World {
             28 => {
                 if let Some(id) = self.peer_of(n) {
                     let (ceiling, inner) = (input.u16(), u32::from(input.u16()));
-                    self.nodes[n].tunnel.set_path_ceiling(id, ceiling, inner);
+                    self.nodes[n].tunnel.set_path_ceiling(id, ceiling, inner, self.now);
                 }
             }
             29 => {

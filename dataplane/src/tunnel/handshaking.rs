@@ -276,15 +276,20 @@ impl Tunnel {
     }
 
     fn handle_cookie(&mut self, header: Header, message: &[u8], now: Time) {
-        let peer = self.by_index.get(&header.index).and_then(|id| self.peers.get_mut(id.0 as usize)?.as_mut());
-        let asked = peer.and_then(|peer| {
-            let attempt = peer.handshake.as_ref()?.attempts.iter().find(|attempt| attempt.index == header.index)?;
-            Some((attempt.open_cookie(message), peer))
-        });
-        match asked {
-            Some((Some(cookie), peer)) => peer.cookie = Some((cookie, now)),
-            Some((None, _)) => self.stats.count(Counter::DropAuth),
-            None => self.stats.count(Counter::DropUnknownIndex),
+        let Some(&id) = self.by_index.get(&header.index) else {
+            return self.stats.count(Counter::DropUnknownIndex);
+        };
+        let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        let attempts = peer.handshake.as_ref().map(|handshake| &handshake.attempts);
+        let Some(attempt) = attempts.and_then(|all| all.iter().find(|attempt| attempt.index == header.index)) else {
+            return self.stats.count(Counter::DropUnknownIndex);
+        };
+        let Some(cookie) = attempt.open_cookie(message) else { return self.stats.count(Counter::DropAuth) };
+        let before = peer.cookie.replace((cookie, now));
+        // Said again with it at once, but no more often than a cookie lasts: the pauses between attempts hold beyond that.
+        if before.is_none_or(|(_, since)| now.since(since) >= COOKIE_LIFETIME) {
+            self.attempt_handshake(id, now);
+            self.reschedule(id);
         }
     }
 

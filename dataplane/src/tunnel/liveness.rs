@@ -227,9 +227,10 @@ impl Tunnel {
     fn send_asked_probes(&mut self, id: PeerId, now: Time) {
         let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         let up = peer.is_up(now);
-        let mut due = false;
+        let (mut due, mut in_vain) = (false, false);
         peer.asked.retain_mut(|asked| {
             if now >= asked.deadline {
+                in_vain = true;
                 self.outputs.push_back(Output::ProbeResult { token: asked.token, rtt: None });
                 return false;
             }
@@ -245,7 +246,10 @@ impl Tunnel {
         let (waiting, endpoint) = (!peer.asked.is_empty(), peer.endpoint);
         if due && let Some(path) = endpoint {
             self.send_probe(id, path, now);
-        } else if waiting && !up {
+            // Whoever is asked about will be sent to.
+            self.sent_size(id, DATA_OVERHEAD, now);
+        } else if in_vain || waiting && !up {
+            // The peer may have forgotten the session: nothing else would show before there is something to send.
             self.want_session(id, now);
         }
     }

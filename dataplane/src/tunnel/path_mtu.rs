@@ -370,10 +370,14 @@ impl Tunnel {
     }
 
     /// `ceiling`: the own interface's MTU towards the peer. `inner`: the TUN's.
-    pub fn set_path_ceiling(&mut self, id: PeerId, ceiling: u16, inner: u32) {
+    pub fn set_path_ceiling(&mut self, id: PeerId, ceiling: u16, inner: u32, now: Time) {
         let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         let useful = (inner as usize + peer.outer_overhead()).min(usize::from(u16::MAX)) as u16;
         peer.path_mtu.set_ceiling(ceiling.min(useful));
+        // Whoever is asked about will be sent to.
+        if !peer.asked.is_empty() && peer.is_up(now) {
+            self.sent_size(id, DATA_OVERHEAD, now);
+        }
     }
 
     /// The way to the peer may lead through other networks now.

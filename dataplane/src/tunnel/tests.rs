@@ -350,6 +350,50 @@ fn attack_flood_of_initiations() {
 }
 
 #[test]
+fn a_cookie_costs_a_round_trip_and_no_pause() {
+    let mut world = World::pair();
+    let busy = Identity::new([77; 32], [9; 32], 7).unwrap();
+    for n in 0..300 {
+        let (bytes, _) = Attempt::start(&busy, Suite::AesGcm, &world.nodes[1].key, 5, (1, n), None).unwrap();
+        let from = SocketAddr::new([203, 0, 113, n as u8].into(), 4341);
+        world.deliver(&Packet { at: world.now, from, to: world.nodes[1].address, bytes });
+    }
+    world.send(0, 1);
+    world.run(millis(25));
+    assert!(world.is_up(0) && world.is_up(1));
+    assert_eq!(world.count(0, Counter::HandshakesInitiated), 2);
+}
+
+#[test]
+fn a_peer_that_has_forgotten_the_session_gets_one_after_it_was_asked_about_in_vain() {
+    let mut world = World::pair();
+    let key = world.nodes[1].key;
+    world.nodes[0].tunnel.probe(&key, 1, world.now);
+    world.run(millis(100));
+    let (own, locators) = (world.nodes[0].key, world.locators(0));
+    let id = world.nodes[1].tunnel.find(&own).unwrap();
+    world.nodes[1].tunnel.remove_peer(id, false);
+    world.nodes[0].tunnel.probe(&key, 2, world.now);
+    world.run(seconds(3));
+    assert_eq!(world.nodes[0].probes.last(), Some(&(2, None)));
+    let now = world.now;
+    world.nodes[1].tunnel.set_peer(own, locators, 0, now);
+    world.run(millis(50));
+    assert!(world.is_up(1));
+    assert_eq!(world.session(0).remote_index, world.session(1).local_index);
+}
+
+#[test]
+fn who_is_asked_about_has_its_path_mtu_found_before_anything_is_sent() {
+    let mut world = World::pair();
+    let key = world.nodes[1].key;
+    world.interface_mtu = Some(1500);
+    world.nodes[0].tunnel.probe(&key, 1, world.now);
+    world.run(millis(200));
+    assert_eq!(world.peer(0).path_mtu.size(), 1480);
+}
+
+#[test]
 fn probes_answer_with_or_without_a_session() {
     let mut world = World::pair();
     let key = world.nodes[1].key;
@@ -586,7 +630,7 @@ impl World {
                     Output::UplinksChanged => node.uplink_changes += 1,
                     Output::EndpointChanged(id) => {
                         if let Some(mtu) = self.interface_mtu {
-                            node.tunnel.set_path_ceiling(id, mtu, 1420);
+                            node.tunnel.set_path_ceiling(id, mtu, 1420, self.now);
                         }
                     }
                     Output::SessionUp(_) => {}
