@@ -40,6 +40,7 @@ import type { AgentOutput, Answer } from './output.ts';
 import { PeerChannel } from './peer-channel.ts';
 import { PeerMoves } from './peer-moves.ts';
 import { EnforcedPolicy } from './policy.ts';
+import { Preparations } from './preparations.ts';
 import { type AgentIdentity, type OwnedEid, Registrar, type SavedEid } from './registrar.ts';
 import { isAgentPrefix, RemoteMappings } from './remote-mappings.ts';
 import { Resolver } from './resolver.ts';
@@ -98,6 +99,7 @@ export class Agent {
   private readonly peerMoves: PeerMoves;
   private readonly departures: Departures;
   private readonly targets: KnownTargets;
+  private readonly preparations: Preparations;
   private readonly locators: Locators;
   private readonly table: DataplaneTable;
   private readonly policy: EnforcedPolicy;
@@ -135,12 +137,15 @@ export class Agent {
     const resolver = new Resolver({ identity, registrar, remote, locators, table, session, outbox }, now);
     const channel = new PeerChannel(identity, table, session, outbox);
     const targets = new KnownTargets(saved.targets, now);
-    const departures = new Departures({ remote, table, channel, targets, outbox }, now);
+    const preparations = new Preparations({ identity, registrar, remote, table, targets, channel, outbox }, now);
+    const departures = new Departures({ remote, table, channel, targets, preparations, outbox }, now);
     const takeovers = new Takeovers(identity, locators, channel);
-    const parts = { identity, registrar, registers, remote, resolver, locators, table, takeovers, departures, targets };
-    const mover = new Mover({ ...parts, session, outbox });
+    const tables = { identity, registrar, registers, remote, resolver, locators, table };
+    const parts = { ...tables, takeovers, departures, targets, preparations, session, outbox };
+    const mover = new Mover(parts);
     departures.restore(saved.departures, now);
-    this.peerMoves = new PeerMoves({ ...parts, session, mover, channel, outbox });
+    this.peerMoves = new PeerMoves({ ...parts, mover, channel });
+    this.preparations = preparations;
     this.mover = mover;
     this.channel = channel;
     this.targets = targets;
@@ -243,6 +248,7 @@ export class Agent {
   /** The answer to the data plane's command of that name. */
   handleCorrespondents(prefix: IpPrefix, peers: readonly TunnelKey[], now: Instant): void {
     this.departures.handleCorrespondents(prefix, peers, now);
+    this.preparations.handleCorrespondents(prefix, peers, now);
   }
 
   // ── map server ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ import { type DataplaneTable, DRAIN } from './dataplane-table.ts';
 import type { KnownTargets } from './known-targets.ts';
 import type { Outbox } from './outbox.ts';
 import type { PeerChannel } from './peer-channel.ts';
+import type { Preparations } from './preparations.ts';
 import { bare, type RemoteMappings } from './remote-mappings.ts';
 import { TokenBucket } from './token-bucket.ts';
 
@@ -33,6 +34,8 @@ interface Departure {
   askAt: Instant;
   renewAt: Instant;
   readonly told: Set<TunnelKey>;
+  /** Those of whom the new owner was told before the move. */
+  prepared: ReadonlySet<TunnelKey>;
   /** The new owner knows of the other targets. */
   introduced: boolean;
 }
@@ -50,6 +53,7 @@ export interface DepartureParts {
   readonly table: DataplaneTable;
   readonly channel: PeerChannel;
   readonly targets: KnownTargets;
+  readonly preparations: Preparations;
   readonly outbox: Outbox;
 }
 
@@ -88,10 +92,10 @@ export class Departures {
     settled: boolean,
     now: Instant,
   ): void {
-    const { table } = this.parts;
+    const { table, preparations } = this.parts;
     table.pinPeer(to.key, now);
     table.removeLocal(eid.prefix, generation, to.key, now);
-    this.departures.set(eidKey(eid), {
+    const departure: Departure = {
       eid,
       prefix: eid.prefix,
       since: now,
@@ -104,8 +108,12 @@ export class Departures {
       askAt: now + FIRST_ASK,
       renewAt: now + RENEWAL,
       told: new Set([to.key]),
+      prepared: preparations.conclude(eidKey(eid), to.key),
       introduced: false,
-    });
+    };
+    this.departures.set(eidKey(eid), departure);
+    // Of most it is known already who they are.
+    if (departure.prepared.size > 0) this.spread(departure, [...departure.prepared], now);
     this.ask(eid.prefix);
   }
 
@@ -161,24 +169,29 @@ export class Departures {
   /** Those who talked to it lately: each is told once, and the new owner of them. */
   handleCorrespondents(prefix: IpPrefix, peers: readonly TunnelKey[], now: Instant): void {
     const departure = [...this.departures.values()].find((each) => each.prefix === prefix);
-    if (departure === undefined) return;
-    const { table, channel, outbox } = this.parts;
+    if (departure !== undefined) this.spread(departure, peers, now);
+  }
+
+  private spread(departure: Departure, peers: readonly TunnelKey[], now: Instant): void {
+    const { table, remote, channel, outbox } = this.parts;
     const news = peers.filter((key) => !departure.told.has(key) && table.peerLocators(key) !== undefined);
     const moved = this.subject(departure);
     const rivals = departure.introduced ? [] : this.rivals(departure);
     departure.introduced = true;
     const agent = this.agentOf(departure.to);
-    const eids = this.parts.remote.eidsOf(new Set(news), MAX_EIDS_OF_PEER);
+    const strangers = remote.introductions(news.filter((key) => !departure.prepared.has(key)));
+    // Even if there is nobody to introduce: it speaks first to those whom it was prepared for.
+    let greets = departure.prepared.size > 0 && departure.told.size <= 1;
     // A few at a time, so that the new owner begins with the first while the last are told.
     for (let at = 0; at === 0 || at < news.length; at += TOLD_AT_ONCE) {
       const some = news.slice(at, at + TOLD_AT_ONCE);
-      const known = some.flatMap((key) => [...this.agentOf(key), ...(eids.get(key) ?? []).map(bare)]);
+      const known = some.flatMap((key) => strangers.get(key) ?? []);
       const introductions = at === 0 ? [...rivals, ...known] : known;
-      if (introductions.length > 0) channel.notify(departure.to, 'handover', moved, introductions, now);
-      for (const key of some.slice(0, MAX_TOLD - departure.told.size)) {
-        departure.told.add(key);
-        channel.notify(key, 'notice', moved, agent, now);
-      }
+      if (introductions.length > 0 || greets) channel.notify(departure.to, 'handover', moved, introductions, now);
+      greets = false;
+      const told = some.slice(0, MAX_TOLD - departure.told.size);
+      for (const key of told) departure.told.add(key);
+      channel.notifyEach(told, 'notice', moved, agent, now);
     }
     if (news.length > 0) outbox.note({ type: 'correspondents', count: news.length });
   }
@@ -229,6 +242,7 @@ export class Departures {
       departure.heardAt = now;
       this.parts.outbox.persist('eids');
       departure.introduced = false;
+      departure.prepared = new Set();
     }
     departure.told.add(to);
     Object.assign(departure, { to, owner });
@@ -248,15 +262,15 @@ export class Departures {
   }
 
   private agentOf(key: TunnelKey): readonly Mapping[] {
-    const mapping = this.parts.remote.agentMapping(key);
-    return mapping === undefined ? [] : [{ ...mapping, locators: mapping.locators.slice(0, MAX_LOCATORS) }];
+    const agent = this.parts.remote.agentIntroduction(key);
+    return agent === undefined ? [] : [agent];
   }
 
   /** Others who may take it over: from now on the new owner has to know them. */
   private rivals(departure: Departure): readonly Mapping[] {
     const others = this.parts.targets.of(eidKey(departure.eid)).filter((key) => key !== departure.to);
     return others.flatMap((key) => {
-      const [agent] = this.agentOf(key);
+      const agent = this.parts.remote.agentIntroduction(key);
       if (agent?.owner === undefined) return [];
       const { owner, locators } = agent;
       return [asTarget({ ...this.subject(departure), owner, tunnelKey: key, locators: locators.slice(0, 1) }), agent];
@@ -276,5 +290,3 @@ const ASKS_PER_SECOND = 32;
 const RENEWAL = DRAIN * 0.6;
 const MAX_TOLD = 16_384;
 const TOLD_AT_ONCE = 64;
-const MAX_LOCATORS = 4;
-const MAX_EIDS_OF_PEER = 4;

@@ -25,10 +25,12 @@ import type { MapRegisters } from './map-registers.ts';
 import type { Ticket } from './map-requests.ts';
 import type { MapServerSession } from './map-server-session.ts';
 import type { Outbox } from './outbox.ts';
+import type { Preparations } from './preparations.ts';
 import type { AgentIdentity, Arrival, OwnedEid, Registrar } from './registrar.ts';
 import { agentEid, bare, type RemoteMappings } from './remote-mappings.ts';
 import type { Resolver } from './resolver.ts';
 import type { Takeovers } from './takeovers.ts';
+import { WorkloadWatches } from './workload-watches.ts';
 
 export interface AttachRequest {
   readonly prefix: IpPrefix;
@@ -51,6 +53,7 @@ export interface MoverParts {
   readonly takeovers: Takeovers;
   readonly departures: Departures;
   readonly targets: KnownTargets;
+  readonly preparations: Preparations;
   readonly session: MapServerSession;
   readonly outbox: Outbox;
 }
@@ -58,20 +61,19 @@ export interface MoverParts {
 export class Mover {
   private readonly parts: MoverParts;
   private readonly attaching = new Callers<EidKey>(MAX_ATTACHING);
-  private readonly interfaces = new Map<string, boolean>();
+  private readonly watches: WorkloadWatches;
   private readonly gone = new GoneWorkloads();
-  /** When the sessions with the other end of a prepared move were last looked after. */
-  private readonly warmedAt = new Map<TunnelKey, Instant>();
 
   constructor(parts: MoverParts) {
     this.parts = parts;
-    const { registrar } = parts;
+    const { registrar, table } = parts;
+    this.watches = new WorkloadWatches(registrar, table);
     for (const owned of registrar.addresses()) if (registrar.isHere(owned)) this.setLocal(owned);
-    this.updateWatches();
+    this.watches.update();
   }
 
   isUp(name: string): boolean {
-    return this.interfaces.get(name) === true;
+    return this.watches.isUp(name);
   }
 
   /** Answered with `attachment` when it is decided, or after a while without the map server. False: too many EIDs. */
@@ -105,13 +107,13 @@ export class Mover {
     const { when, interface: via } = request;
     const up = via === null || when === 'now' || (when === 'up' && this.isUp(via));
     const prepared = announced || known?.state === 'target';
-    const watched = via !== null && this.interfaces.has(via);
+    const watched = via !== null && this.watches.isKnown(via);
     const awaitsGrant = !announced && this.awaitsGrant(known, via);
     const { owned, withdrawals } = registrar.attach(request.prefix, request.names, via, when, up, now);
     owned.awaitsGrant = awaitsGrant && owned.state === 'base';
     registers.withdraw(withdrawals, now);
     this.gone.cancel(owned);
-    this.updateWatches();
+    this.watches.update();
     this.noteState(owned);
     outbox.persist('eids');
     const waits = owned.state !== 'target' || (when === 'up' && table.isAttached && !watched);
@@ -157,7 +159,7 @@ export class Mover {
     registers.withdraw(withdrawals, now);
     outbox.persist('eids');
     for (const ticket of this.attaching.take(owned.key)) this.answerAttachment(ticket, owned);
-    this.updateWatches();
+    this.watches.update();
     return true;
   }
 
@@ -176,7 +178,7 @@ export class Mover {
 
   handleInterface(name: string, up: boolean, now: Instant): void {
     const { registrar } = this.parts;
-    this.interfaces.set(name, up);
+    this.watches.handleInterface(name, up);
     for (const owned of registrar.waitingFor(name)) {
       if (!up) {
         for (const ticket of this.attaching.take(owned.key)) this.answerAttachment(ticket, owned);
@@ -200,7 +202,7 @@ export class Mover {
     owned.awaitsGrant = this.awaitsGrant(owned, owned.interface);
     registrar.claim(owned, now);
     this.claim(owned, true, now);
-    this.updateWatches();
+    this.watches.update();
     this.noteState(owned);
     outbox.persist('eids');
   }
@@ -233,7 +235,7 @@ export class Mover {
       else table.removeLocal(owned.eid.prefix, to.generation, null, now);
       outbox.note({ type: 'move', role: 'old-owner', result: 'lost' });
     }
-    this.updateWatches();
+    this.watches.update();
     this.settle(owned, 'lost', true);
     // The mapping came because we were the owner; from now on we follow it as anybody else does.
     resolver.follow(owned.eid, now);
@@ -247,7 +249,7 @@ export class Mover {
 
   /** The map server names somebody who may take an EID over, or (as the owner before) another agent does. */
   handleTarget(mapping: Mapping, now: Instant): void {
-    const { registrar, targets, remote, resolver, outbox, identity } = this.parts;
+    const { registrar, targets, remote, resolver, preparations, outbox, identity } = this.parts;
     const { owner, tunnelKey: key } = mapping;
     const owned = registrar.find(mapping.eid);
     if (owned === undefined || owner === identity.xtrId || key === undefined || !remote.isVouched(mapping)) return;
@@ -260,7 +262,7 @@ export class Mover {
     // If it is revoked we have to hear of it.
     const agent = agentEid(identity.instance, key);
     if (!remote.isFollowed(agent)) resolver.followBounded(agent, now);
-    this.warm(now);
+    preparations.warm(now);
   }
 
   /** The map server does not let it take the EID over: what we yielded to it comes back. */
@@ -326,7 +328,7 @@ export class Mover {
     departures.begin(owned.eid, to, generation, false, now);
     // It still sends what comes late for the EID to us.
     if (before !== undefined) departures.tell(owned.key, before.key, now);
-    this.updateWatches();
+    this.watches.update();
     this.noteState(owned);
     outbox.note({ type: 'move', role: 'old-owner', result: 'yielded' });
     resolver.follow(owned.eid, now);
@@ -338,7 +340,7 @@ export class Mover {
     this.forgetMove(owned.key);
     registrar.takeBack(owned, now);
     this.takeIn(owned, now);
-    this.updateWatches();
+    this.watches.update();
     registers.send(registrar.claimGroup(owned, locators.list()), now);
     this.noteState(owned);
     outbox.persist('eids');
@@ -362,8 +364,9 @@ export class Mover {
   }
 
   handleTimeout(now: Instant): void {
-    const { registrar, departures, takeovers, targets, outbox } = this.parts;
+    const { registrar, departures, takeovers, preparations, targets, outbox } = this.parts;
     takeovers.handleTimeout(now);
+    preparations.handleTimeout(now);
     for (const key of departures.handleTimeout(now)) {
       const owned = registrar.find(parseEidKey(key));
       targets.forget(key);
@@ -375,14 +378,15 @@ export class Mover {
   }
 
   pollTimeout(): Instant {
-    return Math.min(this.parts.takeovers.pollTimeout(), this.parts.departures.pollTimeout());
+    const { takeovers, departures, preparations } = this.parts;
+    return Math.min(takeovers.pollTimeout(), departures.pollTimeout(), preparations.pollTimeout());
   }
 
   /** Call about once a second. */
   sweep(now: Instant): void {
-    const { registrar } = this.parts;
+    const { registrar, preparations } = this.parts;
     for (const prefix of this.gone.due(now)) this.detach(prefix, now);
-    this.warm(now);
+    preparations.sweep(now);
     this.endAbandoned(now);
     for (const owned of registrar.addresses()) this.sweepOwned(owned, now);
     for (const { key, ticket } of this.attaching.expire(now)) {
@@ -454,22 +458,6 @@ export class Mover {
     this.parts.takeovers.forget(key);
   }
 
-  /** Sessions between owners and targets are up before they are needed. */
-  private warm(now: Instant): void {
-    const { registrar, targets, remote, table } = this.parts;
-    const waiting = registrar.addresses().filter(({ state }) => state === 'target');
-    const owners = waiting.flatMap(({ key }) => remote.cache.exact(key)?.mapping.tunnelKey ?? []);
-    const wanted = new Set([...targets.keys(), ...owners]);
-    for (const key of this.warmedAt.keys()) if (!wanted.has(key)) this.warmedAt.delete(key);
-    for (const key of wanted) {
-      const at = this.warmedAt.get(key);
-      if ((at !== undefined && now - at < WARMTH) || table.peerLocators(key) === undefined || !table.isAttached)
-        continue;
-      this.warmedAt.set(key, now);
-      this.parts.outbox.command({ type: 'probe', publicKey: key, token: NOBODY_WAITS });
-    }
-  }
-
   /** From now on packets for it are for this host. */
   private takeIn(owned: OwnedEid, now: Instant, previousOwner?: TunnelKey): void {
     const { remote, table } = this.parts;
@@ -487,22 +475,6 @@ export class Mover {
   private setLocal({ eid, generation, interface: via, redirectFrom }: OwnedEid): void {
     if (eid.kind !== 'prefix') return;
     this.parts.table.setLocal({ prefix: eid.prefix, generation, interface: via, redirectFrom });
-  }
-
-  private updateWatches(): void {
-    const { registrar, table } = this.parts;
-    const wanted = registrar.interfaces();
-    table.watchWorkloads(
-      registrar.waitingForWorkload().flatMap(({ eid, interface: via }) => {
-        return eid.kind === 'prefix' && via !== null ? [{ prefix: eid.prefix, interface: via }] : [];
-      }),
-    );
-    for (const name of wanted) table.watch(name);
-    for (const name of table.watched) {
-      if (wanted.has(name)) continue;
-      table.unwatch(name);
-      this.interfaces.delete(name);
-    }
   }
 
   private settle(owned: OwnedEid, result: 'accepted' | 'lost' | 'denied', changed: boolean): void {
@@ -528,7 +500,3 @@ const ATTACH_PATIENCE = seconds(5);
 const REDIRECT_LIFE = seconds(90);
 /** A new owner that the map server does not know repeats itself every 10 s. */
 const ABANDONED_AFTER = seconds(90);
-/** Well below the age at which an idle session ends. */
-const WARMTH = seconds(60);
-/** Tokens of callers begin at 1. */
-const NOBODY_WAITS = 0;

@@ -44,7 +44,7 @@ export type Answer =
   | { readonly kind: 'probe'; readonly rttUs: number | null };
 
 /** What agents say to one another, see peer-moves.ts. */
-export type PeerMessageKind = 'claim' | 'notice' | 'handover' | 'give-back' | 'solicit';
+export type PeerMessageKind = 'claim' | 'notice' | 'prepare' | 'handover' | 'give-back' | 'solicit';
 
 /** For logs and metrics. */
 export type Note =

@@ -7,7 +7,7 @@
  */
 import { MAX_PEER_MESSAGE } from '../../proto/dataplane/messages.ts';
 import type { Eid } from '../../proto/eid.ts';
-import type { Nonce } from '../../proto/lisp/header.ts';
+import { type Nonce, withNonce } from '../../proto/lisp/header.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotify, mapNotifyAck, solicitMapRequest } from '../../proto/lisp/native.ts';
 import type { Mapping, TunnelKey } from '../../proto/mapping.ts';
@@ -40,8 +40,15 @@ export class PeerChannel {
     this.outbox = outbox;
   }
 
-  /** As many messages as `rest` needs; each begins with `subject`, which says what it is about. */
-  notify(to: TunnelKey, kind: PeerMessageKind, subject: Mapping, rest: readonly Mapping[], now: Instant): void {
+  /** As many messages as `rest` needs, whose nonces are returned; each begins with `subject`: what it is about. */
+  notify(
+    to: TunnelKey,
+    kind: PeerMessageKind,
+    subject: Mapping,
+    rest: readonly Mapping[],
+    now: Instant,
+  ): readonly Nonce[] {
+    const nonces: Nonce[] = [];
     const empty = this.encodeNotify([]).payload.length;
     const sizeOf = (mapping: Mapping): number => this.encodeNotify([mapping]).payload.length - empty;
     const least = empty + sizeOf(subject);
@@ -49,31 +56,52 @@ export class PeerChannel {
     for (const mapping of rest) {
       const more = sizeOf(mapping);
       if (size + more > MAX_PEER_MESSAGE && begun.length > 1) {
-        this.sendNotify(to, kind, begun, now);
+        nonces.push(...this.sendNotify(to, kind, begun, now));
         [begun, size] = [[subject], least];
       }
       begun.push(mapping);
       size += more;
     }
-    this.sendNotify(to, kind, begun, now);
+    nonces.push(...this.sendNotify(to, kind, begun, now));
+    return nonces;
+  }
+
+  /** The same to each, in one message. It is encoded once, as there may be thousands of them. */
+  notifyEach(
+    to: readonly TunnelKey[],
+    kind: PeerMessageKind,
+    subject: Mapping,
+    rest: readonly Mapping[],
+    now: Instant,
+  ): void {
+    if (to.length === 0) return;
+    const { payload } = this.encodeNotify([subject, ...rest]);
+    for (const peer of to) {
+      const nonce = this.session.nextNonce();
+      this.sendRepeatedly(peer, kind, nonce, textOf(withNonce(payload, nonce)), now);
+    }
   }
 
   /** "Ask for this EID again." */
-  solicit(to: TunnelKey, eid: Eid): void {
-    const message = solicitMapRequest({ nonce: this.session.nextNonce(), eid, itr: this.identity.agentAddress });
-    if (this.send(to, textOf(encodeLispMessage(message)))) this.count('solicit', 'sent');
+  solicit(to: readonly TunnelKey[], eid: Eid): void {
+    const itr = this.identity.agentAddress;
+    const message = encodeLispMessage(solicitMapRequest({ nonce: this.session.nextNonce(), eid, itr }));
+    for (const peer of to) {
+      if (this.send(peer, textOf(withNonce(message, this.session.nextNonce())))) this.count('solicit', 'sent');
+    }
   }
 
   acknowledge(to: TunnelKey, nonce: Nonce): void {
     this.send(to, textOf(encodeLispMessage(mapNotifyAck(nonce))));
   }
 
-  /** What the peer says, if it is more than an acknowledgement. @throws DecodeError */
+  /** What the peer says; null for the acknowledgement of something that it was not told. @throws DecodeError */
   receive(from: TunnelKey, payload: string): LispMessage | null {
     const message = decodeLispMessage(Buffer.from(payload, 'base64'));
     if (message.type !== 'map-notify-ack') return message;
-    if (this.unanswered.get(message.nonce)?.to === from) this.unanswered.delete(message.nonce);
-    return null;
+    if (this.unanswered.get(message.nonce)?.to !== from) return null;
+    this.unanswered.delete(message.nonce);
+    return message;
   }
 
   handleTimeout(now: Instant): void {
@@ -95,13 +123,24 @@ export class PeerChannel {
     return at;
   }
 
-  private sendNotify(to: TunnelKey, kind: PeerMessageKind, mappings: readonly Mapping[], now: Instant): void {
+  private sendNotify(to: TunnelKey, kind: PeerMessageKind, mappings: readonly Mapping[], now: Instant) {
     const { nonce, payload } = this.encodeNotify(mappings);
-    const text = textOf(payload);
-    if (!this.send(to, text)) return;
+    return this.sendRepeatedly(to, kind, nonce, textOf(payload), now);
+  }
+
+  /** Returns the nonce if an acknowledgement is awaited. */
+  private sendRepeatedly(
+    to: TunnelKey,
+    kind: PeerMessageKind,
+    nonce: Nonce,
+    payload: string,
+    now: Instant,
+  ): readonly Nonce[] {
+    if (!this.send(to, payload)) return [];
     this.count(kind, 'sent');
-    if (this.unanswered.size >= MAX_UNANSWERED) return;
-    this.unanswered.set(nonce, { to, kind, payload: text, attempts: 1, nextAt: now + FIRST_REPEAT });
+    if (this.unanswered.size >= MAX_UNANSWERED) return [];
+    this.unanswered.set(nonce, { to, kind, payload, attempts: 1, nextAt: now + FIRST_REPEAT });
+    return [nonce];
   }
 
   private encodeNotify(mappings: readonly Mapping[]) {

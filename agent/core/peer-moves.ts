@@ -6,6 +6,7 @@
  *   generation at which we have it. We yield.
  * - _Notice_: "this EID is that agent's now." From whom we know as its owner, at no older generation. Believed at once but
  *   at the generation that we knew, so that each newer one overrides it, and looked up at the map server after a moment.
+ * - _Prepare_: "you may take over this EID of mine, and these talk to it." From its owner, while we wait for it.
  * - _Handover_: "this EID is yours, and these talk to it." From whom we took it. As a _give-back_, from whom we yielded
  *   it to.
  * - _SMR_: "ask for this EID again." From anybody; we ask the map server.
@@ -25,6 +26,7 @@ import type { Mover } from './mover.ts';
 import type { Outbox } from './outbox.ts';
 import type { PeerMessageKind } from './output.ts';
 import type { PeerChannel } from './peer-channel.ts';
+import type { Preparations } from './preparations.ts';
 import type { AgentIdentity, Registrar } from './registrar.ts';
 import { isAgentPrefix, type RemoteMappings } from './remote-mappings.ts';
 import type { Resolver } from './resolver.ts';
@@ -41,6 +43,7 @@ export interface PeerMoveParts {
   readonly departures: Departures;
   readonly takeovers: Takeovers;
   readonly targets: KnownTargets;
+  readonly preparations: Preparations;
   readonly channel: PeerChannel;
   readonly outbox: Outbox;
 }
@@ -70,6 +73,10 @@ export class PeerMoves {
     try {
       const message = channel.receive(from, payload);
       if (message === null) return;
+      if (message.type === 'map-notify-ack') {
+        this.parts.preparations.handleAcknowledged(message.nonce);
+        return;
+      }
       if (message.type === 'map-request' && message.smr) {
         for (const { eid } of queriesOf(message).slice(0, 1)) this.handleSolicit(from, eidKey(eid), now);
         return;
@@ -107,6 +114,7 @@ export class PeerMoves {
   private decide(said: Said, now: Instant): boolean {
     if (said.subject.tunnelKey === said.from) return this.handleClaim(said, now);
     if (said.subject.tunnelKey !== this.parts.identity.tunnelKey) return this.handleNotice(said, now);
+    if (isTarget(said.subject)) return this.handlePrepare(said, now);
     const yielded = this.parts.departures.successor(said.key) === said.from;
     return yielded ? this.handleGiveBack(said, now) : this.handleHandover(said, now);
   }
@@ -154,29 +162,50 @@ export class PeerMoves {
     return true;
   }
 
-  private handleHandover({ from, key, subject, agents, others }: Said, now: Instant): boolean {
-    const { registrar, takeovers, targets, remote, resolver, session } = this.parts;
+  private handlePrepare(said: Said, now: Instant): boolean {
+    const { registrar, remote, preparations } = this.parts;
+    const { from, key, subject, agents } = said;
+    const isOwner = remote.cache.exact(key)?.mapping.tunnelKey === from;
+    if (registrar.find(subject.eid)?.state !== 'target' || !isOwner) return this.refuse('prepare');
+    const peers = agents.map(({ tunnelKey }) => tunnelKey);
+    const expected = preparations.expect(key, peers, now);
+    const isExpected = ({ tunnelKey }: Owned): boolean => expected.has(tunnelKey);
+    this.meet(agents.filter(isExpected), said.others.filter(isExpected), now);
+    this.count('prepare', 'accepted');
+    return true;
+  }
+
+  private handleHandover(said: Said, now: Instant): boolean {
+    const { registrar, takeovers, targets, preparations, session } = this.parts;
+    const { from, key, subject, agents, others } = said;
     const owned = registrar.find(subject.eid);
     const awaited = owned !== undefined && registrar.isHere(owned) && takeovers.listensTo(key, from, now);
     if (!awaited) return this.refuse('handover');
-    for (const agent of agents) remote.introduce(agent.tunnelKey, agent, now);
+    this.meet(agents, others, now);
     const rivals = others.filter((each) => isTarget(each));
     // While the map server is there, only it names those to whom we yield.
     const alone = !session.isUp && takeovers.isUnsettled(key);
     for (const rival of rivals) if (alone && eidKey(rival.eid) === key) targets.add(rival, now);
-    const mappings = others.filter((each) => !isTarget(each) && registrar.find(each.eid) === undefined);
-    // Answers must find their way. The map server is asked while it is there; else the former host's word has to do.
-    if (!session.isUp) for (const mapping of mappings) remote.believe(mapping, now);
     const waiting = new Set(rivals.map(({ tunnelKey }) => tunnelKey));
     takeovers.greet(
       key,
       agents.map(({ tunnelKey }) => tunnelKey).filter((peer) => !waiting.has(peer)),
     );
+    takeovers.greetLater(key, preparations.arrived(key));
+    this.count('handover', 'accepted');
+    return true;
+  }
+
+  /** Those who talk to an EID of ours, or to one that may become ours, in the word of its owner. */
+  private meet(agents: readonly Owned[], others: readonly Owned[], now: Instant): void {
+    const { registrar, remote, resolver, session } = this.parts;
+    for (const agent of agents) remote.introduce(agent.tunnelKey, agent, now);
+    const mappings = others.filter((each) => !isTarget(each) && registrar.find(each.eid) === undefined);
+    // Answers must find their way. The map server is asked while it is there; else the other host's word has to do.
+    if (!session.isUp) for (const mapping of mappings) remote.believe(mapping, now);
     // Without the map server it is asked for peers and EIDs as soon as that is there, as for all that are known.
     const introduced = [...mappings, ...agents].map(({ eid }) => eid);
     if (session.isUp) resolver.followIntroduced(introduced, now);
-    this.count('handover', 'accepted');
-    return true;
   }
 
   private handleGiveBack({ key, subject }: Said, now: Instant): boolean {

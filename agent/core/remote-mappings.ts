@@ -140,8 +140,25 @@ export class RemoteMappings {
     return entry === undefined || entry.negative ? undefined : entry.mapping;
   }
 
+  /** What another agent has to know to talk to these and to believe them: each one's agent address and a few EIDs. */
+  introductions(peers: readonly TunnelKey[]): ReadonlyMap<TunnelKey, readonly Mapping[]> {
+    const eids = this.eidsOf(new Set(peers), MAX_EIDS_INTRODUCED);
+    return new Map(
+      peers.map((peer) => {
+        const agent = this.agentIntroduction(peer);
+        return [peer, [...(agent === undefined ? [] : [agent]), ...(eids.get(peer) ?? []).map(bare)]];
+      }),
+    );
+  }
+
+  /** Its agent address, with a few locators. */
+  agentIntroduction(key: TunnelKey): Mapping | undefined {
+    const agent = this.agentMapping(key);
+    return agent === undefined ? undefined : { ...agent, locators: agent.locators.slice(0, MAX_INTRODUCED) };
+  }
+
   /** The EIDs that these agents are known for, at most `limit` of each. */
-  eidsOf(keys: ReadonlySet<TunnelKey>, limit: number): ReadonlyMap<TunnelKey, readonly Mapping[]> {
+  private eidsOf(keys: ReadonlySet<TunnelKey>, limit: number): ReadonlyMap<TunnelKey, readonly Mapping[]> {
     const found = new Map<TunnelKey, Mapping[]>();
     for (const { mapping, negative } of this.cache.values()) {
       const { eid, tunnelKey } = mapping;
@@ -303,6 +320,9 @@ function usable(locators: readonly Locator[], overlay: readonly IpPrefix[]): rea
 
 const NOTICE_TTL = minutes(10);
 const MAX_LOCATORS = 8;
+/** Locators in an introduction. */
+const MAX_INTRODUCED = 4;
+const MAX_EIDS_INTRODUCED = 4;
 const MAX_WEIGHT = 100;
 /** More than that, and the oldest is only refused by the map server. */
 const MAX_REVOKED = 4096;

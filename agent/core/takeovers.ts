@@ -24,6 +24,9 @@ interface Takeover {
   repeatAt: Instant;
   /** Correspondents that we spoke to. */
   readonly greeted: Set<TunnelKey>;
+  /** Those that have a session with us already, and that the owner before speaks to as well. */
+  readonly later: Set<TunnelKey>;
+  greetAt: Instant;
 }
 
 export class Takeovers {
@@ -48,6 +51,8 @@ export class Takeovers {
       settledAt: null,
       repeatAt: now,
       greeted: new Set<TunnelKey>(),
+      later: new Set<TunnelKey>(),
+      greetAt: now,
     };
     this.takeovers.set(eidKey(eid), takeover);
     this.claim(takeover, now);
@@ -70,11 +75,23 @@ export class Takeovers {
   greet(key: EidKey, correspondents: readonly TunnelKey[]): void {
     const takeover = this.takeovers.get(key);
     if (takeover === undefined) return;
-    for (const peer of correspondents) {
-      if (takeover.greeted.has(peer) || takeover.greeted.size >= MAX_GREETED) continue;
-      takeover.greeted.add(peer);
-      this.channel.solicit(peer, takeover.eid);
-    }
+    this.speakTo(takeover, correspondents);
+  }
+
+  /**
+   * The same, a few at a time: so much at once would be in the way of what the owner before tells them, and of their
+   * first packets.
+   */
+  greetLater(key: EidKey, correspondents: readonly TunnelKey[]): void {
+    const takeover = this.takeovers.get(key);
+    for (const peer of correspondents) takeover?.later.add(peer);
+  }
+
+  private speakTo(takeover: Takeover, correspondents: readonly TunnelKey[]): void {
+    const room = MAX_GREETED - takeover.greeted.size;
+    const fresh = correspondents.filter((peer) => !takeover.greeted.has(peer)).slice(0, room);
+    for (const peer of fresh) takeover.greeted.add(peer);
+    if (fresh.length > 0) this.channel.solicit(fresh, takeover.eid);
   }
 
   /** The map server has us as the owner. */
@@ -116,13 +133,19 @@ export class Takeovers {
   handleTimeout(now: Instant): void {
     for (const takeover of this.takeovers.values()) {
       if (takeover.settledAt === null && takeover.repeatAt <= now) this.claim(takeover, now);
+      if (takeover.later.size === 0 || takeover.greetAt > now) continue;
+      takeover.greetAt = now + TURN;
+      const some = [...takeover.later].slice(0, GREETED_IN_A_TURN);
+      for (const peer of some) takeover.later.delete(peer);
+      this.speakTo(takeover, some);
     }
   }
 
   pollTimeout(): Instant {
     let at = Number.POSITIVE_INFINITY;
-    for (const { settledAt, repeatAt } of this.takeovers.values()) {
+    for (const { settledAt, repeatAt, later, greetAt } of this.takeovers.values()) {
       if (settledAt === null) at = Math.min(at, repeatAt);
+      if (later.size > 0) at = Math.min(at, greetAt);
     }
     return at;
   }
@@ -141,4 +164,6 @@ const REPEAT = seconds(10);
 /** As long as late packets are redirected, and then some. */
 const LISTENS = seconds(90);
 const MAX_GREETED = 16_384;
+const TURN = 50;
+const GREETED_IN_A_TURN = 32;
 const MAX_LOCATORS = 4;

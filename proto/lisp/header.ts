@@ -24,6 +24,13 @@ export function nonce(value: bigint): Nonce {
   return BigInt.asUintN(64, value) as Nonce;
 }
 
+/** The same message with another nonce: in each of them it follows word 0. */
+export function withNonce(message: Uint8Array, value: Nonce): Uint8Array {
+  const copy = Uint8Array.from(message);
+  new DataView(copy.buffer).setBigUint64(4, value);
+  return copy;
+}
+
 export interface XtrTrailer {
   readonly xtrId?: XtrId;
   /** Only together with an xTR-ID. */

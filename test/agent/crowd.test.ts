@@ -1,14 +1,14 @@
-/** A move of an EID that a thousand others talk to: none of them has to wait for a rate that is meant for strangers. */
+/** A move of an EID that a thousand others talk to: none of them waits for another, or for a rate meant for strangers. */
 import { strict as assert } from 'node:assert';
 import { describe, test } from 'node:test';
 import { agentEid } from '../../agent/core/remote-mappings.ts';
-import { parseIpPrefix } from '../../proto/address.ts';
+import { parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import { DEFAULT_INSTANCE, parseEid } from '../../proto/eid.ts';
 import { xtrIdOf } from '../../proto/identity.ts';
 import { nonce } from '../../proto/lisp/header.ts';
 import { encodeLispMessage } from '../../proto/lisp/message.ts';
 import { mapNotify } from '../../proto/lisp/native.ts';
-import type { Generation, Mapping, TunnelKey, XtrId } from '../../proto/mapping.ts';
+import { asTarget, type Generation, type Mapping, type TunnelKey, type XtrId } from '../../proto/mapping.ts';
 import { minutes } from '../../proto/time.ts';
 import { type Host, World } from './world.ts';
 
@@ -18,8 +18,8 @@ function eidOf(index: number): string {
   return `10.77.${128 + (index >> 8)}.${index & 255}`;
 }
 
-/** `a` has the EID, `b` is prepared to take it, and everybody in the crowd talks to it. */
-function prepared(size: number) {
+/** `a` has the EID, `b` is prepared to take it, and everybody in the crowd talks to it, since a moment ago or for long. */
+function prepared(size: number, since: 'now' | 'long') {
   const world = new World();
   const a = world.host('a', { address: '192.0.2.1' });
   const b = world.host('b', { address: '192.0.2.2' });
@@ -34,13 +34,16 @@ function prepared(size: number) {
     if (index % 500 === 499) world.advance(1000);
     return host;
   });
-  a.dataplane?.correspondents.set(
-    parseIpPrefix(EID),
-    crowd.map(({ key }) => key),
-  );
+  const talk = (): unknown =>
+    a.dataplane?.correspondents.set(
+      parseIpPrefix(EID),
+      crowd.map(({ key }) => key),
+    );
+  if (since === 'long') talk();
   b.attach(EID, { interface: 'veth0' });
   b.event({ type: 'interface', name: 'veth0', up: false });
-  world.advance(2000);
+  world.advance(since === 'long' ? 8000 : 2000);
+  if (since === 'now') talk();
   return { world, a, b, crowd };
 }
 
@@ -53,13 +56,18 @@ function spokenTo(host: Host): ReadonlySet<TunnelKey> {
   return new Set(commands.flatMap((command) => (command.type === 'peer-send' ? [command.publicKey] : [])));
 }
 
+function heard(host: Host, kind: string, result = 'accepted'): number {
+  return host.notes.filter((note) => note.type === 'peer-message' && note.kind === kind && note.result === result)
+    .length;
+}
+
 function limited(host: Host): number {
   return host.notes.filter(({ type }) => type === 'limit').length;
 }
 
 describe('a move of an EID with a thousand correspondents', () => {
   test('needs one question for each of them, hardly another one for its agent', () => {
-    const { b } = prepared(100);
+    const { b } = prepared(100, 'now');
     const before = b.sent.filter(({ type }) => type === 'map-request').length;
     arrive(b);
     const asked = b.sent.filter(({ type }) => type === 'map-request').length - before;
@@ -67,7 +75,7 @@ describe('a move of an EID with a thousand correspondents', () => {
   });
 
   test('is told to all of them at once, and the map server asked for all of them, however slow it is', () => {
-    const { world, a, b, crowd } = prepared(1000);
+    const { world, a, b, crowd } = prepared(1000, 'now');
     const before = [limited(a), limited(b)];
     b.lag();
     arrive(b);
@@ -81,12 +89,93 @@ describe('a move of an EID with a thousand correspondents', () => {
     for (const [index, { name, key }] of crowd.entries()) assert.equal(b.dataplane?.route(eidOf(index)), key, name);
     assert.deepEqual([limited(a), limited(b)], before);
   });
+
+  test('begins long before: the target has a session with each, and the move itself asks nothing and introduces nobody', () => {
+    const { world, a, b, crowd } = prepared(1000, 'long');
+    const warmed = b.dataplane?.log.filter(({ type }) => type === 'probe') ?? [];
+    const keys = new Set(warmed.map((command) => (command.type === 'probe' ? command.publicKey : '')));
+    for (const [index, { name, key, dataplane }] of crowd.entries()) {
+      assert.ok(keys.has(key), name);
+      assert.equal(b.dataplane?.route(eidOf(index)), key, name);
+      assert.equal(dataplane?.route(EID), a.key, name);
+    }
+    const [asked, said] = [b.sent.length, heard(b, 'handover')];
+    const before = [limited(a), limited(b)];
+    arrive(b);
+    for (const { name, dataplane } of crowd) assert.equal(dataplane?.route(EID), b.key, name);
+    assert.equal(heard(b, 'handover'), said + 1);
+    assert.equal(b.sent.slice(asked).filter(({ type }) => type === 'map-request').length, 0);
+    world.advance(2000);
+    const greeted = spokenTo(b);
+    for (const { name, key } of crowd) assert.ok(greeted.has(key), name);
+    assert.deepEqual([limited(a), limited(b)], before);
+  });
+
+  test('begins with a few handshakes at a time, and ends when the move is called off', () => {
+    const { world, b } = prepared(100, 'now');
+    const probes = (): number => b.dataplane?.log.filter(({ type }) => type === 'probe').length ?? 0;
+    const most = { inATurn: 0, all: 0 };
+    for (let turn = 0; turn < 200; turn++) {
+      const before = probes();
+      world.advance(50);
+      most.inATurn = Math.max(most.inATurn, probes() - before);
+    }
+    assert.ok(most.inATurn <= 20, `${most.inATurn} in 50 ms`);
+    assert.ok(probes() >= 100, `${probes()}`);
+    b.detach(EID);
+    world.advance(200_000);
+    const settled = probes();
+    world.advance(200_000);
+    assert.equal(probes(), settled);
+  });
+});
+
+describe('preparing a target', () => {
+  test('is left to the owner that is known, and to a host that waits for the EID', () => {
+    const { world, b, crowd } = prepared(2, 'now');
+    const [stranger, other] = crowd;
+    assert.ok(stranger !== undefined && other !== undefined);
+    const prepare = (to: Host): Mapping => {
+      const locators = [{ address: parseIpAddress('192.0.2.2'), port: 4341, priority: 1, weight: 100 }];
+      return asTarget({ ...mappingOf(parseEid(EID), to.xtrId, to.key), locators });
+    };
+    for (const [from, to] of [
+      [stranger, b],
+      [b, stranger],
+    ] as const) {
+      const message = mapNotify({ nonce: nonce(5n), xtrId: from.xtrId, mappings: [prepare(to), madeUp(1)] });
+      to.hear(from.key, Buffer.from(encodeLispMessage(message)).toString('base64'));
+      world.advance(1000);
+      assert.equal(heard(to, 'prepare', 'refused'), 1, to.name);
+      assert.equal(to.dataplane?.peers.has(madeUp(1).tunnelKey as TunnelKey), false, to.name);
+    }
+  });
+
+  // Attack: the owner of an EID names correspondents that do not exist to a target, at once | 6,000 | 4,096 of them are
+  // peers of the target, and 320 handshakes a second are begun
+  test('attack: correspondents without end', () => {
+    const { world, a, b } = prepared(1, 'now');
+    const probes = (): number => b.dataplane?.log.filter(({ type }) => type === 'probe').length ?? 0;
+    const before = probes();
+    const locators = [{ address: parseIpAddress('192.0.2.2'), port: 4341, priority: 1, weight: 100 }];
+    const subject = asTarget({ ...mappingOf(parseEid(EID), b.xtrId, b.key), locators });
+    for (let n = 0; n < 6000; n += 200) {
+      const made = Array.from({ length: 200 }, (_, i) => madeUp(n + i));
+      const message = mapNotify({ nonce: nonce(BigInt(n)), xtrId: a.xtrId, mappings: [subject, ...made] });
+      b.hear(a.key, Buffer.from(encodeLispMessage(message)).toString('base64'));
+    }
+    world.advance(1000);
+    const known = Array.from({ length: 6000 }, (_, n) => madeUp(n).tunnelKey as TunnelKey);
+    const peers = known.filter((key) => b.dataplane?.peers.has(key));
+    assert.ok(peers.length > 4000 && peers.length <= 4096, `${peers.length} peers`);
+    assert.ok(probes() - before <= 350, `${probes() - before} handshakes`);
+  });
 });
 
 // Attack: a former owner introduces agents that do not exist, at once | 12,000 | 8,192 of them are asked for, at most
 // 512 at a time
 test('attack: introductions by a former owner without end', () => {
-  const { world, a, b } = prepared(1);
+  const { world, a, b } = prepared(1, 'now');
   arrive(b);
   b.lag();
   const before = { limited: limited(b), asked: b.sent.length };
