@@ -27,6 +27,7 @@ const INTERVAL_MS = 1_000;
 const FIRST_MEETING_MS = 15_000;
 const MEETING_MS = 1_000;
 const MEETING_LIMIT_MS = 90_000;
+const PREPARATION_LIMIT_MS = 120_000;
 const END_MS = 15_000;
 const DATAPLANE_PORT = 4341;
 const ENROL = fileURLToPath(new URL('./enrol-correspondents.js', import.meta.url));
@@ -135,6 +136,15 @@ export class Talk {
         return status !== undefined && BigInt(status.heardNs) > moment;
       },
       { timeoutMs },
+    );
+  }
+
+  /** Until all of them have a session with whoever has the destination and with whoever will. */
+  async prepared(): Promise<void> {
+    await waitFor(
+      `${CORRESPONDENTS} correspondents to have a session with each owner`,
+      () => this.process.lastReport<{ met: number }>('status')?.met === CORRESPONDENTS,
+      { timeoutMs: PREPARATION_LIMIT_MS },
     );
   }
 

@@ -118,7 +118,15 @@ class StayputScene implements Scene {
   private async crowded(staged: Staged, destination: string, owners: () => readonly Agent[]): Promise<Staged> {
     this.crowd ??= await Correspondents.enrol(this.underlay.internet, this.overlay, this.programs.correspondents);
     const { crowd } = this;
-    return { ...staged, crowd: () => crowd.start(destination, owners()) };
+    return {
+      ...staged,
+      crowd: async () => {
+        const talk = await crowd.start(destination, owners());
+        // Whoever may take the destination over is prepared for those who talk to it.
+        await talk.prepared();
+        return talk;
+      },
+    };
   }
 
   private staged(

@@ -163,7 +163,7 @@ fn run(path: &str) -> Result<(), String> {
         }
         if now >= said + TICK {
             said = now;
-            say(&status(&all));
+            say(&status(&all, &crowd));
         }
     }
 }
@@ -236,7 +236,8 @@ impl Crowd {
             one.owner += 1;
             one.told = Some(monotonic());
             let id = self.know(one, one.owner, now);
-            one.tunnel.want_session(id, now);
+            // A handshake, unless the new owner has come first.
+            let _ = one.tunnel.session_for_sending(id, now);
         } else if one.owner == 0 || !names(one.owner) {
             return;
         }
@@ -287,13 +288,19 @@ fn seal(one: &mut Correspondent, id: PeerId, packet: &[u8], now: Time) -> bool {
     true
 }
 
-/// `heardNs`: all of them have an answer to something that was asked then or later.
-fn status(all: &[Correspondent]) -> Value {
+/// `heardNs`: all of them have an answer to something that was asked then or later. `met`: how many have a session with
+/// each of the owners.
+fn status(all: &[Correspondent], crowd: &Crowd) -> Value {
     let asked = |one: &Correspondent| {
         one.answers.iter().rev().take(8).filter_map(|(number, _)| one.requests.get(number)).max().copied().unwrap_or(0)
     };
     let heard = all.iter().map(asked).min().unwrap_or(0);
-    json!({ "type": "status", "heardNs": heard.to_string() })
+    let now = sys::now();
+    let is_up = |one: &Correspondent, key: &PublicKey| {
+        one.tunnel.find(key).and_then(|id| one.tunnel.peer(id)).is_some_and(|peer| peer.is_up(now))
+    };
+    let met = all.iter().filter(|one| crowd.owners.iter().all(|(key, _)| is_up(one, key))).count();
+    json!({ "type": "status", "heardNs": heard.to_string(), "met": met })
 }
 
 fn report(all: &[Correspondent]) -> Value {
