@@ -29,6 +29,8 @@ export interface HandoverParts {
 
 export class Handover {
   private readonly parts: HandoverParts;
+  /** Whose grant has got smaller, and which EIDs are to be looked at for that. */
+  private readonly withdrawn: { readonly xtrId: XtrId; readonly eids: IterableIterator<EidKey> }[] = [];
 
   constructor(parts: HandoverParts) {
     this.parts = parts;
@@ -54,25 +56,54 @@ export class Handover {
     return added ? registration : denied(eid, registration.record, 'too-many');
   }
 
-  /** It is granted less: owners hear for which of their EIDs it is no target, also if it never said that it is one. */
+  /**
+   * It is granted less: owners hear for which of their EIDs it is no target, also if it never said that it is one. How
+   * many these are depends on what others registered, so they hear of it in slices.
+   */
   handleGrant(before: AgentRecord, after: AgentRecord): void {
-    const { overlay, database, targets, sessions } = this.parts;
+    const { overlay, database, targets } = this.parts;
     const lost = before.eids.filter((eid) => !after.eids.includes(eid));
     if (lost.length === 0) return;
-    for (const eid of targets.eidsOf(after.xtrId))
-      if (!covers(after, overlay, parseEidKey(eid))) targets.delete(eid, after.xtrId);
-    const records = new Set(lost.flatMap((prefix) => [...database.within(overlay.instance, prefix)]));
+    const claimed = new Set<EidKey>();
+    for (const eid of targets.eidsOf(after.xtrId)) {
+      if (covers(after, overlay, parseEidKey(eid))) continue;
+      targets.delete(eid, after.xtrId);
+      claimed.add(eid);
+    }
+    const within = lost.flatMap((prefix) => [...database.within(overlay.instance, prefix)]);
+    // What it is prepared to take comes first.
+    const eids = new Set([...claimed, ...within.map(({ eid }) => eid)]);
+    this.withdrawn.push({ xtrId: after.xtrId, eids: eids.values() });
+  }
+
+  /** After each input. */
+  settle(): void {
+    const [withdrawn] = this.withdrawn;
+    if (withdrawn === undefined) return;
+    const { replica, sessions } = this.parts;
     const toOwners = new Map<XtrId, Mapping[]>();
-    for (const record of records) {
-      if (record.owner === after.xtrId || covers(after, overlay, parseEidKey(record.eid))) continue;
+    for (let looked = 0; looked < SLICE; looked++) {
+      const { value: eid, done } = withdrawn.eids.next();
+      if (done === true) {
+        this.withdrawn.shift();
+        break;
+      }
+      const agent = replica.get(agentKey(withdrawn.xtrId));
+      const record = replica.get(ownershipKey(eid));
+      if (agent?.kind !== 'agent' || record?.kind !== 'eid' || record.state !== 'live') continue;
+      if (record.owner === agent.xtrId || covers(agent, this.parts.overlay, parseEidKey(record.eid))) continue;
       const toOwner = toOwners.get(record.owner) ?? [];
       toOwners.set(record.owner, toOwner);
-      toOwner.push(targetNoMore(record, after));
+      toOwner.push(targetNoMore(record, agent));
     }
     for (const [owner, mappings] of toOwners) {
       const session = sessions.of(owner);
       if (session !== undefined) sessions.publish(session, mappings);
     }
+  }
+
+  pollTimeout(): Instant | undefined {
+    return this.withdrawn.length > 0 ? 0 : undefined;
   }
 
   /** By order it is going to take the EID over: its owner has to know before its claim comes. */
@@ -118,3 +149,6 @@ function targetNoMore(record: OwnershipRecord, { xtrId: owner, tunnelKey }: Agen
   const nothing = { ttl: 0, locators: [], names: [], targets: [] };
   return { ...mappingOf(record), ...nothing, action: 'drop', generation: TARGET_GENERATION, owner, tunnelKey };
 }
+
+/** EIDs in one go: a millisecond or two. */
+const SLICE = 256;

@@ -340,6 +340,7 @@ export class MapServer {
       this.orders.pollTimeout(),
       this.presence.pollTimeout(),
       this.policy.pollTimeout(),
+      this.handover.pollTimeout(),
     ].filter((deadline) => deadline !== undefined);
     return deadlines.length === 0 ? undefined : Math.min(...deadlines);
   }
@@ -479,6 +480,7 @@ export class MapServer {
 
   private settle(now: Instant): void {
     this.publisher.settle();
+    this.handover.settle();
     this.revocations.settle();
     this.policy.settle(now);
   }

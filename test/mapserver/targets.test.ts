@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { IpPrefix } from '../../proto/address.ts';
+import { eidKey } from '../../proto/eid.ts';
 import { asTarget, isTarget, type Mapping, NEVER_USE } from '../../proto/mapping.ts';
 import { minutes, seconds } from '../../proto/time.ts';
 import { type CoreAgent, CoreWorld } from './core-world.ts';
@@ -123,6 +124,22 @@ describe('a target of a move', () => {
       a.claim(EID, 1);
       assert.ok(!a.pushed().some((mapping) => isTarget(mapping)));
     }
+  });
+
+  test('a grant that is taken away from many EIDs is told in steps, and none is left out', () => {
+    const world = new CoreWorld({ limits: { mappingsPerAgent: 1_000 } });
+    const owner = world.agent('owner', { eids: ['10.77.8.0/21'] });
+    const other = world.agent('other', { eids: ['10.77.0.0/16'] });
+    const eids = Array.from({ length: 600 }, (_, i) => `10.77.${8 + (i >> 8)}.${i & 255}`);
+    for (let i = 0; i < eids.length; i += 20) owner.register(...eids.slice(i, i + 20).map((eid) => owner.mapping(eid)));
+    owner.pushed();
+    const grant = { eids: ['10.77.0.0/16'] as IpPrefix[], names: [], groups: [] };
+    world.operate({ kind: 'remove-grant', xtrId: other.xtrId, ...grant });
+    const first = owner.pushed();
+    assert.ok(first.length > 0 && first.length < eids.length, `${first.length} at once`);
+    world.advance(0);
+    const told = [...first, ...owner.pushed()].filter((mapping) => isTarget(mapping) && mapping.ttl === 0);
+    assert.equal(new Set(told.map(({ eid }) => eidKey(eid))).size, eids.length);
   });
 
   test('stays one while another of its grants covers the EID', () => {
