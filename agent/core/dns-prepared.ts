@@ -66,17 +66,17 @@ export class PreparedAnswers {
     return { reply, prepared };
   }
 
-  /** `reply` was made from the message of the entry, with TTLs lowered by `seconds`. */
+  /** `reply` was made from the message of the entry, with TTLs lowered by `seconds`; `edns`: our OPT is its last record. */
   storeForwarded(
     packet: Uint8Array,
     reply: Uint8Array,
     seconds: number,
     message: DnsMessage,
-    { entry, ...facts }: Prepared & { readonly entry: CacheEntry },
+    { entry, edns, ...facts }: Prepared & { readonly entry: CacheEntry; readonly edns: boolean },
   ): void {
     const view = viewOf(reply);
-    // Behind the records of the message there is only our OPT, or nothing when it was truncated.
-    const kept = view.getUint16(6) + view.getUint16(8) + view.getUint16(10);
+    // The first ones of the message: the others had no room.
+    const kept = view.getUint16(6) + view.getUint16(8) + view.getUint16(10) - (edns ? 1 : 0);
     const records = message.records.slice(0, kept);
     this.#store(packet, { ...facts, entry, reply, view, records, age: seconds, version: 0, until: entry.ageing });
   }

@@ -405,7 +405,7 @@ export class DnsService<Client> {
           : encodeReply(query, answer.reply, limit, this.#encodeRecord);
       const rcode = answer.kind === 'message' ? answer.message.rcode : answer.reply.rcode;
       if (answer.kind === 'message' && answer.entry !== undefined && asker.transport === 'udp') {
-        const facts = { question: query.question, rcode, entry: answer.entry };
+        const facts = { question: query.question, rcode, entry: answer.entry, edns: query.edns !== undefined };
         this.#prepared.storeForwarded(asker.packet, packet, answer.age, answer.message, facts);
       }
       this.#actions.push({

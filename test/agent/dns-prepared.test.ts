@@ -114,6 +114,29 @@ test('A prepared answer counts as a hit of the cache', () => {
   assert.equal(bench.replies.at(-1)!.question?.type, 1);
 });
 
+test('A prepared answer that had to leave records out grows old like any other', () => {
+  for (const udpSize of [512, 600]) {
+    const bench = new Bench();
+    bench.upstreams('192.0.2.1');
+    const ask = (): void => bench.ask('big.example', 'A', { udpSize });
+    ask();
+    const additionals = Array.from({ length: 12 }, (_, i): Answer => {
+      return { type: 'A', name: `a-long-name-of-a-server-${i}.example`, ttl: 300, data: '192.0.2.80' };
+    });
+    const answers = additionals.slice(0, udpSize === 512 ? 12 : 2);
+    bench.upstreamSays(0, answers, { additionals });
+    ask();
+    bench.pass(5000);
+    ask();
+    const aged = bench.replies.at(-1)!.packet;
+    assert.deepEqual(
+      read(aged).answers?.map((each) => 'ttl' in each && each.ttl),
+      udpSize === 512 ? [] : [295, 295],
+    );
+    assert.equal(Buffer.from(aged.slice(-11)).toString('hex'), '00002904d0000000000000', `OPT for ${udpSize}`);
+  }
+});
+
 /** A service, its upstream that answers at once, and a map server that does. */
 class Story {
   readonly #bench: Bench;
@@ -176,7 +199,8 @@ class Story {
       const records = Array.from({ length: asked === 'big.example' ? 40 : 2 }, (_, i): Answer => {
         return { type: 'A', name: asked, ttl: 20 + 30 * i, data: `192.0.2.${i}` };
       });
-      const extra = negative ? { authorities: [soa('example', 40, 25)] } : {};
+      const additionals = records.map((record): Answer => ({ ...record, name: `some.server.of.${asked}` }));
+      const extra = negative ? { authorities: [soa('example', 40, 25)] } : { additionals };
       this.#bench.service.handleUpstream(
         sent.transmit,
         answer(sent.packet, negative ? 3 : 0, negative ? [] : records, extra),
