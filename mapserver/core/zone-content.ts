@@ -3,20 +3,15 @@
  *
  * There is one zone for names, and for each prefix of the overlay those reverse zones that cover exactly it (RFC 1035
  * section 3.5, RFC 3596): cut at whole octets or nibbles, a prefix in between has several. Each name of the overlay is
- * one source of records, in whichever of the zones. Of the addresses behind a name those are given that are live and
+ * one source of records, in whichever of the zones; one that is too long for a domain name together with the zone has
+ * none, as nobody could ask for it. Of the addresses behind a name those are given that are live and
  * have a weight, or all when none does, as an agent would answer; DNS has no word for weights among addresses.
  */
-import {
-  type IpAddress,
-  type IpPrefix,
-  ipFamily,
-  ipToBytes,
-  prefixAddress,
-  prefixLength,
-} from '../../proto/address.ts';
+import { type IpAddress, type IpPrefix, ipFamily, ipToBytes } from '../../proto/address.ts';
 import { TYPE } from '../../proto/dns/message.ts';
-import { encodeName, isWithin } from '../../proto/dns/name.ts';
+import { encodeName, fitsDomainName, isWithin } from '../../proto/dns/name.ts';
 import { absoluteTarget, insideZone, type RecordSets } from '../../proto/dns/record-sets.ts';
+import { reverseName, reverseZones } from '../../proto/dns/reverse-zones.ts';
 import { CLASS, type ResourceRecord } from '../../proto/dns/sections.ts';
 import type { ZoneEntry } from './names.ts';
 import { type Serial, ZONE_TTL, ZoneRecords } from './zone-records.ts';
@@ -45,7 +40,10 @@ export class ZoneContent {
   /** Reads all names. */
   constructor(names: ZoneNames, settings: ZoneSettings, serial: Serial) {
     const { zone, prefixes, nameServers } = settings;
-    const origins = [zone, ...new Set(prefixes.flatMap(reverseOrigins))];
+    const reverse = new Set(prefixes.flatMap(reverseZones));
+    // What is in two prefixes is in the zone of the larger one only, or a secondary would find the other one empty.
+    const outermost = [...reverse].filter((each) => ![...reverse].some((o) => o !== each && isWithin(each, o)));
+    const origins = [zone, ...outermost];
     this.zones = origins.map((origin) => new ZoneRecords({ origin, nameServers }, serial));
     this.names = names;
     this.settings = settings;
@@ -104,6 +102,7 @@ export class ZoneContent {
   private recordsOf({ name, members, records }: ZoneEntry): ResourceRecord[] {
     const { zone } = this.settings;
     const owner = `${name}.${zone}`;
+    if (!fitsDomainName(owner)) return [];
     const ttl = records.ttl ?? ZONE_TTL;
     const live = members.filter((member) => member.live && member.weight > 0);
     const addresses = (live.length > 0 ? live : members).slice(0, MAX_ADDRESSES).map(({ address }) => address);
@@ -120,9 +119,13 @@ export class ZoneContent {
   }
 }
 
-/** What was set, without the addresses, which are among the members. */
+/** What was set, without the addresses, which are among the members, and without targets too long for a domain name. */
 export function setRecords(owner: string, zone: string, sets: RecordSets, ttl: number): ResourceRecord[] {
-  const { cname, srv, txt, ns } = sets;
+  const fits = (target: string): boolean => fitsDomainName(absoluteTarget(target, zone));
+  const { txt } = sets;
+  const cname = sets.cname !== null && fits(sets.cname) ? sets.cname : null;
+  const srv = sets.srv.filter(({ target }) => fits(target));
+  const ns = sets.ns.filter(({ host }) => fits(host));
   return [
     ...(cname === null ? [] : [record(owner, TYPE.cname, ttl, encodeName(absoluteTarget(cname, zone)))]),
     ...srv.map(({ priority, weight, port, target }) =>
@@ -150,31 +153,6 @@ export function setRecords(owner: string, zone: string, sets: RecordSets, ttl: n
 
 export function addressRecord(owner: string, address: IpAddress, ttl: number): ResourceRecord {
   return record(owner, ipFamily(address) === 4 ? TYPE.a : TYPE.aaaa, ttl, ipToBytes(address));
-}
-
-export function reverseName(address: IpAddress): string {
-  return reverseLabels(address).join('.');
-}
-
-/** The zones that cover exactly the prefix. */
-function reverseOrigins(prefix: IpPrefix): string[] {
-  const labels = reverseLabels(prefixAddress(prefix));
-  const bits = ipFamily(prefixAddress(prefix)) === 4 ? 8 : 4;
-  const whole = Math.ceil(prefixLength(prefix) / bits);
-  const digits = labels.length - 2;
-  const kept = labels.slice(digits - whole);
-  const open = whole * bits - prefixLength(prefix);
-  if (open === 0) return [kept.join('.')];
-  const radix = bits === 8 ? 10 : 16;
-  const [lowest = '0', ...rest] = kept;
-  const from = Number.parseInt(lowest, radix);
-  return Array.from({ length: 2 ** open }, (_, i) => [(from + i).toString(radix), ...rest].join('.'));
-}
-
-function reverseLabels(address: IpAddress): string[] {
-  const octets = [...ipToBytes(address)].reverse();
-  if (ipFamily(address) === 4) return [...octets.map(String), 'in-addr', 'arpa'];
-  return [...octets.flatMap((each) => [(each & 0xf).toString(16), (each >> 4).toString(16)]), 'ip6', 'arpa'];
 }
 
 /** Strings of at most 255 octets (RFC 1035 section 3.3.14). */

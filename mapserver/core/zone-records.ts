@@ -215,15 +215,10 @@ export class ZoneRecords {
   }
 
   private glueBelow(cut: string, servers: readonly ResourceRecord[]): ResourceRecord[] {
-    const hosts = new Set(servers.map(({ rdata }) => String(rdata)));
-    const glue: ResourceRecord[] = [];
-    for (const [name, node] of this.nodes) {
-      if (!isWithin(name, cut) || !hosts.has(String(encodeName(name)))) continue;
-      for (const { record } of node) {
-        if (record.type === TYPE.a || record.type === TYPE.aaaa) glue.push(record);
-      }
-    }
-    return glue;
+    return servers
+      .map(({ rdata }) => readName(rdata, 0).name)
+      .filter((host) => isWithin(host, cut))
+      .flatMap((host) => this.at(host).filter(({ type }) => type === TYPE.a || type === TYPE.aaaa));
   }
 
   /** RFC 4592: of the closest encloser only. */

@@ -41,7 +41,7 @@ export function nameRoutes(driver: Driver, zone: () => string): Route[] {
       method: 'DELETE',
       path: '/v1/zone/names/:name',
       handle: ({ params, body }) => {
-        const { name, type } = parseBody(NAME_REMOVAL, { name: params.name, ...(body as object | undefined) });
+        const { name, type } = parseBody(NAME_REMOVAL, { ...(body as object | undefined), name: params.name });
         return change(name, type === null ? null : NOTHING_OF[type]);
       },
     },

@@ -70,6 +70,8 @@ export async function listenForZone(listen: string, handle: ZoneRequestHandler):
 async function bindTcp(server: Server, host: string, port: number): Promise<number> {
   server.listen(port, host);
   await once(server, 'listening');
+  // A connection that could not be taken, e.g. ENFILE: others can.
+  server.on('error', () => {});
   const address = server.address();
   return typeof address === 'object' && address !== null ? address.port : 0;
 }

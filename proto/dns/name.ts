@@ -9,6 +9,8 @@ import { DecodeError } from '../errors.ts';
 /** Decoded names are at most 255 octets on the wire (RFC 1035 section 3.1). */
 const MAX_NAME = 255;
 const MAX_LABEL = 63;
+/** As many as labels: more would lead from one to the next, thousands of them for each name of a hostile message. */
+const MAX_POINTERS = 127;
 
 /** The text, and the offset behind the name. Pointers must go backwards. @throws DecodeError */
 export function readName(message: Uint8Array, start: number): { readonly name: string; readonly end: number } {
@@ -18,12 +20,14 @@ export function readName(message: Uint8Array, start: number): { readonly name: s
   let end: number | undefined;
   // Each pointer must lead before all that was read, so following them ends.
   let lowest = start;
+  let pointers = 0;
   for (;;) {
     const length = octet(message, offset);
     if (length >= 0xc0) {
       const target = ((length & 0x3f) << 8) | octet(message, offset + 1);
       end ??= offset + 2;
       if (target >= lowest) throw new DecodeError('name', offset, 'points forwards');
+      if (++pointers > MAX_POINTERS) throw new DecodeError('name', offset, 'has too many pointers');
       lowest = target;
       offset = target;
       continue;
@@ -65,6 +69,11 @@ export function parseDomainName(text: string): string {
   }
   encodeName(name);
   return name;
+}
+
+/** Whether it is short enough; for names without escapes, such as we make up of a name and a zone. */
+export function fitsDomainName(name: string): boolean {
+  return name.length <= MAX_NAME - 2;
 }
 
 export function labelsOf(name: string): string[] {

@@ -89,6 +89,8 @@ export function parseTarget(text: string, zone: string): string {
   const labels = plain.split('.');
   if (plain.length > MAX_NAME || !labels.every((label) => LABEL.test(label)))
     throw new DecodeError('target', 0, `"${text.slice(0, 80)}" is not a domain name`);
+  if (!absolute && plain.length + 1 + zone.length > MAX_NAME)
+    throw new DecodeError('target', 0, `"${text.slice(0, 80)}" is too long for a name of the zone`);
   if (!absolute) return plain;
   return plain.endsWith(`.${zone}`) ? plain.slice(0, -zone.length - 1) : `${plain}.`;
 }

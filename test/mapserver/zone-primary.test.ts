@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { isNewer } from '../../mapserver/core/zone-answers.ts';
-import { parseIpAddress } from '../../proto/address.ts';
+import { ZoneContent } from '../../mapserver/core/zone-content.ts';
+import { type IpPrefix, parseIpAddress } from '../../proto/address.ts';
 import { RCODE, TYPE } from '../../proto/dns/message.ts';
 import { decodeSections, encodeSections, FLAG } from '../../proto/dns/sections.ts';
 import { TsigSession } from '../../proto/dns/tsig.ts';
@@ -20,6 +21,16 @@ import {
   ZONE,
   ZoneWorld,
 } from './zone-world.ts';
+
+test('there is one reverse zone for what several prefixes of the overlay cover', () => {
+  const names = { entries: () => [], entry: () => undefined };
+  const prefixes = ['10.77.0.0/16', '10.0.0.0/8', '192.0.2.0/25', '192.0.2.0/24'] as IpPrefix[];
+  const { zones } = new ZoneContent(names, { zone: ZONE, prefixes, nameServers: [] }, 1);
+  assert.deepEqual(
+    zones.map(({ origin }) => origin),
+    [ZONE, '10.in-addr.arpa', '2.0.192.in-addr.arpa'],
+  );
+});
 
 describe('questions', () => {
   const world = new ZoneWorld({
@@ -145,6 +156,23 @@ describe('transfers', () => {
     const records = world.transfer(TYPE.ixfr, (world.serial - 7) >>> 0).flatMap(({ answers }) => answers);
     assert.deepEqual(records.map(({ type }) => type).slice(0, 2), [TYPE.soa, TYPE.ns]);
     assert.equal(records.length, Object.keys(FILLER).length + 3);
+  });
+
+  // Attack: a name of 253 characters, which an agent may register, and targets of that length: longer with the zone than
+  // DNS allows | 4 | left out of the zone; all else is served on
+  test('attack: names too long for DNS', () => {
+    const long = `${'a'.repeat(63)}.`.repeat(4).slice(0, 253);
+    const target = `${long.slice(0, 251)}x`;
+    const world = new ZoneWorld({ [long]: { members: ['10.77.0.5'] }, db: { members: ['10.77.0.6'] } });
+    const srv = [{ priority: 1, weight: 1, port: 1, target }];
+    world.set(`b${long.slice(1)}`, { members: ['10.77.0.7'] });
+    world.set('alias', { records: { cname: target } });
+    world.set('service', { records: { srv, txt: ['a'] } });
+    world.set('sub', { records: { ns: [{ host: target, addresses: [] }] } });
+    world.pass(1000);
+    assert.deepEqual(contentOf(world), new Set(['db A 0a4d0006', 'service TXT']));
+    assert.equal(world.ask(`5.0.${REVERSE}`, TYPE.ptr).rcode, RCODE.nxDomain);
+    world.set(long, undefined);
   });
 
   test('a delegation hides what is below it, and shows it again when it goes', () => {
