@@ -21,8 +21,8 @@ export class RateTable {
     this.limit = limit;
   }
 
-  /** Takes one of what `key` may if there is one. */
-  tryTake(key: string, now: Instant): boolean {
+  /** Takes `count` of what `key` may if there are so many. */
+  tryTake(key: string, now: Instant, count = 1): boolean {
     const bucket = this.buckets.get(key) ?? { tokens: this.burst, filledAt: now };
     this.buckets.delete(key);
     this.buckets.set(key, bucket);
@@ -32,8 +32,8 @@ export class RateTable {
     }
     bucket.tokens = Math.min(this.burst, bucket.tokens + ((now - bucket.filledAt) * this.perSecond) / 1000);
     bucket.filledAt = now;
-    if (bucket.tokens < 1) return false;
-    bucket.tokens -= 1;
+    if (bucket.tokens < count) return false;
+    bucket.tokens -= count;
     return true;
   }
 }

@@ -115,7 +115,9 @@ export class ZoneServer {
 
   private handleRequest(client: ZoneClient, packet: Uint8Array, transport: 'udp' | 'tcp', from: IpAddress): void {
     const source = from.includes(':') ? ipPrefix(from, 64) : from;
-    if (!this.rates.tryTake(source, performance.now())) {
+    // Whoever it is has it decoded before its signature is looked at, which takes as long as it is large.
+    const weight = Math.max(1, Math.ceil(packet.length / REQUEST_SIZE));
+    if (!this.rates.tryTake(source, performance.now(), weight)) {
       this.metrics.zoneRequest('other', 'limited');
       client.ignore();
       return;
@@ -264,8 +266,10 @@ const RCODES: Readonly<Record<number, string>> = {
   9: 'NOTAUTH',
   10: 'NOTZONE',
 };
-/** Of one address (IPv6: /64), twice as many at once. */
+/** Of one address (IPv6: /64), twice as many at once, so that one of 64 KiB is taken as well. */
 const REQUESTS_PER_SECOND = 100;
+/** Octets; a larger one counts as several. */
+const REQUEST_SIZE = 512;
 const MAX_SOURCES = 10_000;
 /** At a time; a secondary that is not served tries again. */
 const MAX_TRANSFERS = 8;
