@@ -78,12 +78,13 @@ export class DnsCache {
     return this.#entries.size;
   }
 
-  find(query: DnsQuery, now: Instant): Cached | undefined {
+  /** What is said of names with fewer labels than `zoneLabels` comes from other resolvers and tells nothing here. */
+  find(query: DnsQuery, zoneLabels: number, now: Instant): Cached | undefined {
     const key = cacheKey(query);
     const entry = this.#entries.get(key);
     if (entry !== undefined && now < entry.expires)
       return { kind: 'fresh', entry, message: entry.message, exact: true };
-    const below = this.#findAbove(query, now);
+    const below = this.#findAbove(query, zoneLabels, now);
     if (below !== undefined) return below;
     const failure = this.#failures.get(key);
     if (failure !== undefined && now < failure.until) {
@@ -139,9 +140,12 @@ export class DnsCache {
   }
 
   /** With DO the proof of absence would have to be another one. */
-  #findAbove(query: DnsQuery, now: Instant): Cached | undefined {
+  #findAbove(query: DnsQuery, zoneLabels: number, now: Instant): Cached | undefined {
     if (this.#absent.size === 0 || query.edns?.dnssecOk === true) return undefined;
+    let labels = query.question.labels.length;
     for (const name of namesAbove(nameKey(query.question))) {
+      labels -= 1;
+      if (labels < zoneLabels) break;
       const entry = this.#absent.get(name);
       if (entry === undefined || now >= entry.expires) continue;
       const message = nxDomainBelow(entry.message, query.question);

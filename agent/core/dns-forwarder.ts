@@ -83,7 +83,7 @@ export class DnsForwarder<Client> {
   readonly #actions: ForwarderAction<Client>[] = [];
   #everything = new UpstreamSet([], 0);
   /** The longest zone first. */
-  #zones: readonly { readonly labels: readonly string[]; readonly upstreams: UpstreamSet }[] = [];
+  #zones: readonly OwnZone[] = [];
   #lastTransmit: TransmitId = 0;
 
   /** `random` gives unpredictable numbers from 0 to 65535. */
@@ -114,7 +114,7 @@ export class DnsForwarder<Client> {
   }
 
   handleQuery(client: Client, query: DnsQuery, now: Instant): void {
-    const cached = this.#cache.find(query, now);
+    const cached = this.#cache.find(query, this.#zoneOf(query.question.labels)?.labels.length ?? 0, now);
     switch (cached?.kind) {
       case 'failure': {
         const reply = { ...failure(EDE.cachedError, 'failed a moment ago'), rcode: cached.rcode };
@@ -164,10 +164,11 @@ export class DnsForwarder<Client> {
     const rcode = message?.rcode ?? headerRcode(packet);
     const noEdns = rcode === RCODE.formErr || rcode === RCODE.notImp || rcode === RCODE.badVers;
     flight.upstreams.answered(upstream, now - transmit.sent, now);
+    // It may also be the question that it does not like: the answer to the same without OPT tells.
+    if (message !== undefined && !transmit.edns && !noEdns) flight.upstreams.withoutEdns(upstream);
     if (transmit.edns && noEdns) {
-      flight.upstreams.withoutEdns(upstream);
       this.#close(transmit);
-      this.#send(flight, upstream, transport, now);
+      this.#send(flight, upstream, transport, now, false);
     } else if (message === undefined) {
       this.#next(transmit, now);
     } else if (message.truncated && transport === 'udp') {
@@ -270,8 +271,11 @@ export class DnsForwarder<Client> {
   }
 
   #upstreamsFor(labels: readonly string[]): UpstreamSet {
-    const own = this.#zones.find((zone) => isBelow(labels, zone.labels));
-    return own?.upstreams ?? this.#everything;
+    return this.#zoneOf(labels)?.upstreams ?? this.#everything;
+  }
+
+  #zoneOf(labels: readonly string[]): OwnZone | undefined {
+    return this.#zones.find((zone) => isBelow(labels, zone.labels));
   }
 
   #restart(now: Instant): void {
@@ -328,12 +332,17 @@ export class DnsForwarder<Client> {
     this.#send(flight, upstream, transportTo(upstream), now);
   }
 
-  #send(flight: Flight<Client>, upstream: Upstream, transport: UpstreamTransport, now: Instant): void {
+  #send(
+    flight: Flight<Client>,
+    upstream: Upstream,
+    transport: UpstreamTransport,
+    now: Instant,
+    edns = flight.upstreams.edns(upstream),
+  ): void {
     const patience = transport === 'udp' ? (UDP_PATIENCE[flight.attempts - 1] ?? LAST_PATIENCE) : TCP_PATIENCE;
     flight.retryAt = now + patience;
     this.#lastTransmit += 1;
     const dnsId = this.#random();
-    const edns = flight.upstreams.edns(upstream);
     const letters = flight.upstreams.randomCase(upstream) ? this.#coin() : undefined;
     const packet = encodeUpstreamQuery(flight.query, dnsId, edns, letters);
     const id = this.#lastTransmit;
@@ -404,6 +413,11 @@ export class DnsForwarder<Client> {
   #give(client: Client, query: DnsQuery, answer: Forwarded): void {
     this.#actions.push({ kind: 'forwarded', client, query, answer });
   }
+}
+
+interface OwnZone {
+  readonly labels: readonly string[];
+  readonly upstreams: UpstreamSet;
 }
 
 interface Flight<Client> {

@@ -181,6 +181,19 @@ test('An upstream that does not know EDNS is asked without, and remembered', () 
   assert.equal(read(bench.sent[2]!.packet).additionals?.length, 0);
 });
 
+test('An upstream that does not like a question keeps its EDNS for others', () => {
+  const bench = started();
+  bench.ask('www.example', 'A');
+  bench.upstreamSays(4, []);
+  assert.equal(read(bench.sent.at(-1)!.packet).additionals?.length, 0);
+  bench.upstreamSays(4, []);
+  for (const transmit of bench.sent.slice(2)) bench.upstreamSays(2, [], {}, transmit);
+  const before = bench.sent.length;
+  bench.ask('other.example', 'A');
+  const first = bench.sent.slice(before).find(({ upstream }) => upstream.host === HOSTS[0]);
+  assert.equal(read(first!.packet).additionals?.length, 1);
+});
+
 // Attack: answers with a wrong ID, a wrong name, a wrong type, and the question itself | 4 | ignored; the real answer
 // is used
 test('attack: DNS answers forged with another ID or question', () => {

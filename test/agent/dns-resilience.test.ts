@@ -252,6 +252,22 @@ test('A zone of its own is asked of its own resolvers, the longest one first, wh
   assert.equal(askedAt('www.example'), '198.51.100.1');
 });
 
+test('That a name does not exist for the network says nothing about a zone of its own below it', () => {
+  const bench = started();
+  const upstreams = [{ host: '10.0.0.1', port: 53 }];
+  bench.service.setZones([{ zone: 'corp.internal', upstreams }], bench.now);
+  bench.drain();
+  bench.ask('internal', 'A');
+  bench.upstreamSays(3, [], { authorities: [soa('.', 600, 600)] });
+  bench.ask('db.other.internal', 'A');
+  assert.equal(bench.sent.length, 1);
+  bench.ask('db.corp.internal', 'A');
+  assert.equal(bench.sent.at(-1)!.upstream.host, '10.0.0.1');
+  bench.upstreamSays(3, [], { authorities: [soa('corp.internal', 600, 600)] });
+  bench.ask('x.db.corp.internal', 'A');
+  assert.deepEqual([bench.sent.length, bench.last().rcodeNumber], [2, 3], 'its own resolvers have said so');
+});
+
 test('The name of the map server is asked of the resolvers even inside the zone of the overlay', () => {
   const bench = new Bench({}, ['ms.stayput.internal']);
   bench.upstreams(FIRST);
