@@ -21,6 +21,7 @@ import {
   type RecordEncoder,
   renderMessage,
   replyLimit,
+  STALE_TTL,
   TYPE,
 } from '../../proto/dns/message.ts';
 import { insideZone, type NameServer } from '../../proto/dns/record-sets.ts';
@@ -338,7 +339,7 @@ export class DnsService<Client> {
 
   /** Asks others for where the aliases end, or for the question itself where there are none. */
   #forwardFor(asker: Asker<Client>, query: DnsQuery, aliases: Aliases, now: Instant): void {
-    if (aliases.end === null) this.#forwarder.handleQuery(asker, query, now);
+    if (aliases.end === null) this.#forwarder.handleQuery({ ...asker, delegated: true }, query, now);
     else {
       const question = questionFor(aliases.end, query.question.type);
       this.#forwarder.handleQuery({ ...asker, through: { query, aliases } }, { ...query, question }, now);
@@ -371,7 +372,7 @@ export class DnsService<Client> {
       this.#answer(asker, query, { ...answer.reply, answers: aliases.records }, now);
       return;
     }
-    const { message, age } = answer;
+    const { message, age, stale } = answer;
     const { type } = query.question;
     const isAddress = type === TYPE.a || type === TYPE.aaaa;
     const found = isAddress ? answersOf(message, type) : [];
@@ -380,11 +381,12 @@ export class DnsService<Client> {
       .map(
         ({ data, ttl }): DnsRecord => ({
           ...{ type: type === TYPE.a ? 'A' : 'AAAA', address: ipFromBytes(data) },
-          ...{ owner, ownerSkip: 0, ttl: Math.max(0, ttl - age) },
+          ...{ owner, ownerSkip: 0, ttl: stale === undefined ? Math.max(0, ttl - age) : STALE_TTL },
         }),
       );
     const answers = [...aliases.records, ...addresses];
-    this.#answer(asker, query, { ...emptyReply(message.rcode), answers }, now);
+    const reply = { ...emptyReply(message.rcode), answers };
+    this.#answer(asker, query, stale === undefined ? reply : { ...reply, extendedError: stale }, now);
   }
 
   #drainForwarder(now: Instant): void {
@@ -404,7 +406,8 @@ export class DnsService<Client> {
           ? renderMessage(answer.message, query, answer.age, answer.authenticData, limit, answer.stale)
           : encodeReply(query, answer.reply, limit, this.#encodeRecord);
       const rcode = answer.kind === 'message' ? answer.message.rcode : answer.reply.rcode;
-      if (answer.kind === 'message' && answer.entry !== undefined && asker.transport === 'udp') {
+      const lasts = asker.transport === 'udp' && asker.delegated !== true;
+      if (answer.kind === 'message' && answer.entry !== undefined && lasts) {
         const facts = { question: query.question, rcode, entry: answer.entry, edns: query.edns !== undefined };
         this.#prepared.storeForwarded(asker.packet, packet, answer.age, answer.message, facts);
       }
@@ -433,6 +436,8 @@ interface Asker<Client> {
   readonly since: Instant;
   /** What is forwarded is not its question, but the end of these aliases. */
   readonly through?: Through;
+  /** By the map server, for as long as it says so: with each question it is looked at again. */
+  readonly delegated?: boolean;
 }
 
 interface Through {

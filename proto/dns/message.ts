@@ -67,6 +67,9 @@ export const MAX_TCP = 65535;
 /** Queries are a header, a name and an OPT; nothing larger is one. */
 export const MAX_QUERY = 4096;
 
+/** Seconds, for records that are older than they said (RFC 8767 section 4). */
+export const STALE_TTL = 30;
+
 export type DnsTransport = 'udp' | 'tcp';
 
 export interface DnsQuestion {
@@ -525,8 +528,6 @@ const HEADER_SIZE = 12;
 const MIN_RECORD = 11;
 const MIN_UDP = 512;
 const MAX_NAME = 255;
-/** Seconds. */
-const STALE_TTL = 30;
 /** Seven days. */
 const MAX_TTL = 604_800;
 const CLASS_IN = 1;

@@ -114,6 +114,25 @@ describe('an alias', () => {
     assert.deepEqual(types(bench.last()), ['CNAME', 'A']);
     assert.equal(dataOf(bench.last())[1], '192.0.2.80');
   });
+
+  test('out of the zone to what has expired is short-lived, and marked', () => {
+    const bench = new Bench();
+    bench.upstreams('192.0.2.53');
+    const www = found([], { cname: 'cdn.example.' });
+    ask(bench, 'www', 'A', www);
+    bench.upstreamSays(0, [{ type: 'A', name: 'cdn.example', ttl: 600, data: '192.0.2.80' }]);
+    bench.pass(700_000);
+    bench.service.setVersion(++version);
+    bench.ask('www.stayput.internal', 'A', { udpSize: 1232 });
+    answerLast(bench, www);
+    bench.pass(8000);
+    const { answers, ede } = bench.last();
+    assert.deepEqual(
+      answers?.map((each) => 'ttl' in each && each.ttl),
+      [30, 30],
+    );
+    assert.equal(ede, 3);
+  });
 });
 
 describe('a delegated name', () => {
@@ -130,6 +149,19 @@ describe('a delegated name', () => {
     bench.upstreams('192.0.2.53');
     ask(bench, 'x.sub', 'MX', finding);
     assert.equal(bench.sent.at(-1)?.upstream.host, '192.0.2.1');
+  });
+
+  test('is forgotten as soon as it is withdrawn, however often it was asked', () => {
+    const bench = new Bench();
+    bench.upstreams('192.0.2.53');
+    ask(bench, 'x.sub', 'A', finding);
+    bench.upstreamSays(0, [{ type: 'A', name: 'x.sub.stayput.internal', ttl: 600, data: '192.0.2.80' }]);
+    for (let i = 0; i < 3; i++) {
+      ask(bench, 'x.sub', 'A', finding);
+      assert.equal(dataOf(bench.last())[0], '192.0.2.80');
+    }
+    ask(bench, 'x.sub', 'A', { kind: 'absent' });
+    assert.equal(bench.last().rcodeNumber, 3);
   });
 
   test('whose servers nobody can find is an error', () => {
