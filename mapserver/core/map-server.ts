@@ -9,7 +9,7 @@
  * publisher and policy settle.
  */
 import { hostPrefix } from '../../proto/address.ts';
-import { type Eid, eidKey, prefixEid } from '../../proto/eid.ts';
+import { eidKey, prefixEid } from '../../proto/eid.ts';
 import type { Incarnation } from '../../proto/incarnation.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
@@ -43,7 +43,6 @@ import {
   agentKey,
   type NameRecord,
   nameKey,
-  ownershipKey,
   type PolicyRecord,
   type StoreRecord,
   type TokenRecord,
@@ -522,11 +521,6 @@ export class MapServer {
       },
       ownedBy: (xtrId) => this.database.ownedBy(xtrId),
       owners: () => this.database.owners(),
-      named: (name) => {
-        const eid: Eid = { kind: 'name', iid: instance, name };
-        const record = this.replica.get(ownershipKey(eidKey(eid)));
-        return record?.kind === 'eid' && record.state !== 'released' ? record : undefined;
-      },
     };
   }
 

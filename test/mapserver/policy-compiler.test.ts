@@ -6,7 +6,14 @@ import type { PolicyDocument } from '../../mapserver/core/policy/document.ts';
 import { decide } from '../../mapserver/core/policy/evaluation.ts';
 import { parsePolicy } from '../../mapserver/core/policy/language.ts';
 import { MAX_NAMED_ADDRESSES, Selection } from '../../mapserver/core/policy/selection.ts';
-import { hostPrefix, type IpAddress, type IpPrefix, parseIpAddress, prefixContains } from '../../proto/address.ts';
+import {
+  hostPrefix,
+  type IpAddress,
+  type IpPrefix,
+  parseIpAddress,
+  prefixContains,
+  prefixLength,
+} from '../../proto/address.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import { decodeAgentPolicy, verdictOf } from '../../proto/policy.ts';
 import { TestRecords } from './policy-records.ts';
@@ -114,6 +121,14 @@ test('what an agent gets says of each of its packets what the whole policy says,
             }
           }
         }
+        const anew = new Selection(document, records);
+        const address = parseIpAddress('10.77.0.9');
+        for (const selector of document.rules.flatMap(({ from, to }) => [...from, ...to])) {
+          assert.equal(selection.hasAddress(selector, address), anew.hasAddress(selector, address));
+          if (selector.kind !== 'name' || selector.pattern.startsWith('*')) continue;
+          const meant = ADDRESSES.filter((each) => selection.hasAddress(selector, each));
+          assert.deepEqual(new Set(selection.addressesOf(selector.pattern)), new Set(meant));
+        }
       },
     ),
     { numRuns: 300 },
@@ -149,6 +164,7 @@ const GRANTS = [
   ['10.77.0.9/32', 'fd00::9/128'],
   [],
 ];
+const ADDRESSES = ['fd00::9', ...Array.from({ length: 16 }, (_, i) => `10.77.0.${i}`)].map(parseIpAddress);
 const addresses: fc.Arbitrary<IpAddress> = fc.oneof(
   fc.integer({ min: 0, max: 15 }).map((i) => parseIpAddress(`10.77.0.${i}`)),
   fc.constant(parseIpAddress('fd00::9')),
@@ -182,9 +198,11 @@ const texts = fc
   );
 const agentIndex = fc.integer({ min: 0, max: GRANTS.length - 1 });
 const steps: fc.Arbitrary<(records: TestRecords, agents: readonly XtrId[]) => void> = fc.oneof(
-  fc.tuple(agentIndex, addresses).map(([i, address]) => (records: TestRecords, agents: readonly XtrId[]) => {
-    records.own(agents[i] as XtrId, hostPrefix(address));
-  }),
+  fc
+    .tuple(agentIndex, addresses, fc.uniqueArray(names, { maxLength: 2 }))
+    .map(([i, address, carried]) => (records: TestRecords, agents: readonly XtrId[]) => {
+      records.own(agents[i] as XtrId, hostPrefix(address), [], carried);
+    }),
   fc.tuple(agentIndex, names, fc.array(addresses, { maxLength: 3 })).map(
     ([i, name, targets]) =>
       (records: TestRecords, agents: readonly XtrId[]) =>
@@ -205,6 +223,29 @@ const openings = fc
     port: fc.constantFrom(22, 53, 80, 81, 443),
   })
   .map((opening) => (opening.protocol === 6 || opening.protocol === 17 ? opening : { ...opening, port: undefined }));
+
+test('an address counts once for a name that both its EID and the registration of the name say', () => {
+  const records = new TestRecords();
+  const owner = records.grant('owner', ['10.77.0.0/16']);
+  const { extract } = compiled(records, 'allow from *.web to any');
+  const count = (): number => {
+    const prefixes = extract('10.77.0.0/16').rules.flatMap(({ source }) => source);
+    return prefixes.reduce((sum, prefix) => sum + 2 ** (32 - prefixLength(prefix)), 0);
+  };
+  for (let i = 0; i < MAX_NAMED_ADDRESSES; i++) {
+    const address = `10.77.${i >> 8}.${i & 255}`;
+    records.own(owner, address, [], [`n${i}.web`]);
+    records.own(owner, `n${i}.web`, [address]);
+  }
+  assert.equal(count(), MAX_NAMED_ADDRESSES);
+  records.own(owner, '10.77.200.1', [], ['late.web']);
+  assert.equal(count(), MAX_NAMED_ADDRESSES);
+  records.release('n0.web');
+  assert.equal(count(), MAX_NAMED_ADDRESSES, 'the EID still carries it');
+  records.release('10.77.0.0');
+  const sources = extract('10.77.0.0/16').rules.flatMap(({ source }) => source);
+  assert.ok(sources.includes('10.77.200.1/32' as IpPrefix));
+});
 
 test('of the names of one agent so many addresses count, and others when there is place again', () => {
   const records = new TestRecords();

@@ -28,11 +28,6 @@ export class TestRecords implements PolicyRecords {
     return this.database.owners();
   }
 
-  named(name: string): OwnershipRecord | undefined {
-    const record = this.eids.get(eidKey(parseEid(name)));
-    return record?.state === 'released' ? undefined : record;
-  }
-
   /** Makes the agent, or changes its grant. */
   grant(name: string, eids: readonly string[], groups: readonly string[] = []): XtrId {
     const tunnelKey = parseTunnelKey(createHash('sha256').update(name).digest('base64'));
@@ -55,17 +50,17 @@ export class TestRecords implements PolicyRecords {
     return xtrId;
   }
 
-  /** Has the agent own an EID, or a name of `targets`. */
-  own(owner: XtrId, text: string, targets: readonly string[] = []): void {
-    this.put(text, { owner, state: 'live', targets: targets as readonly IpAddress[] });
+  /** Has the agent own a name of `targets`, or an EID that carries `names`. */
+  own(owner: XtrId, text: string, targets: readonly string[] = [], names: readonly string[] = []): void {
+    this.put(text, { owner, state: 'live', targets: targets as readonly IpAddress[], names });
   }
 
   release(text: string): void {
     const known = this.eids.get(eidKey(parseEid(text)));
-    if (known !== undefined) this.put(text, { owner: known.owner, state: 'released', targets: [] });
+    if (known !== undefined) this.put(text, { owner: known.owner, state: 'released', targets: [], names: [] });
   }
 
-  private put(text: string, fields: Pick<OwnershipRecord, 'owner' | 'state' | 'targets'>): void {
+  private put(text: string, fields: Pick<OwnershipRecord, 'owner' | 'state' | 'targets' | 'names'>): void {
     const eid = eidKey(parseEid(text));
     const before = this.eids.get(eid);
     const agent = this.agents.get(fields.owner);
@@ -78,7 +73,6 @@ export class TestRecords implements PolicyRecords {
       ownerSince: 0,
       ttl: 180_000,
       locators: [],
-      names: [],
       ...fields,
     };
     this.eids.set(eid, after);

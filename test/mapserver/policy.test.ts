@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type IpAddress, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
+import { NO_RECORDS } from '../../proto/dns/record-sets.ts';
 import { type AgentPolicy, formatPolicyVersion, NO_POLICY, STAND_IN_VERSION, verdictOf } from '../../proto/policy.ts';
 import { type CoreAgent, CoreWorld } from './core-world.ts';
 
@@ -63,6 +64,34 @@ describe('what agents are sent', () => {
     assert.equal(allows(latest(db), '10.77.1.2', DB, 5432), false);
     assert.equal(formatPolicyVersion(latest(db).version), '1.2');
     assert.equal(other.policies.length, before, 'nobody else is troubled');
+  });
+
+  test('a name of several agents means the EIDs of all of them, whoever registered it last', () => {
+    const { world, web, db } = overlay();
+    const second = world.agent('second', { eids: ['10.77.5.0/24'], names: ['*.web'] });
+    apply(world, TEXT);
+    const eids = [WEB, '10.77.5.1'] as const;
+    for (const [i, agent] of [web, second].entries()) {
+      const eid = eids[i] as string;
+      agent.claim(eid, i === 0 ? 1 : 0, { names: ['one.web'] });
+      agent.claim('one.web', 0, { targets: [parseIpAddress(eid)] });
+    }
+    const allowed = (): boolean[] => {
+      world.advance(LONG_COOLING);
+      return eids.map((eid) => allows(latest(db), eid, DB, 5432));
+    };
+    assert.deepEqual(allowed(), [true, true]);
+    const asked = { from: { kind: 'name', name: 'one.web' }, to: { kind: 'name', name: 'db' } } as const;
+    const explained = world.core.explainPolicy({ ...asked, protocol: 6, port: 5432 });
+    assert.deepEqual([explained?.action, explained?.from.addresses], ['allow', eids]);
+    second.claim('one.web', 2, { ttl: 0 });
+    second.claim(eids[1], 1, { names: [] });
+    assert.deepEqual(allowed(), [true, false], 'its EID has it no more');
+    second.claim(eids[1], 1, { names: ['one.web', 'two.web'] });
+    assert.deepEqual(allowed(), [true, true]);
+    const grant = { eids: [], names: ['*.web'], groups: [] } as const;
+    world.operate({ kind: 'remove-grant', xtrId: second.xtrId, ...grant });
+    assert.deepEqual(allowed(), [true, false], 'it may have it no more');
   });
 
   test('a group by grant follows the grant and the owner', () => {
@@ -168,6 +197,21 @@ describe('who has their way with names and grants', () => {
     web.register(web.mapping('x.web', { targets: [parseIpAddress('10.77.3.1'), parseIpAddress('10.77.1.8')] }));
     assert.equal(allowed(world, db, '10.77.3.1', 5432), false);
     assert.equal(allowed(world, db, '10.77.1.8', 5432), true, 'what it was granted counts');
+  });
+
+  // Attack: an agent's EID is set at a name of the rules, as a dynamic update can, and an EID carries a name without a
+  // grant of it | 2 | neither is under the rules for the name
+  test('attack: under the rules of a name that one has no grant of', () => {
+    const { world, db, other } = overlay();
+    apply(world, TEXT);
+    const addresses = [parseIpAddress('10.77.3.1')];
+    const change = { name: 'x.web', records: { ...NO_RECORDS, addresses }, ifVersion: null };
+    other.claim('10.77.3.1');
+    assert.equal(world.operate({ kind: 'change-names', changes: [change] }).ok, true);
+    other.claim('10.77.3.2', 0, { names: ['one.web'] });
+    world.advance(COOLING);
+    assert.equal(allowed(world, db, '10.77.3.1', 5432), false);
+    assert.equal(allowed(world, db, '10.77.3.2', 5432), false);
   });
 
   // Attack: 900 names under `*.web`, each for 32 addresses of its own grant that nobody registered | 28,800 | 1,024 count; the others keep their policy, it can be changed, and a new session gets it

@@ -2,17 +2,26 @@
  * What the selectors of a policy stand for at the moment, in prefixes.
  *
  * A document comes down to _components_: each distinct prefix, name pattern and group by grant that it mentions. A
- * prefix stands for itself; a pattern for the addresses behind the names that it matches; a group by grant for the EIDs
- * that the agents in it own. Groups of the document are lists of components. Components follow the records of the map
+ * prefix stands for itself; a pattern for the addresses behind the names that it matches: the EIDs that carry such a
+ * name, of however many agents, and what the registration of the name points to; a group by grant for the EIDs that the
+ * agents in it own. Groups of the document are lists of components. Components follow the records of the map
  * server, each change costing as much as it changes, and say what has changed since they were last asked.
  *
  * A name counts only for addresses that its owner may register itself: otherwise whoever was granted a name could put
- * somebody else's EID under the rules of that name. And only for so many addresses of one agent: otherwise one agent
+ * somebody else's EID under the rules of that name. For the same reason addresses that were set at a name do not count:
+ * a dynamic update may have done it. And only for so many addresses of one agent: otherwise one agent
  * could make the policy too large for others. Names beyond that count when others have made place for them; an agent
  * that keeps itself out of the rules of a name so could as well not register it. What an agent owns and names counts also while it is away, so that
  * a rule does not end with a pause of those whom it is about.
  */
-import { hostPrefix, type IpAddress, type IpPrefix, isHostPrefix, prefixContains } from '../../../proto/address.ts';
+import {
+  hostPrefix,
+  type IpAddress,
+  type IpPrefix,
+  isHostPrefix,
+  prefixAddress,
+  prefixContains,
+} from '../../../proto/address.ts';
 import { type InstanceId, parseEidKey } from '../../../proto/eid.ts';
 import { AGENT_PREFIX } from '../../../proto/identity.ts';
 import type { XtrId } from '../../../proto/mapping.ts';
@@ -28,7 +37,6 @@ export interface PolicyRecords {
   ownedBy(xtrId: XtrId): Iterable<OwnershipRecord>;
   /** Every agent that owns something. */
   owners(): Iterable<XtrId>;
-  named(name: string): OwnershipRecord | undefined;
 }
 
 export interface Component {
@@ -52,12 +60,14 @@ export class Selection {
   private readonly document: PolicyDocument;
   private readonly components = new Map<ComponentKey, Component>();
   private readonly flattened = new Map<string, readonly Component[]>();
-  /** What each record puts where. */
+  /** What each record puts where, by EID, and for the names that an EID carries by EID and name. */
   private readonly contributions = new Map<string, Contribution>();
   private readonly shares = new Map<XtrId, NameShare>();
   /** Names that do not count for now, with their owners. */
   private readonly waiting = new Map<string, XtrId>();
   private changes = new Map<Component, Set<IpPrefix>>();
+  /** Of all names, made when it is asked for; undefined after a change. */
+  private addresses: ReadonlyMap<string, ReadonlySet<IpAddress>> | undefined;
 
   constructor(document: PolicyDocument, records: PolicyRecords) {
     this.document = document;
@@ -91,20 +101,22 @@ export class Selection {
     return this.reach(selector).every(({ prefixes }) => prefixes.size === 0);
   }
 
-  /** Addresses behind a name that its owner may give it. */
+  /** Addresses behind a name that their owners may give it. */
   addressesOf(name: string): readonly IpAddress[] {
-    const record = this.records.named(name);
-    return record === undefined ? [] : rightfulTargets(record, this.records.agent(record.owner));
+    this.addresses ??= this.allAddresses();
+    return [...(this.addresses.get(name) ?? [])];
   }
 
   follow(before: StoreRecord | undefined, after: StoreRecord | undefined): void {
     const kind = (after ?? before)?.kind;
     if (kind === 'eid') {
-      const record = (after ?? before) as OwnershipRecord;
-      this.adopt(record.eid, after as OwnershipRecord | undefined);
-      this.fill((before as OwnershipRecord | undefined)?.owner);
-      this.fill((after as OwnershipRecord | undefined)?.owner);
+      const [from, to] = [before, after] as (OwnershipRecord | undefined)[];
+      this.addresses = undefined;
+      this.adopt(from, to);
+      this.fill(from?.owner);
+      this.fill(to?.owner);
     } else if (kind === 'agent' && !sameGrant(before as AgentRecord | undefined, after as AgentRecord | undefined)) {
+      this.addresses = undefined;
       this.refresh(((after ?? before) as AgentRecord).xtrId);
     }
   }
@@ -155,25 +167,31 @@ export class Selection {
   }
 
   private refresh(xtrId: XtrId): void {
-    for (const record of this.records.ownedBy(xtrId)) this.adopt(record.eid, record);
+    for (const record of this.records.ownedBy(xtrId)) this.adopt(record, record);
     this.fill(xtrId);
   }
 
-  private adopt(key: string, record: OwnershipRecord | undefined): void {
+  /** First what is new, so that what stays is never seen to go away. */
+  private adopt(before: OwnershipRecord | undefined, after: OwnershipRecord | undefined): void {
+    const next = after === undefined ? undefined : this.contributionsOf(after);
+    if (next !== undefined) for (const [key, contribution] of next) this.put(key, contribution);
+    if (before !== undefined) for (const key of keysOf(before)) if (next?.has(key) !== true) this.put(key, undefined);
+  }
+
+  private put(key: string, next: Contribution | undefined): void {
     const waitedFor = this.waiting.get(key);
     if (waitedFor !== undefined) this.shares.get(waitedFor)?.waiting.delete(key);
     this.waiting.delete(key);
     const before = this.contributions.get(key);
-    if (before?.namedBy != null) this.shareOf(before.namedBy).used -= before.prefixes.length;
-    const next = record === undefined ? undefined : this.contributionOf(record);
-    this.contribute(key, next !== undefined && this.fits(next) ? next : undefined);
-    if (next?.namedBy == null) return;
-    const share = this.shareOf(next.namedBy);
-    if (this.fits(next)) {
-      share.used += next.prefixes.length;
-    } else {
-      share.waiting.set(key, next);
-      this.waiting.set(key, next.namedBy);
+    if (before !== undefined) this.charge(before, -1);
+    const fits = next !== undefined && this.fits(next);
+    this.contribute(key, fits ? next : undefined);
+    if (next === undefined) return;
+    if (fits) {
+      this.charge(next, 1);
+    } else if (next.named !== null) {
+      this.shareOf(next.named.owner).waiting.set(key, next);
+      this.waiting.set(key, next.named.owner);
     }
   }
 
@@ -185,39 +203,84 @@ export class Selection {
       if (!this.fits(next)) break;
       share.waiting.delete(key);
       this.waiting.delete(key);
-      share.used += next.prefixes.length;
+      this.charge(next, 1);
       this.contribute(key, next);
     }
-    if (share.used === 0 && share.waiting.size === 0) this.shares.delete(owner);
+    if (share.used.size === 0 && share.waiting.size === 0) this.shares.delete(owner);
   }
 
-  private fits({ namedBy, prefixes }: Contribution): boolean {
-    return namedBy === null || this.shareOf(namedBy).used + prefixes.length <= MAX_NAMED_ADDRESSES;
+  private fits({ named, prefixes }: Contribution): boolean {
+    if (named === null) return true;
+    const { used } = this.shareOf(named.owner);
+    const more = prefixes.filter((prefix) => !used.has(`${named.name} ${prefix}`));
+    return used.size + more.length <= MAX_NAMED_ADDRESSES;
+  }
+
+  private charge({ named, prefixes }: Contribution, by: 1 | -1): void {
+    if (named === null) return;
+    const { used } = this.shareOf(named.owner);
+    for (const prefix of prefixes) {
+      const key = `${named.name} ${prefix}`;
+      const count = (used.get(key) ?? 0) + by;
+      if (count === 0) used.delete(key);
+      else used.set(key, count);
+    }
   }
 
   private shareOf(owner: XtrId): NameShare {
-    const share = this.shares.get(owner) ?? { used: 0, waiting: new Map() };
+    const share = this.shares.get(owner) ?? { used: new Map(), waiting: new Map() };
     this.shares.set(owner, share);
     return share;
   }
 
-  private contributionOf(record: OwnershipRecord): Contribution | undefined {
-    if (record.state === 'released') return undefined;
+  /** By their keys, those that count anywhere. */
+  private contributionsOf(record: OwnershipRecord): ReadonlyMap<string, Contribution> {
+    const found = new Map<string, Contribution>();
     const eid = parseEidKey(record.eid);
-    if (eid.iid !== this.records.instance) return undefined;
+    if (record.state === 'released' || eid.iid !== this.records.instance) return found;
     const agent = this.records.agent(record.owner);
-    const components = this.present(
-      eid.kind === 'prefix'
-        ? (agent?.groups ?? []).map((group) => `grant ${group}` as const)
-        : patternsOf(eid.name).map((pattern) => `name ${pattern}` as const),
+    const note = (
+      key: string,
+      name: string | null,
+      where: readonly ComponentKey[],
+      what: readonly IpPrefix[],
+    ): void => {
+      const components = this.present(where);
+      const named = name === null ? null : { name, owner: record.owner };
+      if (components.length > 0 && what.length > 0) found.set(key, { components, prefixes: what, named });
+    };
+    if (eid.kind === 'name') {
+      note(record.eid, eid.name, patternsOf(eid.name), rightfulTargets(record, agent).map(hostPrefix));
+      return found;
+    }
+    if (prefixContains(AGENT_PREFIX, eid.prefix)) return found;
+    note(
+      record.eid,
+      null,
+      (agent?.groups ?? []).map((group) => `grant ${group}` as const),
+      [eid.prefix],
     );
-    if (components.length === 0) return undefined;
-    const prefixes =
-      eid.kind === 'name'
-        ? rightfulTargets(record, agent).map(hostPrefix)
-        : [eid.prefix].filter((prefix) => !prefixContains(AGENT_PREFIX, prefix));
-    const namedBy = eid.kind === 'name' ? record.owner : null;
-    return prefixes.length === 0 ? undefined : { components, prefixes, namedBy };
+    for (const name of carriedNames(record)) note(carrierKey(record, name), name, patternsOf(name), [eid.prefix]);
+    return found;
+  }
+
+  private allAddresses(): ReadonlyMap<string, ReadonlySet<IpAddress>> {
+    const all = new Map<string, Set<IpAddress>>();
+    const note = (name: string, addresses: readonly IpAddress[]): void => {
+      const known = all.get(name) ?? new Set();
+      all.set(name, known);
+      for (const address of addresses) known.add(address);
+    };
+    for (const xtrId of this.records.owners()) {
+      const agent = this.records.agent(xtrId);
+      for (const record of this.records.ownedBy(xtrId)) {
+        const eid = parseEidKey(record.eid);
+        if (eid.iid !== this.records.instance) continue;
+        if (eid.kind === 'name') note(eid.name, rightfulTargets(record, agent));
+        else for (const name of carriedNames(record)) note(name, [prefixAddress(eid.prefix)]);
+      }
+    }
+    return all;
   }
 
   private present(keys: readonly ComponentKey[]): Component[] {
@@ -253,22 +316,38 @@ export class Selection {
 interface Contribution {
   readonly components: readonly Component[];
   readonly prefixes: readonly IpPrefix[];
-  /** The owner of the name by which they are in it; null: they are EIDs. */
-  readonly namedBy: XtrId | null;
+  /** The name by which they are in it, and its owner; null: they are EIDs. */
+  readonly named: { readonly name: string; readonly owner: XtrId } | null;
 }
 
 /** Of one agent. */
 interface NameShare {
-  /** Addresses that count, once for each name. */
-  used: number;
+  /** Names with an address each that count, with the number of records that say so. */
+  readonly used: Map<string, number>;
   readonly waiting: Map<string, Contribution>;
 }
 
+/** Of all that the record may contribute. */
+function keysOf(record: OwnershipRecord): string[] {
+  return [record.eid, ...carriedNames(record).map((name) => carrierKey(record, name))];
+}
+
+function carrierKey({ eid }: OwnershipRecord, name: string): string {
+  return `${eid} ${name}`;
+}
+
+/** By an EID of one address, as for those who resolve the name. */
+function carriedNames({ eid: key, names }: OwnershipRecord): readonly string[] {
+  if (names.length === 0) return names;
+  const eid = parseEidKey(key);
+  return eid.kind === 'prefix' && isHostPrefix(eid.prefix) ? names : [];
+}
+
 /** Every pattern that matches a name, and the name itself. */
-function patternsOf(name: string): string[] {
+function patternsOf(name: string): ComponentKey[] {
   const patterns = [name, '*'];
   for (let dot = name.indexOf('.'); dot >= 0; dot = name.indexOf('.', dot + 1)) patterns.push(`*${name.slice(dot)}`);
-  return patterns.filter((pattern) => nameMatches(pattern, name));
+  return patterns.filter((pattern) => nameMatches(pattern, name)).map((pattern) => `name ${pattern}` as const);
 }
 
 function rightfulTargets({ targets }: OwnershipRecord, owner: AgentRecord | undefined): readonly IpAddress[] {
