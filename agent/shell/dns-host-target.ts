@@ -6,8 +6,8 @@ import type { Millis } from '../../proto/time.ts';
 import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
 import { callApi } from '../../runtime/http-api.ts';
 
-/** Written into files that programs of root read: nothing but names and addresses may be in it. */
-const DOMAIN = z.string().regex(/^(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*$/i, 'is not a domain');
+/** For files and command lines of programs of root: nothing but names and addresses, and nothing that is an option. */
+const DOMAIN = z.string().regex(/^(?!-)(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*$/i, 'is not a domain');
 const ADDRESS = z.string().max(64).refine(isIpAddress, 'is not an address');
 
 /** `GET /v1/dns` of the agent. */

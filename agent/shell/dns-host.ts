@@ -151,15 +151,16 @@ class HostDns {
     const facts = readHostFacts();
     const { owner, method: best, why } = ownerOf(facts);
     const method = this.#mode === 'auto' ? best : this.#mode;
-    if (method !== this.#method) {
-      await this.#putBack();
+    const begins = method !== this.#method;
+    if (begins) await this.#putBack();
+    const renewed = await this.#carryOut(method, status, facts);
+    if (begins) {
+      this.#method = method;
       this.#because = undefined;
       this.#log.info({ method, owner, reason: why }, 'this host asks the agent');
+      return;
     }
-    const renewed = await this.#carryOut(method, status, facts);
-    const again = renewed && method === this.#method;
-    this.#method = method;
-    if (!again) return;
+    if (!renewed) return;
     this.#log.info({ method }, 'settings of this host were gone and are made again');
     if (method === 'resolved') return;
     this.#gate.handleOverwritten(performance.now());
