@@ -103,6 +103,8 @@ pub fn run(args: &Args) -> Result<(), String> {
     let threads = args.threads.unwrap_or_else(delivery::fitting_threads);
     let mut engine = Engine::new(tun, host, channel, args.retransmit, args.offloads).map_err(|e| e.to_string())?;
     engine.headers = args.headers;
+    // The agent can connect by now, and the sandbox leaves no socket to say so.
+    sys::notify_ready();
     if args.sandbox {
         engine.forbid_files(&args.socket);
     }
@@ -117,7 +119,6 @@ pub fn run(args: &Args) -> Result<(), String> {
         ("sandbox", &engine.sandbox.names().join(",")),
     ];
     log::info("ready", &ready);
-    sys::notify_ready();
     let result = engine.run().map_err(|e| format!("event loop: {e}"));
     engine.close();
     result

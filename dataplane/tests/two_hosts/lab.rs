@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -264,12 +264,20 @@ impl Drop for Lab {
 impl Host {
     fn start(n: usize, namespace: String, epoch: u64, options: &[String]) -> Host {
         let socket = std::env::temp_dir().join(format!("{namespace}.sock"));
+        let readiness = std::env::temp_dir().join(format!("{namespace}.ready"));
+        let service_manager = UnixDatagram::bind(&readiness).expect("bind");
+        service_manager.set_read_timeout(Some(PATIENCE)).expect("timeout");
         let process = Command::new("ip")
             .args(["netns", "exec", &namespace, env!("CARGO_BIN_EXE_stayput-dataplane"), "--log", "warn", "--socket"])
             .arg(&socket)
             .args(options)
+            .env("NOTIFY_SOCKET", &readiness)
             .spawn()
             .expect("start");
+        let mut told = [0; 16];
+        let length = service_manager.recv(&mut told).expect("systemd would wait in vain");
+        assert_eq!(&told[..length], b"READY=1");
+        std::fs::remove_file(&readiness).expect("remove");
         let mut agent = Agent::connect(&socket);
         agent.request(json!({ "type": "hello", "capability": 1, "software": "test" }));
         let reply = agent.request(configuration(n, epoch, 1420));
