@@ -172,7 +172,8 @@ export class PeerMoves {
     const isExpected = ({ tunnelKey }: Owned): boolean => expected.has(tunnelKey);
     this.meet(agents.filter(isExpected), said.others.filter(isExpected), now);
     this.count('prepare', 'accepted');
-    return true;
+    // Of whom there is no room for, the owner tells in the handover.
+    return peers.every((peer) => expected.has(peer));
   }
 
   private handleHandover(said: Said, now: Instant): boolean {

@@ -78,6 +78,7 @@ export class Preparations {
     const owned = registrar.find(prefixEid(identity.instance, prefix));
     const offer = owned === undefined ? undefined : this.offers.get(owned.key);
     if (owned === undefined || offer === undefined || !registrar.isHere(owned)) return;
+    for (const target of offer.said.keys()) if (!targets.has(owned.key, target)) offer.said.delete(target);
     for (const target of targets.of(owned.key)) this.tell(owned, offer, target, peers, now);
   }
 
@@ -114,24 +115,33 @@ export class Preparations {
     const said = new Map(peers.flatMap((peer) => entryOf(before, peer)));
     offer.said.set(target, said);
     const due = peers.filter((peer) => {
-      return peer !== target && isDue(said.get(peer), now) && table.peerLocators(peer) !== undefined;
+      if (peer === target || !isDue(said.get(peer), now)) return false;
+      return table.peerLocators(peer) !== undefined && remote.agentMapping(peer) !== undefined;
     });
-    if (due.length > TOLD_AT_ONCE) offer.askAt = now + LEAST_ASK;
+    const some = due.slice(0, TOLD_TOGETHER * this.room(target));
+    if (due.length > some.length) offer.askAt = now + LEAST_ASK;
+    if (some.length === 0) return;
     const { owner, locators } = agent;
     const subject = asTarget({
       ...bare({ eid, generation, owner, tunnelKey: target }),
       locators: locators.slice(0, 1),
     });
-    const news = remote.introductions(due.slice(0, TOLD_AT_ONCE));
-    const told = [...news.keys()];
-    for (let at = 0; at < told.length; at += TOLD_TOGETHER) {
-      const some = told.slice(at, at + TOLD_TOGETHER);
-      const introductions = some.flatMap((peer) => news.get(peer) ?? []);
+    const news = remote.introductions(some);
+    for (let at = 0; at < some.length; at += TOLD_TOGETHER) {
+      const together = some.slice(at, at + TOLD_TOGETHER);
+      const introductions = together.flatMap((peer) => news.get(peer) ?? []);
       const nonces = channel.notify(target, 'prepare', subject, introductions, now);
-      const message = { eid: key, target, peers: some, parts: new Set(nonces), at: now };
+      const message = { eid: key, target, peers: together, parts: new Set(nonces), at: now };
       for (const nonce of nonces) this.unacknowledged.set(nonce, message);
-      for (const peer of some) said.set(peer, { at: now, acknowledged: false });
+      for (const peer of together) said.set(peer, { at: now, acknowledged: false });
     }
+  }
+
+  /** Messages that may be sent to it now, whatever they are about: a move is not to wait behind the preparing of others. */
+  private room(target: TunnelKey): number {
+    let underWay = 0;
+    for (const message of this.unacknowledged.values()) if (message.target === target) underWay++;
+    return Math.max(0, Math.min(UNACKNOWLEDGED_BY_ONE - underWay, UNACKNOWLEDGED - this.unacknowledged.size));
   }
 
   private sweepOffers(now: Instant): void {
@@ -140,13 +150,20 @@ export class Preparations {
       if (now - at >= SAY_AGAIN) this.unacknowledged.delete(nonce);
     }
     for (const key of this.offers.keys()) if (targets.of(key).length === 0) this.offers.delete(key);
+    const due: { readonly prefix: IpPrefix; readonly offer: Offer }[] = [];
     for (const owned of registrar.addresses()) {
-      if (owned.eid.kind !== 'prefix' || !registrar.isHere(owned) || targets.of(owned.key).length === 0) continue;
-      const offer = this.offers.get(owned.key) ?? { since: now, askAt: now, said: new Map() };
-      this.offers.set(owned.key, offer);
-      if (offer.askAt > now || !table.isAttached || !this.asking.take(now)) continue;
+      const { eid, key } = owned;
+      if (eid.kind !== 'prefix' || !registrar.isHere(owned) || targets.of(key).length === 0) continue;
+      const offer = this.offers.get(key) ?? { since: now, askAt: now, said: new Map() };
+      this.offers.set(key, offer);
+      if (offer.askAt <= now) due.push({ prefix: eid.prefix, offer });
+    }
+    // Who has waited longest comes first, as there may be more than can be asked for.
+    due.sort((a, b) => a.offer.askAt - b.offer.askAt);
+    for (const { prefix, offer } of due) {
+      if (!table.isAttached || !this.asking.take(now)) return;
       offer.askAt = now + Math.min(Math.max((now - offer.since) / 4, LEAST_ASK), MOST_ASK);
-      outbox.command({ type: 'correspondents', prefix: owned.eid.prefix });
+      outbox.command({ type: 'correspondents', prefix });
     }
   }
 
@@ -156,7 +173,9 @@ export class Preparations {
   expect(eid: EidKey, peers: readonly TunnelKey[], now: Instant): ReadonlySet<TunnelKey> {
     const known = this.expected.get(eid) ?? new Map<TunnelKey, Instant>();
     this.expected.set(eid, known);
-    const room = MAX_EXPECTED - known.size;
+    let all = 0;
+    for (const { size } of this.expected.values()) all += size;
+    const room = Math.max(0, Math.min(MAX_EXPECTED - known.size, MAX_EXPECTED_OF_ALL - all));
     const fresh = peers.filter((peer) => !known.has(peer)).slice(0, room);
     const accepted = [...peers.filter((peer) => known.has(peer)), ...fresh];
     for (const peer of accepted) known.set(peer, now);
@@ -251,6 +270,8 @@ const NOBODY_WAITS = 0;
 const TURN = 50;
 const WARMED_IN_A_TURN = 16;
 const MAX_EXPECTED = 4096;
+/** For all EIDs together. */
+const MAX_EXPECTED_OF_ALL = 32_768;
 /** As long as sessions with them are kept: they are named again every SAID_LIFE. */
 const EXPECTED_LIFE = seconds(150);
 const SAID_LIFE = seconds(60);
@@ -259,7 +280,9 @@ const SAY_AGAIN = seconds(10);
 /** With an EID each, what fits into one message. */
 const TOLD_TOGETHER = 4;
 /** The rest follows after LEAST_ASK: the receiver's data plane takes 512 messages at once and 256 a second. */
-const TOLD_AT_ONCE = 1024;
+const UNACKNOWLEDGED_BY_ONE = 256;
+/** Of all targets: half of what is repeated at all (peer-channel.ts). */
+const UNACKNOWLEDGED = 4096;
 const LEAST_ASK = seconds(1);
 const MOST_ASK = seconds(5);
 /** Of all EIDs. */

@@ -160,6 +160,7 @@ export class RemoteMappings {
   /** The EIDs that these agents are known for, at most `limit` of each. */
   private eidsOf(keys: ReadonlySet<TunnelKey>, limit: number): ReadonlyMap<TunnelKey, readonly Mapping[]> {
     const found = new Map<TunnelKey, Mapping[]>();
+    if (keys.size === 0) return found;
     for (const { mapping, negative } of this.cache.values()) {
       const { eid, tunnelKey } = mapping;
       if (negative || tunnelKey === undefined || !keys.has(tunnelKey)) continue;

@@ -13,6 +13,7 @@ import { minutes } from '../../proto/time.ts';
 import { type Host, World } from './world.ts';
 
 const EID = '10.77.0.5';
+const LOCATORS = [{ address: parseIpAddress('192.0.2.2'), port: 4341, priority: 1, weight: 100 }];
 
 function eidOf(index: number): string {
   return `10.77.${128 + (index >> 8)}.${index & 255}`;
@@ -136,8 +137,7 @@ describe('preparing a target', () => {
     const [stranger, other] = crowd;
     assert.ok(stranger !== undefined && other !== undefined);
     const prepare = (to: Host): Mapping => {
-      const locators = [{ address: parseIpAddress('192.0.2.2'), port: 4341, priority: 1, weight: 100 }];
-      return asTarget({ ...mappingOf(parseEid(EID), to.xtrId, to.key), locators });
+      return asTarget({ ...mappingOf(parseEid(EID), to.xtrId, to.key), locators: LOCATORS });
     };
     for (const [from, to] of [
       [stranger, b],
@@ -151,14 +151,61 @@ describe('preparing a target', () => {
     }
   });
 
+  test('comes to each of many EIDs in its turn', () => {
+    const world = new World();
+    const a = world.host('a', { address: '192.0.2.1' });
+    const b = world.host('b', { address: '192.0.2.2' });
+    for (const host of [a, b]) host.connect();
+    for (let n = 0; n < 200; n++) {
+      a.attach(eidOf(n));
+      b.attach(eidOf(n), { interface: 'veth0' });
+    }
+    world.advance(20_000);
+    const asked = a.dataplane?.log.flatMap((command) => (command.type === 'correspondents' ? [command.prefix] : []));
+    assert.equal(new Set(asked).size, 200);
+  });
+
+  test('leaves room for moves while a target does not answer', () => {
+    const { world, a, b, crowd } = prepared(300, 'now');
+    for (let n = 0; n < 8; n++) {
+      const eid = `10.77.1.${n}`;
+      a.attach(eid);
+      b.attach(eid, { interface: 'veth0' });
+      a.dataplane?.correspondents.set(
+        parseIpPrefix(eid),
+        crowd.map(({ key }) => key),
+      );
+    }
+    world.isCut = (_, to) => to === b.key;
+    const before = heard(a, 'prepare', 'sent');
+    world.advance(5000);
+    const said = heard(a, 'prepare', 'sent') - before;
+    assert.ok(said > 100 && said <= 300, `${said} messages`);
+  });
+
+  test('is not acknowledged for those of whom there is no room', () => {
+    const { world, a, b } = prepared(1, 'now');
+    const subject = asTarget({ ...mappingOf(parseEid(EID), b.xtrId, b.key), locators: LOCATORS });
+    const acknowledged = (n: number): boolean => {
+      const message = mapNotify({ nonce: nonce(BigInt(n)), xtrId: a.xtrId, mappings: [subject, madeUp(n)] });
+      const before = world.carried.length;
+      b.hear(a.key, Buffer.from(encodeLispMessage(message)).toString('base64'));
+      world.pump();
+      return world.carried.slice(before).some(({ from }) => from === b.name);
+    };
+    assert.equal(acknowledged(0), true);
+    for (let n = 1; n < 4100; n++) acknowledged(n);
+    assert.equal(acknowledged(5000), false);
+    assert.equal(acknowledged(0), true);
+  });
+
   // Attack: the owner of an EID names correspondents that do not exist to a target, at once | 6,000 | 4,096 of them are
   // peers of the target, and 320 handshakes a second are begun
   test('attack: correspondents without end', () => {
     const { world, a, b } = prepared(1, 'now');
     const probes = (): number => b.dataplane?.log.filter(({ type }) => type === 'probe').length ?? 0;
     const before = probes();
-    const locators = [{ address: parseIpAddress('192.0.2.2'), port: 4341, priority: 1, weight: 100 }];
-    const subject = asTarget({ ...mappingOf(parseEid(EID), b.xtrId, b.key), locators });
+    const subject = asTarget({ ...mappingOf(parseEid(EID), b.xtrId, b.key), locators: LOCATORS });
     for (let n = 0; n < 6000; n += 200) {
       const made = Array.from({ length: 200 }, (_, i) => madeUp(n + i));
       const message = mapNotify({ nonce: nonce(BigInt(n)), xtrId: a.xtrId, mappings: [subject, ...made] });
