@@ -48,8 +48,9 @@ export class FairQueue<S, T> {
     return taken.map(({ item }) => item);
   }
 
-  /** What a sender has waiting is not served any more. */
+  /** The sender is gone: what it has waiting is not served any more. */
   drop(sender: S): void {
+    this.finishes.delete(sender);
     this.entries = this.entries.filter((entry) => entry.sender !== sender);
     this.forgetIfEmpty();
   }

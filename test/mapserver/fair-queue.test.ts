@@ -52,3 +52,12 @@ test('two that ask for as much get as much, whatever the pieces, and a newcomer 
   const before = [serve(), serve(), serve()];
   assert.ok(before.includes('newcomer'), before.join());
 });
+
+test('nothing is kept of a sender that is gone, also while others wait', () => {
+  const queue = new FairQueue<string, string>();
+  queue.add('busy', 'large', 10_000);
+  queue.add('other', 'small', 500);
+  queue.drop('busy');
+  queue.add('busy', 'again', 1);
+  assert.deepEqual(queue.take(1000), ['again', 'small']);
+});
