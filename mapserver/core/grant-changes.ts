@@ -9,7 +9,7 @@ import type { XtrId } from '../../proto/mapping.ts';
 import { covers, coversName, type Overlay } from './grants.ts';
 import type { MappingDatabase } from './mapping-database.ts';
 import { OperationError } from './operation-error.ts';
-import { type AgentRecord, agentEidKey, type Grant, ownershipKey } from './records.ts';
+import { type AgentRecord, agentEidKey, type Grant, type OwnershipRecord, ownershipKey } from './records.ts';
 import type { Transaction } from './transactions.ts';
 
 /** @throws OperationError */
@@ -46,9 +46,7 @@ export function removeGrant(
   transaction.put(reduced);
   const own = agentEidKey(overlay.instance, agent.tunnelKey);
   releaseOwned(transaction, agent.xtrId, database, (eid, key) => key !== own && !covers(reduced, overlay, eid));
-  for (const { eid } of database.ownedBy(agent.xtrId)) {
-    const record = transaction.get(ownershipKey(eid));
-    if (record?.kind !== 'eid' || record.owner !== agent.xtrId) continue;
+  for (const record of ownedIn(transaction, agent.xtrId, database)) {
     const names = record.names.filter((name) => coversName(reduced, name));
     if (names.length < record.names.length) transaction.put({ ...record, names });
   }
@@ -62,13 +60,19 @@ export function releaseOwned(
   database: MappingDatabase,
   fits: (eid: Eid, key: string) => boolean = () => true,
 ): void {
-  const keys = new Set([...database.ownedBy(xtrId), ...transaction.written()].map(({ eid }) => ownershipKey(eid)));
-  for (const key of keys) {
-    const record = transaction.get(key);
-    if (record?.kind !== 'eid' || record.owner !== xtrId || record.state === 'released') continue;
-    if (!fits(parseEidKey(record.eid), record.eid)) continue;
+  for (const record of ownedIn(transaction, xtrId, database)) {
+    if (record.state === 'released' || !fits(parseEidKey(record.eid), record.eid)) continue;
     transaction.put({ ...record, state: 'released', locators: [], names: [], targets: [] });
   }
+}
+
+/** What the agent owns with what the transaction has written so far. */
+function ownedIn(transaction: Transaction, xtrId: XtrId, database: MappingDatabase): OwnershipRecord[] {
+  const keys = new Set([...database.ownedBy(xtrId), ...transaction.written()].map(({ eid }) => ownershipKey(eid)));
+  return [...keys].flatMap((key) => {
+    const record = transaction.get(key);
+    return record?.kind === 'eid' && record.owner === xtrId ? [record] : [];
+  });
 }
 
 function without<T extends string>(granted: readonly T[], less: readonly T[]): T[] {

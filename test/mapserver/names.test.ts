@@ -65,6 +65,19 @@ describe('EIDs behind a name', () => {
     world.operate({ kind: 'remove-grant', xtrId: agent.xtrId, eids: [], names: ['db'], groups: [] });
     assert.equal(world.core.names.entry('db'), undefined);
   });
+
+  test('are without it also when the grant went in the transaction in which they were registered', () => {
+    const world = new CoreWorld();
+    const agent = world.agent('a', { eids: ['10.77.0.0/24'], names: ['db'] });
+    world.durable = false;
+    agent.claim('10.77.0.6');
+    agent.claim('10.77.0.5', 0, { names: ['db'] });
+    const less = { xtrId: agent.xtrId, eids: [], names: ['db'], groups: [] };
+    world.core.handleOperation({ kind: 'remove-grant', ...less }, world.now);
+    world.release();
+    world.release();
+    assert.equal(world.core.names.entry('db'), undefined);
+  });
 });
 
 describe('records of names', () => {
