@@ -33,7 +33,7 @@ function sizeOf(mappings: readonly Mapping[]): number {
   let size = 64;
   for (const { eid, locators, names, targets, zone } of mappings) {
     size += 120 + (eid.kind === 'name' ? eid.name.length : 0) + locators.length * 110 + targets.length * 26;
-    if (zone !== undefined) size += 32 + encodedSize(zone.records);
+    if (zone !== undefined) size += 32 + encodedSize(zone.records) + (zone.cut?.length ?? 0);
     for (const name of names) size += 12 + name.length;
   }
   return size;

@@ -9,7 +9,7 @@ import { type Eid, type EidKey, type InstanceId, type NameEid, parseEidKey } fro
 import type { Mapping, XtrId } from '../../proto/mapping.ts';
 import type { ServerEvent } from './actions.ts';
 import type { Companions } from './companions.ts';
-import { type NameChanges, type Names, parentOf } from './names.ts';
+import type { NameChanges, Names } from './names.ts';
 import type { Orders } from './orders.ts';
 import type { OwnershipRecord } from './records.ts';
 import type { Sessions } from './sessions.ts';
@@ -85,9 +85,7 @@ export class Publisher {
     const { instance, subscriptions } = this.parts;
     const affected = [...changes.names].filter((name) => !name.startsWith('*')).map((name) => nameOf(instance, name));
     if (changes.below.size === 0) return affected;
-    for (const eid of subscriptions.names()) {
-      if (!changes.names.has(eid.name) && isBelow(eid.name, changes.below)) affected.push(eid);
-    }
+    for (const eid of subscriptions.namesBelow(changes.below)) if (!changes.names.has(eid.name)) affected.push(eid);
     return affected;
   }
 
@@ -125,10 +123,4 @@ function isMoved(before: OwnershipRecord | undefined, after: OwnershipRecord): b
 
 function nameOf(iid: InstanceId, name: string): NameEid {
   return { kind: 'name', iid, name };
-}
-
-function isBelow(name: string, tops: ReadonlySet<string>): boolean {
-  if (tops.has('')) return true;
-  for (let each = name; each !== ''; each = parentOf(each)) if (tops.has(each)) return true;
-  return false;
 }

@@ -18,6 +18,7 @@ import {
 import type { XtrId } from '../../proto/mapping.ts';
 import { PrefixTrie } from '../../proto/prefix-trie.ts';
 import { type Instant, minutes } from '../../proto/time.ts';
+import { parentOf } from './names.ts';
 
 export interface SubscriptionLimits {
   readonly perAgent: number;
@@ -29,6 +30,8 @@ export class Subscriptions {
   private readonly byEid = new Map<EidKey, Set<XtrId>>();
   private readonly byAgent = new Map<XtrId, Set<EidKey>>();
   private readonly prefixes = new Map<InstanceId, PrefixTrie<EidKey>>();
+  /** Subscribed names by their last label, so that a change below one is not looked for among all. */
+  private readonly names = new Map<string, Map<EidKey, NameEid>>();
   /** How many subscribed prefixes have which length: what covers an EID is looked for only at these. */
   private readonly lengths = new Map<number, number>();
   /** In the order in which they end, since all last equally long. */
@@ -91,11 +94,11 @@ export class Subscriptions {
     for (const xtrId of subscribers) this.temporary.delete(`${xtrId} ${eidKey(eid)}`);
   }
 
-  /** Names that somebody is subscribed to. */
-  *names(): IterableIterator<NameEid> {
-    for (const key of this.byEid.keys()) {
-      const eid = parseEidKey(key);
-      if (eid.kind === 'name') yield eid;
+  /** Names at or below `tops` that somebody is subscribed to; below the empty one are all. */
+  *namesBelow(tops: ReadonlySet<string>): IterableIterator<NameEid> {
+    const groups = tops.has('') ? this.names.keys() : new Set([...tops].map(lastLabel));
+    for (const group of groups) {
+      for (const eid of this.names.get(group)?.values() ?? []) if (isBelow(eid.name, tops)) yield eid;
     }
   }
 
@@ -127,6 +130,10 @@ export class Subscriptions {
       trie.set(eid.prefix, key);
       const length = prefixLength(eid.prefix);
       this.lengths.set(length, (this.lengths.get(length) ?? 0) + 1);
+    } else {
+      const group = lastLabel(eid.name);
+      const names = this.names.get(group) ?? new Map<EidKey, NameEid>();
+      this.names.set(group, names.set(key, eid));
     }
     return subscribers;
   }
@@ -142,13 +149,28 @@ export class Subscriptions {
     if (subscribers?.size !== 0) return;
     this.byEid.delete(key);
     const eid = parseEidKey(key);
-    if (eid.kind !== 'prefix') return;
+    if (eid.kind === 'name') {
+      const group = lastLabel(eid.name);
+      this.names.get(group)?.delete(key);
+      if (this.names.get(group)?.size === 0) this.names.delete(group);
+      return;
+    }
     this.prefixes.get(eid.iid)?.delete(eid.prefix);
     const length = prefixLength(eid.prefix);
     const left = (this.lengths.get(length) ?? 1) - 1;
     if (left > 0) this.lengths.set(length, left);
     else this.lengths.delete(length);
   }
+}
+
+function lastLabel(name: string): string {
+  return name.slice(name.lastIndexOf('.') + 1);
+}
+
+function isBelow(name: string, tops: ReadonlySet<string>): boolean {
+  if (tops.has('')) return true;
+  for (let each = name; each !== ''; each = parentOf(each)) if (tops.has(each)) return true;
+  return false;
 }
 
 const TEMPORARY = minutes(15);
