@@ -10,10 +10,11 @@
  * It follows the replica. What changed, and below which names answers may have changed with it, is collected until it
  * is taken.
  */
-import { type IpAddress, type IpPrefix, isHostPrefix, prefixAddress, prefixContains } from '../../proto/address.ts';
+import { hostPrefix, type IpAddress, type IpPrefix, isHostPrefix, prefixAddress } from '../../proto/address.ts';
 import { DEFAULT_WEIGHT, hasRecords, NO_RECORDS, type RecordSets } from '../../proto/dns/record-sets.ts';
 import { nameEid, parseEidKey } from '../../proto/eid.ts';
 import type { Generation, Mapping } from '../../proto/mapping.ts';
+import { PrefixTrie } from '../../proto/prefix-trie.ts';
 import { minutes } from '../../proto/time.ts';
 import { inOverlay, type Overlay } from './grants.ts';
 import type { NameRecord, OwnershipRecord, StoreRecord } from './records.ts';
@@ -52,7 +53,7 @@ export class Names {
   private readonly isLive: (address: IpAddress) => boolean;
   private readonly nodes = new Map<string, Node>();
   /** Names that point to an address, whether or not it is registered. */
-  private readonly referring = new Map<IpAddress, Set<string>>();
+  private readonly referring = new PrefixTrie<Set<string>>();
   private wildcards = 0;
   private delegations = 0;
   private existing = 0;
@@ -242,10 +243,7 @@ export class Names {
 
   /** Whether somebody answers for it is part of what these names are answered with. */
   private noteReferring(prefix: IpPrefix): void {
-    const names = isHostPrefix(prefix)
-      ? [this.referring.get(prefixAddress(prefix)) ?? []]
-      : [...this.referring].filter(([address]) => prefixContains(prefix, address)).map(([, names]) => names);
-    for (const each of names) for (const name of each) this.note(name);
+    for (const { value: names } of this.referring.covered(prefix)) for (const name of names) this.note(name);
   }
 
   private note(name: string): void {
@@ -284,15 +282,17 @@ export class Names {
   }
 
   private refer(address: IpAddress, name: string): void {
-    const names = this.referring.get(address);
-    if (names === undefined) this.referring.set(address, new Set([name]));
+    const prefix = hostPrefix(address);
+    const names = this.referring.get(prefix);
+    if (names === undefined) this.referring.set(prefix, new Set([name]));
     else names.add(name);
   }
 
   private unrefer(address: IpAddress, name: string): void {
-    const names = this.referring.get(address);
+    const prefix = hostPrefix(address);
+    const names = this.referring.get(prefix);
     names?.delete(name);
-    if (names?.size === 0) this.referring.delete(address);
+    if (names?.size === 0) this.referring.delete(prefix);
   }
 
   private isKnown(name: string): boolean {

@@ -180,6 +180,25 @@ describe('the zone', () => {
   });
 });
 
+test('names that point into a prefix change with it, and no others', () => {
+  const world = new CoreWorld();
+  const agent = world.agent('a', GRANT);
+  const changes = (): string[] =>
+    world.events.splice(0).flatMap((event) => (event.kind === 'names-changed' ? [...event.names] : []));
+  set(world, 'in', { addresses: [parseIpAddress('10.77.0.9')] });
+  set(world, 'both', { addresses: [parseIpAddress('10.77.0.9'), parseIpAddress('10.77.0.20')] });
+  set(world, 'out', { addresses: [parseIpAddress('10.77.0.20')] });
+  changes();
+  agent.claim('10.77.0.8/29');
+  assert.deepEqual(changes(), ['in', 'both']);
+  assert.deepEqual(live(world, 'both'), ['10.77.0.9']);
+  set(world, 'in', { txt: ['x'] });
+  changes();
+  agent.claim('10.77.0.8/29', 1, { ttl: 0 });
+  assert.deepEqual(changes(), ['both']);
+  assert.deepEqual(live(world, 'both'), []);
+});
+
 describe('what agents are told of a name', () => {
   test('is everything at it, and each change at once', () => {
     const world = new CoreWorld();
