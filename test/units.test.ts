@@ -20,10 +20,33 @@ test('the exposure of each unit is what security.md states', { skip }, () => {
   }
 });
 
+test('the data plane may confine itself further', {
+  skip: analysed === undefined ? 'no systemd-analyze' : false,
+}, () => {
+  const unit = readFileSync(join(PROJECT_ROOT, 'deploy/systemd/stayput-dataplane.service'), 'utf8');
+  const allowed = new Set<string>();
+  for (const [, refused, calls = ''] of unit.matchAll(/^SystemCallFilter=(~?)(.*)$/gm)) {
+    for (const call of calls.split(' ').flatMap(systemCalls)) {
+      if (refused === '~') allowed.delete(call);
+      else allowed.add(call);
+    }
+  }
+  for (const call of ['landlock_create_ruleset', 'landlock_add_rule', 'landlock_restrict_self', 'seccomp', 'prctl'])
+    assert.ok(allowed.has(call), call);
+});
+
 test('no unit writes core dumps', () => {
   for (const name of ['mapserver', 'agent', 'dataplane'])
     assert.match(readFileSync(join(PROJECT_ROOT, `deploy/systemd/stayput-${name}.service`), 'utf8'), /^LimitCORE=0$/m);
 });
+
+/** A group, such as `@file-system`, as what is in it. */
+function systemCalls(name: string): string[] {
+  if (!name.startsWith('@')) return [name];
+  const lines = analyse(['syscall-filter', '--no-pager', name]).split('\n').slice(1);
+  const members = lines.map((line) => line.trim()).filter((line) => line !== '' && !line.startsWith('#'));
+  return members.flatMap(systemCalls);
+}
 
 function analyse(args: readonly string[]): string {
   return spawnSync('systemd-analyze', args, { cwd: PROJECT_ROOT, encoding: 'utf8' }).stdout ?? '';
