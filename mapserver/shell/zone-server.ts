@@ -68,7 +68,7 @@ export class ZoneServer {
           keys: settings.transferKeys.map((name) => keyNamed(keys, name).name),
           addresses: settings.transferAddresses,
         },
-        updates: new Map(settings.updates.map(({ key, names }) => [keyNamed(keys, key).name, names])),
+        updates: grantsOf(settings, keys),
         secondaries: settings.notify.map((each) => secondary(keys, each)),
         nextSerial: () => this.nextSerial(serials),
         randomId: () => randomInt(0x10000),
@@ -245,6 +245,16 @@ function secondary(
     throw new UsageError(`zone.notify: "${address}" is not ADDRESS:PORT`);
   }
   return { address, key: key === undefined ? undefined : keyNamed(keys, key) };
+}
+
+/** A key may be there several times. */
+function grantsOf({ updates }: MapServerSettings['zone'], keys: readonly TsigKey[]): ReadonlyMap<string, string[]> {
+  const grants = new Map<string, string[]>();
+  for (const { key, names } of updates) {
+    const { name } = keyNamed(keys, key);
+    grants.set(name, [...(grants.get(name) ?? []), ...names]);
+  }
+  return grants;
 }
 
 function keyNamed(keys: readonly TsigKey[], text: string): TsigKey {

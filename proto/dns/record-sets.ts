@@ -18,7 +18,7 @@ export interface ServiceTarget {
 /** A name server of a delegated sub-zone. */
 export interface NameServer {
   readonly host: string;
-  /** Glue: where it is. Empty: its name is resolved. */
+  /** Where it is, which agents have to know; for others it is glue. */
   readonly addresses: readonly IpAddress[];
 }
 
