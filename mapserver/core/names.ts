@@ -24,6 +24,11 @@ export interface Member {
   readonly weight: number;
   /** Somebody answers for it, as far as is known here. */
   readonly live: boolean;
+  /**
+   * The address leads back to the name: its own registration carries it, or it was set. That somebody points a name to
+   * it is not enough, for then anybody could have it under a name of theirs.
+   */
+  readonly leadsBack: boolean;
 }
 
 export interface ZoneEntry {
@@ -150,11 +155,13 @@ export class Names {
   private entryOf(name: string, node: Node): ZoneEntry {
     const records = node.record?.records ?? NO_RECORDS;
     const addresses = new Set([...(node.owned?.targets ?? []), ...node.carriers.keys(), ...records.addresses]);
+    const set = new Set(records.addresses);
     const weights = new Map(records.weights.map(({ address, weight }) => [address, weight]));
     const members = [...addresses].map((address) => ({
       address,
       weight: weights.get(address) ?? DEFAULT_WEIGHT,
       live: node.carriers.has(address) || !inOverlay(this.overlay, address) || this.isLive(address),
+      leadsBack: node.carriers.has(address) || set.has(address),
     }));
     // An agent's registration is news, what an operator set may be old.
     const isAlias = records.cname !== null && members.length === 0;

@@ -105,16 +105,18 @@ export class ZoneContent {
     if (!fitsDomainName(owner)) return [];
     const ttl = records.ttl ?? ZONE_TTL;
     const live = members.filter((member) => member.live && member.weight > 0);
-    const addresses = (live.length > 0 ? live : members).slice(0, MAX_ADDRESSES).map(({ address }) => address);
+    const given = (live.length > 0 ? live : members).slice(0, MAX_ADDRESSES);
     const found = [
       ...setRecords(owner, zone, records, ttl),
-      ...addresses.map((each) => addressRecord(owner, each, ttl)),
+      ...given.map(({ address }) => addressRecord(owner, address, ttl)),
     ];
     if (name.startsWith('*')) return found;
     // Of those outside the overlay the reverse name is in no zone of ours.
     return [
       ...found,
-      ...addresses.map((address) => record(reverseName(address), TYPE.ptr, ZONE_TTL, encodeName(owner))),
+      ...given
+        .filter(({ leadsBack }) => leadsBack)
+        .map(({ address }) => record(reverseName(address), TYPE.ptr, ZONE_TTL, encodeName(owner))),
     ];
   }
 }

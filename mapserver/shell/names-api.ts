@@ -61,11 +61,21 @@ function canonical({ cname, srv, ns, ...rest }: Omit<NameNews, 'name'>, zone: st
   }
 }
 
-type NameView = Omit<ZoneEntry, 'records'> & Omit<RecordSets, 'addresses' | 'weights'>;
+type NameView = Pick<ZoneEntry, 'name'> & {
+  readonly members: readonly Pick<ZoneEntry['members'][number], 'address' | 'weight' | 'live'>[];
+} & Omit<RecordSets, 'addresses' | 'weights'>;
 
 function entryView({ name, members, records }: ZoneEntry): NameView {
   const { ttl, cname, srv, txt, ns } = records;
-  return { name, members, ttl, cname, srv, txt, ns };
+  return {
+    name,
+    members: members.map(({ address, weight, live }) => ({ address, weight, live })),
+    ttl,
+    cname,
+    srv,
+    txt,
+    ns,
+  };
 }
 
 const { ttl, cname, srv, txt, ns, addresses, weights } = RECORD_SETS.shape;

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { OperationResult } from '../../mapserver/core/actions.ts';
 import type { NameChange } from '../../mapserver/core/name-changes.ts';
-import { parseIpAddress } from '../../proto/address.ts';
+import { ZoneContent } from '../../mapserver/core/zone-content.ts';
+import { parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
+import { readName } from '../../proto/dns/name.ts';
 import { NO_RECORDS, type RecordSets } from '../../proto/dns/record-sets.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mappingsOf } from '../../proto/lisp/native.ts';
@@ -32,6 +34,20 @@ describe('EIDs behind a name', () => {
     assert.deepEqual(live(world, 'db'), ['192.0.2.9'], 'nobody answers for the two of the overlay');
     agent.claim('10.77.0.5');
     assert.deepEqual(live(world, 'db'), ['10.77.0.5', '192.0.2.9']);
+  });
+
+  // Attack: a name of one's own is pointed to an EID of somebody else | 1 | the EID's reverse name does not lead to it
+  test('attack: a name that somebody else did not ask for', () => {
+    const world = new CoreWorld();
+    const [victim, rogue] = [world.agent('victim', GRANT), world.agent('rogue', GRANT)];
+    victim.claim('10.77.0.5', 0, { names: ['db'] });
+    victim.claim('db', 0, { targets: [parseIpAddress('10.77.0.5')] });
+    rogue.claim('evil', 0, { targets: [parseIpAddress('10.77.0.5')] });
+    set(world, 'alias', { addresses: [parseIpAddress('10.77.0.5')] });
+    const settings = { zone: 'stayput.internal', prefixes: [parseIpPrefix('10.77.0.0/16')], nameServers: [] };
+    const [, reverse] = new ZoneContent(world.core.names, settings, 1).zones;
+    const found = reverse?.at('5.0.77.10.in-addr.arpa').map(({ rdata }) => readName(rdata, 0).name);
+    assert.deepEqual(found?.sort(), ['alias.stayput.internal', 'db.stayput.internal']);
   });
 
   test('leave it when their owner was away for too long, and come back with it', () => {

@@ -183,7 +183,7 @@ export class ZoneWorld {
     const members = this.registered.get(name) ?? [];
     if (records === null) this.stored.delete(name);
     else this.stored.set(name, { version, records });
-    const own = (records?.addresses ?? []).map((address) => ({ address, weight: 1, live: true }));
+    const own = (records?.addresses ?? []).map((address) => ({ address, weight: 1, live: true, leadsBack: true }));
     const entry = { name, members: [...members, ...own], records: records ?? NO_RECORDS };
     if (entry.members.length === 0 && !hasRecords(entry.records)) this.entries.delete(name);
     else this.entries.set(name, entry);
@@ -222,7 +222,7 @@ export class ZoneWorld {
 function entryOf(name: string, { members = [], records = {} }: Given): ZoneEntry {
   return {
     name,
-    members: members.map((text) => ({ address: parseIpAddress(text), weight: 1, live: true })),
+    members: members.map((text) => ({ address: parseIpAddress(text), weight: 1, live: true, leadsBack: true })),
     records: { ...NO_RECORDS, ...records },
   };
 }
