@@ -1,8 +1,10 @@
 /**
  * Serials that only grow (RFC 1982), also over restarts. Some are reserved on disk at a time, so that a change costs no
- * write; after a restart those that were left are skipped.
+ * write; after a restart those that were left are skipped. They begin at the seconds since 1970 at least, so that they
+ * grow also when the file is lost or comes from a backup: secondaries would take what is served for old otherwise.
  */
 import { z } from 'zod';
+import type { WallClock } from '../../proto/time.ts';
 import { readJsonFile, writeJsonFile } from '../../runtime/json-file.ts';
 
 export class ZoneSerials {
@@ -11,9 +13,9 @@ export class ZoneSerials {
   private reserved: number;
 
   /** @throws StateFileError */
-  constructor(path: string) {
+  constructor(path: string, now: WallClock) {
     this.path = path;
-    this.next = readJsonFile(path, FILE)?.reserved ?? 1;
+    this.next = Math.max(readJsonFile(path, FILE)?.reserved ?? 1, Math.floor(now / 1000) % 2 ** 32);
     this.reserved = this.next;
     this.reserve();
   }

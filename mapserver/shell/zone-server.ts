@@ -51,7 +51,7 @@ export class ZoneServer {
   private constructor(options: ZoneServerOptions) {
     const { settings, zone, prefixes, driver, metrics, log } = options;
     const keys = settings.keyFiles.map(readTsigKeyFile);
-    const serials = new ZoneSerials(options.serialsFile);
+    const serials = new ZoneSerials(options.serialsFile, Date.now());
     this.metrics = metrics;
     this.log = log;
     this.driver = driver;

@@ -6,6 +6,7 @@ import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { isNewer } from '../../mapserver/core/zone-answers.ts';
 import { readTsigKeyFile } from '../../mapserver/shell/tsig-key-file.ts';
 import { listenForZone } from '../../mapserver/shell/zone-listener.ts';
 import { ZoneSerials } from '../../mapserver/shell/zone-serials.ts';
@@ -46,10 +47,20 @@ test('serials grow over restarts, also one before the first of them is taken', (
   const path = join(dir, 'serial.json');
   const taken: number[] = [];
   for (const count of [3_000, 0, 1, 3_000]) {
-    const serials = new ZoneSerials(path);
+    const serials = new ZoneSerials(path, 0);
     for (let i = 0; i < count; i++) taken.push(serials.take());
   }
   for (const [i, serial] of taken.entries()) if (i > 0) assert.ok(serial > (taken[i - 1] ?? 0), `${serial}`);
+});
+
+test('serials grow also when their file is lost, by the time that has passed', () => {
+  const path = join(dir, 'lost.json');
+  const now = 1_795_300_000_000;
+  const before = new ZoneSerials(path, now);
+  const last = Array.from({ length: 100 }, () => before.take()).at(-1) ?? 0;
+  rmSync(path);
+  assert.ok(isNewer(new ZoneSerials(path, now + 101_000).take(), last));
+  assert.equal(new ZoneSerials(path, 0).take(), last + 2 + 1024, 'a clock that was set back is no reason to go back');
 });
 
 // Attack: 40 connections from one address that ask nothing | 40 | at most 16 stay open
