@@ -139,10 +139,7 @@ async function start(
     shutdown.add('metrics', () => metricsServer.close());
   }
   const zone = await serveZone(settings, { overlay, driver, audit, metrics, log });
-  if (zone !== undefined) {
-    driver.onNames((names) => zone.handleNames(names));
-    shutdown.add('zone', () => zone.close());
-  }
+  if (zone !== undefined) shutdown.add('zone', () => zone.close());
   trust.onChange(() => server.handleTrust());
   const renewal = setInterval(() => {
     try {

@@ -11,8 +11,10 @@ import { StateFileError } from '../../runtime/json-file.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { MapServerSettings } from '../config.ts';
 import type { NameChange } from '../core/name-changes.ts';
+import type { ZoneNames } from '../core/zone-content.ts';
 import type { Secondary } from '../core/zone-notifier.ts';
 import { type ZoneOutput, ZonePrimary, type ZoneRequestKind } from '../core/zone-primary.ts';
+import type { SetNames } from '../core/zone-update.ts';
 import type { AuditLog } from './audit-log.ts';
 import type { Driver } from './driver.ts';
 import type { MapServerMetrics } from './metrics.ts';
@@ -25,12 +27,17 @@ export interface ZoneServerOptions {
   readonly settings: MapServerSettings['zone'];
   readonly zone: string;
   readonly prefixes: readonly IpPrefix[];
-  readonly driver: Pick<Driver, 'core' | 'operate'>;
+  readonly driver: Pick<Driver, 'operate' | 'onNames'> & { readonly core: ZoneCore };
   readonly audit: Pick<AuditLog, 'write'>;
   /** Where the serials are kept. */
   readonly serialsFile: string;
   readonly metrics: MapServerMetrics;
   readonly log: Log;
+}
+
+/** The names of the zone, and what is set there. */
+export interface ZoneCore extends SetNames {
+  readonly names: ZoneNames;
 }
 
 export class ZoneServer {
@@ -76,6 +83,8 @@ export class ZoneServer {
       },
       performance.now(),
     );
+    // From when they were read on, for agents register while the sockets are bound.
+    driver.onNames((names) => this.input((now) => this.primary.handleNames(names, now)));
     metrics.observeZone(() => this.primary.statistics);
   }
 
@@ -99,11 +108,6 @@ export class ZoneServer {
   /** HOST:PORT of each listener. */
   get addresses(): readonly string[] {
     return this.listeners.map(({ address }) => address);
-  }
-
-  /** They may be answered otherwise than before. */
-  handleNames(names: Iterable<string>): void {
-    this.input((now) => this.primary.handleNames(names, now));
   }
 
   async close(): Promise<void> {

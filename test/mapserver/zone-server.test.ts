@@ -1,16 +1,24 @@
 /** What the zone's name server reads before it starts, and what strangers on its sockets cannot do. */
 import assert from 'node:assert/strict';
+import { Resolver } from 'node:dns/promises';
 import { once } from 'node:events';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { CONFIG } from '../../mapserver/config.ts';
+import type { ZoneEntry } from '../../mapserver/core/names.ts';
 import { isNewer } from '../../mapserver/core/zone-answers.ts';
+import { MapServerMetrics } from '../../mapserver/shell/metrics.ts';
 import { readTsigKeyFile } from '../../mapserver/shell/tsig-key-file.ts';
 import { listenForZone } from '../../mapserver/shell/zone-listener.ts';
 import { ZoneSerials } from '../../mapserver/shell/zone-serials.ts';
+import { ZoneServer } from '../../mapserver/shell/zone-server.ts';
+import { parseIpAddress } from '../../proto/address.ts';
+import { NO_RECORDS } from '../../proto/dns/record-sets.ts';
 import { parseHostPort } from '../../runtime/host-port.ts';
+import { createLog } from '../../runtime/log.ts';
 import { TestOverlay } from './overlay.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'stayput-zone-'));
@@ -61,6 +69,36 @@ test('serials grow also when their file is lost, by the time that has passed', (
   rmSync(path);
   assert.ok(isNewer(new ZoneSerials(path, now + 101_000).take(), last));
   assert.equal(new ZoneSerials(path, 0).take(), last + 2 + 1024, 'a clock that was set back is no reason to go back');
+});
+
+test('names that are registered while the sockets are bound are served', async () => {
+  const entries = new Map<string, ZoneEntry>();
+  let tell: (names: ReadonlySet<string>) => void = () => assert.fail('nobody listens');
+  const names = { entries: () => entries.values(), entry: (name: string) => entries.get(name) };
+  const starting = ZoneServer.start({
+    settings: CONFIG.parse({ zone: { listen: ['127.0.0.1:0'], transferAddresses: ['127.0.0.1/32'] } }).zone,
+    zone: 'stayput.internal',
+    prefixes: [],
+    driver: {
+      core: { names, nameRecord: () => undefined },
+      operate: () => assert.fail('nothing is changed'),
+      onNames: (listener) => {
+        tell = listener;
+      },
+    },
+    audit: { write: () => {} },
+    serialsFile: join(dir, 'served.json'),
+    metrics: new MapServerMetrics(),
+    log: createLog('mapserver', 'silent'),
+  });
+  const member = { address: parseIpAddress('10.77.0.5'), weight: 1, live: true, leadsBack: true };
+  entries.set('db', { name: 'db', members: [member], records: NO_RECORDS });
+  tell(new Set(['db']));
+  const server = await starting;
+  const resolver = new Resolver();
+  resolver.setServers([...server.addresses]);
+  assert.deepEqual(await resolver.resolve4('db.stayput.internal'), ['10.77.0.5']);
+  await server.close();
 });
 
 // Attack: 40 connections from one address that ask nothing | 40 | at most 16 stay open
