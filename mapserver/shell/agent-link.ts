@@ -55,7 +55,8 @@ export class AgentLink {
   private readonly budget: AgentBudget;
   private readonly onEnd: () => void;
   private session: ReturnType<Driver['open']> | undefined;
-  private heardAt = performance.now();
+  /** Heartbeats since something was heard. Counted, so that a pause of this process is one and not as many as it took. */
+  private silentBeats = 0;
   /** Octets received that belong to no frame that is complete; nearly, and never too many. */
   private unfinishedOctets = 0;
   private unfinishedSince: Instant = 0;
@@ -172,12 +173,12 @@ export class AgentLink {
     this.lastBeat = now;
     // What it sends cannot be heard meanwhile.
     if (this.webSocket.isPaused) return;
-    const silent = now - this.heardAt;
-    if (silent > SILENT_BEATS * heartbeatMs && !late) this.fail('silent-peer');
+    this.silentBeats += 1;
+    if (this.silentBeats > SILENT_BEATS) this.fail('silent-peer');
     else if (this.unfinishedOctets > 0 && now - this.unfinishedSince > limits.messageSeconds * 1000 && !late)
       this.exceed('messageSeconds', 'unfinished');
     // A peer that pings, once in the same time, is heard, and hears our pongs.
-    else if (silent > 1.5 * heartbeatMs && this.isWritable()) this.webSocket.ping();
+    else if (this.silentBeats > 1 && this.isWritable()) this.webSocket.ping();
   }
 
   private isWritable(): boolean {
@@ -197,7 +198,7 @@ export class AgentLink {
   /** False when it was one too many. */
   private controlFrame(octets: number): boolean {
     const now = performance.now();
-    this.heardAt = now;
+    this.silentBeats = 0;
     this.unfinishedOctets = Math.max(0, this.unfinishedOctets - CONTROL_HEADER - octets);
     if (this.budget.controlFrames.tryTake(now)) return true;
     this.exceed('controlFramesPerSecond', 'control-frames');
@@ -207,7 +208,7 @@ export class AgentLink {
   private receive(data: Buffer, isBinary: boolean): void {
     if (this.session === undefined) return;
     const now = performance.now();
-    this.heardAt = now;
+    this.silentBeats = 0;
     this.unfinishedOctets = 0;
     if (!isBinary) {
       this.refuse('text-frame', 1003, 'only binary frames');
@@ -244,8 +245,8 @@ export class AgentLink {
   private readOn(): void {
     if (this.ended || !this.webSocket.isPaused) return;
     if (this.resume !== undefined || this.options.turns.waiting(this) > 0) return;
-    this.heardAt = performance.now();
-    this.unfinishedSince = this.heardAt;
+    this.silentBeats = 0;
+    this.unfinishedSince = performance.now();
     this.webSocket.resume();
   }
 
