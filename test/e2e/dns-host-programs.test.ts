@@ -20,7 +20,7 @@ describe('a host on which another program decides about names', { skip: missingD
     await sandbox.agent('127.0.0.1:5353');
     const host = sandbox.host('auto');
     await finds(sandbox, 'db.stayput.internal', '10.77.0.9');
-    assert.match(host.output(), /"method":"resolved".*only the stub/);
+    await waitFor('it says so', () => /"method":"resolved".*only the stub/.test(host.output()));
     assert.equal(await sandbox.getent('db'), '10.77.0.9', 'short names are completed');
     assert.match(await sandbox.run('getent', 'hosts', '10.77.0.9'), /db\.stayput\.internal/);
     assert.equal(await sandbox.getent('www.example'), PLACE_1);
@@ -59,10 +59,8 @@ describe('a host on which another program decides about names', { skip: missingD
       await sandbox.agent();
       const host = sandbox.host('auto');
       await finds(sandbox, 'db.stayput.internal', '10.77.0.9');
-      assert.match(
-        host.output(),
-        new RegExp(`"method":"resolvconf".*${program === 'openresolv' ? program : 'debian'}`),
-      );
+      const said = new RegExp(`"method":"resolvconf".*${program === 'openresolv' ? program : 'debian'}`);
+      await waitFor('it says so', () => said.test(host.output()));
       assert.equal(await sandbox.getent('db'), '10.77.0.9', 'short names are completed');
       assert.equal(await sandbox.getent('www.example'), PLACE_1);
       await lease(sandbox, PLACE_2);
