@@ -1,19 +1,18 @@
 /** The ways to upstream resolvers: connections that are shared and kept, TLS, zones of their own, and what is logged. */
 import assert from 'node:assert/strict';
-import { generateKeyPairSync } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { createServer as createTlsServer } from 'node:tls';
-import forge from 'node-forge';
 import { pino } from 'pino';
 import { DnsQueryLog } from '../../agent/shell/dns-query-log.ts';
 import { UpstreamSockets } from '../../agent/shell/dns-upstream.ts';
 import { formatUpstream, parseUpstream } from '../../agent/shell/dns-upstream-address.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { FrameReader, frame } from '../../runtime/dns-stream.ts';
+import { selfSigned } from '../lab/self-signed.ts';
 import { waitFor } from '../lab/wait.ts';
 import { answer, query } from './dns-support.ts';
 
@@ -72,7 +71,10 @@ test('New resolvers mean new connections; what was asked is still answered', asy
 });
 
 test('Over TLS only the server is asked whose certificate has the name, and is from a trusted authority', async (t) => {
-  const own = selfSigned('dns.example');
+  const own = selfSigned('dns.example', [
+    { name: 'basicConstraints', cA: true },
+    { name: 'subjectAltName', altNames: [{ type: 2, value: 'dns.example' }] },
+  ]);
   const server = await resolver(t, respond, own);
   const trusting = upstreams(t, own.cert);
   trusting.sockets.send(
@@ -195,25 +197,4 @@ async function resolver(
 
 function respond(socket: Socket, packet: Buffer): void {
   socket.write(frame(answer(packet, 0, [])));
-}
-
-function selfSigned(name: string): { readonly key: string; readonly cert: string } {
-  const { privateKey, publicKey } = generateKeyPairSync('rsa', {
-    modulusLength: 2048,
-    publicKeyEncoding: { type: 'spki', format: 'pem' },
-    privateKeyEncoding: { type: 'pkcs1', format: 'pem' },
-  });
-  const certificate = forge.pki.createCertificate();
-  certificate.publicKey = forge.pki.publicKeyFromPem(publicKey);
-  certificate.serialNumber = '01';
-  certificate.validity.notBefore = new Date(Date.now() - 3_600_000);
-  certificate.validity.notAfter = new Date(Date.now() + 3_600_000);
-  certificate.setSubject([{ name: 'commonName', value: name }]);
-  certificate.setIssuer([{ name: 'commonName', value: name }]);
-  certificate.setExtensions([
-    { name: 'basicConstraints', cA: true },
-    { name: 'subjectAltName', altNames: [{ type: 2, value: name }] },
-  ]);
-  certificate.sign(forge.pki.privateKeyFromPem(privateKey), forge.md.sha256.create());
-  return { key: privateKey, cert: forge.pki.certificateToPem(certificate) };
 }

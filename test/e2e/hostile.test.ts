@@ -11,11 +11,11 @@ import { Capture } from '../lab/capture.ts';
 import type { Attachment } from '../lab/internet.ts';
 import type { ExecResult, Host } from '../lab/lab.ts';
 import { type MapServer, type Metrics, waitForIncrease } from '../lab/overlay.ts';
+import { selfSigned } from '../lab/self-signed.ts';
 import { ByteStream } from '../lab/traffic/bytes.ts';
 import { startServer, Traffic } from '../lab/traffic.ts';
 import { waitFor } from '../lab/wait.ts';
 import { VM_EID, World } from '../lab/world.ts';
-import { foreignCertificate } from './foreign-certificate.ts';
 import { requireLab } from './require.ts';
 
 requireLab();
@@ -208,8 +208,10 @@ describe('hostile neighbours', () => {
     const { mapServer } = world.overlay;
     const before = await mapServer.metrics();
     const dir = attacker.host.dir;
-    const foreign = foreignCertificate('urn:stayput:agent:00000000000000000000000000000001');
-    writeFileSync(join(dir, 'cert.pem'), foreign.certificate);
+    const foreign = selfSigned('nobody', [
+      { name: 'subjectAltName', altNames: [{ type: 6, value: 'urn:stayput:agent:00000000000000000000000000000001' }] },
+    ]);
+    writeFileSync(join(dir, 'cert.pem'), foreign.cert);
     writeFileSync(join(dir, 'key.pem'), foreign.key);
     const upgrade = [
       ...[

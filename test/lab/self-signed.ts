@@ -1,8 +1,12 @@
-/** A certificate that names an agent and that no overlay has issued. */
+/** Certificates that nobody has issued but themselves. */
 import { generateKeyPairSync } from 'node:crypto';
 import forge from 'node-forge';
 
-export function foreignCertificate(uri: string): { readonly certificate: string; readonly key: string } {
+/** Both as PEM; good for an hour before and after now. `extensions` are those of node-forge. */
+export function selfSigned(
+  commonName: string,
+  extensions: readonly object[],
+): { readonly key: string; readonly cert: string } {
   const { privateKey, publicKey } = generateKeyPairSync('rsa', {
     modulusLength: 2048,
     publicKeyEncoding: { type: 'spki', format: 'pem' },
@@ -13,9 +17,9 @@ export function foreignCertificate(uri: string): { readonly certificate: string;
   certificate.serialNumber = '01';
   certificate.validity.notBefore = new Date(Date.now() - 3_600_000);
   certificate.validity.notAfter = new Date(Date.now() + 3_600_000);
-  certificate.setSubject([{ name: 'commonName', value: 'nobody' }]);
-  certificate.setIssuer([{ name: 'commonName', value: 'nobody' }]);
-  certificate.setExtensions([{ name: 'subjectAltName', altNames: [{ type: 6, value: uri }] }]);
+  certificate.setSubject([{ name: 'commonName', value: commonName }]);
+  certificate.setIssuer([{ name: 'commonName', value: commonName }]);
+  certificate.setExtensions([...extensions]);
   certificate.sign(forge.pki.privateKeyFromPem(privateKey), forge.md.sha256.create());
-  return { certificate: forge.pki.certificateToPem(certificate), key: privateKey };
+  return { key: privateKey, cert: forge.pki.certificateToPem(certificate) };
 }
