@@ -3,7 +3,7 @@
  *
  * ```
  * |Type=8 |S|D|E|M|-|R|N|              Reserved                   |   R, N: NAT traversal draft (bits 9 and 10)
- * | LISP-SEC authentication data, type 1 (RFC 9303)               |   when S
+ * | authentication data, see security-data.ts                     |   when S
  * | IPv4 or IPv6 header                                           |
  * | UDP source port (16)  | UDP destination port (16)             |
  * | UDP length (16)       | UDP checksum (16)                     |
@@ -17,6 +17,7 @@
 import { type IpAddress, ipFamily, ipFromBytes, ipToBytes } from '../address.ts';
 import { EncodeError, type Reader, Writer } from '../bytes.ts';
 import { bit, encodeWord0, isSet, TYPE } from './header.ts';
+import { decodeEcmSecurity, type EcmSecurity, encodeEcmSecurity } from './security-data.ts';
 
 export interface EncapsulatedControl {
   readonly type: 'encapsulated-control';
@@ -30,8 +31,8 @@ export interface EncapsulatedControl {
   readonly forRtr: boolean;
   /** N: relayed by an RTR. */
   readonly relayed: boolean;
-  /** S: LISP-SEC authentication data, as it came. */
-  readonly securityData?: Uint8Array;
+  /** S */
+  readonly security?: EcmSecurity;
   readonly source: IpAddress;
   readonly destination: IpAddress;
   readonly hopLimit: number;
@@ -43,7 +44,7 @@ export interface EncapsulatedControl {
 
 export function decodeEcm(reader: Reader): EncapsulatedControl {
   const word = reader.u32('header');
-  const securityData = isSet(word, S) ? decodeSecurityData(reader) : undefined;
+  const security = isSet(word, S) ? decodeEcmSecurity(reader) : undefined;
   const ip = decodeIpHeader(reader);
   return {
     type: 'encapsulated-control',
@@ -52,7 +53,7 @@ export function decodeEcm(reader: Reader): EncapsulatedControl {
     toMapServer: isSet(word, M),
     forRtr: isSet(word, R),
     relayed: isSet(word, N),
-    ...(securityData === undefined ? {} : { securityData }),
+    ...(security === undefined ? {} : { security }),
     source: ip.source,
     destination: ip.destination,
     hopLimit: ip.hopLimit,
@@ -64,7 +65,7 @@ export function encodeEcm(ecm: EncapsulatedControl, writer: Writer): void {
   encodeWord0(
     TYPE.encapsulatedControl,
     [
-      bit(ecm.securityData !== undefined, S),
+      bit(ecm.security !== undefined, S),
       bit(ecm.ddt, D),
       bit(ecm.toEtr, E),
       bit(ecm.toMapServer, M),
@@ -73,7 +74,7 @@ export function encodeEcm(ecm: EncapsulatedControl, writer: Writer): void {
     ],
     writer,
   );
-  if (ecm.securityData !== undefined) writer.bytes(ecm.securityData);
+  if (ecm.security !== undefined) encodeEcmSecurity(ecm.security, writer);
   if (ipFamily(ecm.source) !== ipFamily(ecm.destination)) {
     throw new EncodeError('inner IP header', 'source and destination are of different families');
   }
@@ -87,16 +88,6 @@ interface InnerIp {
   readonly destination: IpAddress;
   readonly hopLimit: number;
   readonly body: Reader;
-}
-
-function decodeSecurityData(reader: Reader): Uint8Array {
-  const head = reader.bytes(8, 'authentication data');
-  if (head[0] !== 1) throw reader.fail('authentication data', `type ${head[0]} is unknown`);
-  const otk = reader.bytes(((head[4] ?? 0) << 8) | (head[5] ?? 0), 'one-time key');
-  const eidLength = reader.u16('EID authentication data length');
-  if (eidLength < 2) throw reader.fail('EID authentication data length', 'does not count itself');
-  const rest = reader.bytes(eidLength - 2, 'EID authentication data');
-  return new Writer().bytes(head).bytes(otk).u16(eidLength, 'EID authentication data length').bytes(rest).finish();
 }
 
 function decodeIpHeader(reader: Reader): InnerIp {

@@ -5,12 +5,13 @@
  * |Type=2 |P|E|S|          Reserved               | Record Count  |
  * |                             Nonce                             |   of the Map-Request
  * | EID-records                                                   |
- * | LISP-SEC authentication data (RFC 9303)                       |   when S
+ * | LISP-SEC authentication data, see security-data.ts            |   when S
  * ```
  */
 import { type Reader, type Writer, within } from '../bytes.ts';
 import { decodeEidRecords, type EidRecord, encodeEidRecord } from './eid-record.ts';
 import { bit, decodeNonce, encodeWord0, isSet, type Nonce, TYPE } from './header.ts';
+import { decodeReplySecurity, encodeReplySecurity, type LispSecReply } from './security-data.ts';
 
 export interface MapReply {
   readonly type: 'map-reply';
@@ -20,8 +21,8 @@ export interface MapReply {
   readonly echoNonce: boolean;
   readonly nonce: Nonce;
   readonly records: readonly EidRecord[];
-  /** S: LISP-SEC authentication data, as it came. */
-  readonly securityData?: Uint8Array;
+  /** S */
+  readonly security?: LispSecReply;
 }
 
 export function decodeMapReply(reader: Reader): MapReply {
@@ -32,7 +33,7 @@ export function decodeMapReply(reader: Reader): MapReply {
     echoNonce: isSet(word, E),
     nonce: decodeNonce(reader),
     records: decodeEidRecords(reader, word & 0xff),
-    ...(isSet(word, S) ? { securityData: reader.rest() } : {}),
+    ...(isSet(word, S) ? { security: decodeReplySecurity(reader) } : {}),
   };
 }
 
@@ -42,14 +43,14 @@ export function encodeMapReply(reply: MapReply, writer: Writer): void {
     [
       bit(reply.probe, P),
       bit(reply.echoNonce, E),
-      bit(reply.securityData !== undefined, S),
+      bit(reply.security !== undefined, S),
       within(reply.records.length, 0xff, 'record count'),
     ],
     writer,
   );
   writer.u64(reply.nonce, 'nonce');
   for (const record of reply.records) encodeEidRecord(record, writer);
-  if (reply.securityData !== undefined) writer.bytes(reply.securityData);
+  if (reply.security !== undefined) encodeReplySecurity(reply.security, writer);
 }
 
 const P = 0x0800_0000;

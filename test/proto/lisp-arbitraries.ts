@@ -1,7 +1,6 @@
 /** Generators of everything that has a LISP encoding, for property tests. */
 import fc from 'fast-check';
 import { type IpAddress, type IpPrefix, ipFromBytes, ipPrefix } from '../../proto/address.ts';
-import { Writer } from '../../proto/bytes.ts';
 import type { RecordSets } from '../../proto/dns/record-sets.ts';
 import { type Eid, instanceId, nameEid, prefixEid } from '../../proto/eid.ts';
 import { tunnelKeyFromBytes, xtrIdFromBytes } from '../../proto/identity.ts';
@@ -11,6 +10,7 @@ import { type Nonce, nonce } from '../../proto/lisp/header.ts';
 import type { NatAddress } from '../../proto/lisp/lcaf.ts';
 import { MAP_ACTIONS } from '../../proto/lisp/mapping-record.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
+import type { EcmSecurity, EidAuthorization } from '../../proto/lisp/security-data.ts';
 import type { Generation, Locator, Mapping, TunnelKey, XtrId } from '../../proto/mapping.ts';
 
 export const ipv4: fc.Arbitrary<IpAddress> = octets(4, 4).map(ipFromBytes);
@@ -133,13 +133,37 @@ const mapRequest: fc.Arbitrary<LispMessage> = fc
   )
   .map(([request, mapData, trailer]) => ({ ...request, ...(mapData === undefined ? {} : { mapData }), ...trailer }));
 
+const hmac = plain({ algorithm: u16(), value: octets(0, 32) });
+const eidAuthorization: fc.Arbitrary<EidAuthorization> = plain(
+  {
+    kdf: u16(),
+    authorized: plain({
+      unprotectedEtrs: fc.boolean(),
+      prefixes: fc.array(plain({ maskLength: u8(), eid: lispAddress }), { maxLength: 3 }),
+      hmac,
+    }),
+  },
+  { requiredKeys: ['kdf'] },
+);
+const ecmSecurity: fc.Arbitrary<EcmSecurity> = fc.oneof(
+  plain({
+    kind: fc.constant('lisp-sec' as const),
+    requestedHmac: u16(),
+    keyId: u8(),
+    wrapping: u8(),
+    oneTimeKey: octets(0, 24),
+    eid: eidAuthorization,
+  }),
+  plain({ kind: fc.constant('ms-rtr' as const), keyId: u16(), data: octets(0, 32) }),
+);
+
 const mapReply: fc.Arbitrary<LispMessage> = plain(
   {
     type: fc.constant('map-reply' as const),
     ...flags('probe', 'echoNonce'),
     nonce: anyNonce,
     records,
-    securityData: octets(0, 60),
+    security: plain({ eid: eidAuthorization, packetHmac: hmac }),
   },
   { requiredKeys: ['type', 'probe', 'echoNonce', 'nonce', 'records'] },
 );
@@ -175,18 +199,6 @@ const info: fc.Arbitrary<LispMessage> = fc.oneof(
   plain({ type: fc.constant('info-reply' as const), ...infoBody, nat }),
 );
 
-const securityData = fc.tuple(octets(6, 6), octets(0, 32), octets(0, 32)).map(([head, key, eidData]) =>
-  new Writer()
-    .u8(1, 'type')
-    .bytes(head.subarray(0, 3))
-    .u16(key.length, 'length')
-    .bytes(head.subarray(4))
-    .bytes(key)
-    .u16(eidData.length + 2, 'length')
-    .bytes(eidData)
-    .finish(),
-);
-
 const ecm: fc.Arbitrary<LispMessage> = fc
   .tuple(
     plain({
@@ -198,7 +210,7 @@ const ecm: fc.Arbitrary<LispMessage> = fc
       payload: octets(0, 200),
     }),
     fc.oneof(plain({ source: ipv4, destination: ipv4 }), plain({ source: ipv6, destination: ipv6 })),
-    fc.oneof(fc.constant({}), plain({ securityData })),
+    fc.oneof(fc.constant({}), plain({ security: ecmSecurity })),
   )
   .map(([message, addresses, security]) => ({ ...message, ...addresses, ...security }));
 
