@@ -1,7 +1,7 @@
 //! Noise_IKpsk2 messages with the MACs around them, and the anti-flood cookie. No state but what is passed in.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::{constant_time, digest, hmac, rand};
+use aws_lc_rs::{constant_time, digest, hmac};
 use snow::HandshakeState;
 use zeroize::Zeroizing;
 
@@ -273,7 +273,7 @@ impl CookieJar {
         let mac1 = mac1_of(initiation)?;
         let header = Header { index: remote_index, instance: identity.instance, kind: Kind::CookieReply };
         let mut nonce = [0; 12];
-        rand::fill(&mut nonce).ok()?;
+        getrandom::fill(&mut nonce).ok()?;
         let mut sealed = mac(&self.secrets[0], &[source]);
         let tag = suite
             .aead(&identity.cookie_key)?
@@ -290,8 +290,9 @@ impl CookieJar {
 
 pub fn random_u64() -> u64 {
     let mut bytes = [0; 8];
-    // Only an operating system without randomness fails here, and nothing safe can be done then.
-    rand::fill(&mut bytes).expect("the operating system gives no randomness");
+    // Only an operating system without randomness fails here, and nothing safe can be done then. Not by aws-lc, whose
+    // generator gathers jitter of the CPU for 75 ms at its first use, while no packet goes.
+    getrandom::fill(&mut bytes).expect("the operating system gives no randomness");
     u64::from_be_bytes(bytes)
 }
 
