@@ -111,6 +111,15 @@ const ZONE = z.strictObject({
     .describe('dynamic updates: the name of a `key`, and the `names` (or patterns like `*.web`) that it may change'),
 });
 
+const LISP = z.strictObject({
+  listen: z
+    .array(z.string())
+    .max(8)
+    .default([])
+    .describe('HOST:PORT of UDP, one or several, where LISP routers are served; empty for none'),
+  messagesPerSecond: count(2_000, 'LISP messages per second from one address (IPv6: /64), twice as many at once'),
+});
+
 export const CONFIG = z.strictObject({
   dataDir: z.string().min(1).default('/var/lib/stayput/mapserver').describe('made by "stayput mapserver init"'),
   listen: z
@@ -123,6 +132,7 @@ export const CONFIG = z.strictObject({
   enrolment: ENROLMENT.prefault({}),
   audit: AUDIT.prefault({}),
   zone: ZONE.prefault({}),
+  lisp: LISP.prefault({}),
   limits: LIMITS.prefault({}),
   logLevel: z.enum(LOG_LEVELS).default('info'),
 });

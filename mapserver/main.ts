@@ -1,6 +1,8 @@
 /** The map server as a process: store, core, TLS port, admin socket and metrics, put together. */
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { UsageError } from '../proto/errors.ts';
+import { nonce } from '../proto/lisp/header.ts';
 import { apiListener } from '../runtime/http-api.ts';
 import { createLog } from '../runtime/log.ts';
 import { startMetricsServer } from '../runtime/metrics-server.ts';
@@ -17,6 +19,7 @@ import { ControlServer } from './shell/control-server.ts';
 import { Driver } from './shell/driver.ts';
 import { enrolmentRoutes } from './shell/enrolment.ts';
 import { LimitReports } from './shell/limit-reports.ts';
+import { LispListener } from './shell/lisp-listener.ts';
 import { MapServerMetrics } from './shell/metrics.ts';
 import { type OverlaySettings, openOverlay } from './shell/overlay-files.ts';
 import { Trust } from './shell/trust.ts';
@@ -27,6 +30,8 @@ export interface RunningMapServer {
   /** HOST:PORT, as bound. */
   readonly listen: readonly string[];
   readonly metricsPort: number | undefined;
+  /** HOST:PORT of LISP over UDP, as bound. */
+  readonly lispListen: readonly string[];
   readonly adminSocket: string;
   /** Resolves after SIGTERM or SIGINT, when all is closed. */
   untilSignal(): Promise<void>;
@@ -66,7 +71,9 @@ async function start(
     overlay: { instance: overlay.instance, prefixes: overlay.prefixes },
     grace: settings.graceSeconds * 1000,
     limits,
+    lisp: settings.lisp,
     wallClock: Date.now,
+    randomNonce: () => nonce(randomBytes(8).readBigUInt64BE()),
   });
   metrics.observe(core);
   metrics.observeTrust(trust);
@@ -85,6 +92,7 @@ async function start(
   });
   let control: ControlServer | undefined;
   let metricsPort: number | undefined;
+  let lispListen: readonly string[] = [];
   // First of all: it is what tells two map servers on one folder apart.
   const adminSocket = adminSocketPath(dataDir);
   let routes: ReturnType<typeof adminRoutes> = [];
@@ -140,6 +148,13 @@ async function start(
   }
   const zone = await serveZone(settings, { overlay, driver, audit, metrics, log });
   if (zone !== undefined) shutdown.add('zone', () => zone.close());
+  if (settings.lisp.listen.length > 0) {
+    const lisp = await LispListener.start(settings.lisp.listen, (from, bytes) => driver.receiveDatagram(from, bytes));
+    shutdown.add('LISP', () => lisp.close());
+    driver.serveLisp((to, bytes) => lisp.send(to, bytes));
+    lispListen = lisp.addresses;
+    log.info({ listen: lispListen }, 'LISP is served over UDP');
+  }
   trust.onChange(() => server.handleTrust());
   const renewal = setInterval(() => {
     try {
@@ -163,6 +178,7 @@ async function start(
   return {
     listen: server.addresses,
     metricsPort,
+    lispListen,
     adminSocket,
     untilSignal: () => shutdown.onSignals(log),
     close: () => shutdown.end(log),

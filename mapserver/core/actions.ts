@@ -1,8 +1,12 @@
 /** What the map server's core wants done and told, in the order in which it is to happen. */
+
+import type { IpAddress } from '../../proto/address.ts';
 import type { EidKey } from '../../proto/eid.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import type { AgentPolicy } from '../../proto/policy.ts';
+import type { LispMessageKind, LispResult } from './lisp/lisp-server.ts';
+import type { UdpPeer } from './lisp/udp-peer.ts';
 import type { ChangedNames } from './name-changes.ts';
 import type { OperationError } from './operation-error.ts';
 import type { Operation } from './operations.ts';
@@ -23,6 +27,8 @@ export type Action =
   /** All of what it enforces. */
   | { readonly kind: 'policy'; readonly session: SessionId; readonly policy: AgentPolicy }
   | { readonly kind: 'close'; readonly session: SessionId; readonly code: number; readonly reason: string }
+  /** To a peer that speaks LISP over UDP. */
+  | { readonly kind: 'datagram'; readonly to: UdpPeer; readonly bytes: Uint8Array }
   | { readonly kind: 'commit'; readonly commit: Commit }
   | { readonly kind: 'outcome'; readonly id: OperationId; readonly result: OperationResult }
   | { readonly kind: 'order-outcome'; readonly id: OrderId; readonly result: OrderResult }
@@ -67,6 +73,13 @@ export type ServerEvent =
   | { readonly kind: 'policy-too-large'; readonly agents: number; readonly problem: string }
   /** Something was not done, or was ended, because of it. `source`: an xTR-ID, or what asked for it. */
   | { readonly kind: 'limit'; readonly limit: LimitName; readonly source: string }
+  | {
+      readonly kind: 'lisp-received';
+      readonly message: LispMessageKind;
+      readonly result: LispResult;
+      readonly from: IpAddress;
+    }
+  | { readonly kind: 'lisp-sent'; readonly message: LispMessage['type'] }
   | { readonly kind: 'rejected'; readonly reason: RejectionReason; readonly xtrId: XtrId };
 
 export type LimitName =

@@ -11,6 +11,7 @@
 import { hostPrefix } from '../../proto/address.ts';
 import { eidKey, prefixEid } from '../../proto/eid.ts';
 import type { Incarnation } from '../../proto/incarnation.ts';
+import type { Nonce } from '../../proto/lisp/header.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import type { Instant, Millis, WallClock } from '../../proto/time.ts';
@@ -20,6 +21,8 @@ import { Companions } from './companions.ts';
 import type { Overlay } from './grants.ts';
 import { Handover } from './handover.ts';
 import { HeldAddresses } from './held-addresses.ts';
+import { LispServer, type LispSettings } from './lisp/lisp-server.ts';
+import type { UdpPeer } from './lisp/udp-peer.ts';
 import { MappingDatabase } from './mapping-database.ts';
 import type { ChangedNames } from './name-changes.ts';
 import { Names } from './names.ts';
@@ -63,7 +66,10 @@ export interface MapServerConfig {
   /** How long the mappings of an agent stay that is away. */
   readonly grace: Millis;
   readonly limits: MapServerLimits;
+  readonly lisp: LispSettings;
   readonly wallClock: () => WallClock;
+  /** 64 random bits. */
+  readonly randomNonce: () => Nonce;
 }
 
 export interface MapServerLimits {
@@ -100,6 +106,7 @@ export class MapServer {
   private readonly publisher: Publisher;
   private readonly policy: PolicyDistribution;
   private readonly revocations: Revocations;
+  private readonly lisp: LispServer;
   private actions: Action[] = [];
   private lastOperation = 0;
 
@@ -178,6 +185,16 @@ export class MapServer {
       names,
       orders,
       event,
+    });
+    this.lisp = new LispServer({
+      settings: config.lisp,
+      overlay,
+      database,
+      replica,
+      transactions,
+      wallClock: config.wallClock,
+      randomNonce: config.randomNonce,
+      act,
     });
     this.policy = new PolicyDistribution({
       records: this.policyRecords(),
@@ -261,6 +278,12 @@ export class MapServer {
     this.settle(now);
   }
 
+  /** LISP over UDP. */
+  handleDatagram(from: UdpPeer, bytes: Uint8Array, now: Instant): void {
+    this.lisp.handleDatagram(from, bytes, now);
+    this.settle(now);
+  }
+
   /** The outcome follows as an action with the returned id. */
   handleOperation(operation: Operation, now: Instant): OperationId {
     const id = ++this.lastOperation as OperationId;
@@ -327,6 +350,7 @@ export class MapServer {
     this.subscriptions.handleTimeout(now);
     this.targets.handleTimeout(now);
     this.orders.handleTimeout(now);
+    this.lisp.handleTimeout(now);
     for (const overdue of this.presence.handleTimeout(now)) this.registrar.withdraw(overdue, now);
     this.settle(now);
   }
@@ -340,6 +364,7 @@ export class MapServer {
       this.presence.pollTimeout(),
       this.policy.pollTimeout(),
       this.handover.pollTimeout(),
+      this.lisp.pollTimeout(),
     ].filter((deadline) => deadline !== undefined);
     return deadlines.length === 0 ? undefined : Math.min(...deadlines);
   }
@@ -481,6 +506,7 @@ export class MapServer {
     this.publisher.settle();
     this.handover.settle();
     this.revocations.settle();
+    this.lisp.settle(now);
     this.policy.settle(now);
   }
 
@@ -491,6 +517,7 @@ export class MapServer {
     if (eid !== undefined) {
       this.database.update(from, to);
       this.publisher.follow(eid, from, to);
+      this.lisp.follow(from, to);
     }
     this.held.follow(before, after);
     this.names.follow(before, after);

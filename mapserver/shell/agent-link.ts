@@ -20,7 +20,7 @@ import type { AgentBudget } from './agent-budgets.ts';
 import type { Driver } from './driver.ts';
 import type { LimitReports } from './limit-reports.ts';
 import type { LimitName, MapServerMetrics, ShellRejection } from './metrics.ts';
-import { remoteAddressOf } from './rate-table.ts';
+import { remoteAddressOf } from './source-address.ts';
 import type { Trust } from './trust.ts';
 import type { Turns } from './turns.ts';
 

@@ -20,7 +20,7 @@ import {
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Log } from '../../runtime/log.ts';
-import { RateTable } from './rate-table.ts';
+import { RateTable } from '../core/rate-table.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 export const AUDIT_EVENTS = [

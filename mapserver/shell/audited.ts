@@ -127,6 +127,8 @@ export function auditEvent(audit: AuditLog, event: ServerEvent, from: (xtrId: st
     case 'policy-too-large':
     case 'request':
     case 'notify':
+    case 'lisp-received':
+    case 'lisp-sent':
       return;
     default:
       event satisfies never;

@@ -7,8 +7,9 @@
 import type { Socket } from 'node:net';
 import type { Instant } from '../../proto/time.ts';
 import type { MapServerSettings } from '../config.ts';
+import { RateTable } from '../core/rate-table.ts';
 import type { LimitReports } from './limit-reports.ts';
-import { RateTable, sourceOf } from './rate-table.ts';
+import { sourceOf } from './source-address.ts';
 
 interface Connection {
   readonly socket: Socket;

@@ -25,7 +25,7 @@ import { callerOf } from './certificate-authority.ts';
 import { Connections } from './connections.ts';
 import { describeCaller } from './enrolment.ts';
 import type { ShellRejection } from './metrics.ts';
-import { remoteAddressOf } from './rate-table.ts';
+import { remoteAddressOf } from './source-address.ts';
 import { Turns } from './turns.ts';
 
 export interface ControlServerOptions extends Omit<AgentLinkOptions, 'turns'> {

@@ -5,6 +5,7 @@ import type { XtrId } from '../../proto/mapping.ts';
 import type { AgentPolicy } from '../../proto/policy.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { Action, OperationId, OperationResult } from '../core/actions.ts';
+import type { UdpPeer } from '../core/lisp/udp-peer.ts';
 import type { MapServer } from '../core/map-server.ts';
 import type { Operation } from '../core/operations.ts';
 import type { EidOrder, OrderId, OrderResult } from '../core/orders.ts';
@@ -58,6 +59,7 @@ export class Driver {
   private readonly operations = new Map<OperationId, (result: OperationResult) => void>();
   /** What others can cause at will is logged at a bounded rate; the metrics count it all. */
   private readonly complaints = new TokenBucket(COMPLAINTS_PER_SECOND, performance.now());
+  private sendDatagram: (to: UdpPeer, bytes: Uint8Array) => void = () => {};
   private timer: NodeJS.Timeout | undefined;
   private watch: Watch | undefined;
   private readonly namesListeners: ((names: ReadonlySet<string>) => void)[] = [];
@@ -100,6 +102,15 @@ export class Driver {
     this.peers.delete(id);
     this.input((now) => this.core.handleSessionClosed(id, now));
     if (this.newest.get(peer.xtrId) === peer) this.newest.delete(peer.xtrId);
+  }
+
+  /** `send`: takes what goes to peers that speak LISP over UDP. */
+  serveLisp(send: (to: UdpPeer, bytes: Uint8Array) => void): void {
+    this.sendDatagram = send;
+  }
+
+  receiveDatagram(from: UdpPeer, bytes: Uint8Array): void {
+    this.input((now) => this.core.handleDatagram(from, bytes, now));
   }
 
   operate(operation: Operation): Promise<OperationResult> {
@@ -161,6 +172,9 @@ export class Driver {
         break;
       case 'close':
         this.peers.get(action.session)?.close(action.code, action.reason);
+        break;
+      case 'datagram':
+        this.sendDatagram(action.to, action.bytes);
         break;
       case 'commit':
         void this.commit(action.commit);
@@ -249,8 +263,15 @@ export class Driver {
       case 'limit':
         this.reports.hit(event.limit, event.source);
         break;
+      case 'lisp-received':
+        if (event.result !== 'accepted' && this.complaints.tryTake(performance.now())) {
+          const { from, message: type, result: reason } = event;
+          this.log.warn({ address: from, type, reason }, 'LISP message not taken');
+        }
+        break;
       case 'request':
       case 'notify':
+      case 'lisp-sent':
       case 'names-changed':
       case 'policy-sent':
         break;

@@ -11,6 +11,7 @@ import { ApiError, parseBody, type Route } from '../../runtime/http-api.ts';
 import type { MapServerSettings } from '../config.ts';
 import { parseGroupName, parseNamePattern } from '../core/grants.ts';
 import type { OperationCode, OperationError } from '../core/operation-error.ts';
+import { RateTable } from '../core/rate-table.ts';
 import type { CertificateNote } from '../core/records.ts';
 import type { AuditLog } from './audit-log.ts';
 import { audited } from './audited.ts';
@@ -19,9 +20,9 @@ import type { Driver } from './driver.ts';
 import type { LimitReports } from './limit-reports.ts';
 import type { MapServerMetrics } from './metrics.ts';
 import type { OverlayFiles } from './overlay-files.ts';
-import { RateTable, remoteAddressOf, sourceOf } from './rate-table.ts';
 import { ipPrefixText, tunnelKeyText } from './record-codec.ts';
 import { readSigningRequest } from './signing-request.ts';
+import { remoteAddressOf, sourceOf } from './source-address.ts';
 import { TokenBucket } from './token-bucket.ts';
 import type { Trust } from './trust.ts';
 

@@ -43,6 +43,8 @@ export class MapServerMetrics {
   private readonly commits: Histogram;
   private readonly zoneRequests: Counter<'request' | 'result'>;
   private readonly zoneNotifies: Counter<'result'>;
+  private readonly lispReceived: Counter<'message' | 'result'>;
+  private readonly lispSent: Counter<'message'>;
 
   constructor() {
     const registers = [this.registry];
@@ -68,6 +70,11 @@ export class MapServerMetrics {
       'result',
     ]);
     this.zoneNotifies = counter('zone_notifies_total', 'New serials told to secondaries, by outcome', ['result']);
+    this.lispReceived = counter('lisp_received_total', 'LISP messages over UDP, by what became of them', [
+      'message',
+      'result',
+    ]);
+    this.lispSent = counter('lisp_sent_total', 'LISP messages sent over UDP', ['message']);
     this.commits = new Histogram({
       name: 'stayput_mapserver_store_commit_seconds',
       help: 'Durable commits of the store',
@@ -170,6 +177,12 @@ export class MapServerMetrics {
         break;
       case 'policy-too-large':
         this.policies.inc({ result: 'too_large' }, event.agents);
+        break;
+      case 'lisp-received':
+        this.lispReceived.inc({ message: event.message, result: event.result });
+        break;
+      case 'lisp-sent':
+        this.lispSent.inc({ message: event.message });
         break;
       case 'withdrawn':
       case 'names-changed':

@@ -8,7 +8,7 @@ import { MAX_TCP } from '../../proto/dns/message.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { FrameReader, frame } from '../../runtime/dns-stream.ts';
 import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
-import { remoteAddressOf, sourceOf } from './rate-table.ts';
+import { remoteAddressOf, sourceOf } from './source-address.ts';
 
 /** Somebody who waits for an answer. */
 export interface ZoneClient {

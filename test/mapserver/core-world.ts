@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import type { Action, OperationResult, ServerEvent } from '../../mapserver/core/actions.ts';
+import type { UdpPeer } from '../../mapserver/core/lisp/udp-peer.ts';
 import { MapServer } from '../../mapserver/core/map-server.ts';
 import type { Operation } from '../../mapserver/core/operations.ts';
 import type { EidOrder, OrderResult } from '../../mapserver/core/orders.ts';
@@ -61,6 +62,8 @@ export class CoreWorld {
   readonly core: MapServer;
   readonly events: ServerEvent[] = [];
   readonly agents: CoreAgent[] = [];
+  /** What was sent over UDP. */
+  readonly datagrams: { readonly to: UdpPeer; readonly message: LispMessage; readonly bytes: Uint8Array }[] = [];
   /** False holds commits back until `release`. */
   durable = true;
   now = 1_000;
@@ -68,6 +71,7 @@ export class CoreWorld {
   private readonly outcomes = new Map<number, OperationResult>();
   /** Outcomes of orders. */
   readonly ordered = new Map<number, OrderResult>();
+  private lastRandom = 0x1000_0000_0000n;
   private lastSession = 0;
 
   constructor(options: { store?: DurableStore; limits?: object; agents?: CoreAgent[] } = {}) {
@@ -87,6 +91,8 @@ export class CoreWorld {
         pending: 100,
         ...options.limits,
       },
+      lisp: { messagesPerSecond: 1_000 },
+      randomNonce: () => nonce(++this.lastRandom),
       wallClock: () => 1_700_000_000_000 + this.now,
     });
     this.core.handleRestore(this.store.all(), this.now);
@@ -176,6 +182,12 @@ export class CoreWorld {
     this.drain();
   }
 
+  /** Over UDP, as it comes from the wire. */
+  receive(from: UdpPeer, bytes: Uint8Array): void {
+    this.core.handleDatagram(from, bytes, this.now);
+    this.drain();
+  }
+
   /** Advances to each deadline on the way. */
   advance(ms: number): void {
     const end = this.now + ms;
@@ -236,6 +248,9 @@ export class CoreWorld {
       case 'commit':
         if (this.durable) this.settle(action.commit, 'committed');
         else this.held.push(action.commit);
+        break;
+      case 'datagram':
+        this.datagrams.push({ to: action.to, message: decodeLispMessage(action.bytes), bytes: action.bytes });
         break;
       case 'outcome':
         this.outcomes.set(action.id, action.result);

@@ -1,7 +1,7 @@
 /** How often something may be done, per source. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { RateTable } from '../../mapserver/shell/rate-table.ts';
+import { RateTable } from '../../mapserver/core/rate-table.ts';
 
 test('what counts as several takes as much of the rate, and all of it or nothing', () => {
   const rates = new RateTable(100, 200, 10);

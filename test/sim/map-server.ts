@@ -8,6 +8,7 @@ import type { Commit } from '../../mapserver/core/transactions.ts';
 import type { IpAddress } from '../../proto/address.ts';
 import { DEFAULT_INSTANCE } from '../../proto/eid.ts';
 import type { Incarnation } from '../../proto/incarnation.ts';
+import { nonce } from '../../proto/lisp/header.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import type { TunnelKey, XtrId } from '../../proto/mapping.ts';
 import { type Millis, seconds } from '../../proto/time.ts';
@@ -71,6 +72,8 @@ export class MapServerProcess {
       overlay: { instance: DEFAULT_INSTANCE, prefixes: OVERLAY },
       grace: GRACE,
       limits: LIMITS,
+      lisp: { messagesPerSecond: 1_000 },
+      randomNonce: () => nonce(0n),
       wallClock: () => this.world.wallClock() + this.clockError,
     });
     this.core.handleRestore(this.store.all(), this.world.clock.now);
@@ -168,8 +171,9 @@ export class MapServerProcess {
         this.commit(action.commit);
         return;
       case 'outcome':
-      // The model has no policy.
+      // The model has no policy, and no peers over UDP.
       case 'policy':
+      case 'datagram':
       case 'order-outcome':
       case 'event':
         return;

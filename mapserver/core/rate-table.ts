@@ -1,6 +1,4 @@
 /** Rates per agent or per source, of a bounded number of them. */
-import type { Socket } from 'node:net';
-import { ipPrefix, isIpAddress, parseIpAddress } from '../../proto/address.ts';
 import type { Instant } from '../../proto/time.ts';
 
 interface Bucket {
@@ -36,16 +34,4 @@ export class RateTable {
     bucket.tokens -= count;
     return true;
   }
-}
-
-/** To whom a connection is charged: its address, of IPv6 the /64, since whoever has one address there has them all. */
-export function sourceOf(socket: Pick<Socket, 'remoteAddress'>): string {
-  const address = remoteAddressOf(socket);
-  return address.includes(':') && isIpAddress(address) ? ipPrefix(parseIpAddress(address), 64) : address;
-}
-
-/** IPv4 as such also on a socket for both families, without a zone. */
-export function remoteAddressOf(socket: Pick<Socket, 'remoteAddress'>): string {
-  const text = (socket.remoteAddress ?? '').split('%', 1)[0] ?? '';
-  return text.replace(/^::ffff:(?=\d+\.)/, '');
 }
