@@ -117,6 +117,26 @@ export class PrefixTrie<V> {
     return found;
   }
 
+  /**
+   * Length of the shortest prefix around `target` that holds no entry, other than one that equals it, and lies in all
+   * entries that cover `target`. At most the length of `target`, whatever is inside it.
+   */
+  vacantLength(target: IpPrefix): number {
+    const key = keyOf(target);
+    let length = 0;
+    let node = this.#roots[key.family];
+    while (node !== undefined) {
+      const common = commonLength(node, key);
+      if (common < node.length) return Math.min(common + 1, key.length);
+      if (node.entry !== undefined) length = node.length;
+      if (node.length === key.length) return key.length;
+      const side = bitAt(key.bits, node.length);
+      if (node.children[side ^ 1] !== undefined) length = node.length + 1;
+      node = node.children[side];
+    }
+    return length;
+  }
+
   /** `prefix` and everything more specific. The trie must not change meanwhile. */
   *covered(prefix: IpPrefix): IterableIterator<Entry<V>> {
     const key = keyOf(prefix);

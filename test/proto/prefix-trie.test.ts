@@ -6,6 +6,7 @@ import {
   ipPrefix,
   parseIpAddress,
   parseIpPrefix,
+  prefixAddress,
   prefixContains,
   prefixLength,
 } from '../../proto/address.ts';
@@ -40,6 +41,28 @@ test('a trie behaves as a linear scan over its prefixes', () => {
       },
     ),
     { numRuns: 1000 },
+  );
+});
+
+test('the vacant prefix around a prefix is the shortest that holds no entry and leaves none that covers it', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.oneof(crowded(), prefix), { maxLength: 30 }),
+      fc.oneof(crowded(), prefix),
+      (entries, target) => {
+        const trie = new PrefixTrie<true>();
+        for (const entry of entries) trie.set(entry, true);
+        const free = (length: number): boolean => {
+          const candidate = ipPrefix(prefixAddress(target), length);
+          return entries.every(
+            (entry) => prefixContains(entry, candidate) || !(prefixContains(candidate, entry) && entry !== candidate),
+          );
+        };
+        const holdsNone = Array.from({ length: prefixLength(target) }, (_, length) => length).find(free);
+        assert.equal(trie.vacantLength(target), holdsNone ?? prefixLength(target));
+      },
+    ),
+    { numRuns: 2000 },
   );
 });
 
