@@ -4,7 +4,7 @@
  * Prefixes are matched by the longest, per instance; names exactly. It follows the replica, which tells it each change.
  */
 import { type IpPrefix, isHostPrefix } from '../../proto/address.ts';
-import { type Eid, type EidKey, eidKey, type InstanceId, parseEidKey } from '../../proto/eid.ts';
+import { type Eid, type EidKey, eidKey, type InstanceId, type PrefixEid, parseEidKey } from '../../proto/eid.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import { PrefixTrie } from '../../proto/prefix-trie.ts';
 import type { OwnershipRecord } from './records.ts';
@@ -42,6 +42,11 @@ export class MappingDatabase {
       if (found.length >= limit) break;
     }
     return found;
+  }
+
+  /** Length of the largest prefix around `eid` that holds no other live mapping, and is inside those around it. */
+  vacantLength(eid: PrefixEid): number {
+    return this.prefixes.get(eid.iid)?.vacantLength(eid.prefix) ?? 0;
   }
 
   /** Live mappings of the prefix and of all inside it. */
