@@ -1,10 +1,10 @@
 /**
  * Answers that are given again octet for octet: the fast path for questions that come often.
  *
- * The key is the question as it arrived, all octets but the ID; what is patched is the ID, and the TTLs of forwarded
- * answers once a second. So nothing is decoded, and the answer is what the general path would give: an answer from the
- * cache of the forwarder counts while its entry does, and before that is due to be fetched again; one about the overlay
- * while nothing has reached the agent that could have changed it, and for a second at most. UDP only.
+ * An answer belongs to the question as it arrived, all octets but the ID; what is patched is the ID, and the TTLs of
+ * forwarded answers once a second. So nothing is decoded, and the answer is what the general path would give: an answer
+ * from the cache of the forwarder counts while its entry does, and before that is due to be fetched again; one about the
+ * overlay while nothing has reached the agent that could have changed it, and for a second at most. UDP only.
  */
 import type { DnsMessage, DnsQuestion } from '../../proto/dns/message.ts';
 import type { Instant, Millis } from '../../proto/time.ts';
@@ -18,6 +18,7 @@ export interface Prepared {
 }
 
 interface Stored extends Prepared {
+  readonly asked: Uint8Array;
   /** As it was given last. */
   readonly reply: Uint8Array;
   readonly view: DataView;
@@ -30,7 +31,8 @@ interface Stored extends Prepared {
 }
 
 export class PreparedAnswers {
-  readonly #stored = new Map<string, Stored>();
+  /** By a hash of the question; of two with the same, the latter. */
+  readonly #stored = new Map<number, Stored>();
   readonly #capacity: number;
   /** Replies are cut from it: a buffer for each would cost more than all the rest. */
   #pool = new Uint8Array(POOL);
@@ -46,10 +48,10 @@ export class PreparedAnswers {
     version: number,
     now: Instant,
   ): { readonly reply: Uint8Array; readonly prepared: Prepared } | undefined {
-    if (packet.length > MAX_QUERY || packet.length < 2) return undefined;
+    if (packet.length > MAX_QUERY) return undefined;
     const key = keyOf(packet);
     const prepared = this.#stored.get(key);
-    if (prepared === undefined) return undefined;
+    if (prepared === undefined || !isSame(packet, prepared.asked)) return undefined;
     const { entry } = prepared;
     const valid = now < prepared.until && (entry === undefined ? version === prepared.version : entry.current);
     if (!valid) {
@@ -86,11 +88,11 @@ export class PreparedAnswers {
     this.#store(packet, { ...stored, version, until: now + OVERLAY_LIFE });
   }
 
-  #store(packet: Uint8Array, stored: Stored): void {
+  #store(packet: Uint8Array, stored: Omit<Stored, 'asked'>): void {
     if (packet.length > MAX_QUERY || stored.reply.length > MAX_REPLY) return;
     const key = keyOf(packet);
     this.#stored.delete(key);
-    this.#stored.set(key, { ...stored, ...owned(stored.reply) });
+    this.#stored.set(key, { ...stored, ...owned(stored.reply), asked: new Uint8Array(packet) });
     const oldest = this.#stored.keys().next().value;
     if (this.#stored.size > this.#capacity && oldest !== undefined) this.#stored.delete(oldest);
   }
@@ -114,7 +116,7 @@ function age(stored: Stored, seconds: number): void {
 }
 
 function owned(reply: Uint8Array): Pick<Stored, 'reply' | 'view'> {
-  const bytes = reply.slice();
+  const bytes = new Uint8Array(reply);
   return { reply: bytes, view: viewOf(bytes) };
 }
 
@@ -122,13 +124,22 @@ function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-function keyOf(packet: Uint8Array): string {
-  let key = '';
-  for (let i = 2; i < packet.length; i++) key += CHARACTERS[packet[i] ?? 0];
-  return key;
+/** All but the ID. */
+function isSame(packet: Uint8Array, other: Uint8Array): boolean {
+  if (packet.length !== other.length) return false;
+  for (let i = 2; i < packet.length; i++) if (packet[i] !== other[i]) return false;
+  return true;
 }
 
-const CHARACTERS = Array.from({ length: 256 }, (_, code) => String.fromCharCode(code));
+/** FNV-1a of all but the ID, in 30 bits: larger numbers would be objects. */
+function keyOf(packet: Uint8Array): number {
+  let hash = FNV_BASIS;
+  for (let i = 2; i < packet.length; i++) hash = Math.imul(hash ^ (packet[i] ?? 0), FNV_PRIME);
+  return hash & 0x3fff_ffff;
+}
+
+const FNV_BASIS = 0x811c_9dc5;
+const FNV_PRIME = 0x0100_0193;
 /** Octets. */
 const MAX_QUERY = 128;
 const MAX_REPLY = 1232;

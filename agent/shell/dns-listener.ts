@@ -1,5 +1,5 @@
 /** The sockets that clients ask: one UDP and one TCP socket for each listen address. */
-import { createSocket, type Socket as UdpSocket } from 'node:dgram';
+import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dgram';
 import type { EventEmitter } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
@@ -70,21 +70,37 @@ async function udpSocket(host: string, port: number, handle: DnsPacketHandler): 
     // Clients are addresses; the default takes another turn of the loop to find that out.
     lookup: (address, _options, done) => done(null, address, host.includes(':') ? 6 : 4),
   });
+  const strangers = isWildcard(host);
   socket.on('message', (packet, from) => {
-    const client: DnsClient = {
-      address: from.address,
-      // A client that has gone is not our trouble.
-      reply: (answer) => socket.send(answer, from.port, from.address, () => {}),
-      ignore: () => {},
-    };
-    if (from.port !== 0) handle(client, packet, 'udp', isStranger(host, from.address));
+    if (from.port !== 0) handle(new UdpClient(socket, from), packet, 'udp', strangers && isStranger(from.address));
   });
   await bound(socket, formatHostPort(host, port), 'udp', (done) =>
     socket.bind({ address: host, port, exclusive: true }, done),
   );
-  // E.g. ECONNREFUSED for an earlier answer; each send has its own callback.
+  // E.g. ECONNREFUSED for an earlier answer.
   socket.on('error', () => {});
   return socket;
+}
+
+class UdpClient implements DnsClient {
+  readonly #socket: UdpSocket;
+  readonly #from: RemoteInfo;
+
+  constructor(socket: UdpSocket, from: RemoteInfo) {
+    this.#socket = socket;
+    this.#from = from;
+  }
+
+  get address(): string {
+    return this.#from.address;
+  }
+
+  /** Without a callback, which costs a turn of the queue: a client that has gone is not our trouble. */
+  reply(answer: Uint8Array): void {
+    this.#socket.send(answer, this.#from.port, this.#from.address);
+  }
+
+  ignore(): void {}
 }
 
 function tcpServer(host: string, handle: DnsPacketHandler): { server: Server; close(): Promise<void> } {
@@ -92,7 +108,7 @@ function tcpServer(host: string, handle: DnsPacketHandler): { server: Server; cl
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-    serveStream(socket, isStranger(host, socket.remoteAddress ?? ''), handle);
+    serveStream(socket, isWildcard(host) && isStranger(socket.remoteAddress ?? ''), handle);
   });
   server.maxConnections = MAX_CONNECTIONS;
   const close = (): Promise<void> =>
@@ -147,8 +163,8 @@ function serveStream(socket: Socket, stranger: boolean, handle: DnsPacketHandler
   socket.once('close', () => clearTimeout(idle));
 }
 
-function isStranger(listenHost: string, remote: string): boolean {
-  return isWildcard(listenHost) && !isOwnHost(remote.startsWith('::ffff:') ? remote.slice(7) : remote);
+function isStranger(remote: string): boolean {
+  return !isOwnHost(remote.startsWith('::ffff:') ? remote.slice(7) : remote);
 }
 
 function bound(

@@ -1,8 +1,9 @@
 /** What the DNS service counts. Label values are bounded: whatever clients ask for, a type is one of a few, or `other`. */
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { Counter, Gauge, type Metric, type Registry } from 'prom-client';
 import { RCODE, TYPE } from '../../proto/dns/message.ts';
 import type { CacheResult } from '../core/dns-forwarder.ts';
 import type { UpstreamHealth } from '../core/dns-upstreams.ts';
+import { AnswerTimes } from './dns-answer-times.ts';
 import { formatUpstream } from './dns-upstream-address.ts';
 
 export interface DnsReplyFacts {
@@ -19,32 +20,46 @@ export interface DnsMetricSources {
   readonly upstreams: () => readonly UpstreamHealth[];
 }
 
+/** Answers that have all labels in common. */
+interface Alike {
+  readonly labels: { readonly zone: string; readonly type: string; readonly rcode: string };
+  readonly cache: CacheResult | undefined;
+  count: number;
+}
+
+/**
+ * Answers are counted here in plain numbers and put under their labels when somebody asks: that for each answer is more
+ * work than all the rest of one that is prepared.
+ */
 export class DnsMetrics {
-  readonly #queries: Counter<'zone' | 'type' | 'rcode'>;
-  readonly #seconds: Histogram<'zone'>;
-  readonly #cache: Counter<'result'>;
+  readonly #answers = new Map<number, Alike>();
+  readonly #times = new AnswerTimes('stayput_agent_dns_query_seconds', 'Time from a DNS query to its answer');
   readonly #logLost: Counter;
 
   constructor(registry: Registry, sources: DnsMetricSources) {
     const registers = [registry];
-    this.#queries = new Counter({
+    const answers = this.#answers;
+    new Counter({
       name: 'stayput_agent_dns_queries_total',
       help: 'DNS queries answered, by who knew the answer, type and response code',
       labelNames: ['zone', 'type', 'rcode'],
       registers,
+      collect() {
+        this.reset();
+        for (const { labels, count } of answers.values()) this.inc(labels, count);
+      },
     });
-    this.#seconds = new Histogram({
-      name: 'stayput_agent_dns_query_seconds',
-      help: 'Time from a DNS query to its answer',
-      labelNames: ['zone'],
-      buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
-      registers,
-    });
-    this.#cache = new Counter({
+    // It is read like one of prom-client's, which its types do not foresee.
+    registry.registerMetric(this.#times as unknown as Metric);
+    new Counter({
       name: 'stayput_agent_dns_cache_total',
       help: 'Forwarded DNS queries, by what the cache had',
       labelNames: ['result'],
       registers,
+      collect() {
+        this.reset();
+        for (const { cache, count } of answers.values()) if (cache !== undefined) this.inc({ result: cache }, count);
+      },
     });
     this.#logLost = new Counter({
       name: 'stayput_agent_dns_query_log_lost_total',
@@ -54,10 +69,16 @@ export class DnsMetrics {
     observeSources(registry, sources);
   }
 
-  count({ zone, type, rcode, cache, elapsed }: DnsReplyFacts): void {
-    this.#queries.inc({ zone, type: typeName(type), rcode: rcodeName(rcode) });
-    this.#seconds.observe(zone === 'overlay' ? OVERLAY : FORWARD, elapsed / 1000);
-    if (cache !== undefined) this.#cache.inc({ result: cache });
+  count(facts: DnsReplyFacts): void {
+    const key = keyOf(facts);
+    let alike = this.#answers.get(key);
+    if (alike === undefined) {
+      const { zone, type, rcode, cache } = facts;
+      alike = { labels: { zone, type: typeName(type), rcode: rcodeName(rcode) }, cache, count: 0 };
+      this.#answers.set(key, alike);
+    }
+    alike.count += 1;
+    this.#times.observe(facts.zone, facts.elapsed / 1000);
   }
 
   countLost(lines: number): void {
@@ -107,11 +128,18 @@ export function rcodeName(rcode: number): string {
   return RCODE_NAMES.get(rcode) ?? 'other';
 }
 
+/** One number for all that is `other`, so there are only as many keys as there are labels. */
+function keyOf({ zone, type, rcode, cache }: DnsReplyFacts): number {
+  const knownType = type !== undefined && TYPE_NAMES.has(type) ? type : 0;
+  const knownRcode = RCODE_NAMES.has(rcode) ? rcode : 0xff;
+  const from = CACHE_RESULTS.indexOf(cache) * 2 + (zone === 'overlay' ? 1 : 0);
+  return (knownType * 0x100 + knownRcode) * 0x10 + from;
+}
+
 function named(codes: Readonly<Record<string, number>>): ReadonlyMap<number, string> {
   return new Map(Object.entries(codes).map(([name, code]) => [code, name.toUpperCase()]));
 }
 
 const TYPE_NAMES = named({ ...TYPE, mx: 15, txt: 16, srv: 33, ds: 43, dnskey: 48, svcb: 64, https: 65 });
 const RCODE_NAMES = named(RCODE);
-const OVERLAY = { zone: 'overlay' };
-const FORWARD = { zone: 'forward' };
+const CACHE_RESULTS: readonly (CacheResult | undefined)[] = [undefined, 'hit', 'miss', 'stale', 'failure'];

@@ -2,6 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Registry } from 'prom-client';
+import type { DnsTransport } from '../../proto/dns/message.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { encodeRecord } from '../../runtime/dns-record-codec.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
@@ -60,11 +61,7 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
     for (const listen of options.listen) {
       listeners.push(
         await listenForDns(listen, (client, packet, transport, stranger) =>
-          driver.input((service, now) =>
-            stranger
-              ? service.handleStranger(client, packet, transport, now)
-              : service.handlePacket(client, packet, transport, now),
-          ),
+          driver.ask(client, packet, transport, stranger),
         ),
       );
     }
@@ -96,6 +93,7 @@ class DnsDriver {
   readonly #queryLog: DnsQueryLog | undefined;
   #zone: { readonly zone: string; readonly overlay: NameResolver['overlay'] } | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #due: number | undefined;
   #closed = false;
   upstreams: readonly string[] = [];
 
@@ -120,10 +118,23 @@ class DnsDriver {
     this.#sockets = new UpstreamSockets(events, tlsAuthorities === null ? undefined : readAuthorities(tlsAuthorities));
   }
 
+  ask(client: DnsClient, packet: Uint8Array, transport: DnsTransport, stranger: boolean): void {
+    if (this.#closed) return;
+    this.#followZone();
+    const now = performance.now();
+    if (stranger) this.#service.handleStranger(client, packet, transport, now);
+    else this.#service.handlePacket(client, packet, transport, now);
+    this.#carryOut();
+  }
+
   input(give: (service: DnsService<DnsClient>, now: number) => void): void {
     if (this.#closed) return;
     this.#followZone();
     give(this.#service, performance.now());
+    this.#carryOut();
+  }
+
+  #carryOut(): void {
     for (let action = this.#service.pollAction(); action !== undefined; action = this.#service.pollAction()) {
       this.#perform(action);
     }
@@ -222,11 +233,16 @@ class DnsDriver {
   }
 
   #arm(): void {
-    clearTimeout(this.#timer);
     const due = this.#service.pollTimeout();
+    if (due === this.#due) return;
+    this.#due = due;
+    clearTimeout(this.#timer);
     if (due === undefined) return;
     const delay = Math.max(0, Math.ceil(due - performance.now()));
-    this.#timer = setTimeout(() => this.input((service, now) => service.handleTimeout(now)), delay);
+    this.#timer = setTimeout(() => {
+      this.#due = undefined;
+      this.input((service, now) => service.handleTimeout(now));
+    }, delay);
   }
 }
 

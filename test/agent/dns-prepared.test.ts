@@ -114,6 +114,22 @@ test('A prepared answer counts as a hit of the cache', () => {
   assert.equal(bench.replies.at(-1)!.question?.type, 1);
 });
 
+test('Questions that are filed under the same number get each its own answer', () => {
+  const bench = new Bench();
+  bench.upstreams('192.0.2.1');
+  const data = (): unknown => read(bench.replies.at(-1)!.packet).answers?.map((each) => 'data' in each && each.data);
+  for (const [name, address] of ALIKE) {
+    bench.ask(name, 'A');
+    bench.upstreamSays(0, [{ type: 'A', name, ttl: 60, data: address }]);
+  }
+  for (let i = 0; i < 3; i++) {
+    for (const [name, address] of ALIKE) {
+      bench.ask(name, 'A');
+      assert.deepEqual(data(), [address]);
+    }
+  }
+});
+
 test('A prepared answer that had to leave records out grows old like any other', () => {
   for (const udpSize of [512, 600]) {
     const bench = new Bench();
@@ -136,6 +152,12 @@ test('A prepared answer that had to leave records out grows old like any other',
     assert.equal(Buffer.from(aged.slice(-11)).toString('hex'), '00002904d0000000000000', `OPT for ${udpSize}`);
   }
 });
+
+/** Found by trying; the hash is FNV-1a in 30 bits. */
+const ALIKE = [
+  ['nu7pt583nw.example', '192.0.2.81'],
+  ['nndctkrkrv.example', '192.0.2.82'],
+] as const;
 
 /** A service, its upstream that answers at once, and a map server that does. */
 class Story {
