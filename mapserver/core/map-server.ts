@@ -270,6 +270,8 @@ export class MapServer {
       case 'encapsulated-control':
       case 'info-request':
       case 'info-reply':
+      case 'map-referral':
+      case 'shared-extension':
         this.sessions.reject(session, 'message-type');
         break;
       default:

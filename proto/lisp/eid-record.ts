@@ -55,7 +55,6 @@ export function decodeEidRecord(reader: Reader): EidRecord {
   const flags = reader.u16('ACT');
   const mapVersion = reader.u16('map-version') & 0xfff;
   const eid = decodeAddress(reader, 'EID');
-  reader.expect(locatorCount * SMALLEST_RLOC_RECORD, 'RLOC-records');
   return {
     ttl,
     eid,
@@ -63,7 +62,7 @@ export function decodeEidRecord(reader: Reader): EidRecord {
     action: flags >> 13,
     authoritative: isSet(flags, AUTHORITATIVE),
     mapVersion,
-    locators: Array.from({ length: locatorCount }, () => decodeRlocRecord(reader)),
+    locators: decodeRlocRecords(reader, locatorCount),
   };
 }
 
@@ -76,6 +75,11 @@ export function encodeEidRecord(record: EidRecord, writer: Writer): void {
     .u16(within(record.mapVersion, 0xfff, 'map-version'), 'map-version');
   encodeAddress(record.eid, writer);
   for (const rloc of record.locators) encodeRlocRecord(rloc, writer);
+}
+
+export function decodeRlocRecords(reader: Reader, count: number): RlocRecord[] {
+  reader.expect(count * SMALLEST_RLOC_RECORD, 'RLOC-records');
+  return Array.from({ length: count }, () => decodeRlocRecord(reader));
 }
 
 function decodeRlocRecord(reader: Reader): RlocRecord {
@@ -96,7 +100,7 @@ function decodeRlocRecord(reader: Reader): RlocRecord {
   };
 }
 
-function encodeRlocRecord(rloc: RlocRecord, writer: Writer): void {
+export function encodeRlocRecord(rloc: RlocRecord, writer: Writer): void {
   writer
     .u8(rloc.priority, 'priority')
     .u8(rloc.weight, 'weight')

@@ -78,6 +78,8 @@ export const TYPE = {
   mapRegister: 3,
   mapNotify: 4,
   mapNotifyAck: 5,
+  mapReferral: 6,
   info: 7,
   encapsulatedControl: 8,
+  sharedExtension: 15,
 } as const;

@@ -17,9 +17,11 @@ import {
   type MapNotify,
   type MapNotifyAck,
 } from './map-notify.ts';
+import { decodeMapReferral, encodeMapReferral, type MapReferral } from './map-referral.ts';
 import { decodeMapRegister, encodeMapRegister, type MapRegister } from './map-register.ts';
 import { decodeMapReply, encodeMapReply, type MapReply } from './map-reply.ts';
 import { decodeMapRequest, encodeMapRequest, type MapRequest } from './map-request.ts';
+import { decodeSharedExtension, encodeSharedExtension, type SharedExtension } from './shared-extension.ts';
 
 export type LispMessage =
   | MapRequest
@@ -27,9 +29,11 @@ export type LispMessage =
   | MapRegister
   | MapNotify
   | MapNotifyAck
+  | MapReferral
   | EncapsulatedControl
   | InfoRequest
-  | InfoReply;
+  | InfoReply
+  | SharedExtension;
 
 /** @throws DecodeError */
 export function decodeLispMessage(bytes: Uint8Array): LispMessage {
@@ -46,10 +50,14 @@ export function decodeLispMessage(bytes: Uint8Array): LispMessage {
       return decodeMapNotify(reader);
     case TYPE.mapNotifyAck:
       return decodeMapNotifyAck(reader);
+    case TYPE.mapReferral:
+      return decodeMapReferral(reader);
     case TYPE.info:
       return decodeInfo(reader);
     case TYPE.encapsulatedControl:
       return decodeEcm(reader);
+    case TYPE.sharedExtension:
+      return decodeSharedExtension(reader);
     default:
       throw new DecodeError('message type', 0, bytes.length === 0 ? 'empty message' : `${type} is unknown`);
   }
@@ -72,12 +80,18 @@ export function encodeLispMessage(message: LispMessage): Uint8Array {
     case 'map-notify-ack':
       encodeMapNotify(message, writer);
       break;
+    case 'map-referral':
+      encodeMapReferral(message, writer);
+      break;
     case 'info-request':
     case 'info-reply':
       encodeInfo(message, writer);
       break;
     case 'encapsulated-control':
       encodeEcm(message, writer);
+      break;
+    case 'shared-extension':
+      encodeSharedExtension(message, writer);
       break;
     default:
       throw unknownType(message);

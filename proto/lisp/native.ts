@@ -117,6 +117,8 @@ export function mappingsOf(message: LispMessage): Mapping[] {
     case 'encapsulated-control':
     case 'info-request':
     case 'info-reply':
+    case 'map-referral':
+    case 'shared-extension':
       return [];
     default:
       return noneOf(message);

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { DataplaneError, FrameReader as DataplaneFrames, encodeFrame } from '../../agent/shell/dataplane-link.ts';
 import { setRecords } from '../../mapserver/core/zone-content.ts';
 import { ZoneRecords } from '../../mapserver/core/zone-records.ts';
@@ -35,6 +36,8 @@ import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import { answer, query, soa } from '../agent/dns-support.ts';
 import { ZONE, ZoneWorld } from '../mapserver/zone-world.ts';
 import { DIG_SIGNED, NSUPDATE_SIGNED, TSIG_SECRET } from '../proto/dns-captures.ts';
+import { LCAF_SAMPLES } from '../proto/lcaf-samples.ts';
+import { lispMessages as lispArbitraries } from '../proto/lisp-arbitraries.ts';
 import { type Decoder, outcome } from './decoder.ts';
 
 const lispMessages = ['lisp-messages.json', 'lisp-golden.json'].flatMap((file) => {
@@ -42,7 +45,12 @@ const lispMessages = ['lisp-messages.json', 'lisp-golden.json'].flatMap((file) =
   const entries = JSON.parse(text) as { udpPayload: string }[];
   return entries.map(({ udpPayload }) => Uint8Array.from(Buffer.from(udpPayload, 'hex')));
 });
-const decodable = lispMessages.filter((bytes) => !outcome([DecodeError], () => lisp(bytes)).startsWith('STAYPUT_'));
+const generated = Object.values(lispArbitraries).flatMap((arbitrary) =>
+  fc.sample(arbitrary, { numRuns: 6, seed: 1 }).map(encodeLispMessage),
+);
+const decodable = [...lispMessages, ...generated].filter(
+  (bytes) => !outcome([DecodeError], () => lisp(bytes)).startsWith('STAYPUT_'),
+);
 const www = query('www.example', 'A', { udpSize: 1232 });
 const zone = new ZoneWorld({
   db: { members: ['10.77.0.5'] },
@@ -79,6 +87,7 @@ export const OCTET_DECODERS: readonly Decoder[] = [
     seeds: [
       ...['00010a000001', '0002fd77000000000000000000000000000100', '0000', '0006001122aabbcc', '4005001122aabbcc'],
       ...['0011737761700000', '400300000220000a000003e800010a000001', '40030000010000080001010101010000'],
+      ...LCAF_SAMPLES.map(({ octets }) => octets),
     ].map((hex) => Buffer.from(hex, 'hex')),
     run: (input) =>
       outcome([DecodeError], () => {

@@ -5,8 +5,9 @@ import type { RecordSets } from '../../proto/dns/record-sets.ts';
 import { type Eid, instanceId, nameEid, prefixEid } from '../../proto/eid.ts';
 import { tunnelKeyFromBytes, xtrIdFromBytes } from '../../proto/identity.ts';
 import type { LispAddress } from '../../proto/lisp/afi.ts';
-import type { EidRecord } from '../../proto/lisp/eid-record.ts';
+import type { EidRecord, RlocRecord } from '../../proto/lisp/eid-record.ts';
 import { type Nonce, nonce } from '../../proto/lisp/header.ts';
+import { ENCAPSULATIONS } from '../../proto/lisp/lcaf/qualified-address.ts';
 import type { NatAddress } from '../../proto/lisp/lcaf.ts';
 import { MAP_ACTIONS } from '../../proto/lisp/mapping-record.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
@@ -48,6 +49,9 @@ const nat: fc.Arbitrary<NatAddress> = plain({
   rtrs: fc.array(ipAddress(), { maxLength: 3 }),
 });
 
+const portRange = plain({ from: u16(), to: u16() });
+const angle = plain({ positive: fc.boolean(), degrees: fc.nat(0x7fff), minutes: u8(), seconds: u8() });
+
 /** LCAFs nest at most 8 deep. */
 export const lispAddress: fc.Arbitrary<LispAddress> = fc.letrec<{ address: LispAddress }>((tie) => ({
   address: fc.oneof(
@@ -63,7 +67,7 @@ export const lispAddress: fc.Arbitrary<LispAddress> = fc.letrec<{ address: LispA
     plain({ kind: fc.constant('vendor' as const), oui: fc.nat(0xffffff), data: octets(0, 40) }),
     plain({
       kind: fc.constant('lcaf' as const),
-      type: fc.nat(254).filter((type) => ![1, 2, 7, 11].includes(type)),
+      type: fc.constantFrom(6, 17, 99, 254),
       flags: u8(),
       rsvd2: u8(),
       body: octets(0, 40),
@@ -78,6 +82,63 @@ export const lispAddress: fc.Arbitrary<LispAddress> = fc.letrec<{ address: LispA
       iidMaskLength: u8(),
       address: tie('address'),
     }),
+    plain({ kind: fc.constant('null-body' as const) }),
+    plain({ kind: fc.constant('as-number' as const), asNumber: u32(), address: tie('address') }),
+    plain({
+      kind: fc.constant('application' as const),
+      trafficClass: fc.nat(0xffffff),
+      protocol: u8(),
+      localPorts: portRange,
+      remotePorts: portRange,
+      address: tie('address'),
+    }),
+    plain({
+      kind: fc.constant('geo' as const),
+      latitude: angle,
+      longitude: angle,
+      altitude: fc.option(fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 2 })),
+      address: tie('address'),
+    }),
+    plain({ kind: fc.constant('nonce-locator' as const), nonce: fc.nat(0xffffff), address: tie('address') }),
+    plain({
+      kind: fc.constant('multicast' as const),
+      iid: u32(),
+      ...flags('rendezvousPoint', 'leave', 'join'),
+      sourceMaskLength: u8(),
+      groupMaskLength: u8(),
+      source: tie('address'),
+      group: tie('address'),
+    }),
+    plain({
+      kind: fc.constant('explicit-path' as const),
+      hops: fc.array(plain({ ...flags('lookup', 'probe', 'strict'), address: tie('address') }), {
+        maxLength: 3,
+        depthIdentifier: 'lcaf',
+      }),
+    }),
+    plain({
+      kind: fc.constant('source-destination' as const),
+      sourceMaskLength: u8(),
+      destinationMaskLength: u8(),
+      source: tie('address'),
+      destination: tie('address'),
+    }),
+    plain({
+      kind: fc.constant('replication-list' as const),
+      entries: fc.array(plain({ level: u8(), address: tie('address') }), { maxLength: 3, depthIdentifier: 'lcaf' }),
+    }),
+    plain({
+      kind: fc.constant('json' as const),
+      binary: fc.boolean(),
+      json: octets(0, 40),
+      address: tie('address'),
+    }),
+    plain({ kind: fc.constant('key-value' as const), key: tie('address'), value: tie('address') }),
+    plain({
+      kind: fc.constant('encapsulation' as const),
+      formats: fc.subarray([...ENCAPSULATIONS]),
+      address: tie('address'),
+    }),
     plain({
       kind: fc.constant('security-key' as const),
       algorithm: u8(),
@@ -88,6 +149,15 @@ export const lispAddress: fc.Arbitrary<LispAddress> = fc.letrec<{ address: LispA
   ),
 })).address;
 
+const rlocRecord: fc.Arbitrary<RlocRecord> = plain({
+  priority: u8(),
+  weight: u8(),
+  multicastPriority: u8(),
+  multicastWeight: u8(),
+  ...flags('local', 'probed', 'reachable'),
+  locator: lispAddress,
+});
+
 export const eidRecord: fc.Arbitrary<EidRecord> = plain({
   ttl: u32(),
   eid: lispAddress,
@@ -95,19 +165,7 @@ export const eidRecord: fc.Arbitrary<EidRecord> = plain({
   action: fc.nat(7),
   authoritative: fc.boolean(),
   mapVersion: fc.nat(0xfff),
-  locators: fc.array(
-    plain({
-      priority: u8(),
-      weight: u8(),
-      multicastPriority: u8(),
-      multicastWeight: u8(),
-      local: fc.boolean(),
-      probed: fc.boolean(),
-      reachable: fc.boolean(),
-      locator: lispAddress,
-    }),
-    { maxLength: 4 },
-  ),
+  locators: fc.array(rlocRecord, { maxLength: 4 }),
 });
 
 const records = fc.array(eidRecord, { maxLength: 3 });
@@ -214,7 +272,43 @@ const ecm: fc.Arbitrary<LispMessage> = fc
   )
   .map(([message, addresses, security]) => ({ ...message, ...addresses, ...security }));
 
-export const lispMessage: fc.Arbitrary<LispMessage> = fc.oneof(mapRequest, mapReply, mapRegister, mapNotify, info, ecm);
+const mapReferral: fc.Arbitrary<LispMessage> = plain({
+  type: fc.constant('map-referral' as const),
+  nonce: anyNonce,
+  records: fc.array(
+    plain({
+      ttl: u32(),
+      eid: lispAddress,
+      maskLength: u8(),
+      action: fc.nat(7),
+      ...flags('authoritative', 'incomplete'),
+      mapVersion: fc.nat(0xfff),
+      referrals: fc.array(rlocRecord, { maxLength: 3 }),
+      signatures: fc.array(
+        plain({
+          originalTtl: u32(),
+          expiration: u32(),
+          inception: u32(),
+          keyTag: u16(),
+          algorithm: u8(),
+          signature: octets(0, 40),
+        }),
+        { maxLength: 3 },
+      ),
+    }),
+    { maxLength: 3 },
+  ),
+});
+
+const sharedExtension: fc.Arbitrary<LispMessage> = plain({
+  type: fc.constant('shared-extension' as const),
+  subType: fc.nat(0xfff),
+  data: octets(2, 60),
+});
+
+/** By the message's type. */
+export const lispMessages = { mapRequest, mapReply, mapRegister, mapNotify, mapReferral, info, ecm, sharedExtension };
+export const lispMessage: fc.Arbitrary<LispMessage> = fc.oneof(...Object.values(lispMessages));
 
 const label = fc
   .stringMatching(/^[a-z_]([a-z0-9_-]{0,10}[a-z0-9_])?$/)

@@ -56,7 +56,11 @@ test('counts and lengths beyond the message are refused before anything is read 
     '2000000100000000000000000000000100200000000040030000010000ff', // an AFI list of 255 octets
     '2000000100000000000000000000000100200000000000116162', // a name without end
     '20000001000000000000000000000001ff20000000000000', // 255 locators
-    '60000000', // Map-Referral
+    '60000000', // a Map-Referral without a nonce
+    '600000ff1122334455667788', // 255 records in an empty Map-Referral
+    '6000000111223344556677880000000100000000f0000000', // 15 signatures in no octets
+    'f001', // a shared extension without its second half
+    '90000000', // type 9
     '',
   ]) {
     assert.throws(() => decodeLispMessage(Buffer.from(text, 'hex')), DecodeError, text);

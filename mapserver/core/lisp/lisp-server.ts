@@ -114,6 +114,8 @@ export class LispServer {
       case 'map-reply':
       case 'map-notify':
       case 'info-reply':
+      case 'map-referral':
+      case 'shared-extension':
         return 'unexpected';
       default:
         return message satisfies never;
