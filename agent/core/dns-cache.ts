@@ -5,8 +5,8 @@
  * Failures are kept apart and do not replace an answer: for one second, and twice as long each time that the same
  * question fails again (RFC 9520), so that a client in a loop does not become a loop on the network.
  *
- * What was stored longest ago goes first when it is full. A change of upstreams empties it: another network may answer
- * differently.
+ * What was stored longest ago goes first when it is full. A change of upstreams empties it, or the part below the zone
+ * that they are for: another network may answer differently.
  */
 import {
   type DnsMessage,
@@ -125,11 +125,15 @@ export class DnsCache {
     if (this.#failures.size > MAX_FAILURES && oldest !== undefined) this.#failures.delete(oldest);
   }
 
-  clear(): void {
-    for (const entry of this.#entries.values()) entry.current = false;
-    this.#entries.clear();
-    this.#absent.clear();
-    this.#failures.clear();
+  /** All of a zone; the root: everything. */
+  forgetBelow(zone: readonly string[]): void {
+    const top = nameKey({ labels: zone });
+    const isBelow = (key: string): boolean => {
+      const name = nameOf(key);
+      return top === '' || name === top || (name.endsWith(top) && [...namesAbove(name)].includes(top));
+    };
+    for (const [key, entry] of this.#entries) if (isBelow(key)) this.#remove(key, entry);
+    for (const key of this.#failures.keys()) if (isBelow(key)) this.#failures.delete(key);
   }
 
   #remove(key: string, entry: CacheEntry): void {

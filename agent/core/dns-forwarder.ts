@@ -16,7 +16,6 @@ import {
   answersId,
   type DnsMessage,
   type DnsQuery,
-  type DnsReply,
   EDE,
   encodeUpstreamQuery,
   headerRcode,
@@ -27,15 +26,19 @@ import {
 } from '../../proto/dns/message.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Instant, Millis } from '../../proto/time.ts';
-import { type Cached, type CacheEntry, cacheKey, DnsCache } from './dns-cache.ts';
-import { type Upstream, type UpstreamHealth, UpstreamSet, type UpstreamTransport } from './dns-upstreams.ts';
+import { type CacheEntry, cacheKey, DnsCache } from './dns-cache.ts';
+import { type Forwarded, fresh, showsAuthentic, stale } from './dns-forwarded.ts';
+import {
+  sameUpstreams,
+  type Upstream,
+  type UpstreamHealth,
+  UpstreamSet,
+  type UpstreamTransport,
+} from './dns-upstreams.ts';
 import { failure } from './dns-zone.ts';
 
 /** Names one transmit towards the shell. */
 export type TransmitId = number;
-
-/** Where an answer came from. */
-export type CacheResult = 'hit' | 'miss' | 'stale' | 'failure';
 
 export type ForwarderAction<Client> =
   | {
@@ -47,20 +50,6 @@ export type ForwarderAction<Client> =
     }
   | { readonly kind: 'cancel'; readonly transmit: TransmitId }
   | { readonly kind: 'forwarded'; readonly client: Client; readonly query: DnsQuery; readonly answer: Forwarded };
-
-export type Forwarded =
-  | {
-      readonly kind: 'message';
-      readonly cache: CacheResult;
-      readonly message: DnsMessage;
-      /** Seconds. */
-      readonly age: number;
-      readonly authenticData: boolean;
-      readonly stale?: DnsReply['extendedError'];
-      /** What it is from, while it may be given again as it is. */
-      readonly entry?: CacheEntry;
-    }
-  | { readonly kind: 'reply'; readonly cache: CacheResult; readonly reply: DnsReply };
 
 export interface ForwarderLimits {
   readonly flights: number;
@@ -103,14 +92,23 @@ export class DnsForwarder<Client> {
 
   setUpstreams(upstreams: readonly Upstream[], now: Instant): void {
     this.#everything = new UpstreamSet(upstreams, now);
-    this.#restart(now);
+    this.#restart([], now);
   }
 
+  /** A zone that stays as it was keeps what is known of its upstreams, and its answers. */
   setZones(zones: readonly ZoneUpstreams[], now: Instant): void {
+    const before = this.#zones;
     this.#zones = zones
-      .map(({ zone, upstreams }) => ({ labels: labelsOf(zone), upstreams: new UpstreamSet(upstreams, now) }))
+      .map(({ zone, upstreams }) => {
+        const labels = labelsOf(zone);
+        const same = before.find((each) => each.labels.join('.') === labels.join('.'));
+        if (same !== undefined && sameUpstreams(same.upstreams.list, upstreams)) return same;
+        return { labels, upstreams: new UpstreamSet(upstreams, now) };
+      })
       .sort((a, b) => b.labels.length - a.labels.length);
-    this.#restart(now);
+    const gone = before.filter((zone) => !this.#zones.includes(zone));
+    const come = this.#zones.filter((zone) => !before.includes(zone));
+    for (const { labels } of [...gone, ...come]) this.#restart(labels, now);
   }
 
   handleQuery(client: Client, query: DnsQuery, now: Instant): void {
@@ -163,17 +161,22 @@ export class DnsForwarder<Client> {
     }
     const rcode = message?.rcode ?? headerRcode(packet);
     const noEdns = rcode === RCODE.formErr || rcode === RCODE.notImp || rcode === RCODE.badVers;
-    flight.upstreams.answered(upstream, now - transmit.sent, now);
+    const isAnswer = message !== undefined && (rcode === RCODE.noError || rcode === RCODE.nxDomain);
+    if (isAnswer) flight.upstreams.answered(upstream, now - transmit.sent, now);
+    else flight.upstreams.declined(upstream, now);
     // It may also be the question that it does not like: the answer to the same without OPT tells.
     if (message !== undefined && !transmit.edns && !noEdns) flight.upstreams.withoutEdns(upstream);
     if (transmit.edns && noEdns) {
       this.#close(transmit);
       this.#send(flight, upstream, transport, now, false);
     } else if (message === undefined) {
+      flight.upstreams.failed(upstream);
       this.#next(transmit, now);
     } else if (message.truncated && transport === 'udp') {
       this.#overTcp(transmit, now);
-    } else if (rcode === RCODE.noError || rcode === RCODE.nxDomain) {
+    } else if (isAnswer) {
+      // What another one answers was no reason to refuse.
+      for (const other of flight.refused.keys()) if (other !== upstream) flight.upstreams.failed(other);
       this.#land(transmit, message, now);
     } else {
       flight.refused.set(upstream, rcode);
@@ -278,9 +281,11 @@ export class DnsForwarder<Client> {
     return this.#zones.find((zone) => isBelow(labels, zone.labels));
   }
 
-  #restart(now: Instant): void {
-    this.#cache.clear();
+  /** What is asked in a zone is asked of others from now on. */
+  #restart(zone: readonly string[], now: Instant): void {
+    this.#cache.forgetBelow(zone);
     for (const flight of [...this.#flights.values()]) {
+      if (!isBelow(flight.query.question.labels, zone)) continue;
       this.#cancel(flight);
       flight.upstreams = this.#upstreamsFor(flight.query.question.labels);
       flight.order = flight.upstreams.ranking();
@@ -454,29 +459,6 @@ interface Transmit<Client> {
 
 function transportTo(upstream: Upstream): UpstreamTransport {
   return upstream.tls === undefined ? 'udp' : 'tls';
-}
-
-function fresh(
-  { message, entry, exact }: Extract<Cached, { entry: CacheEntry }>,
-  query: DnsQuery,
-  now: Instant,
-): Forwarded {
-  const age = Math.floor((now - entry.stored) / 1000);
-  const authenticData = showsAuthentic(message, entry.trusted, query);
-  return { kind: 'message', cache: 'hit', message, age, authenticData, ...(exact ? { entry } : {}) };
-}
-
-function stale({ message, trusted }: CacheEntry, query: DnsQuery): Forwarded {
-  const code = message.rcode === RCODE.nxDomain ? EDE.staleNxDomain : EDE.stale;
-  return {
-    ...{ kind: 'message', cache: 'stale', message, age: 0, authenticData: showsAuthentic(message, trusted, query) },
-    stale: { code, text: 'no upstream resolver answers' },
-  };
-}
-
-/** RFC 6840 section 5.8: AD only for those who asked. */
-function showsAuthentic(message: DnsMessage, trusted: boolean, query: DnsQuery): boolean {
-  return message.authenticData && trusted && (query.authenticData || (query.edns?.dnssecOk ?? false));
 }
 
 function decoded(packet: Uint8Array): DnsMessage | undefined {

@@ -26,14 +26,9 @@ import {
 } from '../../proto/dns/message.ts';
 import { insideZone, type NameServer } from '../../proto/dns/record-sets.ts';
 import type { Instant, Millis } from '../../proto/time.ts';
-import {
-  type CacheResult,
-  DnsForwarder,
-  type Forwarded,
-  type ForwarderLimits,
-  type TransmitId,
-  type ZoneUpstreams,
-} from './dns-forwarder.ts';
+import { Delegations } from './dns-delegations.ts';
+import type { CacheResult, Forwarded } from './dns-forwarded.ts';
+import { DnsForwarder, type ForwarderLimits, type TransmitId, type ZoneUpstreams } from './dns-forwarder.ts';
 import { type Aliases, MAX_ALIASES, NO_ALIASES } from './dns-names.ts';
 import { PreparedAnswers } from './dns-prepared.ts';
 import type { Upstream, UpstreamHealth, UpstreamTransport } from './dns-upstreams.ts';
@@ -93,8 +88,7 @@ export class DnsService<Client> {
   readonly #lookupKeys = new Map<string, Lookup<Client>>();
   #prepared: PreparedAnswers;
   readonly #random: () => number;
-  /** Delegated parts of the overlay's zone, as they were met. */
-  readonly #delegations = new Map<string, ZoneUpstreams>();
+  readonly #delegations = new Delegations();
   #zones: readonly ZoneUpstreams[] = [];
   #zone = new DnsZone('', []);
   #version = 0;
@@ -119,6 +113,7 @@ export class DnsService<Client> {
 
   setZone(zone: string, overlay: readonly IpPrefix[]): void {
     this.#zone = new DnsZone(zone, overlay);
+    this.#delegations.clear();
     this.#prepared = new PreparedAnswers(this.#limits.preparedAnswers);
   }
 
@@ -208,6 +203,7 @@ export class DnsService<Client> {
         this.#resolved(lookup.id, () => failure(EDE.noReachableAuthority, 'map server did not answer in time'), now);
       }
     }
+    if (this.#delegations.expire(now)) this.#useZones(now);
     this.#forwarder.handleTimeout(now);
     this.#drainForwarder(now);
   }
@@ -215,8 +211,9 @@ export class DnsService<Client> {
   pollTimeout(): Instant | undefined {
     // Lookups are in the order of their deadlines.
     const lookup = this.#lookups.values().next().value?.deadline;
-    const flight = this.#forwarder.pollTimeout();
-    return lookup === undefined || flight === undefined ? (lookup ?? flight) : Math.min(lookup, flight);
+    const due = [lookup, this.#forwarder.pollTimeout(), this.#delegations.pollTimeout()];
+    const earliest = Math.min(...due.map((each) => each ?? Number.POSITIVE_INFINITY));
+    return earliest === Number.POSITIVE_INFINITY ? undefined : earliest;
   }
 
   pollAction(): DnsAction<Client> | undefined {
@@ -350,18 +347,15 @@ export class DnsService<Client> {
   /** What is below the name is asked of its servers. False: it is not known where they are. */
   #delegate(cut: string, servers: readonly NameServer[], now: Instant): boolean {
     const upstreams = servers.flatMap(({ addresses }) => addresses.map((host) => ({ host, port: 53 })));
-    const zone = `${cut}.${this.#zone.name}`;
-    const known = this.#delegations.get(zone)?.upstreams;
-    if (upstreams.length === 0 || (known === undefined && this.#delegations.size >= MAX_DELEGATIONS)) return false;
-    if (known?.map(({ host }) => host).join() === upstreams.map(({ host }) => host).join()) return true;
-    this.#delegations.set(zone, { zone, upstreams });
-    this.#useZones(now);
-    return true;
+    if (upstreams.length === 0) return false;
+    const use = this.#delegations.use(`${cut}.${this.#zone.name}`, upstreams, now);
+    if (use === 'new') this.#useZones(now);
+    return use !== 'full';
   }
 
   #useZones(now: Instant): void {
     const set = new Set(this.#zones.map(({ zone }) => zone));
-    const learnt = [...this.#delegations.values()].filter(({ zone }) => !set.has(zone));
+    const learnt = this.#delegations.zones.filter(({ zone }) => !set.has(zone));
     this.#forwarder.setZones([...this.#zones, ...learnt], now);
   }
 
@@ -465,7 +459,6 @@ function isFull(lookup: Lookup<unknown>, limits: ForwarderLimits): boolean {
 const FORWARD = { kind: 'forward' } as const;
 const OVERLAY_HIT = { zone: 'overlay' } as const;
 const FORWARD_HIT = { zone: 'forward', cache: 'hit' } as const;
-const MAX_DELEGATIONS = 64;
 const DEFAULT_LIMITS = { flights: 256, waitingPerFlight: 32, cacheEntries: 1024, lookups: 256, preparedAnswers: 4096 };
 /** The resolver bounds its own time; this is for one that does not come back. */
 const LOOKUP_TIME: Millis = 4000;

@@ -2,8 +2,9 @@
  * The resolvers that questions may be forwarded to, and how well they do.
  *
  * One set for each zone that has resolvers of its own, and one for everything else. An answer gives a smoothed round
- * trip (the gain of RFC 6298), silence and unreachability a failure. The fastest good one is asked first; those that
- * nobody measured yet come next in the order given, those that failed last. So that a better one is noticed, one that
+ * trip (the gain of RFC 6298), silence and unreachability a failure, and so does an error (SERVFAIL, REFUSED) about what
+ * another one then answered: an error is quickly said, and must not pass for speed. The fastest good one is asked first;
+ * those that nobody measured yet come next in the order given, those that failed last. So that a better one is noticed, one that
  * has not been heard for a while is now and then asked beside the first: this costs a packet and nobody's time.
  */
 import type { DnsTransport } from '../../proto/dns/message.ts';
@@ -46,7 +47,7 @@ export class UpstreamSet {
 
   ranking(): readonly Upstream[] {
     const states = [...this.#states];
-    states.sort(([, a], [, b]) => rank(a) - rank(b) || (a.roundTrip ?? 0) - (b.roundTrip ?? 0) || a.place - b.place);
+    states.sort(([, a], [, b]) => rank(a) - rank(b) || roundTripOf(a) - roundTripOf(b) || a.place - b.place);
     return states.map(([upstream]) => upstream);
   }
 
@@ -66,6 +67,12 @@ export class UpstreamSet {
     state.roundTrip = state.roundTrip === undefined ? elapsed : state.roundTrip + (elapsed - state.roundTrip) / 8;
     state.failures = 0;
     state.heard = now;
+  }
+
+  /** With a failure, which may be the question's: nothing is known of how well it does. */
+  declined(upstream: Upstream, now: Instant): void {
+    const state = this.#states.get(upstream);
+    if (state !== undefined) state.heard = now;
   }
 
   failed(upstream: Upstream): void {
@@ -106,6 +113,19 @@ interface State {
 function rank({ failures, roundTrip }: State): number {
   if (failures > 0) return 2;
   return roundTrip === undefined ? 1 : 0;
+}
+
+/** One that never answered comes after those that did. */
+function roundTripOf({ roundTrip }: State): Millis {
+  return roundTrip ?? Number.MAX_SAFE_INTEGER;
+}
+
+export function sameUpstreams(a: readonly Upstream[], b: readonly Upstream[]): boolean {
+  return a.length === b.length && a.every((each, i) => sameUpstream(each, b[i]));
+}
+
+function sameUpstream(a: Upstream, b: Upstream | undefined): boolean {
+  return a.host === b?.host && a.port === b.port && a.tls?.name === b.tls?.name;
 }
 
 const RIVAL_PERIOD: Millis = 30_000;

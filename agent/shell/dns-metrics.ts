@@ -1,7 +1,7 @@
 /** What the DNS service counts. Label values are bounded: whatever clients ask for, a type is one of a few, or `other`. */
 import { Counter, Gauge, type Metric, type Registry } from 'prom-client';
 import { RCODE, TYPE } from '../../proto/dns/message.ts';
-import type { CacheResult } from '../core/dns-forwarder.ts';
+import type { CacheResult } from '../core/dns-forwarded.ts';
 import type { UpstreamHealth } from '../core/dns-upstreams.ts';
 import { AnswerTimes } from './dns-answer-times.ts';
 import { formatUpstream } from './dns-upstream-address.ts';

@@ -322,8 +322,8 @@ export function questionFlags({ edns, checkingDisabled, recursionDesired, authen
 }
 
 /** Equal for names that DNS takes for equal. */
-export function nameKey(question: DnsQuestion): string {
-  return question.labels.map((label) => String.fromCharCode(label.length) + label).join('');
+export function nameKey({ labels }: Pick<DnsQuestion, 'labels'>): string {
+  return labels.map((label) => String.fromCharCode(label.length) + label).join('');
 }
 
 /**

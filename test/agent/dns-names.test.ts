@@ -164,6 +164,55 @@ describe('a delegated name', () => {
     assert.equal(bench.last().rcodeNumber, 3);
   });
 
+  test('is not known any more when nobody has asked for it for ten minutes', () => {
+    const bench = new Bench();
+    bench.upstreams('192.0.2.53');
+    ask(bench, 'x.sub', 'A', finding);
+    bench.upstreamSays(0, [{ type: 'A', name: 'x.sub.stayput.internal', ttl: 600, data: '192.0.2.80' }]);
+    bench.pass(599_999);
+    assert.equal(bench.service.upstreamHealth.length, 2);
+    bench.pass(1);
+    assert.equal(bench.service.upstreamHealth.length, 1);
+  });
+
+  test('that is one too many takes the place of the one that was not asked for the longest', () => {
+    const bench = new Bench();
+    bench.upstreams('192.0.2.53');
+    const delegated = (n: number): Finding<IpAddress> => ({
+      ...finding,
+      zone: {
+        weights: [],
+        records: { ...NO_RECORDS, ns: [{ host: 'ns.example.', addresses: [parseIpAddress(`192.0.2.${100 + n}`)] }] },
+        cut: `sub${n}`,
+      },
+    });
+    for (let n = 0; n < 64; n++) ask(bench, `x.sub${n}`, 'A', delegated(n));
+    ask(bench, 'x.sub64', 'A', delegated(64));
+    assert.equal(bench.last().rcodeNumber, 2, 'the others may still be answered');
+    bench.pass(10_000);
+    ask(bench, 'y.sub64', 'A', delegated(64));
+    assert.equal(bench.sent.at(-1)?.upstream.host, '192.0.2.164');
+    const known = bench.service.upstreamHealth.map(({ upstream }) => upstream.host);
+    assert.deepEqual([known.length, known.includes('192.0.2.100')], [65, false]);
+  });
+
+  test('that is met for the first time leaves what is known of other names alone', () => {
+    const bench = new Bench();
+    bench.upstreams('192.0.2.53');
+    const www = { type: 'A', name: 'www.example', ttl: 600, data: '192.0.2.80' } as const;
+    bench.ask('www.example', 'A');
+    bench.upstreamSays(0, [www]);
+    ask(bench, 'x.sub', 'A', finding);
+    bench.upstreamSays(0, [{ ...www, name: 'x.sub.stayput.internal' }]);
+    const elsewhere = { ...records, ns: [{ host: 'ns.example.', addresses: [parseIpAddress('192.0.2.2')] }] };
+    const sent = bench.sent.length;
+    bench.ask('www.example', 'A');
+    assert.equal(bench.sent.length, sent);
+    ask(bench, 'x.sub', 'A', { ...finding, zone: { weights: [], records: elsewhere, cut: 'sub' } });
+    assert.equal(bench.sent.at(-1)?.upstream.host, '192.0.2.2', 'what its former servers said counts no more');
+    assert.equal(bench.sent.length, sent + 1);
+  });
+
   test('whose servers nobody can find is an error', () => {
     const bench = new Bench();
     bench.upstreams('192.0.2.53');

@@ -181,6 +181,33 @@ test('The fastest upstream is asked first, and one that failed last', () => {
   );
 });
 
+test('An upstream that is quick with errors is not preferred to one that answers', () => {
+  const bench = started(FIRST, SECOND);
+  const hosts = (from: number): string[] => bench.sent.slice(from).map(({ upstream }) => upstream.host);
+  bench.ask('a.example', 'A');
+  bench.pass(1);
+  bench.upstreamSays(2, []);
+  bench.pass(300);
+  bench.upstreamSays(0, [A]);
+  assert.deepEqual(hosts(0), [FIRST, SECOND]);
+  bench.ask('b.example', 'A');
+  assert.deepEqual(hosts(2), [SECOND]);
+});
+
+test('An error in which all upstreams agree is about the question and says nothing of them', () => {
+  const bench = started(FIRST, SECOND);
+  bench.ask('bogus.example', 'A');
+  bench.upstreamSays(2, []);
+  bench.upstreamSays(2, []);
+  assert.equal(bench.last().rcodeNumber, 2);
+  bench.ask('a.example', 'A');
+  assert.equal(bench.sent.at(-1)!.upstream.host, FIRST);
+  assert.deepEqual(
+    bench.service.upstreamHealth.map(({ failures }) => failures),
+    [0, 0],
+  );
+});
+
 test('The letters of a name are asked in random case; clients see their own', () => {
   const bench = started();
   const cases = new Set<string>();
