@@ -34,7 +34,7 @@ export function placeOf(path: string, reader: PlaceReader): Place {
   const named = parseNameservers(text);
   const kept = keptElsewhere(text, named, reader);
   return {
-    resolvers: kept.resolvers.length > 0 ? kept.resolvers : named,
+    resolvers: kept.resolvers.length > 0 || kept.instead ? kept.resolvers : named,
     paths: [path, ...kept.paths],
   };
 }
@@ -50,21 +50,22 @@ export const RESOLVED_SERVERS = '/run/systemd/resolve/resolv.conf';
 /** Debian's, openresolv's. */
 export const RESOLVCONF_RECORDS = ['/run/resolvconf/interface', '/run/resolvconf/interfaces'] as const;
 
-function keptElsewhere(text: string, named: readonly string[], reader: PlaceReader): Place {
-  if (named.length === 0 || !named.every(isLoopback)) return { resolvers: [], paths: [] };
-  if (isResolvedStub(named)) return serversIn([RESOLVED_SERVERS], reader);
-  if (/^#.*NetworkManager/m.test(text)) return serversIn([NETWORKMANAGER_SERVERS], reader);
+/** `instead`: what resolv.conf names is the agent itself, so nobody is left when nothing is kept. */
+function keptElsewhere(text: string, named: readonly string[], reader: PlaceReader): Place & { instead: boolean } {
+  if (named.length === 0 || !named.every(isLoopback)) return NOWHERE_ELSE;
+  if (isResolvedStub(named)) return { ...serversIn([RESOLVED_SERVERS], reader), instead: false };
+  if (/^#.*NetworkManager/m.test(text)) return { ...serversIn([NETWORKMANAGER_SERVERS], reader), instead: false };
   if (/^#.*\bresolvconf\b/m.test(text)) {
-    const records = RESOLVCONF_RECORDS.flatMap((folder) =>
-      reader
-        .names(folder)
-        .filter((name) => !name.includes(RESOLVCONF_RECORD))
-        .map((name) => `${folder}/${name}`),
-    );
-    const { resolvers, paths } = serversIn(records, reader);
-    return { resolvers, paths: [...RESOLVCONF_RECORDS.map((folder) => `${folder}/*`), ...paths] };
+    const records = RESOLVCONF_RECORDS.flatMap((folder) => reader.names(folder).map((name) => `${folder}/${name}`));
+    const others = records.filter((record) => !record.includes(RESOLVCONF_RECORD));
+    const { resolvers, paths } = serversIn(others, reader);
+    return {
+      resolvers,
+      paths: [...RESOLVCONF_RECORDS.map((folder) => `${folder}/*`), ...paths],
+      instead: others.length < records.length,
+    };
   }
-  return { resolvers: [], paths: [] };
+  return NOWHERE_ELSE;
 }
 
 function serversIn(paths: readonly string[], reader: PlaceReader): Place {
@@ -76,5 +77,6 @@ function isLoopback(host: string): boolean {
   return host === '::1' || host.startsWith('127.');
 }
 
+const NOWHERE_ELSE = { resolvers: [], paths: [], instead: false };
 const NETWORKMANAGER_SERVERS = '/run/NetworkManager/no-stub-resolv.conf';
 const MAX_RESOLVERS = 8;

@@ -20,9 +20,8 @@ export async function configureLink(status: DnsStatus, linkFile = LINK_FILE): Pr
   if (link === undefined) throw new StayputError('STAYPUT_NO_TUNNEL', 'no interface has an address of the overlay yet');
   const servers = serversOf(status).map(serverText);
   const domains = [status.zone, ...status.reverseZones.map((zone) => `~${zone}`)];
+  await rememberLink(link, linkFile);
   if (sameWords(await setting('dns', link), servers) && sameWords(await setting('domain', link), domains)) return false;
-  mkdirSync(dirname(linkFile), { recursive: true });
-  writeFileSync(linkFile, `${link}\n`);
   await run('resolvectl', ['dns', link, ...servers]);
   await run('resolvectl', ['domain', link, ...domains]);
   // Only what belongs to the overlay; and the tunnel is no place to ask for names by multicast.
@@ -30,6 +29,15 @@ export async function configureLink(status: DnsStatus, linkFile = LINK_FILE): Pr
   for (const protocol of ['llmnr', 'mdns', 'dnssec', 'dnsovertls']) await run('resolvectl', [protocol, link, 'no']);
   await run('resolvectl', ['flush-caches']);
   return true;
+}
+
+/** Also when an interface that has the settings gets another name; one that is left behind loses them. */
+async function rememberLink(link: string, linkFile: string): Promise<void> {
+  const before = configuredLink(linkFile);
+  if (before === link) return;
+  if (before !== undefined) await revertLink(linkFile);
+  mkdirSync(dirname(linkFile), { recursive: true });
+  writeFileSync(linkFile, `${link}\n`);
 }
 
 /** Also of a process before this one. True when there was something to revert. */

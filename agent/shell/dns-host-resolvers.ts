@@ -1,7 +1,8 @@
 /** The resolvers of the place where the host is, from resolv.conf on, as they change. */
-import { type FSWatcher, readdirSync, readFileSync, realpathSync, watch } from 'node:fs';
+import { readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type PlaceReader, placeOf } from '../core/dns-place.ts';
+import { FolderWatch } from './folder-watch.ts';
 
 export interface ResolvConfWatch {
   close(): void;
@@ -9,29 +10,28 @@ export interface ResolvConfWatch {
 
 /** Calls `changed` now and whenever the list is another one. An unreadable or empty file changes nothing. */
 export function watchResolvConf(path: string, changed: (hosts: readonly string[]) => void): ResolvConfWatch {
-  let watchers = new Map<string, FSWatcher>();
   let known = '';
   let soon: NodeJS.Timeout | undefined;
   const read = (): void => {
     soon = undefined;
     const { resolvers, paths } = placeOf(path, FILES);
-    watchers = rewatch(watchers, new Set(paths.flatMap(directoriesOf)), noticed);
+    folders.follow(paths.flatMap(foldersOf));
     // A file that is being rewritten is empty for a moment.
     if (resolvers.length === 0 || resolvers.join() === known) return;
     known = resolvers.join();
     changed(resolvers);
   };
-  const noticed = (): void => {
+  const folders = new FolderWatch(() => {
     soon ??= setTimeout(read, COALESCE);
-  };
+  });
   read();
-  // For file systems that tell nothing, and directories that come later.
+  // For file systems that tell nothing.
   const poll = setInterval(read, POLL).unref();
   return {
     close: () => {
       clearInterval(poll);
       clearTimeout(soon);
-      for (const watcher of watchers.values()) watcher.close();
+      folders.close();
     },
   };
 }
@@ -53,36 +53,13 @@ const FILES: PlaceReader = {
   },
 };
 
-/** resolv.conf is replaced by renaming, and often a link: its directory and that of its target are watched. */
-function directoriesOf(path: string): string[] {
+/** resolv.conf is replaced by renaming, and often a link: its folder and that of its target are watched. */
+function foldersOf(path: string): string[] {
   try {
     return [dirname(path), dirname(realpathSync(path))];
   } catch {
     return [dirname(path)];
   }
-}
-
-function rewatch(
-  current: ReadonlyMap<string, FSWatcher>,
-  wanted: ReadonlySet<string>,
-  noticed: () => void,
-): Map<string, FSWatcher> {
-  const next = new Map<string, FSWatcher>();
-  for (const [directory, watcher] of current) {
-    if (wanted.has(directory)) next.set(directory, watcher);
-    else watcher.close();
-  }
-  for (const directory of wanted) {
-    if (next.has(directory)) continue;
-    try {
-      const watcher = watch(directory, { persistent: false }, noticed);
-      watcher.on('error', () => watcher.close());
-      next.set(directory, watcher);
-    } catch {
-      // No such directory yet; the poll looks again.
-    }
-  }
-  return next;
 }
 
 /** Milliseconds. */

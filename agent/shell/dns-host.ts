@@ -3,9 +3,9 @@
  * when the agent does not answer. A process of its own, since this needs root and the agent does not. It believes the
  * agent nothing but names and addresses.
  */
-import { type FSWatcher, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { StayputError, UsageError } from '../../proto/errors.ts';
+import { Backoff } from '../../runtime/backoff.ts';
 import type { Log } from '../../runtime/log.ts';
 import { Shutdown } from '../../runtime/shutdown.ts';
 import type { AgentConfig } from '../config.ts';
@@ -17,6 +17,7 @@ import { addRecord, removeRecord } from './dns-host-resolvconf.ts';
 import { configureLink, revertLink } from './dns-host-resolved.ts';
 import { type DnsStatus, plainServersOf, readDnsStatus, serversOf } from './dns-host-target.ts';
 import { askDns } from './dns-question.ts';
+import { FolderWatch } from './folder-watch.ts';
 
 /** Until SIGTERM or SIGINT. @throws UsageError when it may not */
 export async function runDnsHost(config: AgentConfig, log: Log): Promise<void> {
@@ -48,7 +49,10 @@ class HostDns {
   readonly #socket: string;
   readonly #log: Log;
   readonly #gate = new HostGate();
-  readonly #watchers: FSWatcher[] = [];
+  readonly #folders: FolderWatch;
+  readonly #backoff = new Backoff(POLL, MAX_PAUSE, Math.random);
+  /** What was tried in vain, and until when it is not tried again. */
+  #paused: { readonly host: GateVerdict['host']; readonly until: number } | undefined;
   #status: DnsStatus | undefined;
   #method: HostMethod | undefined;
   #because: string | undefined;
@@ -64,15 +68,17 @@ class HostDns {
     this.#mode = mode;
     this.#socket = socket;
     this.#log = log;
+    this.#folders = new FolderWatch((folder, name) => {
+      if (folder === RESOLVED_FOLDER || name === basename(RESOLV_CONF)) this.#noticed();
+    });
   }
 
   start(): void {
-    this.#watch(dirname(RESOLV_CONF), (name) => name === basename(RESOLV_CONF));
-    this.#watch(RESOLVED_FOLDER, () => true);
     const turn = (): void => {
       this.#enqueue(async () => {
+        this.#folders.follow(FOLDERS);
         await this.#probe();
-        await this.#settle();
+        if (!this.#pauses()) await this.#settle();
         if (!this.#closed) this.#poll = setTimeout(turn, POLL);
       });
     };
@@ -83,26 +89,23 @@ class HostDns {
     this.#closed = true;
     clearTimeout(this.#poll);
     clearTimeout(this.#soon);
-    for (const watcher of this.#watchers) watcher.close();
+    this.#folders.close();
     await this.#work;
     await this.#putBack();
   }
 
-  #watch(folder: string, matters: (name: string | null) => boolean): void {
-    try {
-      const watcher = watch(folder, (_, name) => {
-        if (!matters(name)) return;
-        this.#soon ??= setTimeout(() => {
-          this.#soon = undefined;
-          this.#checkedAt = Number.NEGATIVE_INFINITY;
-          this.#enqueue(() => this.#settle());
-        }, COALESCE);
-      });
-      watcher.on('error', () => watcher.close());
-      this.#watchers.push(watcher);
-    } catch {
-      // No such folder; what is there instead is looked at with each poll.
-    }
+  #noticed(): void {
+    this.#soon ??= setTimeout(() => {
+      this.#soon = undefined;
+      this.#checkedAt = Number.NEGATIVE_INFINITY;
+      this.#enqueue(() => this.#settle());
+    }, COALESCE);
+  }
+
+  /** What failed is tried again after a pause, or when something has changed. */
+  #pauses(): boolean {
+    const now = performance.now();
+    return this.#paused?.host === this.#gate.verdict(now).host && now < this.#paused.until;
   }
 
   #enqueue(act: () => Promise<void>): void {
@@ -139,8 +142,11 @@ class HostDns {
         await this.#putBack();
       }
       this.#problem = undefined;
+      this.#paused = undefined;
+      this.#backoff.reset();
     } catch (error) {
       if (!(error instanceof StayputError)) throw error;
+      this.#paused = { host: verdict.host, until: performance.now() + this.#backoff.next() };
       if (error.message === this.#problem) return;
       this.#problem = error.message;
       this.#log.error({ err: error }, 'this host cannot be made to ask the agent');
@@ -202,8 +208,11 @@ class HostDns {
   }
 }
 
+const FOLDERS = [dirname(RESOLV_CONF), RESOLVED_FOLDER];
 /** Milliseconds. */
 const POLL = 1000;
+/** Between attempts of what fails. */
+const MAX_PAUSE = 60_000;
 const PROBE_TIMEOUT = 1000;
 /** Costs two processes each time. */
 const LINK_CHECK = 10_000;

@@ -38,6 +38,16 @@ test('the resolvers of the place are found behind whatever stands in resolv.conf
       },
       ['192.0.2.5', '192.0.2.6'],
     ],
+    [
+      'nobody behind resolvconf when only our own record is left',
+      { '/etc/resolv.conf': OPENRESOLV, '/run/resolvconf/interface/lo.stayput': 'nameserver 127.0.0.1\n' },
+      [],
+    ],
+    [
+      'another local resolver that resolvconf names, when it is the last',
+      { '/etc/resolv.conf': OPENRESOLV, '/run/resolvconf/interface/lo.named': '' },
+      ['127.0.0.1'],
+    ],
     ['behind our own file', { '/etc/resolv.conf': OURS, '/etc/resolv.conf.before-stayput': NM }, ['192.0.2.2']],
     [
       'behind our own file and systemd-resolved',

@@ -53,6 +53,40 @@ describe('a host on which another program decides about names', { skip: missingD
     assert.match(await sandbox.run('resolvectl', 'domain', 'stayput0'), /\(stayput0\):\s*$/);
   });
 
+  test('what the tunnel was told is taken back from it also under another name', async (t) => {
+    const sandbox = await Sandbox.create('resolved');
+    t.after(() => sandbox.close());
+    await startResolved(sandbox);
+    await sandbox.agent('127.0.0.1:5353');
+    const host = sandbox.host('resolved');
+    await finds(sandbox, 'db.stayput.internal', '10.77.0.9');
+    await sandbox.run('ip', 'link', 'set', 'stayput0', 'down');
+    await sandbox.run('ip', 'link', 'set', 'stayput0', 'name', 'overlay0', 'up');
+    await waitFor('the new name is known', () => sandbox.read('/run/stayput-dns/link') === 'overlay0\n', {
+      timeoutMs: 30_000,
+    });
+    await host.stop();
+    assert.match(await sandbox.run('resolvectl', 'domain', 'overlay0'), /\(overlay0\):\s*$/);
+  });
+
+  test('a systemd-resolved that takes nothing is asked less and less, and complained of once', async (t) => {
+    const sandbox = await Sandbox.create('resolved');
+    t.after(() => sandbox.close());
+    sandbox.write('/run/refusing', '#!/bin/sh\ndate +%s%3N >> /run/attempts\necho no >&2\nexit 1\n');
+    await sandbox.run('chmod', '+x', '/run/refusing');
+    await sandbox.run('mount', '--bind', '/run/refusing', '/usr/bin/resolvectl');
+    await sandbox.agent('127.0.0.1:5353');
+    const host = sandbox.host('resolved');
+    const attempts = (): number[] => sandbox.read('/run/attempts').trim().split('\n').map(Number);
+    const [, , third = 0, fourth = 0] = await waitFor(
+      'four attempts',
+      () => (attempts().length >= 4 ? attempts() : undefined),
+      { timeoutMs: 30_000 },
+    );
+    assert.ok(fourth - third >= 2000, `the last pause was ${fourth - third} ms`);
+    assert.equal(host.output().match(/cannot be made to ask/g)?.length, 1);
+  });
+
   for (const program of ['resolvconf', 'openresolv'] as const) {
     test(`${program} lets the agent in and out, and the agent asks what the leases say`, async (t) => {
       const sandbox = await withResolvconf(t, program);
