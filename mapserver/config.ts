@@ -118,6 +118,14 @@ const LISP = z.strictObject({
     .default([])
     .describe('HOST:PORT of UDP, one or several, where LISP routers are served; empty for none'),
   messagesPerSecond: count(2_000, 'LISP messages per second from one address (IPv6: /64), twice as many at once'),
+  requesters: z
+    .array(ipPrefixText)
+    .max(1_024)
+    .default([])
+    .describe('prefixes of underlay addresses that may send Map-Requests; RLOCs of sites may in any case'),
+  answerMinutes: z.int().min(1).max(1_440).default(1).describe('TTL of answers to LISP routers, at most'),
+  repliesPerSecond: count(500, 'EIDs that one address is told of per second, twice as many at once'),
+  rememberedAnswers: count(100_000, 'answers to LISP routers that are remembered, to tell of changes'),
 });
 
 export const CONFIG = z.strictObject({

@@ -20,6 +20,7 @@ import { Driver } from './shell/driver.ts';
 import { enrolmentRoutes } from './shell/enrolment.ts';
 import { LimitReports } from './shell/limit-reports.ts';
 import { LispListener } from './shell/lisp-listener.ts';
+import { lispSettings } from './shell/lisp-settings.ts';
 import { MapServerMetrics } from './shell/metrics.ts';
 import { type OverlaySettings, openOverlay } from './shell/overlay-files.ts';
 import { Trust } from './shell/trust.ts';
@@ -71,7 +72,7 @@ async function start(
     overlay: { instance: overlay.instance, prefixes: overlay.prefixes },
     grace: settings.graceSeconds * 1000,
     limits,
-    lisp: settings.lisp,
+    lisp: lispSettings(settings.lisp),
     wallClock: Date.now,
     randomNonce: () => nonce(randomBytes(8).readBigUInt64BE()),
   });

@@ -10,7 +10,7 @@ import type { SessionId } from '../../mapserver/core/presence.ts';
 import type { RecordKey, StoreRecord } from '../../mapserver/core/records.ts';
 import type { Commit, LearnedRecord } from '../../mapserver/core/transactions.ts';
 import { decodeRecord, encodeRecord } from '../../mapserver/shell/record-codec.ts';
-import { hostPrefix, type IpPrefix, parseIpAddress } from '../../proto/address.ts';
+import { hostPrefix, type IpAddress, type IpPrefix, parseIpAddress } from '../../proto/address.ts';
 import { DEFAULT_INSTANCE, parseEid, prefixEid } from '../../proto/eid.ts';
 import { agentAddressOf, parseTunnelKey, xtrIdOf } from '../../proto/identity.ts';
 import type { Incarnation } from '../../proto/incarnation.ts';
@@ -91,7 +91,17 @@ export class CoreWorld {
         pending: 100,
         ...options.limits,
       },
-      lisp: { messagesPerSecond: 1_000 },
+      lisp: {
+        messagesPerSecond: 1_000,
+        requests: {
+          requesters: ['192.0.2.0/24' as IpPrefix, '2001:db8::/32' as IpPrefix],
+          ttl: minutes(1),
+          repliesPerSecond: 500,
+          remembered: 1_000,
+          families: [4, 6],
+          addresses: ['198.51.100.1' as IpAddress],
+        },
+      },
       randomNonce: () => nonce(++this.lastRandom),
       wallClock: () => 1_700_000_000_000 + this.now,
     });

@@ -72,7 +72,17 @@ export class MapServerProcess {
       overlay: { instance: DEFAULT_INSTANCE, prefixes: OVERLAY },
       grace: GRACE,
       limits: LIMITS,
-      lisp: { messagesPerSecond: 1_000 },
+      lisp: {
+        messagesPerSecond: 1_000,
+        requests: {
+          requesters: [],
+          ttl: 60_000,
+          repliesPerSecond: 1_000,
+          remembered: 1_000,
+          families: [],
+          addresses: [],
+        },
+      },
       randomNonce: () => nonce(0n),
       wallClock: () => this.world.wallClock() + this.clockError,
     });

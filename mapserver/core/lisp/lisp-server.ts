@@ -22,11 +22,14 @@ import { RateTable } from '../rate-table.ts';
 import type { OwnershipRecord } from '../records.ts';
 import type { Replica } from '../replica.ts';
 import type { Transactions } from '../transactions.ts';
+import { MapReplies } from './map-replies.ts';
+import { type MapRequestSettings, MapRequests } from './map-requests.ts';
 import { chargedTo, type Received, type UdpPeer } from './udp-peer.ts';
 
 export interface LispSettings {
   /** Of one source (IPv6: /64). */
   readonly messagesPerSecond: number;
+  readonly requests: MapRequestSettings;
 }
 
 /** What became of a message: taken, or why not. */
@@ -35,6 +38,8 @@ export type LispResult =
   /** The source sends too many. */
   | 'limited'
   | 'malformed'
+  /** Not from, or for, anybody who may. */
+  | 'refused'
   /** Nothing that a map server is sent, or asked for nothing. */
   | 'unexpected';
 
@@ -55,10 +60,27 @@ export interface LispParts {
 export class LispServer {
   private readonly parts: LispParts;
   private readonly rates: RateTable;
+  private readonly requests: MapRequests;
 
   constructor(parts: LispParts) {
     this.parts = parts;
-    const { messagesPerSecond } = parts.settings;
+    const { messagesPerSecond, requests } = parts.settings;
+    const { overlay, database } = parts;
+    this.requests = new MapRequests({
+      settings: requests,
+      database,
+      replies: new MapReplies({
+        overlay,
+        database,
+        registration: () => undefined,
+        sitePrefixes: () => undefined,
+        gateways: () => [],
+        ttl: requests.ttl,
+      }),
+      isSiteRloc: () => false,
+      randomNonce: parts.randomNonce,
+      send: (to, message) => this.send(to, message),
+    });
     this.rates = new RateTable(messagesPerSecond, 2 * messagesPerSecond, MAX_SOURCES);
   }
 
@@ -79,15 +101,21 @@ export class LispServer {
   }
 
   /** A mapping has changed, by whatever way. */
-  follow(_before: OwnershipRecord | undefined, _after: OwnershipRecord | undefined): void {}
+  follow(before: OwnershipRecord | undefined, after: OwnershipRecord | undefined): void {
+    this.requests.follow(before, after);
+  }
 
   /** After each input. */
-  settle(_now: Instant): void {}
+  settle(now: Instant): void {
+    this.requests.settle(now);
+  }
 
-  handleTimeout(_now: Instant): void {}
+  handleTimeout(now: Instant): void {
+    this.requests.handleTimeout(now);
+  }
 
   pollTimeout(): Instant | undefined {
-    return undefined;
+    return this.requests.pollTimeout();
   }
 
   send(to: UdpPeer, message: LispMessage): void {
@@ -102,12 +130,13 @@ export class LispServer {
 
   private dispatch(
     received: Received<Exclude<LispMessage, { type: 'encapsulated-control' }>>,
-    _now: Instant,
+    now: Instant,
   ): LispResult {
     const { message } = received;
     switch (message.type) {
-      case 'map-register':
       case 'map-request':
+        return this.requests.handleRequest({ ...received, message }, now);
+      case 'map-register':
       case 'map-notify-ack':
       case 'info-request':
         return 'unexpected';

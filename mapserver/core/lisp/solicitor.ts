@@ -7,7 +7,7 @@
  * had asked for, as ITRs look for the source EID in their map-caches. Bounded per RLOC and in all: what is not told
  * ends with the TTL of what was answered.
  */
-import { type IpAddress, ipFamily, prefixContains, prefixLength } from '../../../proto/address.ts';
+import { type IpAddress, type IpFamily, ipFamily, prefixContains, prefixLength } from '../../../proto/address.ts';
 import { type EidKey, eidKey, type PrefixEid } from '../../../proto/eid.ts';
 import { ipLispAddress, type LispAddress, NO_ADDRESS } from '../../../proto/lisp/afi.ts';
 import type { Nonce } from '../../../proto/lisp/header.ts';
@@ -19,7 +19,7 @@ import type { RememberedItr } from './itr-memory.ts';
 export interface SolicitorParts {
   readonly randomNonce: () => Nonce;
   /** An address of the map server, for the ITR-RLOC that a Map-Request has to have. */
-  readonly ownRloc: (family: 4 | 6) => IpAddress | undefined;
+  readonly ownRloc: (family: IpFamily) => IpAddress | undefined;
   readonly send: (to: IpAddress, message: MapRequest) => void;
 }
 

@@ -1,0 +1,289 @@
+/**
+ * The Map-Resolver for plain LISP peers: Map-Requests, alone or in an ECM, with one EID or several (RFC 9301 section 5.2).
+ *
+ * A Map-Request proves nothing, and its answer is longer than it is. So only those may ask whom the configuration lists,
+ * and the RLOCs of sites, which prove themselves when they register; and answers go to no other address. The answer goes
+ * to an ITR-RLOC of the request: the one it comes from, if that is among them, else the first that may ask. An ITR
+ * behind a NAT names none of these, and is answered where the datagram comes from. Both the answers to one address and
+ * those to one address about one EID are limited, as the sender may be forged.
+ *
+ * Whoever is answered is remembered, to be solicited when the mapping changes. What a site wants to answer itself goes to
+ * the best of its RLOCs, which then also tells of changes.
+ */
+import {
+  type IpAddress,
+  type IpFamily,
+  type IpPrefix,
+  ipFamily,
+  prefixAddress,
+  prefixContains,
+} from '../../../proto/address.ts';
+import { type EidKey, eidKey, type PrefixEid, parseEidKey } from '../../../proto/eid.ts';
+import { DecodeError } from '../../../proto/errors.ts';
+import { type LispAddress, NO_ADDRESS } from '../../../proto/lisp/afi.ts';
+import type { EncapsulatedControl } from '../../../proto/lisp/ecm.ts';
+import type { EidRecord, RlocRecord } from '../../../proto/lisp/eid-record.ts';
+import type { Nonce } from '../../../proto/lisp/header.ts';
+import type { EidQuery, MapRequest } from '../../../proto/lisp/map-request.ts';
+import { MAP_ACTIONS, recordKeyToEid } from '../../../proto/lisp/mapping-record.ts';
+import { encodeLispMessage, type LispMessage } from '../../../proto/lisp/message.ts';
+import { NEVER_USE } from '../../../proto/mapping.ts';
+import type { Instant, Millis } from '../../../proto/time.ts';
+import type { MappingDatabase } from '../mapping-database.ts';
+import { RateTable } from '../rate-table.ts';
+import type { OwnershipRecord } from '../records.ts';
+import { ItrMemory } from './itr-memory.ts';
+import type { LispResult } from './lisp-server.ts';
+import type { MapReplies } from './map-replies.ts';
+import { Solicitor } from './solicitor.ts';
+import { LISP_CONTROL_PORT, type Received, type UdpPeer } from './udp-peer.ts';
+
+export interface MapRequestSettings {
+  /** Who may ask, beside sites. */
+  readonly requesters: readonly IpPrefix[];
+  /** How long plain askers keep an answer at most. */
+  readonly ttl: Millis;
+  /** To one address. */
+  readonly repliesPerSecond: number;
+  /** How many answers are remembered. */
+  readonly remembered: number;
+  /** That datagrams can be sent over. */
+  readonly families: readonly IpFamily[];
+  /** Addresses at which the map server is known to be. */
+  readonly addresses: readonly IpAddress[];
+}
+
+export interface MapRequestsParts {
+  readonly settings: MapRequestSettings;
+  readonly database: MappingDatabase;
+  readonly replies: MapReplies;
+  /** Whether a site has registered from this address, or with it as an RLOC. */
+  readonly isSiteRloc: (address: IpAddress) => boolean;
+  readonly randomNonce: () => Nonce;
+  readonly send: (to: UdpPeer, message: LispMessage) => void;
+}
+
+export class MapRequests {
+  private readonly parts: MapRequestsParts;
+  private readonly families: ReadonlySet<IpFamily>;
+  private readonly rates: RateTable;
+  private readonly ratesPerEid = new RateTable(1 / SECONDS_PER_REPLY, REPLY_BURST, MAX_RATES);
+  private readonly memory: ItrMemory;
+  private readonly solicitor: Solicitor;
+  /** Since the last settling, as they were before it. */
+  private readonly changed = new Map<EidKey, Change>();
+
+  constructor(parts: MapRequestsParts) {
+    this.parts = parts;
+    const { families, addresses, repliesPerSecond, remembered } = parts.settings;
+    this.families = new Set(families);
+    this.rates = new RateTable(repliesPerSecond, 2 * repliesPerSecond, MAX_RATES);
+    this.memory = new ItrMemory(remembered);
+    this.solicitor = new Solicitor({
+      randomNonce: parts.randomNonce,
+      ownRloc: (family) => addresses.find((each) => ipFamily(each) === family),
+      send: (to, message) => parts.send({ address: to, port: LISP_CONTROL_PORT }, message),
+    });
+  }
+
+  get remembered(): number {
+    return this.memory.size;
+  }
+
+  handleRequest(received: Received<MapRequest>, now: Instant): LispResult {
+    const { message } = received;
+    // A probe goes to an ETR itself, an SMR to an ITR, and who wants no reply asks nothing.
+    if (message.probe || message.smr || message.dontReply) return 'unexpected';
+    const to = this.replyTarget(received);
+    if (to === undefined) return 'refused';
+    const queries = message.records.slice(0, MAX_QUERIES);
+    if (queries.length === 0 || to.port === 0) return 'malformed';
+    if (!this.rates.tryTake(to.address, now, queries.length)) return 'limited';
+    const read = queries.map((query) => ({ query, eid: eidOf(query) }));
+    const due = read.filter(({ eid }) =>
+      this.ratesPerEid.tryTake(`${to.address} ${eid === undefined ? '' : eidKey(eid)}`, now),
+    );
+    const records = due.flatMap(({ query, eid }) => this.answer(received, to, query, eid, now));
+    if (records.length > 0) {
+      this.parts.send(to, { type: 'map-reply', probe: false, echoNonce: false, nonce: message.nonce, records });
+    }
+    return due.length > 0 ? 'accepted' : 'limited';
+  }
+
+  follow(before: OwnershipRecord | undefined, after: OwnershipRecord | undefined): void {
+    const eid = (after ?? before)?.eid;
+    if (eid === undefined || this.memory.size === 0) return;
+    const known = this.changed.get(eid);
+    if (known === undefined) this.changed.set(eid, { before, after });
+    else known.after = after;
+  }
+
+  /** Solicits everybody whom the changes since the last call concern. */
+  settle(now: Instant): void {
+    for (const [key, { before, after }] of this.changed) {
+      const eid = parseEidKey(key);
+      if (eid.kind === 'prefix' && this.parts.replies.differs(before, after)) this.solicit(eid, now);
+    }
+    this.changed.clear();
+  }
+
+  handleTimeout(now: Instant): void {
+    this.solicitor.handleTimeout(now);
+  }
+
+  pollTimeout(): Instant | undefined {
+    return this.solicitor.pollTimeout();
+  }
+
+  private solicit(changed: PrefixEid, now: Instant): void {
+    for (const itr of this.memory.concerned(changed, now)) {
+      const match = this.parts.database.match(itr.told);
+      const matched = match === undefined ? undefined : (parseEidKey(match.eid) as PrefixEid).prefix;
+      // It was told of a mapping inside the one that changed, which did not.
+      if (matched !== undefined && matched !== changed.prefix && prefixContains(changed.prefix, matched)) continue;
+      this.solicitor.solicit(itr, changed, now);
+    }
+  }
+
+  private answer(
+    received: Received<MapRequest>,
+    to: UdpPeer,
+    query: EidQuery,
+    eid: PrefixEid | undefined,
+    now: Instant,
+  ): readonly EidRecord[] {
+    if (eid === undefined) return [unknownRecord(query)];
+    this.solicitor.handleRequest(to.address, eid);
+    const room = (ipFamily(to.address) === 4 ? ROOM_IPV4 : ROOM_IPV6) / received.message.records.length;
+    const answer = this.parts.replies.answer(eid, room);
+    if (answer.kind === 'forward') {
+      this.forward(received, query, eid, answer.registration.rlocs);
+      return [];
+    }
+    const { told, ttl, records } = answer;
+    const { sourceEid } = received.message;
+    this.memory.remember({ rloc: to.address, told, sourceEid: hostOf(sourceEid), endsAt: now + ttl + LATENCY }, now);
+    return records;
+  }
+
+  /** To the ETR that the site prefers, whose answer goes to the ITR itself. */
+  private forward(received: Received<MapRequest>, query: EidQuery, eid: PrefixEid, rlocs: readonly RlocRecord[]): void {
+    const { message, bytes, ecm, from } = received;
+    const etr = preferred(rlocs, this.families, message.nonce);
+    if (etr === undefined) return;
+    const destination = prefixAddress(eid.prefix);
+    const family = ipFamily(destination);
+    const sources = [ecm?.source, ...message.itrRlocs.map(plainAddress)];
+    const alone = message.records.length === 1;
+    const inner: EncapsulatedControl = {
+      type: 'encapsulated-control',
+      ddt: false,
+      toEtr: true,
+      toMapServer: false,
+      forRtr: false,
+      relayed: false,
+      source: sources.find((each) => each !== undefined && ipFamily(each) === family) ?? UNSPECIFIED[family],
+      destination,
+      hopLimit: 64,
+      sourcePort: ecm?.sourcePort ?? from.port,
+      destinationPort: LISP_CONTROL_PORT,
+      payload: alone ? bytes : encodeLispMessage({ ...message, records: [query] }),
+    };
+    this.parts.send({ address: etr, port: LISP_CONTROL_PORT }, inner);
+  }
+
+  private replyTarget({ message, from, ecm }: Received<MapRequest>): UdpPeer | undefined {
+    const rlocs = message.itrRlocs.flatMap((rloc) => plainAddress(rloc) ?? []);
+    const port = ecm?.sourcePort ?? from.port;
+    if (rlocs.includes(from.address) && this.mayAsk(from.address)) return { ...from, port };
+    const rloc = rlocs.find((address) => this.families.has(ipFamily(address)) && this.mayAsk(address));
+    if (rloc !== undefined) return { address: rloc, port };
+    return rlocs.length > 0 && this.mayAsk(from.address) ? from : undefined;
+  }
+
+  private mayAsk(address: IpAddress): boolean {
+    return (
+      this.parts.settings.requesters.some((prefix) => prefixContains(prefix, address)) || this.parts.isSiteRloc(address)
+    );
+  }
+}
+
+interface Change {
+  readonly before: OwnershipRecord | undefined;
+  after: OwnershipRecord | undefined;
+}
+
+/** Undefined for what is no IP prefix: nobody registers such EIDs here. @throws DecodeError for an impossible prefix */
+function eidOf({ eid, maskLength }: EidQuery): PrefixEid | undefined {
+  const inner = eid.kind === 'instance-id' ? eid.address : eid;
+  if (inner.kind !== 'ip' || (eid.kind === 'instance-id' && eid.iid > 0xffffff)) return undefined;
+  const read = recordKeyToEid(eid, maskLength);
+  if (read.kind !== 'prefix') throw new DecodeError('EID', 0, 'is no prefix');
+  return read;
+}
+
+function unknownRecord({ eid, maskLength }: EidQuery): EidRecord {
+  const action = MAP_ACTIONS.indexOf('natively-forward');
+  return { ttl: 15, eid, maskLength, action, authoritative: false, mapVersion: 0, locators: [] };
+}
+
+/** The address behind an ITR-RLOC or RLOC, also with keys or a NAT around it. */
+function plainAddress(address: LispAddress): IpAddress | undefined {
+  switch (address.kind) {
+    case 'ip':
+      return address.address;
+    case 'security-key':
+      return plainAddress(address.address);
+    case 'nat':
+      return plainAddress(address.globalEtr);
+    case 'afi-list':
+      for (const each of address.addresses) {
+        const found = plainAddress(each);
+        if (found !== undefined) return found;
+      }
+      return undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** Nothing but a host is kept: an asker could make us keep whatever fits into a datagram. */
+function hostOf(address: LispAddress): LispAddress {
+  const inner = address.kind === 'instance-id' ? address.address : address;
+  return inner.kind === 'ip' ? address : NO_ADDRESS;
+}
+
+/** By priority; among equal ones by their weights. */
+function preferred(
+  rlocs: readonly RlocRecord[],
+  families: ReadonlySet<IpFamily>,
+  random: Nonce,
+): IpAddress | undefined {
+  const usable = rlocs.flatMap(({ priority, weight, reachable, locator }) => {
+    const address = plainAddress(locator);
+    const fits = address !== undefined && families.has(ipFamily(address)) && reachable && priority !== NEVER_USE;
+    return fits ? [{ address, priority, weight }] : [];
+  });
+  const best = Math.min(...usable.map(({ priority }) => priority));
+  const equal = usable.filter(({ priority }) => priority === best);
+  const total = equal.reduce((sum, { weight }) => sum + weight, 0);
+  if (total === 0) return equal[Number(random % BigInt(Math.max(1, equal.length)))]?.address;
+  let left = Number(random % BigInt(total));
+  for (const { address, weight } of equal) {
+    if (left < weight) return address;
+    left -= weight;
+  }
+  return undefined;
+}
+
+const UNSPECIFIED = { 4: '0.0.0.0' as IpAddress, 6: '::' as IpAddress };
+const MAX_QUERIES = 16;
+/** What a Map-Reply can carry where nothing is known of the path (RFC 9301 section 5): 576 and 1280 octets with headers. */
+const ROOM_IPV4 = 576 - 28 - 12;
+const ROOM_IPV6 = 1280 - 48 - 12;
+/** RFC 9301 section 5.4; the burst is for who has lost the answer. */
+const SECONDS_PER_REPLY = 3;
+const REPLY_BURST = 5;
+const MAX_RATES = 50_000;
+/** An answer's time begins when it arrives. */
+const LATENCY: Millis = 2_000;
