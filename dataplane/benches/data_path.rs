@@ -144,6 +144,14 @@ fn handshake(bencher: Bencher) {
     });
 }
 
+/// What an initiation costs whose sender does not know our public key.
+#[divan::bench]
+fn first_mac(bencher: Bencher) {
+    let (a, b) = identities();
+    let (initiation, _) = Attempt::start(&a, SUITE, &a.public, 1, (1, 1), None).expect("started");
+    bencher.bench_local(move || black_box(b.mac1_ok(black_box(&initiation))));
+}
+
 /// Xorshift: an order that no cache foresees, the same in each run.
 struct Random(u32);
 

@@ -358,6 +358,32 @@ fn attack_fifty_thousand_initiations_a_second() {
     assert!(world.count(1, Counter::HandshakesRejected) > 140_000);
 }
 
+// Attack: initiations without a right first MAC, a half of them with the claim of a cookie, each from another made-up
+// address, for two seconds | 100,000 | refused before they use up a budget: a peer has its session after the first
+// round trip, without a cookie
+#[test]
+fn attack_initiations_of_hosts_that_know_no_key() {
+    let mut world = World::pair();
+    let other = Identity::new([77; 32], [9; 32], 7).unwrap();
+    let (bytes, _) = Attempt::start(&other, Suite::AesGcm, &other.public, 5, (1, 1), None).unwrap();
+    let (before, end) = (world.count(1, Counter::DropAuth), bytes.len() - 1);
+    for n in 0..100_000u32 {
+        let mut bytes = bytes.clone();
+        bytes[end] = (n & 1) as u8;
+        let from = SocketAddr::new(n.wrapping_mul(2_654_435_761).to_be_bytes().into(), 4341);
+        world.deliver(&Packet { at: world.now, from, to: world.nodes[1].address, bytes });
+        if n % 50 == 49 {
+            world.run(millis(1));
+        }
+    }
+    world.send(0, 1);
+    world.run(millis(25));
+    assert!(world.is_up(0) && world.is_up(1));
+    assert_eq!((world.count(0, Counter::HandshakesInitiated), world.count(1, Counter::CookiesSent)), (1, 0));
+    assert_eq!(world.count(1, Counter::DropAuth) - before, 100_000);
+    assert_eq!(world.count(1, Counter::HandshakesRejected), 0);
+}
+
 // Attack: initiations from made-up addresses with keys that nobody has heard of, below the rate that counts as load |
 // 1000 in ten seconds | 64 wait at once; whom the agent vouches for meanwhile gets in
 #[test]

@@ -40,13 +40,15 @@ impl Tunnel {
             Kind::Initiation | Kind::Response => {}
             Kind::Data | Kind::DataPartial | Kind::Control => return,
         }
+        // Before any budget: who does not even know our public key is to use up none of them. It costs as little as taking
+        // the packet off the socket, of which there are only so many a second (`initiation_socket.rs`).
+        if !identity.mac1_ok(message) {
+            return self.stats.count(Counter::DropAuth);
+        }
         let initiation = header.kind == Kind::Initiation;
         let with_cookie = initiation && claims_cookie(message) && self.gate.is_invited(path.remote, now);
         if initiation && !self.gate.admits(path.remote, with_cookie, now) {
             return self.stats.count(Counter::HandshakesRejected);
-        }
-        if !identity.mac1_ok(message) {
-            return self.stats.count(Counter::DropAuth);
         }
         if header.kind == Kind::Response {
             return self.handle_response(path, header, message, now);
