@@ -4,6 +4,7 @@
  * What is not covered any more is released in the same transaction: the mappings are withdrawn, others may take the
  * EIDs over, and the agent is refused when it registers them again.
  */
+import { type IpPrefix, prefixContains } from '../../proto/address.ts';
 import { type Eid, parseEidKey } from '../../proto/eid.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import { covers, coversName, type Overlay } from './grants.ts';
@@ -19,6 +20,7 @@ export function addGrant(transaction: Transaction, agent: AgentRecord, more: Gra
     eids: [...new Set([...agent.eids, ...more.eids])],
     names: [...new Set([...agent.names, ...more.names])],
     groups: [...new Set([...agent.groups, ...more.groups])],
+    ...withdrawn((agent.withdrawn ?? []).filter((each) => !more.eids.some((eid) => prefixContains(eid, each)))),
   };
   if (extended.eids.length + extended.names.length + extended.groups.length > MAX_GRANT) {
     throw new OperationError(
@@ -42,6 +44,7 @@ export function removeGrant(
     eids: without(agent.eids, less.eids),
     names: without(agent.names, less.names),
     groups: without(agent.groups, less.groups),
+    ...withdrawn([...new Set([...(agent.withdrawn ?? []), ...less.eids])]),
   };
   transaction.put(reduced);
   const own = agentEidKey(overlay.instance, agent.tunnelKey);
@@ -75,6 +78,11 @@ function ownedIn(transaction: Transaction, xtrId: XtrId, database: MappingDataba
   });
 }
 
+/** Beyond the limit the oldest are forgotten. */
+function withdrawn(eids: readonly IpPrefix[]): Pick<AgentRecord, 'withdrawn'> {
+  return { withdrawn: eids.slice(-MAX_WITHDRAWN) };
+}
+
 function without<T extends string>(granted: readonly T[], less: readonly T[]): T[] {
   const unknown = less.find((each) => !granted.includes(each));
   if (unknown !== undefined) {
@@ -87,3 +95,4 @@ function without<T extends string>(granted: readonly T[], less: readonly T[]): T
 }
 
 const MAX_GRANT = 256;
+const MAX_WITHDRAWN = MAX_GRANT;

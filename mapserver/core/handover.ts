@@ -4,7 +4,8 @@
  * A target is an agent that is prepared to take an EID over, by its own registration or by an administrator's order.
  * The owner is told of it together with the target's agent address mapping, once in each of its sessions, so that a
  * claim that reaches it inside the tunnel needs no map server. It is told as well when an agent is a target no more because
- * its grant was taken away or its registration refused, and takes back what it yielded to that one meanwhile.
+ * its grant was taken away or its registration refused, and takes back what it yielded to that one meanwhile. Of grants
+ * that were taken away it is told again when it registers the EID in a new session: it may not have heard.
  */
 import { type Eid, type EidKey, eidKey, parseEidKey } from '../../proto/eid.ts';
 import { asTarget, type Mapping, TARGET_GENERATION, type XtrId } from '../../proto/mapping.ts';
@@ -17,6 +18,7 @@ import { denied, type Registration } from './registration.ts';
 import type { Replica } from './replica.ts';
 import type { Session, Sessions } from './sessions.ts';
 import { TARGET_TTL, type Targets } from './targets.ts';
+import { WithdrawnGrants } from './withdrawn-grants.ts';
 
 export interface HandoverParts {
   readonly overlay: Overlay;
@@ -29,8 +31,9 @@ export interface HandoverParts {
 
 export class Handover {
   private readonly parts: HandoverParts;
-  /** Whose grant has got smaller, and which EIDs are to be looked at for that. */
-  private readonly withdrawn: { readonly xtrId: XtrId; readonly eids: IterableIterator<EidKey> }[] = [];
+  private readonly withdrawnGrants = new WithdrawnGrants();
+  /** Whose grant has got smaller, and an EID that is to be looked at for that; what one input brought together. */
+  private readonly withdrawn: IterableIterator<Withdrawn>[] = [];
 
   constructor(parts: HandoverParts) {
     this.parts = parts;
@@ -60,8 +63,10 @@ export class Handover {
    * It is granted less: owners hear for which of their EIDs it is no target, also if it never said that it is one. How
    * many these are depends on what others registered, so they hear of it in slices.
    */
-  handleGrant(before: AgentRecord, after: AgentRecord): void {
+  handleGrant(before: AgentRecord | undefined, after: AgentRecord | undefined): void {
     const { overlay, database, targets } = this.parts;
+    this.withdrawnGrants.follow(before, after);
+    if (before === undefined || after === undefined) return;
     const lost = before.eids.filter((eid) => !after.eids.includes(eid));
     if (lost.length === 0) return;
     const claimed = new Set<EidKey>();
@@ -73,22 +78,30 @@ export class Handover {
     const within = lost.flatMap((prefix) => [...database.within(overlay.instance, prefix)]);
     // What it is prepared to take comes first.
     const eids = new Set([...claimed, ...within.map(({ eid }) => eid)]);
-    this.withdrawn.push({ xtrId: after.xtrId, eids: eids.values() });
+    this.withdrawn.push(of(after.xtrId, eids));
+  }
+
+  /** Its owner is here: whom it may still take for a target of it. */
+  welcome({ eid: key }: OwnershipRecord): void {
+    const eid = parseEidKey(key);
+    if (eid.kind === 'name') return;
+    const agents = this.withdrawnGrants.of(eid.prefix);
+    if (agents.length > 0) this.withdrawn.push(formerly(key, agents));
   }
 
   /** After each input. */
   settle(): void {
-    const [withdrawn] = this.withdrawn;
-    if (withdrawn === undefined) return;
     const { replica, sessions } = this.parts;
     const toOwners = new Map<XtrId, Mapping[]>();
-    for (let looked = 0; looked < SLICE; looked++) {
-      const { value: eid, done } = withdrawn.eids.next();
-      if (done === true) {
-        this.withdrawn.shift();
-        break;
+    let done = 0;
+    for (let looked = 0; looked < SLICE && done < this.withdrawn.length; looked++) {
+      const next = this.withdrawn[done]?.next();
+      if (next === undefined || next.done === true) {
+        done++;
+        continue;
       }
-      const agent = replica.get(agentKey(withdrawn.xtrId));
+      const { xtrId, eid } = next.value;
+      const agent = replica.get(agentKey(xtrId));
       const record = replica.get(ownershipKey(eid));
       if (agent?.kind !== 'agent' || record?.kind !== 'eid' || record.state !== 'live') continue;
       if (record.owner === agent.xtrId || covers(agent, this.parts.overlay, parseEidKey(record.eid))) continue;
@@ -96,6 +109,7 @@ export class Handover {
       toOwners.set(record.owner, toOwner);
       toOwner.push(targetNoMore(record, agent));
     }
+    this.withdrawn.splice(0, done);
     for (const [owner, mappings] of toOwners) {
       const session = sessions.of(owner);
       if (session !== undefined) sessions.publish(session, mappings);
@@ -143,6 +157,19 @@ export class Handover {
     const session = sessions.of(record.owner);
     if (session !== undefined) sessions.publish(session, [targetNoMore(record, agent)]);
   }
+}
+
+interface Withdrawn {
+  readonly xtrId: XtrId;
+  readonly eid: EidKey;
+}
+
+function* of(xtrId: XtrId, eids: Iterable<EidKey>): IterableIterator<Withdrawn> {
+  for (const eid of eids) yield { xtrId, eid };
+}
+
+function* formerly(eid: EidKey, agents: Iterable<XtrId>): IterableIterator<Withdrawn> {
+  for (const xtrId of agents) yield { xtrId, eid };
 }
 
 function targetNoMore(record: OwnershipRecord, { xtrId: owner, tunnelKey }: AgentRecord): Mapping {

@@ -523,7 +523,7 @@ export class MapServer {
     }
     this.held.follow(before, after);
     this.names.follow(before, after);
-    if (before?.kind === 'agent' && after?.kind === 'agent') this.handover.handleGrant(before, after);
+    if (before?.kind === 'agent' || after?.kind === 'agent') this.handover.handleGrant(agentOf(before), agentOf(after));
     this.policy.follow(before, after);
   }
 
@@ -545,8 +545,7 @@ export class MapServer {
     return {
       instance,
       agent: (xtrId) => {
-        const record = this.replica.get(agentKey(xtrId));
-        return record?.kind === 'agent' ? record : undefined;
+        return agentOf(this.replica.get(agentKey(xtrId)));
       },
       ownedBy: (xtrId) => this.database.ownedBy(xtrId),
       owners: () => this.database.owners(),
@@ -566,6 +565,10 @@ const unavailable: OperationResult = {
   ok: false,
   error: new OperationError('STAYPUT_STORE', 'the map server cannot store changes now; try again later'),
 };
+
+function agentOf(record: StoreRecord | undefined): AgentRecord | undefined {
+  return record?.kind === 'agent' ? record : undefined;
+}
 
 function limitOf({ kind }: Operation): 'agents' | 'names' | 'tokens' {
   if (kind === 'enrol') return 'agents';

@@ -56,9 +56,12 @@ export class Presence {
     this.restart(xtrId, now);
   }
 
-  confirm(xtrId: XtrId, session: SessionId, eid: EidKey): void {
+  /** Returns whether it is the first time in this session. */
+  confirm(xtrId: XtrId, session: SessionId, eid: EidKey): boolean {
     const present = this.sessions.get(xtrId);
-    if (present?.session === session) present.confirmed.add(eid);
+    if (present?.session !== session || present.confirmed.has(eid)) return false;
+    present.confirmed.add(eid);
+    return true;
   }
 
   /** Agents whose grace period is over. */

@@ -70,6 +70,8 @@ export interface AgentRecord extends Grant {
   readonly tokenId: string;
   /** What it was given from pools when it joined. */
   readonly assigned?: readonly IpPrefix[];
+  /** What was taken away from its grant and not given again, the latest last. */
+  readonly withdrawn?: readonly IpPrefix[];
   readonly software: string;
   readonly enrolledAt: WallClock;
   readonly revokedAt?: WallClock;

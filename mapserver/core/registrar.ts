@@ -158,7 +158,8 @@ export class Registrar {
       if (registration.kind === 'denied' && registration.limit !== undefined)
         event({ kind: 'limit', limit: registration.limit, source: xtrId });
       if (registration.kind === 'denied') orders.handleDenied(eid, xtrId, registration.reason);
-      if (registration.kind === 'accepted') presence.confirm(xtrId, session.id, registration.record.eid);
+      if (registration.kind === 'accepted' && presence.confirm(xtrId, session.id, registration.record.eid))
+        handover.welcome(registration.record);
       const other = otherOf(registration);
       if (other !== undefined && other.owner !== xtrId) others.push(other);
     }

@@ -93,6 +93,7 @@ const AGENT = z.object({
   formerCertificate: CERTIFICATE_NOTE.optional(),
   tokenId: z.string(),
   assigned: z.array(ipPrefixText).optional(),
+  withdrawn: z.array(ipPrefixText).optional(),
   eids: z.array(ipPrefixText),
   names: z.array(z.string()),
   groups: z.array(z.string()).default([]),

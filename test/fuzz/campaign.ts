@@ -54,7 +54,7 @@ export function campaign(decoder: Decoder, options: { readonly executions: numbe
       input = mutated(pool, decoder.form, random);
       if (!execute(input)) continue;
       found.push(input);
-      pool.push(input);
+      if (input.length <= MAX_POOLED_SIZE) pool.push(input);
     }
     return report();
   } catch (error) {
@@ -77,3 +77,5 @@ export function corpusFile(name: string): string {
 }
 
 const MAX_OUTCOMES = 3000;
+/** What grows with each change would cost more and more, and find no more than short ones do. */
+const MAX_POOLED_SIZE = 512;

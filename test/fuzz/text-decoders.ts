@@ -203,7 +203,15 @@ export const TEXT_DECODERS: readonly Decoder[] = [
         locators: [{ address: '192.0.2.1', port: 4341, priority: 1, weight: 100 }],
       },
       {
-        ...{ kind: 'agent', xtrId: XTR_ID, tunnelKey: KEY, certificateKey: 'ab', tokenId: 't', eids: ['10.77.0.0/24'] },
+        ...{
+          kind: 'agent',
+          xtrId: XTR_ID,
+          tunnelKey: KEY,
+          certificateKey: 'ab',
+          tokenId: 't',
+          eids: ['10.77.0.0/24'],
+          withdrawn: ['10.77.9.0/24'],
+        },
         ...{
           names: ['*'],
           software: 'x',

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { IpPrefix } from '../../proto/address.ts';
 import { eidKey } from '../../proto/eid.ts';
-import { asTarget, isTarget, type Mapping, NEVER_USE } from '../../proto/mapping.ts';
+import { asTarget, type Generation, isTarget, type Mapping, NEVER_USE } from '../../proto/mapping.ts';
 import { minutes, seconds } from '../../proto/time.ts';
 import { type CoreAgent, CoreWorld } from './core-world.ts';
 
@@ -122,7 +122,7 @@ describe('a target of a move', () => {
       a.disconnect();
       a.connect();
       a.claim(EID, 1);
-      assert.ok(!a.pushed().some((mapping) => isTarget(mapping)));
+      assert.ok(a.pushed().every((mapping) => !isTarget(mapping) || mapping.ttl === 0));
     }
   });
 
@@ -140,6 +140,50 @@ describe('a target of a move', () => {
     world.advance(0);
     const told = [...first, ...owner.pushed()].filter((mapping) => isTarget(mapping) && mapping.ttl === 0);
     assert.equal(new Set(told.map(({ eid }) => eidKey(eid))).size, eids.length);
+  });
+
+  // Attack: claims inside the tunnel after the grant was taken away, while the owner had no session or the map server died
+  // before it had told all owners | 600 EIDs | each owner hears that it is no target as soon as it registers the EID again
+  test('attack: taking EIDs over after a grant that is gone was not told', () => {
+    const world = new CoreWorld({ limits: { mappingsPerAgent: 1_000 } });
+    const owner = world.agent('owner', { eids: ['10.77.8.0/21'] });
+    const away = world.agent('away', GRANT);
+    const rogue = world.agent('rogue', { eids: ['10.77.0.0/16', '10.77.8.1/32'] });
+    const eids = Array.from({ length: 600 }, (_, i) => `10.77.${8 + (i >> 8)}.${i & 255}`);
+    const claimAll = (generation: number): void => {
+      const mappings = eids.map((eid) => owner.mapping(eid, { generation: generation as Generation }));
+      for (let i = 0; i < mappings.length; i += 20) owner.register(...mappings.slice(i, i + 20));
+    };
+    claimAll(0);
+    away.claim(EID);
+    away.disconnect();
+    owner.pushed();
+    const grant = { eids: ['10.77.0.0/16'] as IpPrefix[], names: [], groups: [] };
+    world.operate({ kind: 'remove-grant', xtrId: rogue.xtrId, ...grant });
+    assert.ok(owner.pushed().length < eids.length, 'the map server dies before it has told all of it');
+
+    const again = world.restarted();
+    const gone = (agent: CoreAgent): ReadonlySet<string> => {
+      again.advance(0);
+      const told = agent.pushed().filter((mapping) => isTarget(mapping) && mapping.ttl === 0);
+      assert.ok(told.every(({ owner: who }) => who === rogue.xtrId));
+      return new Set(told.map(({ eid }) => eidKey(eid)));
+    };
+    for (const agent of [owner, away]) agent.connect();
+    claimAll(1);
+    away.claim(EID, 1);
+    const lost = gone(owner);
+    assert.equal(lost.size, eids.length - 1);
+    assert.ok(!lost.has(eidKey(owner.mapping('10.77.8.1').eid)), 'of that one it still has a grant');
+    assert.equal(gone(away).size, 1);
+    away.claim(EID, 1);
+    assert.equal(gone(away).size, 0, 'once in a session');
+
+    again.operate({ kind: 'add-grant', xtrId: rogue.xtrId, ...grant });
+    away.disconnect();
+    away.connect();
+    away.claim(EID, 1);
+    assert.equal(gone(away).size, 0, 'it has the grant again');
   });
 
   test('stays one while another of its grants covers the EID', () => {
@@ -179,7 +223,7 @@ describe('a target of a move', () => {
     a.disconnect();
     a.connect();
     a.claim(EID, 1);
-    assert.ok(!a.pushed().some((mapping) => isTarget(mapping)));
+    assert.ok(a.pushed().every((mapping) => !isTarget(mapping) || mapping.ttl === 0));
   });
 
   test('of an EID that nobody owns is told so, and at most eight wait for one', () => {
