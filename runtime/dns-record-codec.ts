@@ -1,13 +1,25 @@
 /** RDATA of the records that we give out, by dns-packet. Its decoder sees nothing from the network. */
 import { type Answer, encode } from 'dns-packet';
+import { Writer } from '../proto/bytes.ts';
 import type { DnsRecord, RecordEncoder } from '../proto/dns/message.ts';
 
 export const encodeRecord: RecordEncoder = (record) => {
+  if (record.type === 'other') return encodeOther(record.number, record.ttl, record.data);
   const message = encode({ type: 'response', answers: [toAnswer(record)] });
   return new Uint8Array(message.subarray(HEADER_AND_ROOT));
 };
 
-function toAnswer(record: DnsRecord): Answer {
+function encodeOther(type: number, ttl: number, data: Uint8Array): Uint8Array {
+  return new Writer()
+    .u16(type, 'TYPE')
+    .u16(CLASS_IN, 'CLASS')
+    .u32(ttl, 'TTL')
+    .u16(data.length, 'RDLENGTH')
+    .bytes(data)
+    .finish();
+}
+
+function toAnswer(record: Exclude<DnsRecord, { type: 'other' }>): Answer {
   const common = { name: '.', ttl: record.ttl, class: 'IN' } as const;
   switch (record.type) {
     case 'A':
@@ -48,5 +60,6 @@ function strings(text: string): string[] {
   return parts === null ? [''] : [...parts];
 }
 
+const CLASS_IN = 1;
 /** The message starts with its header and the owner `.`, which the core replaces. */
 const HEADER_AND_ROOT = 12 + 1;

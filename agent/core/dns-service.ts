@@ -5,9 +5,8 @@
  * the forwarder. Every packet that is accepted ends in exactly one `reply` or `ignore` for its client, at the latest
  * when its lookup or flight times out, so that the shell can count what is outstanding.
  */
-import { type IpAddress, type IpPrefix, ipFromBytes } from '../../proto/address.ts';
+import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import {
-  answersOf,
   type DnsQuery,
   type DnsQuestion,
   type DnsRecord,
@@ -22,9 +21,9 @@ import {
   renderMessage,
   replyLimit,
   STALE_TTL,
-  TYPE,
 } from '../../proto/dns/message.ts';
 import { insideZone, type NameServer } from '../../proto/dns/record-sets.ts';
+import { answersOfType } from '../../proto/dns/sections.ts';
 import type { Instant, Millis } from '../../proto/time.ts';
 import { Delegations } from './dns-delegations.ts';
 import type { CacheResult, Forwarded } from './dns-forwarded.ts';
@@ -93,6 +92,9 @@ export class DnsService<Client> {
   #zone = new DnsZone('', []);
   #version = 0;
   #lastLookup: LookupId = 0;
+
+  /** From 0 to below 1. */
+  readonly #chance = (): number => this.#random() / 0x10000;
 
   constructor(options: DnsServiceOptions) {
     this.#encodeRecord = options.encodeRecord;
@@ -180,7 +182,10 @@ export class DnsService<Client> {
 
   handleName(lookup: LookupId, finding: Finding<IpAddress>, now: Instant): void {
     const taken = this.#taken(lookup);
-    for (const waiting of taken?.waiting ?? []) this.#step(waiting, finding, taken?.version, now);
+    for (const waiting of taken?.waiting ?? []) {
+      if (waiting.service === undefined) this.#step(waiting, finding, taken?.version, now);
+      else this.#complete(waiting, this.#zone.addressesAt(waiting.service.target, finding, this.#chance), now);
+    }
   }
 
   handlePointer(lookup: LookupId, finding: Finding<string>, now: Instant): void {
@@ -251,18 +256,19 @@ export class DnsService<Client> {
     query: DnsQuery,
     now: Instant,
     action: (lookup: LookupId) => DnsAction<Client>,
-    aliases = NO_ALIASES,
+    { aliases = NO_ALIASES, service }: { aliases?: Aliases; service?: PendingService } = {},
   ): void {
     const pending = this.#lookupKeys.get(key);
     const full = pending === undefined ? this.#lookups.size >= this.#limits.lookups : isFull(pending, this.#limits);
+    const waiting = { asker, query, aliases, service };
     if (full) {
-      this.#answer(asker, query, failure(EDE.other, 'too many lookups are waiting'), now);
+      this.#answer(asker, query, service?.reply ?? failure(EDE.other, 'too many lookups are waiting'), now);
     } else if (pending !== undefined) {
-      pending.waiting.push({ asker, query, aliases });
+      pending.waiting.push(waiting);
     } else {
       this.#lastLookup += 1;
       const lookup = {
-        ...{ id: this.#lastLookup, key, waiting: [{ asker, query, aliases }], deadline: now + LOOKUP_TIME },
+        ...{ id: this.#lastLookup, key, waiting: [waiting], deadline: now + LOOKUP_TIME },
         version: this.#version,
       };
       this.#lookups.set(lookup.id, lookup);
@@ -273,8 +279,10 @@ export class DnsService<Client> {
 
   #resolved(id: LookupId, reply: (query: DnsQuery) => DnsReply, now: Instant): void {
     const lookup = this.#taken(id);
-    for (const { asker, query } of lookup?.waiting ?? [])
-      this.#answerAt(lookup?.version, asker, query, reply(query), now);
+    for (const { asker, query, service } of lookup?.waiting ?? []) {
+      if (service !== undefined) this.#answer(asker, query, service.reply, now);
+      else this.#answerAt(lookup?.version, asker, query, reply(query), now);
+    }
   }
 
   #taken(id: LookupId): Lookup<Client> | undefined {
@@ -297,16 +305,19 @@ export class DnsService<Client> {
   }
 
   #step(
-    { asker, query, aliases }: Lookup<Client>['waiting'][number],
+    { asker, query, aliases }: Waiting<Client>,
     finding: Finding<IpAddress>,
     version: number | undefined,
     now: Instant,
   ): void {
-    const step = this.#zone.stepAtName(query.question, finding, aliases, () => this.#random() / 0x10000);
+    const step = this.#zone.stepAtName(query.question, finding, aliases, this.#chance);
     switch (step.kind) {
-      case 'reply':
-        this.#answerAt(version, asker, query, step.reply, now);
+      case 'reply': {
+        const [target, ...targets] = this.#zone.serviceTargets(step.reply);
+        if (target === undefined) this.#answerAt(version, asker, query, step.reply, now);
+        else this.#lookUpService(asker, query, { reply: step.reply, target, targets }, now);
         return;
+      }
       case 'alias':
         this.#followAlias(asker, query, step.aliases, step.target, now);
         return;
@@ -319,19 +330,29 @@ export class DnsService<Client> {
     }
   }
 
+  /** Where a service is goes with it (RFC 2782), as far as it can be found. */
+  #lookUpService(asker: Asker<Client>, query: DnsQuery, service: PendingService, now: Instant): void {
+    const { target: name } = service;
+    this.#lookUp(`name:${name}`, asker, query, now, (lookup) => ({ kind: 'resolve-name', lookup, name }), { service });
+  }
+
+  #complete({ asker, query, service }: Waiting<Client>, addresses: readonly DnsRecord[], now: Instant): void {
+    if (service === undefined) return;
+    const additionals = [...(service.reply.additionals ?? []), ...addresses];
+    const reply = { ...service.reply, additionals };
+    const [target, ...targets] = service.targets;
+    if (target === undefined) this.#answer(asker, query, reply, now);
+    else this.#lookUpService(asker, query, { reply, target, targets }, now);
+  }
+
   #followAlias(asker: Asker<Client>, query: DnsQuery, aliases: Aliases, target: string, now: Instant): void {
     const inside = insideZone(target);
     if (aliases.records.length > MAX_ALIASES) this.#answer(asker, query, failure(EDE.other, 'too many aliases'), now);
     else if (inside === null) this.#forwardFor(asker, query, aliases, now);
     else
-      this.#lookUp(
-        `name:${inside}`,
-        asker,
-        query,
-        now,
-        (lookup) => ({ kind: 'resolve-name', lookup, name: inside }),
+      this.#lookUp(`name:${inside}`, asker, query, now, (lookup) => ({ kind: 'resolve-name', lookup, name: inside }), {
         aliases,
-      );
+      });
   }
 
   /** Asks others for where the aliases end, or for the question itself where there are none. */
@@ -359,7 +380,7 @@ export class DnsService<Client> {
     this.#forwarder.setZones([...this.#zones, ...learnt], now);
   }
 
-  /** An alias led out of the zone. Of what is there, addresses are taken over. */
+  /** An alias led out of the zone. Of what is there, the records of the type are taken over. */
   #answerThrough(asker: Asker<Client>, { query, aliases }: Through, answer: Forwarded, now: Instant): void {
     const owner = aliases.end ?? '';
     if (answer.kind === 'reply') {
@@ -368,17 +389,13 @@ export class DnsService<Client> {
     }
     const { message, age, stale } = answer;
     const { type } = query.question;
-    const isAddress = type === TYPE.a || type === TYPE.aaaa;
-    const found = isAddress ? answersOf(message, type) : [];
-    const addresses = found
-      .filter(({ data }) => data.length === (type === TYPE.a ? 4 : 16))
-      .map(
-        ({ data, ttl }): DnsRecord => ({
-          ...{ type: type === TYPE.a ? 'A' : 'AAAA', address: ipFromBytes(data) },
-          ...{ owner, ownerSkip: 0, ttl: stale === undefined ? Math.max(0, ttl - age) : STALE_TTL },
-        }),
-      );
-    const answers = [...aliases.records, ...addresses];
+    const found = answersOfType(message, type).map(
+      ({ ttl, rdata }): DnsRecord => ({
+        ...{ type: 'other', number: type, data: rdata, owner, ownerSkip: 0 },
+        ttl: stale === undefined ? Math.max(0, ttl - age) : STALE_TTL,
+      }),
+    );
+    const answers = [...aliases.records, ...found];
     const reply = { ...emptyReply(message.rcode), answers };
     this.#answer(asker, query, stale === undefined ? reply : { ...reply, extendedError: stale }, now);
   }
@@ -439,10 +456,26 @@ interface Through {
   readonly aliases: Aliases;
 }
 
+interface Waiting<Client> {
+  readonly asker: Asker<Client>;
+  readonly query: DnsQuery;
+  readonly aliases: Aliases;
+  /** The question is answered, and this is what the lookup is for. */
+  readonly service: PendingService | undefined;
+}
+
+/** An answer that waits for the addresses of the names that it leads to. */
+interface PendingService {
+  readonly reply: DnsReply;
+  /** Relative to the zone. */
+  readonly target: string;
+  readonly targets: readonly string[];
+}
+
 interface Lookup<Client> {
   readonly id: LookupId;
   readonly key: string;
-  readonly waiting: { readonly asker: Asker<Client>; readonly query: DnsQuery; readonly aliases: Aliases }[];
+  readonly waiting: Waiting<Client>[];
   readonly deadline: Instant;
   /** Of the overlay, when it was asked. */
   readonly version: number;

@@ -32,7 +32,8 @@ import {
   RCODE,
   TYPE,
 } from '../../proto/dns/message.ts';
-import type { ZoneData } from '../../proto/dns/record-sets.ts';
+import { fitsDomainName } from '../../proto/dns/name.ts';
+import { absoluteTarget, type ZoneData } from '../../proto/dns/record-sets.ts';
 import { DEFAULT_INSTANCE, nameEid } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import { type Aliases, ANSWER_TTL, type NameStep, stepAt } from './dns-names.ts';
@@ -98,6 +99,25 @@ export class DnsZone {
     return reply(finding.stale ? { ...found, extendedError: STALE } : found);
   }
 
+  /** Names of the zone, relative to it, that the services among the answers lead to. */
+  serviceTargets({ answers }: DnsReply): readonly string[] {
+    const suffix = `.${this.name}`;
+    const targets = answers.flatMap((record) =>
+      record.type === 'SRV' && record.target.endsWith(suffix) ? [record.target.slice(0, -suffix.length)] : [],
+    );
+    return [...new Set(targets)].slice(0, MAX_TARGETS);
+  }
+
+  /** Of a name that something leads to, as additional records. */
+  addressesAt(name: string, finding: Finding<IpAddress>, random: () => number): readonly DnsRecord[] {
+    if (finding.kind !== 'found') return [];
+    const at = { records: [], end: absoluteTarget(name, this.name) };
+    return [TYPE.a, TYPE.aaaa].flatMap((type) => {
+      const step = stepAt(type, finding.values, finding.zone, at, this.name, random);
+      return step.kind === 'records' ? step.records : [];
+    });
+  }
+
   /** Without a final dot; empty while the agent does not know it. */
   get name(): string {
     return this.#labels.join('.');
@@ -106,10 +126,11 @@ export class DnsZone {
   replyToPointer(question: DnsQuestion, finding: Finding<string>): DnsReply {
     const range = reverseRange(question.labels);
     const apexSkip = range === undefined ? 0 : this.#reverseApexSkip(question, range.prefix);
-    return this.#replyToFinding(question, apexSkip ?? 0, finding, (name) => ({
-      type: 'PTR',
-      target: [name, ...this.#labels].join('.'),
-    }));
+    const whole = (name: string): string => absoluteTarget(name, this.name);
+    // Nobody could ask for one that is too long together with the zone.
+    const known =
+      finding.kind !== 'found' ? finding : { ...finding, values: finding.values.map(whole).filter(fitsDomainName) };
+    return this.#replyToFinding(question, apexSkip ?? 0, known, (target) => ({ type: 'PTR', target }));
   }
 
   #judgeForward(question: DnsQuestion): ZoneVerdict {
@@ -311,6 +332,8 @@ const STALE = { code: EDE.stale, text: 'map server is not reachable' } as const;
 /** Seconds. A name that is registered now should be visible soon. */
 const NEGATIVE_TTL = 5;
 const MAX_RRSET = 256;
+/** Of services, whose addresses are looked up. */
+const MAX_TARGETS = 4;
 const LOOPBACK_4 = hostPrefix(parseIpAddress('127.0.0.1'));
 const LOOPBACK_6 = hostPrefix(parseIpAddress('::1'));
 const LOOPBACK_NET = parseIpPrefix('127.0.0.0/8');

@@ -57,7 +57,8 @@ function recordsOf({ address, weight, srv, txt, cname, ns, ttl }: SetOptions): R
 }
 
 function weightOf(text: string): unknown {
-  const [address = '', weight = ''] = text.split('=');
+  const [address = '', weight, ...more] = text.split('=');
+  if (weight === undefined || more.length > 0) throw new UsageError(`--weight: "${text}" is not ADDRESS=N`);
   return { address: ip('--weight', address), weight: wholeNumber('--weight', weight, 0, MAX_WEIGHT) };
 }
 
@@ -70,8 +71,8 @@ function serviceOf(text: string): unknown {
 }
 
 function serverOf(text: string): unknown {
-  const [host = '', addresses] = text.split('=');
-  if (addresses === undefined) throw new UsageError(`--ns: "${text}" is not HOST=ADDRESS[,ADDRESS]`);
+  const [host = '', addresses, ...more] = text.split('=');
+  if (addresses === undefined || more.length > 0) throw new UsageError(`--ns: "${text}" is not HOST=ADDRESS[,ADDRESS]`);
   return { host, addresses: addresses.split(',').map((each) => ip('--ns', each)) };
 }
 

@@ -485,6 +485,7 @@ export class MapServer {
           names: this.replica.counts.name,
         },
         isRegistered: (name) => this.names.isRegistered(name),
+        pointingAt: (target) => this.names.pointingAt(target),
         database: this.database,
         held: this.held,
         policy: this.policySurroundings(),

@@ -4,7 +4,7 @@
  * Rules across names: nothing is set at or below a delegated name but its delegation, and the target of SRV and NS is
  * not a CNAME of ours (RFC 2181 section 10.3, RFC 2782).
  */
-import { insideZone, isBare, problemOf, type RecordSets } from '../../proto/dns/record-sets.ts';
+import { isBare, NO_RECORDS, problemOf, type RecordSets, serviceTargets } from '../../proto/dns/record-sets.ts';
 import { nameEid } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { WallClock } from '../../proto/time.ts';
@@ -26,12 +26,20 @@ export interface NameChange {
 export interface NamesChange {
   readonly kind: 'change-names';
   readonly changes: readonly NameChange[];
+  /** Names that were looked at and are not changed: their versions have to be the same still. */
+  readonly unchanged?: readonly SeenName[];
 }
 
-/** What became of the names, in their order. Version 0: nothing is set at it. */
+export interface SeenName {
+  readonly name: string;
+  /** 0: nothing is set at it. */
+  readonly version: number;
+}
+
+/** What became of the names, in their order. */
 export interface ChangedNames {
   readonly kind: 'names';
-  readonly names: readonly { readonly name: string; readonly version: number }[];
+  readonly names: readonly SeenName[];
 }
 
 export interface NamesContext {
@@ -41,10 +49,16 @@ export interface NamesContext {
   readonly limits: { readonly names: number };
   /** By an agent. */
   readonly isRegistered: (name: string) => boolean;
+  /** Names at which SRV or NS with this target are set. */
+  readonly pointingAt: (target: string) => Iterable<string>;
 }
 
 /** @throws OperationError, and then nothing is changed */
-export function changeNames(transaction: Transaction, { changes }: NamesChange, context: NamesContext): ChangedNames {
+export function changeNames(
+  transaction: Transaction,
+  { changes, unchanged = [] }: NamesChange,
+  context: NamesContext,
+): ChangedNames {
   const { overlay, counts, limits } = context;
   const stored = (name: string): NameRecord | undefined => {
     const record = transaction.get(nameKey(overlay.instance, name));
@@ -52,18 +66,17 @@ export function changeNames(transaction: Transaction, { changes }: NamesChange, 
   };
   const planned = new Map<string, NameRecord | undefined>();
   const recordAt: RecordAt = (name) => (planned.has(name) ? planned.get(name) : stored(name));
+  for (const { name, version } of unchanged) demandVersion(name, stored(name), version);
   let total = counts.names;
   for (const { name, records, ifVersion } of changes) {
     const current = recordAt(name);
-    const version = current?.version ?? 0;
-    if (ifVersion !== null && ifVersion !== version)
-      throw new OperationError('STAYPUT_NAME_CHANGED', `"${name}" is at version ${version}, not ${ifVersion}`);
+    if (ifVersion !== null) demandVersion(name, current, ifVersion);
     const isRemoval = records === null || isBare(records);
     if (isRemoval && current === undefined)
       throw new OperationError('STAYPUT_NAME_UNKNOWN', `nothing is set at "${name}"`);
     total += Number(!isRemoval) - Number(current !== undefined);
     // From the clock on, so that a name that is set again has no version that it had before.
-    const next = Math.max(version + 1, context.wallClock);
+    const next = Math.max((current?.version ?? 0) + 1, context.wallClock);
     planned.set(name, isRemoval ? undefined : { kind: 'name', iid: overlay.instance, name, version: next, records });
   }
   if (total > limits.names && total > counts.names)
@@ -78,6 +91,12 @@ export function changeNames(transaction: Transaction, { changes }: NamesChange, 
 
 type RecordAt = (name: string) => NameRecord | undefined;
 
+function demandVersion(name: string, record: NameRecord | undefined, seen: number): void {
+  const version = record?.version ?? 0;
+  if (version !== seen)
+    throw new OperationError('STAYPUT_NAME_CHANGED', `"${name}" is at version ${version}, not ${seen}`);
+}
+
 function demandSound({ name, records }: NameRecord, recordAt: RecordAt, context: NamesContext): void {
   const problem = nameProblem(context.overlay, name) ?? problemOf(name, records);
   if (problem !== null) throw refused(name, problem);
@@ -87,10 +106,13 @@ function demandSound({ name, records }: NameRecord, recordAt: RecordAt, context:
   }
   if ((records.cname !== null || records.ns.length > 0) && context.isRegistered(name))
     throw refused(name, 'agents have registered it, and a CNAME or a delegation must be alone at its name');
-  for (const target of [...records.srv.map((each) => each.target), ...records.ns.map((each) => each.host)]) {
-    const inside = insideZone(target);
-    if (inside !== null && recordAt(inside)?.records.cname != null)
-      throw refused(name, `its target "${inside}" is a CNAME`);
+  for (const target of serviceTargets(records)) {
+    if (recordAt(target)?.records.cname != null) throw refused(name, `its target "${target}" is a CNAME`);
+  }
+  if (records.cname === null) return;
+  for (const other of context.pointingAt(name)) {
+    if (serviceTargets(recordAt(other)?.records ?? NO_RECORDS).includes(name))
+      throw refused(name, `"${other}" names it as the target of SRV or NS, which must not be a CNAME`);
   }
 }
 

@@ -11,7 +11,13 @@
  * is taken.
  */
 import { hostPrefix, type IpAddress, type IpPrefix, isHostPrefix, prefixAddress } from '../../proto/address.ts';
-import { DEFAULT_WEIGHT, hasRecords, NO_RECORDS, type RecordSets } from '../../proto/dns/record-sets.ts';
+import {
+  DEFAULT_WEIGHT,
+  hasRecords,
+  NO_RECORDS,
+  type RecordSets,
+  serviceTargets,
+} from '../../proto/dns/record-sets.ts';
 import { nameEid, parseEidKey } from '../../proto/eid.ts';
 import type { Generation, Mapping } from '../../proto/mapping.ts';
 import { PrefixTrie } from '../../proto/prefix-trie.ts';
@@ -59,6 +65,8 @@ export class Names {
   private readonly nodes = new Map<string, Node>();
   /** Names that point to an address, whether or not it is registered. */
   private readonly referring = new PrefixTrie<Set<string>>();
+  /** Names at which SRV or NS are set, by their targets in the zone. */
+  private readonly pointing = new Map<string, Set<string>>();
   private wildcards = 0;
   private delegations = 0;
   private existing = 0;
@@ -98,6 +106,11 @@ export class Names {
   isRegistered(name: string): boolean {
     const node = this.nodes.get(name);
     return node !== undefined && (node.carriers.size > 0 || (node.owned?.targets.length ?? 0) > 0);
+  }
+
+  /** Names at which SRV or NS with this target are set. */
+  pointingAt(target: string): ReadonlySet<string> {
+    return this.pointing.get(target) ?? NOBODY;
   }
 
   /** Every name that exists and that no delegation hides. */
@@ -202,6 +215,8 @@ export class Names {
     this.change(name, (node) => {
       node.record = after;
     });
+    for (const target of serviceTargets(before?.records ?? NO_RECORDS)) this.unpoint(name, target);
+    for (const target of serviceTargets(after?.records ?? NO_RECORDS)) this.point(name, target);
     this.delegations += Number(delegates(after)) - Number(delegates(before));
     if (delegates(before) || delegates(after)) this.reshaped.add(name);
     if (!name.startsWith('*')) return;
@@ -288,6 +303,18 @@ export class Names {
     if (top !== undefined && this.wildcards > 0) this.reshaped.add(top);
   }
 
+  private point(name: string, target: string): void {
+    const names = this.pointing.get(target);
+    if (names === undefined) this.pointing.set(target, new Set([name]));
+    else names.add(name);
+  }
+
+  private unpoint(name: string, target: string): void {
+    const names = this.pointing.get(target);
+    names?.delete(name);
+    if (names?.size === 0) this.pointing.delete(target);
+  }
+
   private refer(address: IpAddress, name: string): void {
     const prefix = hostPrefix(address);
     const names = this.referring.get(prefix);
@@ -364,6 +391,7 @@ export function parentOf(name: string): string {
   return dot < 0 ? '' : name.slice(dot + 1);
 }
 
+const NOBODY: ReadonlySet<string> = new Set();
 const ENTRY_TTL = minutes(10);
 /** Of one name, in a record of at most 255. */
 const MAX_TOLD = 128;

@@ -70,6 +70,7 @@ export interface OperationContext {
   readonly held: HeldAddresses;
   readonly policy: PolicySurroundings;
   readonly isRegistered: (name: string) => boolean;
+  readonly pointingAt: (target: string) => Iterable<string>;
 }
 
 /** @throws OperationError */

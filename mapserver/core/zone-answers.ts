@@ -6,6 +6,7 @@
  * tells the secondary to come over TCP.
  */
 import { MAX_TCP, MAX_UDP, RCODE, TYPE } from '../../proto/dns/message.ts';
+import { isWithin, readName } from '../../proto/dns/name.ts';
 import {
   CLASS,
   FLAG,
@@ -57,8 +58,23 @@ export function queryAnswer(request: ZoneRequest, zone: ZoneRecords, { name, typ
     answers.every((record) => builder.add('answer', record)) &&
     [...negative, ...(referral?.servers ?? [])].every((record) => builder.add('authority', record));
   if (!whole) return opened(request, { flags: flags | FLAG.tc, rcode: RCODE.noError }).finish();
-  for (const record of referral?.glue ?? []) if (!builder.add('additional', record)) break;
+  const more = [...(referral?.glue ?? []), ...targetAddresses(answers, zone)];
+  for (const record of more) if (!builder.add('additional', record)) break;
   return builder.finish();
+}
+
+/** Of the services among the answers, so that nobody has to ask once more (RFC 2782). */
+function targetAddresses(answers: readonly ResourceRecord[], zone: ZoneRecords): ResourceRecord[] {
+  const services = answers.filter(({ type }) => type === TYPE.srv);
+  const targets = new Set(services.map(({ rdata }) => readName(rdata, SRV_TARGET).name));
+  return [...targets]
+    .filter((target) => isWithin(target, zone.origin))
+    .flatMap((target) => [zone.find(target, TYPE.a), zone.find(target, TYPE.aaaa)])
+    .flatMap((found) => (found.kind === 'records' ? found.records.filter(isAddress) : []));
+}
+
+function isAddress({ type }: ResourceRecord): boolean {
+  return type === TYPE.a || type === TYPE.aaaa;
 }
 
 export function* wholeZone(request: ZoneRequest, zone: ZoneRecords): IterableIterator<Uint8Array> {
@@ -156,3 +172,5 @@ const MIN_UDP = 512;
 /** Octets of one message of a transfer: all of it is in reach of compression, and it is made in a few milliseconds. */
 const MAX_TRANSFER = 16_384;
 const MAX_ALIASES = 8;
+/** Behind priority, weight and port. */
+const SRV_TARGET = 6;

@@ -9,7 +9,7 @@
  */
 import { type IpAddress, type IpPrefix, ipFamily, ipToBytes } from '../../proto/address.ts';
 import { TYPE } from '../../proto/dns/message.ts';
-import { encodeName, fitsDomainName, isWithin } from '../../proto/dns/name.ts';
+import { encodeName, fitsDomainName, isWithin, parentOf } from '../../proto/dns/name.ts';
 import { absoluteTarget, insideZone, type RecordSets } from '../../proto/dns/record-sets.ts';
 import { reverseName, reverseZones } from '../../proto/dns/reverse-zones.ts';
 import { CLASS, type ResourceRecord } from '../../proto/dns/sections.ts';
@@ -33,6 +33,7 @@ export interface ZoneSettings {
 
 export class ZoneContent {
   readonly zones: readonly ZoneRecords[];
+  private readonly byOrigin: ReadonlyMap<string, ZoneRecords>;
   private readonly names: ZoneNames;
   private readonly settings: ZoneSettings;
   private readonly sources = new Map<string, readonly ResourceRecord[]>();
@@ -45,6 +46,7 @@ export class ZoneContent {
     const outermost = [...reverse].filter((each) => ![...reverse].some((o) => o !== each && isWithin(each, o)));
     const origins = [zone, ...outermost];
     this.zones = origins.map((origin) => new ZoneRecords({ origin, nameServers }, serial));
+    this.byOrigin = new Map(this.zones.map((each) => [each.origin, each]));
     this.names = names;
     this.settings = settings;
     for (const entry of names.entries()) this.set(entry.name, entry);
@@ -65,7 +67,11 @@ export class ZoneContent {
 
   /** The zone that is responsible for the name. */
   zoneOf(name: string): ZoneRecords | undefined {
-    return this.zones.find(({ origin }) => isWithin(name, origin));
+    for (let each: string | undefined = name; each !== undefined; each = parentOf(each)) {
+      const zone = this.byOrigin.get(each);
+      if (zone !== undefined) return zone;
+    }
+    return undefined;
   }
 
   /** A delegation that comes hides what is below it, and one that goes shows it. */

@@ -16,7 +16,7 @@ import { CLASS, decodeSections, OPCODE, type Question, type SectionMessage } fro
 import { type TsigKey, type TsigVerdict, verifyRequest } from '../../proto/dns/tsig.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Instant, Millis, WallClock } from '../../proto/time.ts';
-import type { NameChange } from './name-changes.ts';
+import type { NameChange, SeenName } from './name-changes.ts';
 import type { OperationCode } from './operation-error.ts';
 import {
   bareAnswer,
@@ -62,7 +62,7 @@ export type ZoneOutput<Client> =
     }
   | { readonly kind: 'ignore'; readonly client: Client }
   /** To be carried out as a whole; `handleChanged` follows, before the next one comes. */
-  | { readonly kind: 'change'; readonly changes: readonly NameChange[] }
+  | { readonly kind: 'change'; readonly changes: readonly NameChange[]; readonly unchanged: readonly SeenName[] }
   | {
       readonly kind: 'updated';
       readonly key: string;
@@ -90,7 +90,7 @@ export class ZonePrimary<Client> {
     this.notifier = new ZoneNotifier(options);
     this.updates = new ZoneUpdates({
       judge: ({ message, key }) => this.judge(message, key),
-      change: (changes) => this.outputs.push({ kind: 'change', changes }),
+      change: (changes, unchanged) => this.outputs.push({ kind: 'change', changes, unchanged }),
       answer: (update, rcode) => this.bare(update, rcode),
       settled: (update, rcode) => this.settled(update, rcode),
       ignore: ({ client }) => this.outputs.push({ kind: 'ignore', client }),

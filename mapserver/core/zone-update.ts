@@ -1,7 +1,8 @@
 /**
  * What a dynamic update (RFC 2136) asks for, as changes of what is set at names.
  *
- * Prerequisites look at the zone as it is served. The update section works on copies of what is set, in order, and
+ * Prerequisites look at the zone as it is served, and what is set at the names that they look at is to be the same
+ * still when the changes are made. The update section works on copies of what is set, in order, and
  * yields all of the changes or a refusal, each change with the version that it was made from; so it is carried out as
  * a whole or, if a name was changed in between, judged again.
  *
@@ -23,7 +24,7 @@ import {
 import { CLASS, type ResourceRecord, recordIdentity, type SectionMessage } from '../../proto/dns/sections.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import { nameMatches } from './grants.ts';
-import type { NameChange } from './name-changes.ts';
+import type { NameChange, SeenName } from './name-changes.ts';
 import { setRecords } from './zone-content.ts';
 import type { ZoneRecords } from './zone-records.ts';
 
@@ -33,7 +34,12 @@ export interface SetNames {
 }
 
 export type UpdateVerdict =
-  | { readonly kind: 'changes'; readonly changes: readonly NameChange[] }
+  | {
+      readonly kind: 'changes';
+      readonly changes: readonly NameChange[];
+      /** What the prerequisites looked at besides. */
+      readonly unchanged: readonly SeenName[];
+    }
   | { readonly kind: 'refused'; readonly rcode: number };
 
 /** `granted`: names and patterns like `*.web`, relative to the zone. */
@@ -51,7 +57,7 @@ export function judgeUpdate(
     if (name === undefined || !granted.some((pattern) => nameMatches(pattern, name))) return REFUSED;
     const draft = drafts.get(name) ?? draftOf(name, names, zone);
     drafts.set(name, draft);
-    const records = changed(draft, record, zone);
+    const records = changedBy(draft, record, zone);
     if (records === undefined) return REFUSED;
     draft.records = records;
   }
@@ -60,7 +66,12 @@ export function judgeUpdate(
       ? []
       : [{ name, records: isBare(records) ? null : records, ifVersion: version } satisfies NameChange],
   );
-  return { kind: 'changes', changes };
+  const changed = new Set(changes.map(({ name }) => name));
+  const looked = new Set(message.answers.map(({ name }) => relativeName(name, zone)));
+  const unchanged = [...looked]
+    .filter((name) => name !== undefined && !changed.has(name))
+    .map((name = '') => ({ name, version: names.nameRecord(name)?.version ?? 0 }));
+  return { kind: 'changes', changes, unchanged };
 }
 
 interface Draft {
@@ -142,7 +153,7 @@ function draftOf(name: string, names: SetNames, zone: ZoneRecords): Draft {
 }
 
 /** What is set after one record of the update section (section 3.4.2); undefined: refused. */
-function changed(draft: Draft, record: ResourceRecord, zone: ZoneRecords): RecordSets | undefined {
+function changedBy(draft: Draft, record: ResourceRecord, zone: ZoneRecords): RecordSets | undefined {
   switch (record.class) {
     case CLASS.in:
       return withAdded(draft, record, zone);

@@ -2,7 +2,8 @@
  * Updates of the zone one after the other, each exactly once.
  *
  * The next one is judged when the one before has settled, so each sees what those before it did, and a prerequisite
- * holds when the change is made. If somebody else (an operator) changed a name in between, it is judged again.
+ * holds when the change is made. If somebody else (an operator) changed a name in between, one that is changed or one
+ * that a prerequisite is about, it is judged again.
  *
  * A request is known by its MAC for as long as a copy of it would be taken for timely: whoever repeats it, because an
  * answer was lost or to do harm, gets the answer of the first one, and nothing is changed again.
@@ -10,7 +11,7 @@
 import { RCODE } from '../../proto/dns/message.ts';
 import type { SectionMessage } from '../../proto/dns/sections.ts';
 import { minutes, type WallClock } from '../../proto/time.ts';
-import type { NameChange } from './name-changes.ts';
+import type { NameChange, SeenName } from './name-changes.ts';
 import type { OperationCode } from './operation-error.ts';
 import type { UpdateVerdict } from './zone-update.ts';
 
@@ -24,7 +25,7 @@ export type Update<Request> = Request & {
 export interface UpdateHandlers<Request> {
   readonly judge: (update: Update<Request>) => UpdateVerdict;
   /** `handleChanged` follows. */
-  readonly change: (changes: readonly NameChange[]) => void;
+  readonly change: (changes: readonly NameChange[], unchanged: readonly SeenName[]) => void;
   readonly answer: (update: Update<Request>, rcode: number) => void;
   /** Once for each update, whoever repeats it. */
   readonly settled: (update: Update<Request>, rcode: number) => void;
@@ -87,7 +88,7 @@ export class ZoneUpdates<Request> {
       this.settle(update, RCODE.noError);
     } else {
       this.current = { update, attempt };
-      this.handlers.change(verdict.changes);
+      this.handlers.change(verdict.changes, verdict.unchanged);
     }
   }
 

@@ -10,7 +10,7 @@ import { parseHostPort } from '../../runtime/host-port.ts';
 import { StateFileError } from '../../runtime/json-file.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { MapServerSettings } from '../config.ts';
-import type { NameChange } from '../core/name-changes.ts';
+import type { NameChange, SeenName } from '../core/name-changes.ts';
 import { RateTable } from '../core/rate-table.ts';
 import type { ZoneNames } from '../core/zone-content.ts';
 import type { Secondary } from '../core/zone-notifier.ts';
@@ -151,7 +151,7 @@ export class ZoneServer {
         output.client.ignore();
         break;
       case 'change':
-        void this.change(output.changes);
+        void this.change(output.changes, output.unchanged);
         break;
       case 'updated': {
         const { key, from, names, rcode } = output;
@@ -191,8 +191,8 @@ export class ZoneServer {
     }
   }
 
-  private async change(changes: readonly NameChange[]): Promise<void> {
-    const result = await this.driver.operate({ kind: 'change-names', changes });
+  private async change(changes: readonly NameChange[], unchanged: readonly SeenName[]): Promise<void> {
+    const result = await this.driver.operate({ kind: 'change-names', changes, unchanged });
     this.input(() => this.primary.handleChanged(result.ok ? null : result.error.code));
   }
 

@@ -110,7 +110,9 @@ export type DnsRecordData =
     }
   /** ASCII. */
   | { readonly type: 'TXT'; readonly text: string }
-  | { readonly type: 'SOA'; readonly primary: string; readonly mailbox: string; readonly minimum: number };
+  | { readonly type: 'SOA'; readonly primary: string; readonly mailbox: string; readonly minimum: number }
+  /** Of any type, as octets without compressed names. */
+  | { readonly type: 'other'; readonly number: number; readonly data: Uint8Array };
 
 export type DnsRecord = DnsRecordData & {
   /** The owner is QNAME without this many labels on its left. */
@@ -126,6 +128,8 @@ export interface DnsReply {
   readonly authoritative: boolean;
   readonly answers: readonly DnsRecord[];
   readonly authorities: readonly DnsRecord[];
+  /** As many as there is room for. */
+  readonly additionals?: readonly DnsRecord[];
   readonly extendedError?: { readonly code: number; readonly text: string };
 }
 
@@ -196,17 +200,20 @@ export function replyLimit(query: DnsQuery, transport: DnsTransport): number {
 
 /** TC=1 and no records when an RRset does not fit (RFC 2181 section 9); the extended error goes first. */
 export function encodeReply(query: DnsQuery, reply: DnsReply, limit: number, encodeRecord: RecordEncoder): Uint8Array {
-  const parts = [...reply.answers, ...reply.authorities].flatMap((record) => [
-    record.owner === undefined ? ownerPointer(query.question, record.ownerSkip) : plainName(record.owner.split('.')),
-    encodeRecord(record),
-  ]);
+  const encoded = (record: DnsRecord): Uint8Array => {
+    const { owner, ownerSkip } = record;
+    const name = owner === undefined ? ownerPointer(query.question, ownerSkip) : plainName(owner.split('.'));
+    return concat([name, encodeRecord(record)]);
+  };
+  const parts = [...reply.answers, ...reply.authorities].map(encoded);
   const base = HEADER_SIZE + query.question.bytes.length + total(parts);
   const explained = encodeOpt(query, reply.rcode, reply.extendedError);
   const opt = base + explained.length <= limit ? explained : encodeOpt(query, reply.rcode, undefined);
   const fits = base + opt.length <= limit;
+  const extra = fits ? leading((reply.additionals ?? []).map(encoded), limit - base - opt.length) : [];
   const flags = (reply.authoritative ? FLAG_AA : 0) | (fits ? 0 : FLAG_TC) | (reply.rcode & 0xf);
-  const counts = fits ? [reply.answers.length, reply.authorities.length] : [0, 0];
-  return concat([header(query, flags, counts, opt), query.question.bytes, ...(fits ? parts : []), opt]);
+  const counts = fits ? [reply.answers.length, reply.authorities.length, extra.length] : [];
+  return concat([header(query, flags, counts, opt), query.question.bytes, ...(fits ? parts : []), ...extra, opt]);
 }
 
 /**
@@ -293,14 +300,6 @@ export function questionFor(name: string, type: number): DnsQuestion {
   const labels = name.split('.');
   const end = Uint8Array.of(type >> 8, type & 0xff, 0, CLASS_IN);
   return { bytes: concat([plainName(labels), end]), labels, type, class: CLASS_IN };
-}
-
-/** Of the answer section: the RDATA and TTL of records of this type. */
-export function answersOf(message: DnsMessage, type: number): { readonly data: Uint8Array; readonly ttl: number }[] {
-  return message.records
-    .slice(0, message.answerCount)
-    .filter((record) => record.type === type)
-    .map(({ ttlOffset, ttl, end }) => ({ data: message.bytes.slice(ttlOffset + 6, end), ttl }));
 }
 
 /** Octets from which `parseMessage` makes the same message, if its RCODE is one that needs no OPT. */
@@ -471,7 +470,7 @@ function header(query: DnsQuery, flags: number, counts: readonly number[], opt: 
   view.setUint16(4, 1);
   view.setUint16(6, counts[0] ?? 0);
   view.setUint16(8, counts[1] ?? 0);
-  view.setUint16(10, opt.length > 0 ? 1 : 0);
+  view.setUint16(10, (counts[2] ?? 0) + (opt.length > 0 ? 1 : 0));
   return bytes;
 }
 
@@ -512,6 +511,16 @@ function dataView(bytes: Uint8Array): DataView {
 
 function total(parts: readonly Uint8Array[]): number {
   return parts.reduce((sum, part) => sum + part.length, 0);
+}
+
+/** The first of them, as many as have room. */
+function leading(parts: readonly Uint8Array[], room: number): Uint8Array[] {
+  const kept: Uint8Array[] = [];
+  for (const part of parts) {
+    if (total(kept) + part.length > room) break;
+    kept.push(part);
+  }
+  return kept;
 }
 
 function concat(parts: readonly Uint8Array[]): Uint8Array {

@@ -100,6 +100,12 @@ export function insideZone(target: string): string | null {
   return target.endsWith('.') ? null : target;
 }
 
+/** Names of the zone that SRV and NS lead to. */
+export function serviceTargets({ srv, ns }: RecordSets): string[] {
+  const targets = [...srv.map(({ target }) => target), ...ns.map(({ host }) => host)];
+  return targets.map(insideZone).filter((target) => target !== null);
+}
+
 /** The whole domain name, without a final dot. */
 export function absoluteTarget(target: string, zone: string): string {
   return target.endsWith('.') ? target.slice(0, -1) : `${target}.${zone}`;

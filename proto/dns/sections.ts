@@ -8,7 +8,7 @@
  */
 import { Reader, Writer } from '../bytes.ts';
 import { DecodeError } from '../errors.ts';
-import { TYPE } from './message.ts';
+import { type DnsMessage, packMessage, TYPE } from './message.ts';
 import { encodeName, labelsOf, readName } from './name.ts';
 
 export const OPCODE = { query: 0, notify: 4, update: 5 } as const;
@@ -88,6 +88,16 @@ export function decodeSections(bytes: Uint8Array): DecodedMessage {
     additionals,
     lastRecord,
   };
+}
+
+/** The answers of this type in what an upstream said; none when they cannot be read. */
+export function answersOfType(message: DnsMessage, type: number): readonly ResourceRecord[] {
+  try {
+    return decodeSections(packMessage(message)).answers.filter((record) => record.type === type);
+  } catch (error) {
+    if (error instanceof DecodeError) return [];
+    throw error;
+  }
 }
 
 /** Builds one message within a size. Sections have to be filled in their order. */

@@ -19,6 +19,7 @@ describe('a name of the zone', () => {
       { priority: 2, weight: 0, port: 81, target: 'www.example.' },
     ];
     ask(bench, '_http._tcp.web', 'SRV', found([], { srv }));
+    answerLast(bench, { kind: 'unavailable' });
     const answers = bench.last().answers as { data: { target: string; port: number } }[];
     assert.deepEqual(
       answers.map(({ data }) => [data.target, data.port]),
@@ -32,6 +33,33 @@ describe('a name of the zone', () => {
     const [text] = bench.last().answers as { ttl: number; data: Buffer[] }[];
     assert.equal(Buffer.concat(text?.data ?? []).toString(), long);
     assert.equal(text?.ttl, 7);
+  });
+
+  test('comes with the addresses of the services that it has in the zone', () => {
+    const bench = new Bench();
+    const srv = ['web', 'gone', 'www.example.'].map((target) => ({ priority: 1, weight: 2, port: 80, target }));
+    ask(bench, '_http._tcp', 'SRV', found([], { srv }));
+    assert.deepEqual([bench.replies.length, bench.lookups.length], [0, 2]);
+    answerLast(bench, found([A, V6], {}));
+    answerLast(bench, { kind: 'absent' });
+    assert.deepEqual(
+      [bench.last().answers?.length, bench.last().additionals?.map((each) => [each.type, each.name])],
+      [
+        3,
+        [
+          ['A', 'web.stayput.internal'],
+          ['AAAA', 'web.stayput.internal'],
+        ],
+      ],
+    );
+  });
+
+  test('is answered without the addresses of its services when those do not come', () => {
+    const bench = new Bench();
+    const srv = [{ priority: 1, weight: 2, port: 80, target: 'web' }];
+    ask(bench, '_http._tcp', 'SRV', found([], { srv }));
+    bench.pass(4000);
+    assert.deepEqual([bench.last().rcodeNumber, types(bench.last())], [0, ['SRV']]);
   });
 
   test('that only has names below it is there, and has nothing', () => {
@@ -113,6 +141,16 @@ describe('an alias', () => {
     bench.drain();
     assert.deepEqual(types(bench.last()), ['CNAME', 'A']);
     assert.equal(dataOf(bench.last())[1], '192.0.2.80');
+  });
+
+  test('out of the zone is followed for every type, with the names in the data written out', () => {
+    const bench = new Bench();
+    bench.upstreams('192.0.2.53');
+    ask(bench, 'www', 'MX', found([], { cname: 'cdn.example.' }));
+    const mail = { preference: 10, exchange: 'mail.cdn.example' };
+    bench.upstreamSays(0, [{ type: 'MX', name: 'cdn.example', ttl: 60, data: mail }]);
+    const [, mx] = bench.last().answers as { name: string; data: unknown }[];
+    assert.deepEqual([types(bench.last()), mx?.name, mx?.data], [['CNAME', 'MX'], 'cdn.example', mail]);
   });
 
   test('out of the zone to what has expired is short-lived, and marked', () => {
@@ -234,6 +272,7 @@ test('every name is answered as its record sets say, whatever they are', () => {
       const bench = new Bench();
       const services = srv.map((target) => ({ priority: 0, weight: 0, port: 1, target }));
       ask(bench, 'web', type, found(a, { txt, srv: services }));
+      while (bench.replies.length === 0) answerLast(bench, { kind: 'unavailable' });
       const expected = {
         A: a.filter((each) => !each.includes(':')),
         AAAA: a.filter((each) => each.includes(':')),

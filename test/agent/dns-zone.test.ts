@@ -99,6 +99,15 @@ test('A pointer gives the full names of an overlay address, for both families', 
   );
 });
 
+test('A pointer leaves out a name that is too long for DNS together with the zone', () => {
+  const long = Array.from({ length: 4 }, () => 'x'.repeat(60)).join('.');
+  const seen = askPointer('5.0.77.10.in-addr.arpa', 'PTR', { kind: 'found', values: [long, 'db'], stale: false });
+  assert.deepEqual(
+    summary(seen).map((record) => record[3]),
+    ['db.stayput.internal'],
+  );
+});
+
 test('An unknown overlay address is NXDOMAIN in the reverse zone, and one without a name NODATA', () => {
   const absent = askPointer('9.0.77.10.in-addr.arpa', 'PTR', { kind: 'absent' }, '10.77.0.9');
   assert.equal(absent.rcodeNumber, NXDOMAIN);

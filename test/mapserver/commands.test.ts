@@ -189,6 +189,18 @@ describe('the commands for a running map server', () => {
   });
 });
 
+test('values of records that are more or less than their option says are refused before anything is asked', async () => {
+  for (const [option, value] of [
+    ['--weight', '10.77.0.5=1=2'],
+    ['--weight', '10.77.0.5'],
+    ['--ns', 'ns=10.77.0.5=10.77.0.6'],
+    ['--srv', '0 0 80 web more'],
+  ] as const) {
+    const ended = await stayput('name', 'set', 'web', option, value, '--data-dir', '/nonexistent/stayput');
+    assert.deepEqual([ended.code, ended.stderr.includes(`${option}: "${value}" is not`)], [2, true], ended.stderr);
+  }
+});
+
 test('without a map server there is one clear line', async () => {
   const ended = await stayput('agents', 'list', '--data-dir', '/nonexistent/stayput');
   assert.equal(ended.code, 1);

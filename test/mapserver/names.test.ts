@@ -147,6 +147,29 @@ describe('records of names', () => {
     assert.equal(code(remove(world, 'web')), 'STAYPUT_NAME_UNKNOWN');
   });
 
+  test('are no CNAME where SRV or NS lead to, for as long as they do', () => {
+    const world = new CoreWorld();
+    set(world, '_http._tcp', { srv: [{ priority: 0, weight: 0, port: 80, target: 'web' }] });
+    set(world, 'sub', { ns: [{ host: 'ns', addresses: [] }] });
+    for (const name of ['web', 'ns']) assert.equal(code(set(world, name, { cname: 'db' })), 'STAYPUT_NAME_RECORDS');
+    const together: NameChange[] = [
+      { name: 'sub', records: null, ifVersion: null },
+      { name: 'ns', records: { ...NO_RECORDS, cname: 'db' }, ifVersion: 0 },
+    ];
+    assert.equal(code(world.operate({ kind: 'change-names', changes: together })), undefined);
+    remove(world, '_http._tcp');
+    assert.equal(code(set(world, 'web', { cname: 'db' })), undefined);
+  });
+
+  test('are not changed when a name that was looked at is another one now', () => {
+    const world = new CoreWorld();
+    const seen = version(set(world, 'lock', { txt: ['one'] }));
+    set(world, 'lock', { txt: ['two'] });
+    const changes: NameChange[] = [{ name: 'x', records: { ...NO_RECORDS, txt: ['x'] }, ifVersion: 0 }];
+    const unchanged = [{ name: 'lock', version: seen }];
+    assert.equal(code(world.operate({ kind: 'change-names', changes, unchanged })), 'STAYPUT_NAME_CHANGED');
+  });
+
   test('are bounded in their number', () => {
     const world = new CoreWorld({ limits: { names: 2 } });
     for (const name of ['a', 'b']) set(world, name, { txt: ['x'] });

@@ -76,6 +76,14 @@ describe('questions', () => {
     assert.deepEqual(reply.additionals.slice(0, -1).map(short), ['ns.sub A 0a4d0009']);
   });
 
+  test('a service comes with the addresses that it leads to', () => {
+    const reply = world.ask(`_sql._tcp.${ZONE}`, TYPE.srv);
+    assert.deepEqual(reply.additionals.filter(({ type }) => type === TYPE.a || type === TYPE.aaaa).map(short), [
+      'db A 0a4d0005',
+      'db AAAA fd000077000000000000000000000005',
+    ]);
+  });
+
   test('addresses lead back to their names', () => {
     const reply = world.ask(`5.0.${REVERSE}`, TYPE.ptr);
     assert.deepEqual(

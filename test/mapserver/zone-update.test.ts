@@ -70,6 +70,16 @@ describe('changes', () => {
   });
 });
 
+test('a prerequisite about another name holds still when the change is made', () => {
+  const world = new ZoneWorld({});
+  world.beforeChange = () => {
+    world.beforeChange = () => {};
+    world.store('lock', { ...NO_RECORDS, txt: ['taken'] });
+  };
+  assert.equal(update(world, [need('lock', TYPE.any, CLASS.none)], [add('x', TYPE.txt, TXT_A)]), RCODE.yxDomain);
+  assert.equal(world.stored.get('x'), undefined);
+});
+
 describe('prerequisites', () => {
   const world = new ZoneWorld({ db: { members: ['10.77.0.5'] } });
   const cases: readonly (readonly [string, ResourceRecord, number])[] = [

@@ -1,6 +1,6 @@
 /** A primary of zones over names that the test sets, in virtual time, with one secondary that has a key. */
 import assert from 'node:assert/strict';
-import type { NameChange } from '../../mapserver/core/name-changes.ts';
+import type { NameChange, SeenName } from '../../mapserver/core/name-changes.ts';
 import type { ZoneEntry } from '../../mapserver/core/names.ts';
 import { type ZoneOutput, ZonePrimary, type ZonePrimaryOptions } from '../../mapserver/core/zone-primary.ts';
 import { type IpAddress, type IpPrefix, parseIpAddress } from '../../proto/address.ts';
@@ -170,9 +170,10 @@ export class ZoneWorld {
   }
 
   /** As the map server does it. */
-  private change(changes: readonly NameChange[]): void {
+  private change(changes: readonly NameChange[], unchanged: readonly SeenName[]): void {
     this.beforeChange();
-    const isOld = changes.some(({ name, ifVersion }) => (this.stored.get(name)?.version ?? 0) !== ifVersion);
+    const seen = [...unchanged, ...changes.map(({ name, ifVersion }) => ({ name, version: ifVersion }))];
+    const isOld = seen.some(({ name, version }) => (this.stored.get(name)?.version ?? 0) !== version);
     if (!isOld) for (const { name, records } of changes) this.store(name, records);
     this.primary.handleChanged(isOld ? 'STAYPUT_NAME_CHANGED' : null);
   }
@@ -214,7 +215,7 @@ export class ZoneWorld {
       if (output.kind === 'notify') this.notifies.push(output.packet);
       if (output.kind === 'notified') this.outcomes.push(output.result);
       if (output.kind === 'updated') this.audited.push(`${output.key} ${output.names} ${output.rcode}`);
-      if (output.kind === 'change') this.change(output.changes);
+      if (output.kind === 'change') this.change(output.changes, output.unchanged);
     }
   }
 }
