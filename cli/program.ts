@@ -11,6 +11,7 @@ import { registerHookCommands } from './commands/hook.ts';
 import { registerMapserverCommands } from './commands/mapserver.ts';
 import { registerNameCommands } from './commands/name.ts';
 import { registerPolicyCommands } from './commands/policy.ts';
+import { registerSiteCommands } from './commands/site.ts';
 import { registerTokenCommands } from './commands/token.ts';
 
 export function buildProgram(): Command {
@@ -27,6 +28,7 @@ export function buildProgram(): Command {
   registerAgentsCommands(program);
   registerNameCommands(program);
   registerPolicyCommands(program);
+  registerSiteCommands(program);
   registerAgentCommands(program);
   registerDnsCommands(program);
   registerDoctorCommands(program);

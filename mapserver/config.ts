@@ -56,6 +56,8 @@ const LIMITS = z.strictObject({
   names: count(100_000, 'names at which records are set'),
   mappingsPerAgent: count(1_024, 'EIDs that one agent owns'),
   releasedPerAgent: count(4_096, 'EIDs that one agent was the last to own; beyond, it is refused ones that nobody had'),
+  sites: count(10_000, 'sites of LISP routers'),
+  mappingsPerSite: count(100_000, 'EIDs that one site owns'),
   mappings: count(500_000, 'EIDs that were ever registered'),
   subscriptionsPerAgent: count(20_000, 'EIDs that one agent follows'),
   subscriptions: count(2_000_000, 'subscriptions of all agents'),

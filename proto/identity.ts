@@ -55,6 +55,12 @@ export function xtrIdOf(key: TunnelKey): XtrId {
   return digest('stayput xtr-id', key).subarray(0, 16).toString('hex') as XtrId;
 }
 
+/** Of a site of LISP routers, which has no tunnel key: as that of an agent, over its name. */
+export function siteXtrIdOf(name: string): XtrId {
+  const hash = createHash('sha256').update('stayput site').update(name);
+  return hash.digest().subarray(0, 16).toString('hex') as XtrId;
+}
+
 /** AGENT_PREFIX with the first 64 bits of SHA-256 over another label and the key. */
 export function agentAddressOf(key: TunnelKey): IpAddress {
   const bytes = Buffer.concat([

@@ -59,7 +59,7 @@ test('cli.md has every command with each of its options, and no other', () => {
   const commands = leaves(program);
   assert.deepEqual([...sections.keys()].sort(), commands.map(usage).sort());
   for (const command of commands) {
-    const documented: readonly string[] = (sections.get(usage(command)) ?? '').match(/--[a-z][a-z-]+/g) ?? [];
+    const documented: readonly string[] = (sections.get(usage(command)) ?? '').match(/--[a-z][a-z0-9-]+/g) ?? [];
     const known = command.options.map((option) => option.long ?? '');
     assert.deepEqual(
       known.filter((option) => !documented.includes(option)),

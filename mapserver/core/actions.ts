@@ -12,14 +12,14 @@ import type { OperationError } from './operation-error.ts';
 import type { Operation } from './operations.ts';
 import type { EidOrder, OrderId, OrderResult } from './orders.ts';
 import type { SessionId } from './presence.ts';
-import type { AgentRecord, PolicyRecord, TokenRecord } from './records.ts';
+import type { AgentRecord, PolicyRecord, SiteRecord, TokenRecord } from './records.ts';
 import type { DenialReason } from './registration.ts';
 import type { Commit } from './transactions.ts';
 
 export type OperationId = number & { readonly __brand: 'OperationId' };
 
 export type OperationResult =
-  | { readonly ok: true; readonly record: TokenRecord | AgentRecord | PolicyRecord | ChangedNames }
+  | { readonly ok: true; readonly record: TokenRecord | AgentRecord | PolicyRecord | SiteRecord | ChangedNames }
   | { readonly ok: false; readonly error: OperationError };
 
 export type Action =
@@ -86,6 +86,8 @@ export type LimitName =
   | 'agents'
   | 'tokens'
   | 'names'
+  | 'sites'
+  | 'mappingsPerSite'
   | 'mappings'
   | 'mappingsPerAgent'
   | 'releasedPerAgent'

@@ -29,10 +29,10 @@ export class Companions {
   }
 
   /** The agent address mappings of the owners, each once. */
-  of(owned: Iterable<Pick<OwnershipRecord, 'tunnelKey'>>): Mapping[] {
+  of(owned: Iterable<{ readonly tunnelKey?: TunnelKey }>): Mapping[] {
     // Many EIDs are of few owners, and an address is a hash of the key.
     const keys = new Set<TunnelKey>();
-    for (const { tunnelKey } of owned) keys.add(tunnelKey);
+    for (const { tunnelKey } of owned) if (tunnelKey !== undefined) keys.add(tunnelKey);
     return [...keys].flatMap((key) => {
       const record = this.replica.get(ownershipKey(agentEidKey(this.instance, key)));
       return record?.kind === 'eid' ? [mappingOf(record)] : [];

@@ -47,6 +47,7 @@ import {
   type NameRecord,
   nameKey,
   type PolicyRecord,
+  type SiteRecord,
   type StoreRecord,
   type TokenRecord,
   tokenKey,
@@ -82,6 +83,8 @@ export interface MapServerLimits {
   readonly tokens: number;
   /** Names at which something is set. */
   readonly names: number;
+  readonly sites: number;
+  readonly mappingsPerSite: number;
   /** Works that wait for the store. */
   readonly pending: number;
 }
@@ -213,7 +216,7 @@ export class MapServer {
       if (record?.kind === 'agent' && record.revokedAt !== undefined) this.revocations.remember(record);
     }
     this.publisher.discard();
-    for (const xtrId of this.database.owners()) this.presence.missing(xtrId, now);
+    for (const xtrId of this.database.owners()) if (!this.lisp.isSite(xtrId)) this.presence.missing(xtrId, now);
   }
 
   /** `incarnation`: null when the agent does not say. */
@@ -483,6 +486,7 @@ export class MapServer {
           tokens: this.replica.counts.token,
           agents: this.replica.counts.agent,
           names: this.replica.counts.name,
+          sites: this.replica.counts.site,
         },
         isRegistered: (name) => this.names.isRegistered(name),
         pointingAt: (target) => this.names.pointingAt(target),
@@ -520,8 +524,8 @@ export class MapServer {
     if (eid !== undefined) {
       this.database.update(from, to);
       this.publisher.follow(eid, from, to);
-      this.lisp.follow(from, to);
     }
+    this.lisp.follow(before, after);
     this.held.follow(before, after);
     this.names.follow(before, after);
     if (before?.kind === 'agent' || after?.kind === 'agent') this.handover.handleGrant(agentOf(before), agentOf(after));
@@ -571,12 +575,13 @@ function agentOf(record: StoreRecord | undefined): AgentRecord | undefined {
   return record?.kind === 'agent' ? record : undefined;
 }
 
-function limitOf({ kind }: Operation): 'agents' | 'names' | 'tokens' {
+function limitOf({ kind }: Operation): 'agents' | 'names' | 'sites' | 'tokens' {
   if (kind === 'enrol') return 'agents';
+  if (kind === 'add-site') return 'sites';
   return kind === 'change-names' ? 'names' : 'tokens';
 }
 
-function subjectOf(record: TokenRecord | AgentRecord | PolicyRecord | ChangedNames): string {
+function subjectOf(record: TokenRecord | AgentRecord | PolicyRecord | SiteRecord | ChangedNames): string {
   switch (record.kind) {
     case 'token':
       return record.id;
@@ -584,6 +589,8 @@ function subjectOf(record: TokenRecord | AgentRecord | PolicyRecord | ChangedNam
       return record.xtrId;
     case 'policy':
       return `policy ${record.version}`;
+    case 'site':
+      return `site ${record.name}`;
     case 'names':
       return record.names.length === 1 ? (record.names[0]?.name ?? '') : `${record.names.length} names`;
     default:

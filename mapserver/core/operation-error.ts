@@ -21,6 +21,8 @@ export type OperationCode =
   | 'STAYPUT_NAME_UNKNOWN'
   | 'STAYPUT_NAME_CHANGED'
   | 'STAYPUT_NAME_RECORDS'
+  | 'STAYPUT_SITE'
+  | 'STAYPUT_SITE_UNKNOWN'
   | 'STAYPUT_STORE';
 
 export class OperationError extends StayputError {

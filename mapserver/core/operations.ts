@@ -12,6 +12,7 @@ import type { Millis, WallClock } from '../../proto/time.ts';
 import { addGrant, releaseOwned, removeGrant } from './grant-changes.ts';
 import { inOverlay, nameMatches, type Overlay } from './grants.ts';
 import type { HeldAddresses } from './held-addresses.ts';
+import { changeSite, type SiteChange } from './lisp/site-changes.ts';
 import type { MappingDatabase } from './mapping-database.ts';
 import { type ChangedNames, changeNames, type NamesChange } from './name-changes.ts';
 import { OperationError } from './operation-error.ts';
@@ -25,6 +26,7 @@ import {
   type Grant,
   type PolicyRecord,
   type Registrable,
+  type SiteRecord,
   type TokenRecord,
   tokenKey,
 } from './records.ts';
@@ -59,13 +61,14 @@ export type Operation =
   | { readonly kind: 'certificate-seen'; readonly xtrId: XtrId; readonly authority: string }
   | { readonly kind: 'revoke-agent'; readonly xtrId: XtrId }
   | PolicyChange
-  | NamesChange;
+  | NamesChange
+  | SiteChange;
 
 export interface OperationContext {
   readonly overlay: Overlay;
-  readonly limits: { readonly tokens: number; readonly agents: number; readonly names: number };
+  readonly limits: { readonly tokens: number; readonly agents: number; readonly names: number; readonly sites: number };
   readonly wallClock: WallClock;
-  readonly counts: { readonly tokens: number; readonly agents: number; readonly names: number };
+  readonly counts: { readonly tokens: number; readonly agents: number; readonly names: number; readonly sites: number };
   readonly database: MappingDatabase;
   readonly held: HeldAddresses;
   readonly policy: PolicySurroundings;
@@ -78,7 +81,7 @@ export function evaluateOperation(
   transaction: Transaction,
   operation: Operation,
   context: OperationContext,
-): TokenRecord | AgentRecord | PolicyRecord | ChangedNames {
+): TokenRecord | AgentRecord | PolicyRecord | SiteRecord | ChangedNames {
   switch (operation.kind) {
     case 'create-token':
       return createToken(transaction, operation, context);
@@ -120,6 +123,11 @@ export function evaluateOperation(
       return changePolicy(transaction, operation, { ...context.policy, wallClock: context.wallClock });
     case 'change-names':
       return changeNames(transaction, operation, context);
+    case 'add-site':
+    case 'remove-site':
+    case 'add-site-key':
+    case 'remove-site-key':
+      return changeSite(transaction, operation, context);
     default:
       return operation satisfies never;
   }

@@ -4,7 +4,7 @@
  * `eid/KEY`: who owns an EID at which generation, and the mapping as last registered. It is never deleted, since the
  * next generation has to be larger than all before it. `agent/XTRID`: an enrolled agent and its grant. `token/ID`: a
  * join token; its secret is known only as a hash. `policy/current`: the policy, as it was written. `name/IID/NAME`: what
- * an operator, or a dynamic update, set at a name of the zone.
+ * an operator, or a dynamic update, set at a name of the zone. `site/NAME`: a site of LISP routers, with its keys.
  */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import { hostPrefix } from '../../proto/address.ts';
@@ -20,6 +20,7 @@ export type RecordKey =
   | `agent/${XtrId}`
   | `token/${string}`
   | `name/${number}/${string}`
+  | `site/${string}`
   | 'policy/current';
 
 export interface OwnershipRecord {
@@ -27,7 +28,10 @@ export interface OwnershipRecord {
   readonly eid: EidKey;
   readonly generation: Generation;
   readonly owner: XtrId;
-  readonly tunnelKey: TunnelKey;
+  /** Missing: the owner is a site. */
+  readonly tunnelKey?: TunnelKey;
+  /** Missing: the owner is an agent. */
+  readonly site?: SiteContent;
   /**
    * `live`: answered. `withdrawn`: the owner is away for too long, and may come back at its generation.
    * `released`: given up or revoked; whoever registers it next is a new owner.
@@ -38,6 +42,17 @@ export interface OwnershipRecord {
   readonly locators: readonly Locator[];
   readonly names: readonly string[];
   readonly targets: readonly IpAddress[];
+}
+
+/** What LISP routers registered of an EID, beyond what agents understand. */
+export interface SiteContent {
+  readonly name: string;
+  /** RLOC-records of all its xTRs as octets (RFC 9301 section 5.4), in base64; as many as `rlocCount`. */
+  readonly rlocs: string;
+  readonly rlocCount: number;
+  /** P: the map server answers for it. */
+  readonly proxyReply: boolean;
+  readonly mapVersion: number;
 }
 
 /** EID prefixes and names (or patterns like `*.web`) that may be registered, in the overlay's instance. */
@@ -119,7 +134,38 @@ export interface NameRecord {
   readonly records: RecordSets;
 }
 
-export type StoreRecord = OwnershipRecord | AgentRecord | TokenRecord | PolicyRecord | NameRecord;
+/** Routers of other makers that register EIDs by LISP over UDP, with keys that they share. */
+export interface SiteRecord {
+  readonly kind: 'site';
+  readonly name: string;
+  readonly iid: InstanceId;
+  readonly prefixes: readonly SitePrefix[];
+  readonly keys: readonly SiteKey[];
+  /** HMAC-SHA-1 is accepted of keys for it (RFC 9301 section 9 forbids it on the public Internet). */
+  readonly allowSha1: boolean;
+  /** Nonces need not grow: only those seen lately are refused. */
+  readonly legacyReplay: boolean;
+  readonly createdAt: WallClock;
+}
+
+export interface SitePrefix {
+  readonly prefix: IpPrefix;
+  /** Also prefixes inside it. */
+  readonly moreSpecifics: boolean;
+}
+
+export interface SiteKey {
+  /** 0 to 255. */
+  readonly keyId: number;
+  readonly algorithm: SiteAlgorithm;
+  /** Base64. */
+  readonly secret: string;
+}
+
+/** Algorithm IDs of RFC 9301 section 12.5: HMAC-SHA-1-96, HMAC-SHA-256-128, and that with HKDF. */
+export type SiteAlgorithm = 1 | 2 | 3;
+
+export type StoreRecord = OwnershipRecord | AgentRecord | TokenRecord | PolicyRecord | NameRecord | SiteRecord;
 
 export function tokenState(
   { revokedAt, used, uses, expiresAt }: TokenRecord,
@@ -142,6 +188,8 @@ export function recordKey(record: StoreRecord): RecordKey {
       return POLICY_KEY;
     case 'name':
       return nameKey(record.iid, record.name);
+    case 'site':
+      return siteKey(record.name);
     default:
       return record satisfies never;
   }
@@ -165,6 +213,10 @@ export function nameKey(iid: InstanceId, name: string): RecordKey {
   return `name/${iid}/${name}`;
 }
 
+export function siteKey(name: string): RecordKey {
+  return `site/${name}`;
+}
+
 /** The EID of an agent's own address, registered by the agent and granted by its key alone. */
 export function agentEidKey(iid: InstanceId, tunnelKey: TunnelKey): EidKey {
   return eidKey(prefixEid(iid, hostPrefix(agentAddressOf(tunnelKey))));
@@ -186,7 +238,7 @@ export function mappingOf(record: OwnershipRecord): Mapping {
     action: live ? 'no-action' : 'drop',
     generation: record.generation,
     owner: record.owner,
-    tunnelKey: record.tunnelKey,
+    ...(record.tunnelKey === undefined ? {} : { tunnelKey: record.tunnelKey }),
     locators: live ? record.locators : [],
     names: live ? record.names : [],
     targets: live ? record.targets : [],

@@ -60,7 +60,8 @@ export class Revocations {
   /** Undefined unless `eid` is the agent address of a revoked agent. */
   of(eid: Eid): Mapping | undefined {
     const owned = this.replica.get(ownershipKey(eidKey(eid)));
-    if (owned?.kind !== 'eid' || owned.eid !== agentEidKey(this.instance, owned.tunnelKey)) return undefined;
+    if (owned?.kind !== 'eid' || owned.tunnelKey === undefined) return undefined;
+    if (owned.eid !== agentEidKey(this.instance, owned.tunnelKey)) return undefined;
     const agent = this.replica.get(agentKey(owned.owner));
     return agent?.kind === 'agent' && agent.revokedAt !== undefined ? this.mapping(agent) : undefined;
   }

@@ -20,6 +20,7 @@ import { nameRoutes } from './names-api.ts';
 import { type OverlayFiles, overlayUrl } from './overlay-files.ts';
 import { policyRoutes } from './policy-api.ts';
 import { ipPrefixText } from './record-codec.ts';
+import { siteRoutes } from './sites-api.ts';
 import type { Trust } from './trust.ts';
 
 export interface AdminApiOptions {
@@ -40,9 +41,8 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
   const operate = async (operation: Operation): Promise<TokenRecord | AgentRecord> => {
     const result = await driver.operate(operation);
     if (!result.ok) throw apiError(result.error);
-    if (result.record.kind === 'policy' || result.record.kind === 'names')
-      throw new Error('only a change of the policy or of names ends in one');
-    return result.record;
+    if (result.record.kind === 'token' || result.record.kind === 'agent') return result.record;
+    throw new Error(`this operation must not end in a ${result.record.kind}`);
   };
   const order = async (wanted: EidOrder): Promise<Record<string, unknown>> => {
     const since = performance.now();
@@ -73,6 +73,7 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
   return [
     ...policyRoutes(driver),
     ...nameRoutes(driver, () => overlay.zone),
+    ...siteRoutes(driver, overlay.instance),
     {
       method: 'GET',
       path: '/v1/status',

@@ -35,11 +35,11 @@ export function decodeRecord(key: string, text: string): StoreRecord | undefined
 }
 
 export function isRecordKey(key: string): key is RecordKey {
-  return /^(eid|agent|token|name)\//.test(key) || key === POLICY_KEY;
+  return /^(eid|agent|token|name|site)\//.test(key) || key === POLICY_KEY;
 }
 
 /** Text that `parse` accepts, in its canonical form. */
-function parsedBy<T>(parse: (text: string) => T): z.ZodPipe<z.ZodString, z.ZodTransform<Awaited<T>, string>> {
+export function parsedBy<T>(parse: (text: string) => T): z.ZodPipe<z.ZodString, z.ZodTransform<Awaited<T>, string>> {
   return z.string().transform((text, context) => {
     try {
       return parse(text) as Awaited<T>;
@@ -66,7 +66,16 @@ const OWNERSHIP = z.object({
     .positive()
     .transform((value) => value as Generation),
   owner: xtrIdText,
-  tunnelKey: tunnelKeyText,
+  tunnelKey: tunnelKeyText.optional(),
+  site: z
+    .object({
+      name: z.string(),
+      rlocs: z.base64(),
+      rlocCount: z.int().min(0).max(255),
+      proxyReply: z.boolean(),
+      mapVersion: z.int().min(0).max(0xfff),
+    })
+    .optional(),
   state: z.enum(['live', 'withdrawn', 'released']),
   ownerSince: wallClock,
   ttl: z.number(),
@@ -161,4 +170,26 @@ const NAME = z.object({
   records: RECORD_SETS,
 });
 
-const RECORD = z.discriminatedUnion('kind', [OWNERSHIP, AGENT, TOKEN, POLICY, NAME]);
+export const SITE_KEY = z.strictObject({
+  keyId: z.int().min(0).max(255),
+  algorithm: z.union([z.literal(1), z.literal(2), z.literal(3)]),
+  secret: z.base64().max(344),
+});
+
+export const SITE_PREFIX = z.strictObject({ prefix: ipPrefixText, moreSpecifics: z.boolean().default(false) });
+
+const SITE = z.object({
+  kind: z.literal('site'),
+  name: z.string(),
+  iid: z
+    .int()
+    .min(0)
+    .transform((value) => instanceId(value)),
+  prefixes: z.array(SITE_PREFIX),
+  keys: z.array(SITE_KEY),
+  allowSha1: z.boolean(),
+  legacyReplay: z.boolean(),
+  createdAt: wallClock,
+});
+
+const RECORD = z.discriminatedUnion('kind', [OWNERSHIP, AGENT, TOKEN, POLICY, NAME, SITE]);

@@ -28,7 +28,7 @@ describe('every call that changes something leaves exactly one line', () => {
   after(() => overlay.remove());
 
   test('no route of the admin API that changes something is missing from the table', async () => {
-    const source = ['admin-api', 'authority-api', 'policy-api']
+    const source = ['admin-api', 'authority-api', 'policy-api', 'sites-api']
       .map((name) => join(import.meta.dirname, `../../../mapserver/shell/${name}.ts`))
       .filter((path) => existsSync(path))
       .map((path) => readFileSync(path, 'utf8'))
@@ -50,6 +50,8 @@ describe('every call that changes something leaves exactly one line', () => {
     'POST /v1/eids': ['/v1/eids', { eid: '10.77.0.5/32', agent: agent.xtrId }],
     'DELETE /v1/eids/:eid': ['/v1/eids/10.77.0.77%2F32', undefined],
     'DELETE /v1/agents/:xtrId': [`/v1/agents/${other.xtrId}`, undefined],
+    'POST /v1/sites': ['/v1/sites', { name: 'paris', prefixes: [{ prefix: '10.9.0.0/16' }] }],
+    'POST /v1/sites/:name/keys': ['/v1/sites/paris/keys', { keyId: 1, secret: 'c2VjcmV0LXNlY3JldA==' }],
     'POST /v1/policy': ['/v1/policy', { text: 'default allow\n' }],
     'POST /v1/authority/rotate': ['/v1/authority/rotate', {}],
     'POST /v1/authority/retire': ['/v1/authority/retire', { force: true }],

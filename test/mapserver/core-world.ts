@@ -88,6 +88,8 @@ export class CoreWorld {
         subscriptions: 1_000,
         agents: 100,
         tokens: 100,
+        sites: 100,
+        mappingsPerSite: 100,
         pending: 100,
         ...options.limits,
       },

@@ -241,5 +241,7 @@ const LIMITS = {
   subscriptions: 1000,
   agents: 100,
   tokens: 100,
+  sites: 100,
+  mappingsPerSite: 100,
   pending: 100,
 };

@@ -14,16 +14,18 @@ import {
   encodeLispMessage,
   type LispMessage,
 } from '../../../proto/lisp/message.ts';
+import type { XtrId } from '../../../proto/mapping.ts';
 import type { Instant, WallClock } from '../../../proto/time.ts';
 import type { Action } from '../actions.ts';
 import type { Overlay } from '../grants.ts';
 import type { MappingDatabase } from '../mapping-database.ts';
 import { RateTable } from '../rate-table.ts';
-import type { OwnershipRecord } from '../records.ts';
+import type { StoreRecord } from '../records.ts';
 import type { Replica } from '../replica.ts';
 import type { Transactions } from '../transactions.ts';
 import { MapReplies } from './map-replies.ts';
 import { type MapRequestSettings, MapRequests } from './map-requests.ts';
+import { Sites } from './sites.ts';
 import { chargedTo, type Received, type UdpPeer } from './udp-peer.ts';
 
 export interface LispSettings {
@@ -59,6 +61,7 @@ export interface LispParts {
 
 export class LispServer {
   private readonly parts: LispParts;
+  private readonly sites = new Sites();
   private readonly rates: RateTable;
   private readonly requests: MapRequests;
 
@@ -73,7 +76,7 @@ export class LispServer {
         overlay,
         database,
         registration: () => undefined,
-        sitePrefixes: () => undefined,
+        sitePrefixes: (iid) => this.sites.prefixes(iid),
         gateways: () => [],
         ttl: requests.ttl,
       }),
@@ -100,9 +103,17 @@ export class LispServer {
     this.parts.act({ kind: 'event', event: { kind: 'lisp-received', message: kind, result, from: from.address } });
   }
 
-  /** A mapping has changed, by whatever way. */
-  follow(before: OwnershipRecord | undefined, after: OwnershipRecord | undefined): void {
-    this.requests.follow(before, after);
+  /** A record has changed, by whatever way. */
+  follow(before: StoreRecord | undefined, after: StoreRecord | undefined): void {
+    this.sites.follow(before, after);
+    const from = before?.kind === 'eid' ? before : undefined;
+    const to = after?.kind === 'eid' ? after : undefined;
+    if (from !== undefined || to !== undefined) this.requests.follow(from, to);
+  }
+
+  /** Whether the owner is a site and not an agent. */
+  isSite(owner: XtrId): boolean {
+    return this.sites.ownedBy(owner) !== undefined;
   }
 
   /** After each input. */
