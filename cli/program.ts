@@ -4,6 +4,7 @@ import { VERSION } from '../runtime/project-root.ts';
 import { registerAgentCommands } from './commands/agent.ts';
 import { registerAgentsCommands } from './commands/agents.ts';
 import { registerBenchCommand } from './commands/bench.ts';
+import { registerConformCommands } from './commands/conform.ts';
 import { registerDemoCommand } from './commands/demo.ts';
 import { registerDnsCommands } from './commands/dns.ts';
 import { registerDoctorCommands } from './commands/doctor.ts';
@@ -34,6 +35,7 @@ export function buildProgram(): Command {
   registerDoctorCommands(program);
   registerDemoCommand(program);
   registerBenchCommand(program);
+  registerConformCommands(program);
   registerHookCommands(program);
   return program;
 }

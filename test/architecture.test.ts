@@ -20,7 +20,7 @@ interface Source {
   readonly imports: readonly Import[];
 }
 
-const FOLDERS = ['agent', 'bench', 'cli', 'mapserver', 'proto', 'runtime', 'scripts', 'test'];
+const FOLDERS = ['agent', 'bench', 'cli', 'conform', 'mapserver', 'proto', 'runtime', 'scripts', 'test'];
 
 /** First match wins; `may` lists the layers (and `npm`, `node`) whose modules this layer may import. */
 const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly may: readonly string[] }[] = [
@@ -59,8 +59,9 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
   {
     name: 'cli',
     match: /^cli\//,
-    may: ['cli', 'cli: agent', 'cli: mapserver', 'bench', 'lab', 'proto', 'runtime', 'npm', 'node'],
+    may: ['cli', 'cli: agent', 'cli: mapserver', 'bench', 'conform', 'lab', 'proto', 'runtime', 'npm', 'node'],
   },
+  { name: 'conform', match: /^conform\//, may: ['conform', 'proto', 'runtime', 'npm', 'node'] },
   { name: 'bench', match: /^bench\//, may: ['bench', 'lab', 'proto', 'runtime', 'npm', 'node'] },
   { name: 'scripts', match: /^scripts\//, may: ['scripts', 'proto', 'runtime', 'npm', 'node'] },
   { name: 'lab', match: /^test\/lab\/(?!.*\.test\.ts$)/, may: ['lab', 'proto', 'runtime', 'npm', 'node'] },

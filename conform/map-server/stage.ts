@@ -1,0 +1,175 @@
+/**
+ * The kit as seen by a Map-Server: ETRs of one site and ITRs that ask, on one UDP socket for each check.
+ *
+ * Whether something was dropped is told by a fence: behind the datagram that must not be answered goes one that must,
+ * and once that was answered, and a moment more has passed, silence about the first is a fact, however slow the network
+ * is. Without a site key the fence is a Map-Request, with one a Map-Register that wants a Map-Notify.
+ */
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { AddressBlock, AddressRange } from '../address-range.ts';
+import { demand, NotTried } from '../check.ts';
+import type { Stage } from '../engine.ts';
+import { type Answer, readAnswer } from '../lisp/answers.ts';
+import type { SiteKey } from '../lisp/message-code.ts';
+import { ip, mapRequest, NO_ADDRESS, type Octets, type RequestOptions, TYPE } from '../lisp/octets.ts';
+import { type Datagram, UdpPort, type UdpTarget } from '../lisp/udp-port.ts';
+import type { Pacer } from '../pacer.ts';
+import { Etr } from './etr.ts';
+
+export interface MapServerSubject {
+  readonly target: UdpTarget;
+  /** Own address, as the target sees it unless a NAT is between. */
+  readonly local: string;
+  readonly key: SiteKey | undefined;
+  /** What the site may register; the kit registers nothing else, unless to see that it is refused. */
+  readonly range: AddressRange;
+  /** Addresses that no site of the target has. */
+  readonly outside: AddressRange;
+  readonly pacer: Pacer;
+  /** How long an answer is waited for before it is asked for again. */
+  readonly answerMs: number;
+  /** How long after a fence something unwanted could still come. */
+  readonly graceMs: number;
+}
+
+export type RequestChange = Partial<Omit<RequestOptions, 'nonce'>>;
+
+export class MapServerStage implements Stage {
+  readonly subject: MapServerSubject;
+  readonly port: UdpPort;
+  readonly block: AddressBlock;
+  readonly outside: AddressBlock;
+  private readonly etrs: Etr[] = [];
+  private readonly others: UdpPort[] = [];
+
+  private constructor(subject: MapServerSubject, port: UdpPort) {
+    this.subject = subject;
+    this.port = port;
+    this.block = subject.range.next();
+    this.outside = subject.outside.next();
+  }
+
+  static async open(subject: MapServerSubject): Promise<MapServerStage> {
+    const port = await UdpPort.open(subject.target, subject.pacer, { address: subject.local });
+    return new MapServerStage(subject, port);
+  }
+
+  /** @throws NotTried without a site key */
+  get key(): SiteKey {
+    if (this.subject.key === undefined) throw new NotTried('It needs a site key (--site-key).');
+    return this.subject.key;
+  }
+
+  /** An ETR of the site with an xTR-ID of its own. */
+  etr(key: SiteKey = this.key): Etr {
+    const etr = new Etr(this, key, this.etrs.length);
+    this.etrs.push(etr);
+    return etr;
+  }
+
+  /** Another socket. @throws NotTried when `port` cannot be had */
+  async openPort(port = 0): Promise<UdpPort> {
+    const { target, pacer, local } = this.subject;
+    const deadline = performance.now() + PORT_WAIT;
+    for (;;) {
+      try {
+        const opened = await UdpPort.open(target, pacer, { address: local, port });
+        this.others.push(opened);
+        return opened;
+      } catch (error) {
+        // Another check may have it at the moment.
+        if (performance.now() > deadline) {
+          throw new NotTried(`It needs UDP port ${port} of ${local} (${(error as Error).message}).`);
+        }
+        await sleep(100);
+      }
+    }
+  }
+
+  request(eid: Octets, change: RequestChange = {}): { readonly octets: Octets; readonly nonce: bigint } {
+    const nonce = randomNonce();
+    return { nonce, octets: mapRequest({ nonce, itrRlocs: [ip(this.subject.local)], eid, ...change }) };
+  }
+
+  /** The answer to a Map-Request, asked up to four times with a second between, as RFC 9301 5.2 limits it. */
+  async ask(eid: Octets, change: RequestChange = {}): Promise<Answer | undefined> {
+    for (let turn = 0; turn < ASKS; turn++) {
+      const { octets, nonce } = this.request(eid, change);
+      await this.port.send(octets);
+      const answer = await this.answer(nonce, Math.max(this.subject.answerMs, turn * 1000));
+      if (answer !== undefined) return answer;
+    }
+    return undefined;
+  }
+
+  /** @throws Deviation when nothing comes, or something else than a Map-Reply */
+  async reply(eid: Octets, change: RequestChange = {}): Promise<Answer> {
+    const answer = await this.ask(eid, change);
+    demand(answer !== undefined, `No answer to ${ASKS} Map-Requests.`);
+    demand(answer.type === TYPE.mapReply, `A message of type ${answer.type} and no Map-Reply.`);
+    return answer;
+  }
+
+  /** Whether a Map-Request for the EID is answered with locators. @throws Deviation when it is not answered */
+  async isRegistered(eid: Octets): Promise<boolean> {
+    return ((await this.reply(eid)).records[0]?.locators.length ?? 0) > 0;
+  }
+
+  /** What came with this nonce. */
+  answer(nonce: bigint, ms = this.subject.answerMs, on = this.port, from = 0): Promise<Answer | undefined> {
+    return on.wait((datagram) => withNonce(datagram, nonce), ms, from);
+  }
+
+  /** Sends what must not be answered, and demands that nothing comes but the answer to the fence. */
+  async unanswered(octets: Octets, what: string, on = this.port): Promise<string> {
+    const before = on.inbox.length;
+    await on.send(octets);
+    const fenced = await this.fence();
+    const unwanted = on.inbox.slice(before).filter((datagram) => withNonce(datagram, fenced) === undefined);
+    demand(unwanted.length === 0, `${what} was answered with ${unwanted.map(describeDatagram).join(', ')}.`);
+    return `Nothing came back for ${what}, and the target went on to answer.`;
+  }
+
+  /** @returns the nonce of the fence. @throws Deviation when the target does not answer it */
+  async fence(): Promise<bigint> {
+    const nonce = this.subject.key === undefined ? await this.fenceByRequest() : await this.fenceByRegister();
+    await sleep(this.subject.graceMs);
+    return nonce;
+  }
+
+  async clear(): Promise<void> {
+    for (const etr of this.etrs) await etr.withdrawAll();
+    for (const port of [this.port, ...this.others]) port.close();
+  }
+
+  private async fenceByRegister(): Promise<bigint> {
+    const registration = await this.etr().register([{ eid: ip(this.block.v4(FENCE_HOST)) }]);
+    return registration.nonce;
+  }
+
+  private async fenceByRequest(): Promise<bigint> {
+    const answer = await this.ask(ip(this.outside.v4(FENCE_HOST)), { sourceEid: NO_ADDRESS });
+    demand(answer !== undefined, 'Afterwards the target did not answer a plain Map-Request any more.');
+    return answer.nonce;
+  }
+}
+
+export function randomNonce(): bigint {
+  return randomBytes(8).readBigUInt64BE();
+}
+
+export function describeDatagram({ octets }: Datagram): string {
+  return `${octets.length} octets of type ${(octets[0] ?? 0) >>> 4}`;
+}
+
+function withNonce({ octets }: Datagram, nonce: bigint): Answer | undefined {
+  if (octets.length < 12) return undefined;
+  const said = new DataView(octets.buffer, octets.byteOffset).getBigUint64(4);
+  return said === nonce ? readAnswer(octets) : undefined;
+}
+
+const ASKS = 4;
+const PORT_WAIT = 5_000;
+/** The last address of a block; checks use the first ones. */
+const FENCE_HOST = 7;

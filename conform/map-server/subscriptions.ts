@@ -1,0 +1,316 @@
+/** Publish/subscribe (RFC 9437) and acknowledgements of Map-Notify messages (RFC 9301 5.7). */
+import { randomBytes } from 'node:crypto';
+import { type Check, demand, group } from '../check.ts';
+import { type Answer, describeAnswer, readAnswer } from '../lisp/answers.ts';
+import { codeCovers } from '../lisp/message-code.ts';
+import { ip, locator, NO_ADDRESS, type Octets, REQUEST, TYPE, xtrTrailer } from '../lisp/octets.ts';
+import { acknowledgement, type Etr } from './etr.ts';
+import type { MapServerStage } from './stage.ts';
+
+type Draft = Omit<Check<MapServerStage>, 'id'>;
+
+export function subscriptionChecks(): readonly Check<MapServerStage>[] {
+  return group('MS-SUB', SUBSCRIPTIONS);
+}
+
+interface Subscription {
+  readonly eid: Octets;
+  readonly etr: Etr;
+  readonly xtrId: Octets;
+  readonly nonce: bigint;
+  readonly octets: Octets;
+  readonly notify: Answer;
+}
+
+const SUBSCRIPTIONS: readonly Draft[] = [
+  {
+    level: 'MUST',
+    source: 'RFC 9437 5',
+    title: 'A subscription is confirmed by a Map-Notify with its nonce',
+    sent: 'A Map-Request with I=1, N=1 and an xTR-ID, for a registered EID.',
+    expected: 'A Map-Notify with the same nonce and the mapping, and no Map-Reply.',
+    run: async (stage) => describe((await subscribed(stage)).notify),
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9437 5',
+    title: 'The confirmation of a subscription is authenticated',
+    sent: 'A subscription to a registered EID.',
+    expected: 'A Map-Notify with a right code of the site’s key.',
+    run: async (stage) => {
+      const { notify } = await subscribed(stage);
+      const covered = codeCovers(notify, stage.key);
+      demand(covered !== 'nothing', `A code of ${notify.authentication.length} octets that is not the key’s.`);
+      return `A right code over the ${covered}.`;
+    },
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9437 6',
+    title: 'A change is published to the subscriber',
+    sent: 'A subscription, then a Map-Register with another locator.',
+    expected: 'A Map-Notify with the new locator.',
+    run: async (stage) => {
+      const { eid, etr, notify } = await subscribed(stage);
+      await acknowledge(stage, notify);
+      const publication = await published(stage, notify, () =>
+        etr.register([{ eid, locators: [locator(ip('192.0.2.88'))] }]),
+      );
+      demand(publication.records[0]?.locators[0]?.address.text === '192.0.2.88', describe(publication));
+      return describe(publication);
+    },
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9437 6',
+    title: 'The nonce of a publication follows that of the subscription',
+    sent: 'A subscription, then a Map-Register with another locator.',
+    expected: 'A Map-Notify with the nonce of the subscription plus one.',
+    run: async (stage) => {
+      const { eid, etr, nonce, notify } = await subscribed(stage);
+      await acknowledge(stage, notify);
+      const publication = await published(stage, notify, () =>
+        etr.register([{ eid, locators: [locator(ip('192.0.2.88'))] }]),
+      );
+      demand(publication.nonce === nonce + 1n, `It is larger by ${publication.nonce - nonce}.`);
+      return 'It is larger by one.';
+    },
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9437 6',
+    title: 'A withdrawal is published',
+    sent: 'A subscription, then the withdrawal of the EID.',
+    expected: 'A Map-Notify with TTL 0 or without locators.',
+    run: async (stage) => {
+      const { eid, etr, notify } = await subscribed(stage);
+      await acknowledge(stage, notify);
+      const publication = await published(stage, notify, () => etr.withdraw([{ eid }]));
+      const [first] = publication.records;
+      demand(first !== undefined && (first.ttl === 0 || first.locators.length === 0), describe(publication));
+      return describe(publication);
+    },
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9301 5.7',
+    title: 'A publication that is not acknowledged is sent again',
+    sent: 'A subscription, then a Map-Register with another locator, and no Map-Notify-Ack.',
+    expected: 'The same Map-Notify a second time, within four seconds.',
+    run: async (stage) => {
+      const { eid, etr, notify } = await subscribed(stage);
+      await acknowledge(stage, notify);
+      const publication = await published(stage, notify, () =>
+        etr.register([{ eid, locators: [locator(ip('192.0.2.88'))] }]),
+      );
+      const again = await repetition(stage, publication, 4_500);
+      demand(again, 'It did not come again within 4.5 s.');
+      await acknowledge(stage, publication);
+      return 'It came again.';
+    },
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9301 5.7',
+    title: 'A publication that was acknowledged is not sent again',
+    sent: 'A subscription, then a Map-Register with another locator, and the Map-Notify-Ack.',
+    expected: 'No second Map-Notify within four seconds.',
+    run: async (stage) => {
+      const { eid, etr, notify } = await subscribed(stage);
+      await acknowledge(stage, notify);
+      const publication = await published(stage, notify, () =>
+        etr.register([{ eid, locators: [locator(ip('192.0.2.88'))] }]),
+      );
+      await acknowledge(stage, publication);
+      demand(!(await repetition(stage, publication, 4_500)), 'It came again.');
+      return 'It did not come again.';
+    },
+  },
+  {
+    level: 'interop',
+    source: 'RFC 9437 4',
+    title: 'A trailer of an xTR-ID without a Site-ID, as lispers.net sends it, subscribes as well',
+    sent: 'A Map-Request with I=1, N=1 and a trailer of 16 octets.',
+    expected: 'A Map-Notify with the same nonce.',
+    run: async (stage) => describe((await subscribed(stage, (xtrId) => xtrId)).notify),
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9437 4',
+    title: 'A subscription without an xTR-ID is dropped',
+    sent: 'A Map-Request with I=1 and N=1, and no trailer.',
+    expected: 'No answer.',
+    run: async (stage) => {
+      const eid = ip(stage.block.v4(1));
+      await stage.etr().register([{ eid }]);
+      const { octets } = stage.request(eid, { flags: REQUEST.I, recordFlags: 0x80 });
+      return stage.unanswered(octets, 'a subscription without a trailer');
+    },
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9437 5',
+    title: 'A recorded subscription is dropped',
+    sent: 'A subscription, confirmed, and the same octets again.',
+    expected: 'No second answer.',
+    run: async (stage) => {
+      const { octets, notify } = await subscribed(stage);
+      await acknowledge(stage, notify);
+      return stage.unanswered(octets, 'the repetition');
+    },
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9437 5',
+    title: 'A subscription with an older nonce is dropped',
+    sent: 'A subscription, confirmed, and another of the same xTR-ID with a smaller nonce.',
+    expected: 'No answer to the second.',
+    run: async (stage) => {
+      const { eid, xtrId, nonce, notify } = await subscribed(stage);
+      await acknowledge(stage, notify);
+      const older = subscription(stage, eid, xtrTrailer(xtrId), nonce - 5n);
+      return stage.unanswered(older, 'the older nonce');
+    },
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9437 5',
+    title: 'After unsubscribing nothing is published',
+    sent: 'A subscription, a Map-Request with N=1 whose only ITR-RLOC has AFI 0, then a Map-Register with another locator.',
+    expected: 'No further Map-Notify to the subscriber.',
+    run: async (stage) => {
+      const { eid, etr, xtrId, nonce, notify } = await subscribed(stage);
+      await acknowledge(stage, notify);
+      const trailer = xtrTrailer(xtrId);
+      await stage.port.send(subscription(stage, eid, trailer, nonce + 1n, [NO_ADDRESS]));
+      await stage.fence();
+      const other = await stage.openPort();
+      const before = stage.port.inbox.length;
+      await etr.register([{ eid, locators: [locator(ip('192.0.2.88'))] }], { on: other });
+      await stage.fence();
+      const told = stage.port.inbox.slice(before).some(({ octets }) => tells(octets, '192.0.2.88'));
+      demand(!told, 'The change was published to it.');
+      return 'The change was not published to it.';
+    },
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9437 5',
+    title: 'A subscription to an EID that is not registered is answered negatively',
+    sent: 'A subscription to an EID of the site that nobody has registered.',
+    expected: 'A Map-Reply or a Map-Notify without locators, with the same nonce.',
+    run: async (stage) => {
+      const answer = await subscribeToNothing(stage);
+      demand(answer.records[0]?.locators.length === 0, describe(answer));
+      return describe(answer);
+    },
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9437 5',
+    title: 'Who subscribed to an EID that was not registered hears of its registration',
+    sent: 'A subscription to an EID that nobody has registered, then its Map-Register.',
+    expected: 'A Map-Notify with the locator.',
+    run: async (stage) => {
+      const answer = await subscribeToNothing(stage);
+      const other = await stage.openPort();
+      const publication = await published(stage, answer, () =>
+        stage.etr().register([{ eid: ip(stage.block.v4(1)), locators: [locator(ip('192.0.2.88'))] }], { on: other }),
+      );
+      return describe(publication);
+    },
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9301 5.7',
+    title: 'A Map-Notify-Ack with a nonce that nobody sent is harmless',
+    sent: 'A Map-Notify-Ack with a right code and a nonce of no Map-Notify.',
+    expected: 'No answer.',
+    run: async (stage) => {
+      const { notify } = await stage.etr().register([{ eid: ip(stage.block.v4(1)) }]);
+      const octets = acknowledgement({ ...notify, nonce: notify.nonce + 77n }, stage.key);
+      return stage.unanswered(octets, 'the Map-Notify-Ack');
+    },
+  },
+];
+
+async function subscribed(
+  stage: MapServerStage,
+  trailer: (xtrId: Octets) => Octets = (xtrId) => xtrTrailer(xtrId),
+): Promise<Subscription> {
+  const eid = ip(stage.block.v4(1));
+  const etr = stage.etr();
+  const etrPort = await stage.openPort();
+  await etr.register([{ eid, locators: [locator(ip('192.0.2.7'))] }], { on: etrPort });
+  const xtrId = new Uint8Array(randomBytes(16));
+  const octets = subscription(stage, eid, trailer(xtrId));
+  const nonce = new DataView(octets.buffer).getBigUint64(4);
+  await stage.port.send(octets);
+  const notify = await stage.answer(nonce);
+  demand(notify !== undefined, 'No answer to the subscription.');
+  demand(notify.type === TYPE.mapNotify, `It was answered with ${describeAnswer(notify)}.`);
+  return { eid, etr, xtrId, nonce, octets, notify };
+}
+
+async function subscribeToNothing(stage: MapServerStage): Promise<Answer> {
+  const octets = subscription(stage, ip(stage.block.v4(1)), xtrTrailer(new Uint8Array(randomBytes(16))));
+  await stage.port.send(octets);
+  const answer = await stage.answer(new DataView(octets.buffer).getBigUint64(4));
+  demand(answer !== undefined, 'No answer to the subscription.');
+  if (answer.type === TYPE.mapNotify) await acknowledge(stage, answer);
+  return answer;
+}
+
+function subscription(
+  stage: MapServerStage,
+  eid: Octets,
+  trailer: Octets,
+  nonce?: bigint,
+  itrRlocs = [ip(stage.subject.local)],
+): Octets {
+  const { octets } = stage.request(eid, { flags: REQUEST.I, recordFlags: 0x80, trailer, itrRlocs });
+  // Nonces of publications count up from here, well away from those of Map-Registers made in the same millisecond.
+  new DataView(octets.buffer).setBigUint64(4, nonce ?? (BigInt(Date.now()) << 16n) + 0x8000n);
+  return octets;
+}
+
+/** The Map-Notify for what `change` does, unlike `confirmation` and unlike answers to the change itself. */
+async function published(stage: MapServerStage, confirmation: Answer, change: () => Promise<unknown>): Promise<Answer> {
+  const before = stage.port.inbox.length;
+  const elsewhere = change();
+  const publication = await stage.port.wait(
+    ({ octets }) => {
+      if ((octets[0] ?? 0) >>> 4 !== TYPE.mapNotify) return undefined;
+      const answer = readAnswer(octets);
+      return answer.nonce > confirmation.nonce && answer.nonce < confirmation.nonce + 16n ? answer : undefined;
+    },
+    stage.subject.answerMs * 2,
+    before,
+  );
+  await elsewhere;
+  demand(publication !== undefined, 'No Map-Notify came for the change.');
+  return publication;
+}
+
+async function acknowledge(stage: MapServerStage, notify: Answer): Promise<void> {
+  await stage.port.send(acknowledgement(notify, stage.key));
+}
+
+async function repetition(stage: MapServerStage, notify: Answer, ms: number): Promise<boolean> {
+  const same = (): number =>
+    stage.port.inbox.filter(({ octets }) => octets.length >= 12 && nonceOf(octets) === notify.nonce).length;
+  const seen = same();
+  return (await stage.port.wait(() => (same() > seen ? true : undefined), ms)) === true;
+}
+
+function tells(octets: Octets, address: string): boolean {
+  return (octets[0] ?? 0) >>> 4 === TYPE.mapNotify && Buffer.from(octets).includes(Buffer.from(ip(address)));
+}
+
+function nonceOf(octets: Octets): bigint {
+  return new DataView(octets.buffer, octets.byteOffset).getBigUint64(4);
+}
+
+function describe(answer: Answer): string {
+  return `${describeAnswer(answer)}.`;
+}
