@@ -49,6 +49,7 @@ export type ForwarderAction<Client> =
       readonly packet: Uint8Array;
     }
   | { readonly kind: 'cancel'; readonly transmit: TransmitId }
+  | { readonly kind: 'fault'; readonly error: unknown }
   | { readonly kind: 'forwarded'; readonly client: Client; readonly query: DnsQuery; readonly answer: Forwarded };
 
 export interface ForwarderLimits {
@@ -137,7 +138,10 @@ export class DnsForwarder<Client> {
 
   handleUpstream(id: TransmitId, packet: Uint8Array, now: Instant): void {
     const transmit = this.#transmits.get(id);
-    if (transmit === undefined) return;
+    if (transmit !== undefined) this.#guarded(transmit.flight, () => this.#receive(transmit, packet, now));
+  }
+
+  #receive(transmit: Transmit<Client>, packet: Uint8Array, now: Instant): void {
     const { flight, upstream, transport } = transmit;
     // A stranger who guesses the port must not be able to end the attempt; over TCP there is no stranger.
     const ours = answersId(packet, transmit.dnsId);
@@ -188,20 +192,35 @@ export class DnsForwarder<Client> {
   handleUpstreamFailed(id: TransmitId, now: Instant): void {
     const transmit = this.#transmits.get(id);
     if (transmit === undefined) return;
-    transmit.flight.upstreams.failed(transmit.upstream);
-    this.#next(transmit, now);
+    this.#guarded(transmit.flight, () => {
+      transmit.flight.upstreams.failed(transmit.upstream);
+      this.#next(transmit, now);
+    });
   }
 
   handleTimeout(now: Instant): void {
-    for (const flight of [...this.#flights.values()]) {
-      if (flight.stale !== undefined && now >= flight.staleAt) this.#giveStale(flight, flight.stale);
-      if (now >= flight.deadline) {
-        this.#suspect(flight);
-        this.#fail(flight, now);
-      } else if (now >= flight.retryAt) {
-        this.#suspect(flight);
-        this.#attempt(flight, now);
-      }
+    for (const flight of [...this.#flights.values()]) this.#guarded(flight, () => this.#continue(flight, now));
+  }
+
+  #continue(flight: Flight<Client>, now: Instant): void {
+    if (flight.stale !== undefined && now >= flight.staleAt) this.#giveStale(flight, flight.stale);
+    if (now >= flight.deadline) {
+      this.#suspect(flight);
+      this.#fail(flight, now);
+    } else if (now >= flight.retryAt) {
+      this.#suspect(flight);
+      this.#attempt(flight, now);
+    }
+  }
+
+  /** A flight that an error of ours comes up at is over: another look at it would find the same. */
+  #guarded(flight: Flight<Client>, act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      this.#actions.push({ kind: 'fault', error });
+      const reply = failure(EDE.other, 'an error of the agent');
+      this.#finish(flight, () => ({ kind: 'reply', cache: 'miss', reply }));
     }
   }
 
@@ -285,15 +304,18 @@ export class DnsForwarder<Client> {
   #restart(zone: readonly string[], now: Instant): void {
     this.#cache.forgetBelow(zone);
     for (const flight of [...this.#flights.values()]) {
-      if (!isBelow(flight.query.question.labels, zone)) continue;
-      this.#cancel(flight);
-      flight.upstreams = this.#upstreamsFor(flight.query.question.labels);
-      flight.order = flight.upstreams.ranking();
-      flight.stale = undefined;
-      flight.attempts = 0;
-      flight.refused.clear();
-      this.#attempt(flight, now);
+      if (isBelow(flight.query.question.labels, zone)) this.#guarded(flight, () => this.#askAnew(flight, now));
     }
+  }
+
+  #askAnew(flight: Flight<Client>, now: Instant): void {
+    this.#cancel(flight);
+    flight.upstreams = this.#upstreamsFor(flight.query.question.labels);
+    flight.order = flight.upstreams.ranking();
+    flight.stale = undefined;
+    flight.attempts = 0;
+    flight.refused.clear();
+    this.#attempt(flight, now);
   }
 
   /** What has not been answered by now speaks against its upstream. */
@@ -402,7 +424,7 @@ export class DnsForwarder<Client> {
   #finish(flight: Flight<Client>, answer: (query: DnsQuery) => Forwarded): void {
     this.#flights.delete(cacheKey(flight.query));
     this.#cancel(flight);
-    for (const { client, query } of flight.waiting) this.#give(client, query, answer(query));
+    for (const { client, query } of flight.waiting.splice(0)) this.#give(client, query, answer(query));
   }
 
   #cancel(flight: Flight<Client>): void {

@@ -3,7 +3,8 @@
  *
  * A packet is answered at once, or waits for one lookup in the mapping system (equal lookups are joined), or goes to
  * the forwarder. Every packet that is accepted ends in exactly one `reply` or `ignore` for its client, at the latest
- * when its lookup or flight times out, so that the shell can count what is outstanding.
+ * when its lookup or flight times out, so that the shell can count what is outstanding. That holds for a question as
+ * well that an error of ours comes up at: it is SERVFAIL, the others are worked on, and the shell hears of the `fault`.
  */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import {
@@ -21,6 +22,7 @@ import {
   renderMessage,
   replyLimit,
   STALE_TTL,
+  servFailTo,
 } from '../../proto/dns/message.ts';
 import { insideZone, type NameServer } from '../../proto/dns/record-sets.ts';
 import { answersOfType } from '../../proto/dns/sections.ts';
@@ -60,7 +62,8 @@ export type DnsAction<Client> =
       readonly transport: UpstreamTransport;
       readonly packet: Uint8Array;
     }
-  | { readonly kind: 'cancel'; readonly transmit: TransmitId };
+  | { readonly kind: 'cancel'; readonly transmit: TransmitId }
+  | { readonly kind: 'fault'; readonly error: unknown };
 
 export interface DnsServiceLimits extends ForwarderLimits {
   readonly lookups: number;
@@ -143,48 +146,31 @@ export class DnsService<Client> {
       this.#actions.push({ kind: 'reply', client, packet: found.reply, question, rcode, elapsed: 0, ...facts });
       return;
     }
-    const parsed = parseQuery(packet);
-    switch (parsed.kind) {
-      case 'drop':
-        this.#actions.push({ kind: 'ignore', client });
-        return;
-      case 'malformed':
-        this.#actions.push({
-          kind: 'reply',
-          client,
-          packet: parsed.reply,
-          zone: 'overlay',
-          rcode: parsed.rcode,
-          elapsed: 0,
-        });
-        return;
-      case 'reject':
-        this.#answer({ client, packet, transport, since: now }, parsed.query, emptyReply(parsed.rcode), now);
-        return;
-      case 'query':
-        this.#ask({ client, packet, transport, since: now }, parsed.query, now);
-        return;
-      default:
-        parsed satisfies never;
-    }
+    const asker = { client, packet, transport, since: now };
+    this.#guarded(asker, now, () => this.#handleQuestion(asker, now));
   }
 
   /** A client from elsewhere. It is told so, once, in no more octets than it sent and an OPT. */
   handleStranger(client: Client, packet: Uint8Array, transport: DnsTransport, now: Instant): void {
-    const parsed = parseQuery(packet);
-    if (parsed.kind !== 'query') {
-      this.#actions.push({ kind: 'ignore', client });
-      return;
-    }
-    const reply = { ...failure(EDE.prohibited, 'not for other hosts'), rcode: RCODE.refused };
-    this.#answer({ client, packet, transport, since: now }, parsed.query, reply, now);
+    const asker = { client, packet, transport, since: now };
+    this.#guarded(asker, now, () => {
+      const parsed = parseQuery(packet);
+      if (parsed.kind !== 'query') {
+        this.#actions.push({ kind: 'ignore', client });
+        return;
+      }
+      const reply = { ...failure(EDE.prohibited, 'not for other hosts'), rcode: RCODE.refused };
+      this.#answer(asker, parsed.query, reply, now);
+    });
   }
 
   handleName(lookup: LookupId, finding: Finding<IpAddress>, now: Instant): void {
     const taken = this.#taken(lookup);
     for (const waiting of taken?.waiting ?? []) {
-      if (waiting.service === undefined) this.#step(waiting, finding, taken?.version, now);
-      else this.#complete(waiting, this.#zone.addressesAt(waiting.service.target, finding, this.#chance), now);
+      this.#guarded(waiting.asker, now, () => {
+        if (waiting.service === undefined) this.#step(waiting, finding, taken?.version, now);
+        else this.#complete(waiting, this.#zone.addressesAt(waiting.service.target, finding, this.#chance), now);
+      });
     }
   }
 
@@ -223,6 +209,42 @@ export class DnsService<Client> {
 
   pollAction(): DnsAction<Client> | undefined {
     return this.#actions.shift();
+  }
+
+  #handleQuestion(asker: Asker<Client>, now: Instant): void {
+    const { client } = asker;
+    const parsed = parseQuery(asker.packet);
+    switch (parsed.kind) {
+      case 'drop':
+        this.#actions.push({ kind: 'ignore', client });
+        return;
+      case 'malformed': {
+        const { reply, rcode } = parsed;
+        this.#actions.push({ kind: 'reply', client, packet: reply, zone: 'overlay', rcode, elapsed: 0 });
+        return;
+      }
+      case 'reject':
+        this.#answer(asker, parsed.query, emptyReply(parsed.rcode), now);
+        return;
+      case 'query':
+        this.#ask(asker, parsed.query, now);
+        return;
+      default:
+        parsed satisfies never;
+    }
+  }
+
+  #guarded(asker: Asker<Client>, now: Instant, act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      this.#actions.push({ kind: 'fault', error });
+      const { client, packet, since } = asker;
+      const done = this.#actions.some((a) => (a.kind === 'reply' || a.kind === 'ignore') && a.client === client);
+      if (done) return;
+      const reply = { packet: servFailTo(packet), rcode: RCODE.servFail, elapsed: now - since };
+      this.#actions.push({ kind: 'reply', client, zone: 'overlay', ...reply });
+    }
   }
 
   #ask(asker: Asker<Client>, query: DnsQuery, now: Instant): void {
@@ -280,8 +302,10 @@ export class DnsService<Client> {
   #resolved(id: LookupId, reply: (query: DnsQuery) => DnsReply, now: Instant): void {
     const lookup = this.#taken(id);
     for (const { asker, query, service } of lookup?.waiting ?? []) {
-      if (service !== undefined) this.#answer(asker, query, service.reply, now);
-      else this.#answerAt(lookup?.version, asker, query, reply(query), now);
+      this.#guarded(asker, now, () => {
+        if (service !== undefined) this.#answer(asker, query, service.reply, now);
+        else this.#answerAt(lookup?.version, asker, query, reply(query), now);
+      });
     }
   }
 
@@ -402,31 +426,32 @@ export class DnsService<Client> {
 
   #drainForwarder(now: Instant): void {
     for (let action = this.#forwarder.pollAction(); action !== undefined; action = this.#forwarder.pollAction()) {
-      if (action.kind !== 'forwarded') {
-        this.#actions.push(action);
-        continue;
-      }
-      const { client: asker, query, answer } = action;
-      if (asker.through !== undefined) {
-        this.#answerThrough(asker, asker.through, answer, now);
-        continue;
-      }
-      const limit = replyLimit(query, asker.transport);
-      const packet =
-        answer.kind === 'message'
-          ? renderMessage(answer.message, query, answer.age, answer.authenticData, limit, answer.stale)
-          : encodeReply(query, answer.reply, limit, this.#encodeRecord);
-      const rcode = answer.kind === 'message' ? answer.message.rcode : answer.reply.rcode;
-      const lasts = asker.transport === 'udp' && asker.delegated !== true;
-      if (answer.kind === 'message' && answer.entry !== undefined && lasts) {
-        const facts = { question: query.question, rcode, entry: answer.entry, edns: query.edns !== undefined };
-        this.#prepared.storeForwarded(asker.packet, packet, answer.age, answer.message, facts);
-      }
-      this.#actions.push({
-        ...{ kind: 'reply', client: asker.client, packet, zone: 'forward', question: query.question, rcode },
-        ...{ cache: answer.cache, elapsed: now - asker.since },
-      });
+      if (action.kind === 'forwarded') {
+        this.#guarded(action.client, now, () => this.#answerForwarded(action.client, action.query, action.answer, now));
+      } else this.#actions.push(action);
     }
+  }
+
+  #answerForwarded(asker: Asker<Client>, query: DnsQuery, answer: Forwarded, now: Instant): void {
+    if (asker.through !== undefined) {
+      this.#answerThrough(asker, asker.through, answer, now);
+      return;
+    }
+    const limit = replyLimit(query, asker.transport);
+    const packet =
+      answer.kind === 'message'
+        ? renderMessage(answer.message, query, answer.age, answer.authenticData, limit, answer.stale)
+        : encodeReply(query, answer.reply, limit, this.#encodeRecord);
+    const rcode = answer.kind === 'message' ? answer.message.rcode : answer.reply.rcode;
+    const lasts = asker.transport === 'udp' && asker.delegated !== true;
+    if (answer.kind === 'message' && answer.entry !== undefined && lasts) {
+      const facts = { question: query.question, rcode, entry: answer.entry, edns: query.edns !== undefined };
+      this.#prepared.storeForwarded(asker.packet, packet, answer.age, answer.message, facts);
+    }
+    this.#actions.push({
+      ...{ kind: 'reply', client: asker.client, packet, zone: 'forward', question: query.question, rcode },
+      ...{ cache: answer.cache, elapsed: now - asker.since },
+    });
   }
 
   #answer(asker: Asker<Client>, query: DnsQuery, reply: DnsReply, now: Instant): Uint8Array {

@@ -35,6 +35,7 @@ export class DnsMetrics {
   readonly #answers = new Map<number, Alike>();
   readonly #times = new AnswerTimes('stayput_agent_dns_query_seconds', 'Time from a DNS query to its answer');
   readonly #logLost: Counter;
+  readonly #faults: Counter;
 
   constructor(registry: Registry, sources: DnsMetricSources) {
     const registers = [registry];
@@ -66,6 +67,11 @@ export class DnsMetrics {
       help: 'Lines that did not get into the DNS query log',
       registers,
     });
+    this.#faults = new Counter({
+      name: 'stayput_agent_dns_faults_total',
+      help: 'DNS questions that an error of the agent came up at',
+      registers,
+    });
     observeSources(registry, sources);
   }
 
@@ -79,6 +85,10 @@ export class DnsMetrics {
     }
     alike.count += 1;
     this.#times.observe(facts.zone, facts.elapsed / 1000);
+  }
+
+  countFault(): void {
+    this.#faults.inc();
   }
 
   countLost(lines: number): void {

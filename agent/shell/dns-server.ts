@@ -5,6 +5,7 @@ import type { Registry } from 'prom-client';
 import type { DnsTransport } from '../../proto/dns/message.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { encodeRecord } from '../../runtime/dns-record-codec.ts';
+import { Faults } from '../../runtime/faults.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { TransmitId, ZoneUpstreams } from '../core/dns-forwarder.ts';
@@ -88,6 +89,7 @@ class DnsDriver {
   readonly #resolver: NameResolver;
   readonly #log: Log;
   readonly #metrics: DnsMetrics;
+  readonly #faults: Faults;
   readonly #service: DnsService<DnsClient>;
   readonly #sockets: UpstreamSockets;
   readonly #queryLog: DnsQueryLog | undefined;
@@ -108,6 +110,7 @@ class DnsDriver {
       cacheEntries: () => this.#service.cacheEntries,
       upstreams: () => this.#service.upstreamHealth,
     });
+    this.#faults = new Faults(log, 'an error of the agent at a DNS question', () => this.#metrics.countFault());
     this.#queryLog =
       queryLog === null ? undefined : new DnsQueryLog(queryLog, log, (lines) => this.#metrics.countLost(lines));
     const events = {
@@ -130,13 +133,21 @@ class DnsDriver {
   input(give: (service: DnsService<DnsClient>, now: number) => void): void {
     if (this.#closed) return;
     this.#followZone();
-    give(this.#service, performance.now());
+    try {
+      give(this.#service, performance.now());
+    } catch (error) {
+      this.#faults.note(error);
+    }
     this.#carryOut();
   }
 
   #carryOut(): void {
     for (let action = this.#service.pollAction(); action !== undefined; action = this.#service.pollAction()) {
-      this.#perform(action);
+      try {
+        this.#perform(action);
+      } catch (error) {
+        this.#faults.note(error);
+      }
     }
     this.#arm();
   }
@@ -183,6 +194,9 @@ class DnsDriver {
       case 'cancel':
         this.#sockets.cancel(action.transmit);
         return;
+      case 'fault':
+        this.#faults.note(action.error);
+        return;
       default:
         action satisfies never;
     }
@@ -218,7 +232,7 @@ class DnsDriver {
     try {
       return await resolve();
     } catch (error) {
-      this.#log.error({ err: error }, 'name resolution failed');
+      this.#faults.note(error);
       return { kind: 'unavailable' };
     }
   }

@@ -363,6 +363,21 @@ export function soaMinimum(message: DnsMessage, record: RecordView): number {
   return record.end - record.ttlOffset < 6 + 20 + 2 ? 0 : boundedTtl(dataView(message.bytes).getUint32(record.end - 4));
 }
 
+/** SERVFAIL to a question of which nothing is trusted but its octets. */
+export function servFailTo(packet: Uint8Array): Uint8Array {
+  let end = HEADER_SIZE;
+  for (let length = packet[end] ?? 0; length > 0 && length < 64; length = packet[end] ?? 0) end += 1 + length;
+  const whole = end + 5 <= packet.length && packet[end] === 0;
+  const reply = new Uint8Array(whole ? end + 5 : HEADER_SIZE);
+  const view = dataView(reply);
+  const request = dataView(packet);
+  view.setUint16(0, request.getUint16(0));
+  view.setUint16(2, FLAG_QR | (request.getUint16(2) & (OPCODE_MASK | FLAG_RD | FLAG_CD)) | FLAG_RA | RCODE.servFail);
+  view.setUint16(4, whole ? 1 : 0);
+  if (whole) reply.set(packet.subarray(HEADER_SIZE, end + 5), HEADER_SIZE);
+  return reply;
+}
+
 function malformed(packet: Uint8Array, rcode: number): ParsedQuery {
   const reply = new Uint8Array(HEADER_SIZE);
   const view = dataView(reply);

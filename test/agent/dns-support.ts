@@ -104,6 +104,7 @@ export class Bench {
   readonly sent: Of<'send'>[] = [];
   readonly lookups: (Of<'resolve-name'> | Of<'resolve-pointer'>)[] = [];
   readonly ignored: string[] = [];
+  readonly faults: unknown[] = [];
   readonly open = new Set<TransmitId>();
 
   constructor(limits: DnsServiceOptions['limits'] = {}, alwaysForwarded: readonly string[] = []) {
@@ -163,6 +164,7 @@ export class Bench {
       else if (action.kind === 'send') this.open.add(action.transmit) && this.sent.push(action);
       else if (action.kind === 'cancel') this.open.delete(action.transmit);
       else if (action.kind === 'ignore') this.ignored.push(action.client);
+      else if (action.kind === 'fault') this.faults.push(action.error);
       else this.lookups.push(action);
     }
   }
