@@ -7,10 +7,10 @@
  * longest ago is forgotten first.
  */
 import type { IpAddress } from '../../../proto/address.ts';
-import type { InstanceId, PrefixEid } from '../../../proto/eid.ts';
+import type { PrefixEid } from '../../../proto/eid.ts';
 import type { LispAddress } from '../../../proto/lisp/afi.ts';
-import { PrefixTrie } from '../../../proto/prefix-trie.ts';
 import type { Instant } from '../../../proto/time.ts';
+import { EidIndex } from './eid-index.ts';
 
 /** Somebody who was told of an EID. */
 export interface RememberedItr {
@@ -27,7 +27,7 @@ export class ItrMemory {
   private readonly limit: number;
   /** The one that asked longest ago first. */
   private readonly entries = new Map<string, RememberedItr>();
-  private readonly told = new Map<InstanceId, PrefixTrie<Map<IpAddress, RememberedItr>>>();
+  private readonly told = new EidIndex<IpAddress, RememberedItr>();
 
   constructor(limit: number) {
     this.limit = limit;
@@ -40,10 +40,7 @@ export class ItrMemory {
   remember(itr: RememberedItr, now: Instant): void {
     this.forget(itr);
     this.entries.set(keyOf(itr), itr);
-    const trie = this.told.get(itr.told.iid) ?? new PrefixTrie<Map<IpAddress, RememberedItr>>();
-    this.told.set(itr.told.iid, trie);
-    const itrs = trie.get(itr.told.prefix) ?? new Map<IpAddress, RememberedItr>();
-    trie.set(itr.told.prefix, itrs.set(itr.rloc, itr));
+    this.told.set(itr.told, itr.rloc, itr);
     for (const oldest of this.entries.values()) {
       if (oldest.endsAt > now && this.entries.size <= this.limit) break;
       this.forget(oldest);
@@ -52,21 +49,11 @@ export class ItrMemory {
 
   /** Who may have something in its map-cache that a change of `eid` makes wrong. */
   concerned(eid: PrefixEid, now: Instant): RememberedItr[] {
-    const trie = this.told.get(eid.iid);
-    if (trie === undefined) return [];
-    const inside = [...trie.covered(eid.prefix)];
-    const around = trie.covering(eid.prefix).filter(({ prefix }) => prefix !== eid.prefix);
-    return [...around, ...inside].flatMap(({ value }) => [...value.values()]).filter(({ endsAt }) => endsAt > now);
+    return this.told.overlapping(eid).filter(({ endsAt }) => endsAt > now);
   }
 
   private forget(itr: RememberedItr): void {
-    const key = keyOf(itr);
-    if (!this.entries.delete(key)) return;
-    const trie = this.told.get(itr.told.iid);
-    const itrs = trie?.get(itr.told.prefix);
-    itrs?.delete(itr.rloc);
-    if (itrs?.size === 0) trie?.delete(itr.told.prefix);
-    if (trie?.size === 0) this.told.delete(itr.told.iid);
+    if (this.entries.delete(keyOf(itr))) this.told.delete(itr.told, itr.rloc);
   }
 }
 
