@@ -1,0 +1,209 @@
+/**
+ * Subscriptions of plain LISP peers (RFC 9437): an xTR is told by Map-Notify of each change of an EID, or inside it.
+ *
+ * A subscription is of an xTR-ID and an EID prefix, and has a nonce. A request counts if its nonce is larger than the
+ * last one of them; so the nonce stays when the subscription has ended. A request is answered by a Map-Notify with its
+ * nonce, each publication has the next. All are sent until they are acknowledged (`notify`). Who does not acknowledge the
+ * first has no subscription, and is told so; who does not acknowledge UNANSWERED publications one after the other is gone.
+ * A subscription to what nobody has registered ends after TEMPORARY. Bounded per xTR and in all; of those that have
+ * ended the oldest is forgotten first.
+ */
+import { eidKey, type PrefixEid } from '../../../proto/eid.ts';
+import type { EidRecord } from '../../../proto/lisp/eid-record.ts';
+import { type Nonce, nonce } from '../../../proto/lisp/header.ts';
+import type { XtrId } from '../../../proto/mapping.ts';
+import { type Instant, minutes } from '../../../proto/time.ts';
+import { EidIndex } from './eid-index.ts';
+import type { UdpPeer } from './udp-peer.ts';
+
+export interface SubscriberLimits {
+  readonly perXtr: number;
+  readonly total: number;
+}
+
+/** A Map-Notify that is to be acknowledged. */
+export interface Publication {
+  /** A later one of the same subject replaces it. */
+  readonly subject: string;
+  readonly xtrId: XtrId;
+  /** One after the other, until one acknowledges. */
+  readonly to: readonly UdpPeer[];
+  readonly nonce: Nonce;
+  readonly records: readonly EidRecord[];
+  /** Called once, unless it was replaced. */
+  readonly done: (acknowledged: boolean, now: Instant) => void;
+}
+
+export interface SubscribersParts {
+  readonly limits: SubscriberLimits;
+  readonly notify: (publication: Publication, now: Instant) => void;
+  /** What an xTR is told that did not acknowledge: once, and without waiting for anything. */
+  readonly dismiss: (publication: Omit<Publication, 'done'>, now: Instant) => void;
+  /** That nothing is known any more of the EID because of the authentication. */
+  readonly refusal: (eid: PrefixEid) => EidRecord;
+}
+
+export interface Subscribe {
+  readonly xtrId: XtrId;
+  readonly eid: PrefixEid;
+  readonly nonce: Nonce;
+  readonly to: readonly UdpPeer[];
+}
+
+export type SubscribeResult = 'accepted' | 'replayed' | 'full';
+
+export class Subscribers {
+  private readonly parts: SubscribersParts;
+  private readonly index = new EidIndex<XtrId, Subscription>();
+  private readonly counts = new Map<XtrId, number>();
+  /** What has ended, the one that ended first in front. */
+  private readonly ended = new Set<Subscription>();
+  /** What ends by itself, in that order. */
+  private readonly temporary = new Set<Subscription>();
+  private total = 0;
+
+  constructor(parts: SubscribersParts) {
+    this.parts = parts;
+  }
+
+  /** How many xTRs and EIDs there are nonces of. */
+  get size(): number {
+    return this.total;
+  }
+
+  /** `records`: the mapping. `exists`: somebody has registered it. */
+  subscribe(request: Subscribe, records: readonly EidRecord[], exists: boolean, now: Instant): SubscribeResult {
+    const known = this.index.get(request.eid, request.xtrId);
+    if (known !== undefined && request.nonce <= known.nonce) return 'replayed';
+    const subscription = known ?? this.add(request);
+    if (subscription === undefined) return 'full';
+    this.ended.delete(subscription);
+    this.temporary.delete(subscription);
+    const confirmed = subscription.state === 'confirmed';
+    Object.assign(subscription, { nonce: request.nonce, to: request.to, state: confirmed ? 'confirmed' : 'new' });
+    subscription.endsAt = exists ? undefined : now + TEMPORARY;
+    if (!exists) this.temporary.add(subscription);
+    this.publish(subscription, records, now);
+    return 'accepted';
+  }
+
+  /** Confirmed also when there is nothing to end: xTRs do this when they start. */
+  unsubscribe(request: Subscribe, records: readonly EidRecord[], now: Instant): SubscribeResult {
+    const known = this.index.get(request.eid, request.xtrId);
+    if (known !== undefined && request.nonce <= known.nonce) return 'replayed';
+    const subscription = known ?? this.add(request);
+    if (subscription === undefined) return 'full';
+    subscription.nonce = request.nonce;
+    this.end(subscription);
+    const { xtrId, to } = request;
+    const subject = subjectOf(subscription);
+    this.parts.notify({ subject, xtrId, to, nonce: request.nonce, records, done: () => {} }, now);
+    return 'accepted';
+  }
+
+  /** Tells whoever it concerns of a change of `eid`. `records`: what to tell whom, nothing if it does not concern them. */
+  handleChange(
+    eid: PrefixEid,
+    records: (asked: PrefixEid) => readonly EidRecord[],
+    exists: boolean,
+    now: Instant,
+  ): void {
+    for (const subscription of this.index.overlapping(eid)) {
+      if (subscription.state === 'ended') continue;
+      const told = records(subscription.eid);
+      if (told.length === 0) continue;
+      if (exists) {
+        this.temporary.delete(subscription);
+        subscription.endsAt = undefined;
+      }
+      subscription.nonce = nonce(subscription.nonce + 1n);
+      this.publish(subscription, told, now);
+    }
+  }
+
+  handleTimeout(now: Instant): void {
+    for (const subscription of this.temporary) {
+      if ((subscription.endsAt ?? now) > now) return;
+      this.end(subscription);
+    }
+  }
+
+  pollTimeout(): Instant | undefined {
+    for (const { endsAt } of this.temporary) return endsAt;
+    return undefined;
+  }
+
+  private publish(subscription: Subscription, records: readonly EidRecord[], now: Instant): void {
+    const { xtrId, to, nonce: current } = subscription;
+    const done = (acknowledged: boolean, later: Instant): void => this.handleOutcome(subscription, acknowledged, later);
+    this.parts.notify({ subject: subjectOf(subscription), xtrId, to, nonce: current, records, done }, now);
+  }
+
+  private handleOutcome(subscription: Subscription, acknowledged: boolean, now: Instant): void {
+    if (subscription.state === 'ended') return;
+    if (acknowledged) {
+      Object.assign(subscription, { state: 'confirmed', unanswered: 0 });
+      return;
+    }
+    subscription.unanswered++;
+    if (subscription.state === 'confirmed' && subscription.unanswered < UNANSWERED) return;
+    this.end(subscription);
+    const { xtrId, to, nonce: last, eid } = subscription;
+    const records = [this.parts.refusal(eid)];
+    this.parts.dismiss({ subject: subjectOf(subscription), xtrId, to, nonce: last, records }, now);
+  }
+
+  private add({ xtrId, eid, nonce: first, to }: Subscribe): Subscription | undefined {
+    const { perXtr, total } = this.parts.limits;
+    const own = this.counts.get(xtrId) ?? 0;
+    if (own >= perXtr) return undefined;
+    if (this.total >= total) {
+      const [oldest] = this.ended;
+      if (oldest === undefined) return undefined;
+      this.forget(oldest);
+    }
+    const subscription: Subscription = { xtrId, eid, nonce: first, to, state: 'new', unanswered: 0, endsAt: undefined };
+    this.index.set(eid, xtrId, subscription);
+    this.counts.set(xtrId, own + 1);
+    this.total++;
+    return subscription;
+  }
+
+  private end(subscription: Subscription): void {
+    subscription.state = 'ended';
+    subscription.unanswered = 0;
+    this.temporary.delete(subscription);
+    this.ended.add(subscription);
+  }
+
+  private forget(subscription: Subscription): void {
+    const { xtrId, eid } = subscription;
+    this.ended.delete(subscription);
+    this.index.delete(eid, xtrId);
+    this.total--;
+    const left = (this.counts.get(xtrId) ?? 1) - 1;
+    if (left === 0) this.counts.delete(xtrId);
+    else this.counts.set(xtrId, left);
+  }
+}
+
+interface Subscription {
+  readonly xtrId: XtrId;
+  readonly eid: PrefixEid;
+  /** The last one that was used, by either side. */
+  nonce: Nonce;
+  to: readonly UdpPeer[];
+  /** `new`: not acknowledged yet. */
+  state: 'new' | 'confirmed' | 'ended';
+  /** Publications that were not acknowledged, since the last that was. */
+  unanswered: number;
+  /** Of a temporary one. */
+  endsAt: Instant | undefined;
+}
+
+function subjectOf({ xtrId, eid }: Subscription): string {
+  return `${xtrId} ${eidKey(eid)}`;
+}
+
+const TEMPORARY = minutes(15);
+const UNANSWERED = 3;
