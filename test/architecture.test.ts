@@ -67,8 +67,13 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
   { name: 'lab', match: /^test\/lab\/(?!.*\.test\.ts$)/, may: ['lab', 'proto', 'runtime', 'npm', 'node'] },
 ];
 
-/** The one place besides message authentication where proto needs a hash. */
-const CRYPTO_IN_PROTO = new Set(['proto/identity.ts', 'proto/lisp/authentication.ts', 'proto/dns/tsig.ts']);
+/** Identities and the authentication of messages: where proto needs hashes and ciphers. */
+const CRYPTO_IN_PROTO = new Set([
+  'proto/identity.ts',
+  'proto/lisp/authentication.ts',
+  'proto/lisp/lisp-sec.ts',
+  'proto/dns/tsig.ts',
+]);
 
 /** An address may be an LCAF, and an LCAF holds addresses: the format is recursive, and so are its codecs. */
 const RECURSIVE_FORMATS = new Set(['proto/lisp/afi.ts → proto/lisp/lcaf.ts → proto/lisp/afi.ts']);
