@@ -47,6 +47,7 @@ test('a one-time key is unwrapped with the key and the nonce that it was wrapped
   }
 });
 
+// Made by another implementation: HKDF and RFC 3394 written down in Python over OpenSSL's AES.
 test('our reading of the key wrap and of both derivations, as octets', () => {
   assert.equal(toHex(wrapOneTimeKey(OTK, NONCE, PSK)), 'a41b7566d74b386c0fdfa6ef9ee5288440aa4d7345494ce0');
   assert.equal(toHex(deriveMapServerKey(OTK, 1)), '4f7515141f08ee8bd1fbde1b24339e26');

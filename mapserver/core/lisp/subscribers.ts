@@ -55,6 +55,7 @@ export type SubscribeResult = 'accepted' | 'replayed' | 'full';
 export class Subscribers {
   private readonly parts: SubscribersParts;
   private readonly index = new EidIndex<XtrId, Subscription>();
+  /** Of those that have not ended. */
   private readonly counts = new Map<XtrId, number>();
   /** What has ended, the one that ended first in front. */
   private readonly ended = new Set<Subscription>();
@@ -75,12 +76,13 @@ export class Subscribers {
   subscribe(request: Subscribe, records: readonly EidRecord[], exists: boolean, now: Instant): SubscribeResult {
     const known = this.index.get(request.eid, request.xtrId);
     if (known !== undefined && request.nonce <= known.nonce) return 'replayed';
+    const active = known !== undefined && known.state !== 'ended';
+    if (!active && this.of(request.xtrId) >= this.parts.limits.perXtr) return 'full';
     const subscription = known ?? this.add(request);
     if (subscription === undefined) return 'full';
-    this.ended.delete(subscription);
+    if (!active) this.begin(subscription);
     this.temporary.delete(subscription);
-    const confirmed = subscription.state === 'confirmed';
-    Object.assign(subscription, { nonce: request.nonce, to: request.to, state: confirmed ? 'confirmed' : 'new' });
+    Object.assign(subscription, { nonce: request.nonce, to: request.to });
     subscription.endsAt = exists ? undefined : now + TEMPORARY;
     if (!exists) this.temporary.add(subscription);
     this.publish(subscription, records, now);
@@ -94,7 +96,7 @@ export class Subscribers {
     const subscription = known ?? this.add(request);
     if (subscription === undefined) return 'full';
     subscription.nonce = request.nonce;
-    this.end(subscription);
+    if (subscription.state !== 'ended') this.end(subscription);
     const { xtrId, to } = request;
     const subject = subjectOf(subscription);
     this.parts.notify({ subject, xtrId, to, nonce: request.nonce, records, done: () => {} }, now);
@@ -153,37 +155,47 @@ export class Subscribers {
     this.parts.dismiss({ subject: subjectOf(subscription), xtrId, to, nonce: last, records }, now);
   }
 
+  /** As one that has ended: there is nothing but the nonce. */
   private add({ xtrId, eid, nonce: first, to }: Subscribe): Subscription | undefined {
-    const { perXtr, total } = this.parts.limits;
-    const own = this.counts.get(xtrId) ?? 0;
-    if (own >= perXtr) return undefined;
-    if (this.total >= total) {
+    if (this.total >= this.parts.limits.total) {
       const [oldest] = this.ended;
       if (oldest === undefined) return undefined;
-      this.forget(oldest);
+      this.ended.delete(oldest);
+      this.index.delete(oldest.eid, oldest.xtrId);
+      this.total--;
     }
-    const subscription: Subscription = { xtrId, eid, nonce: first, to, state: 'new', unanswered: 0, endsAt: undefined };
+    const subscription: Subscription = {
+      xtrId,
+      eid,
+      nonce: first,
+      to,
+      state: 'ended',
+      unanswered: 0,
+      endsAt: undefined,
+    };
+    this.ended.add(subscription);
     this.index.set(eid, xtrId, subscription);
-    this.counts.set(xtrId, own + 1);
     this.total++;
     return subscription;
   }
 
-  private end(subscription: Subscription): void {
-    subscription.state = 'ended';
-    subscription.unanswered = 0;
-    this.temporary.delete(subscription);
-    this.ended.add(subscription);
+  private begin(subscription: Subscription): void {
+    this.ended.delete(subscription);
+    subscription.state = 'new';
+    this.counts.set(subscription.xtrId, this.of(subscription.xtrId) + 1);
   }
 
-  private forget(subscription: Subscription): void {
-    const { xtrId, eid } = subscription;
-    this.ended.delete(subscription);
-    this.index.delete(eid, xtrId);
-    this.total--;
-    const left = (this.counts.get(xtrId) ?? 1) - 1;
-    if (left === 0) this.counts.delete(xtrId);
-    else this.counts.set(xtrId, left);
+  private end(subscription: Subscription): void {
+    Object.assign(subscription, { state: 'ended', unanswered: 0 });
+    this.temporary.delete(subscription);
+    this.ended.add(subscription);
+    const left = this.of(subscription.xtrId) - 1;
+    if (left === 0) this.counts.delete(subscription.xtrId);
+    else this.counts.set(subscription.xtrId, left);
+  }
+
+  private of(xtrId: XtrId): number {
+    return this.counts.get(xtrId) ?? 0;
   }
 }
 
