@@ -383,7 +383,7 @@ impl Engine {
     fn resume(&mut self, from: Interruption) {
         log::info("this machine was interrupted", &[("by", &format!("{from:?}"))]);
         match from {
-            Interruption::Suspend => self.tunnel.locators_changed(self.now),
+            Interruption::Suspend => self.tunnel.resumed(self.now),
             Interruption::Snapshot => {
                 self.unsent.clear();
                 self.tunnel.forget_sessions(sys::clock(libc::CLOCK_REALTIME).as_secs(), self.now);

@@ -57,6 +57,9 @@ pub struct HostNetwork {
     /// Numbers what appears: an interface that was away for a moment has its old index.
     appearances: HashMap<u32, u64>,
     last_appearance: u64,
+    /// Numbers when each interface began to carry.
+    rises: HashMap<u32, u64>,
+    last_rise: u64,
     addresses: HashSet<Address>,
     routes: HashSet<Route>,
     installed: BTreeSet<Item>,
@@ -75,6 +78,8 @@ impl HostNetwork {
             links: HashMap::new(),
             appearances: HashMap::new(),
             last_appearance: 0,
+            rises: HashMap::new(),
+            last_rise: 0,
             addresses: HashSet::new(),
             routes: HashSet::new(),
             installed: BTreeSet::new(),
@@ -169,7 +174,14 @@ impl HostNetwork {
         let uplink = |route: &&Route| {
             let address = *addresses.get(&(route.link, route.destination.address.is_ipv6()))?;
             let up = self.links.get(&route.link).is_some_and(|l| l.up);
-            Some(Uplink { link: route.link, address, destination: route.destination, up })
+            Some(Uplink {
+                link: route.link,
+                address,
+                destination: route.destination,
+                gateway: route.gateway,
+                up,
+                rise: self.rises.get(&route.link).copied().unwrap_or_default(),
+            })
         };
         routes.iter().filter_map(uplink).collect()
     }
@@ -255,6 +267,10 @@ impl HostNetwork {
                 }
                 *links_changed = true;
                 let index = link.index;
+                if link.up && !self.links.get(&index).is_some_and(|before| before.up) {
+                    self.last_rise += 1;
+                    self.rises.insert(index, self.last_rise);
+                }
                 if !link.up {
                     self.forget_installed_on(index, false);
                     self.routes.retain(|r| r.link != index);
@@ -270,6 +286,7 @@ impl HostNetwork {
                 let relevant = self.is_underlay_link(link.index);
                 self.links.remove(&link.index);
                 self.appearances.remove(&link.index);
+                self.rises.remove(&link.index);
                 self.addresses.retain(|a| a.link != link.index);
                 self.routes.retain(|r| r.link != link.index);
                 self.forget_installed_on(link.index, true);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::handshake::{Attempt, Mac, PublicKey};
 use crate::session::{REJECT_AFTER_TIME, Session};
 use crate::time::{Time, seconds};
-use crate::tunnel::{PathMtu, Paths, Recovery};
+use crate::tunnel::{PathMtu, Paths, Recovery, Uplink};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct PeerId(pub u32);
@@ -72,6 +72,8 @@ pub struct Peer {
     pub probes: VecDeque<SentProbe>,
     pub asked: Vec<AskedProbe>,
     pub roam: Option<Roam>,
+    /// The way out by which this host last spoke to the peer because of a change.
+    pub spoken_by: Option<Uplink>,
     pub rtt: Option<Duration>,
     /// The longest of late, falling slowly.
     pub slowest_rtt: Duration,
@@ -117,6 +119,8 @@ pub struct Roam {
     pub started: Time,
     pub step: usize,
     pub next: Time,
+    /// Shortest wait before a probe is repeated.
+    pub least_wait: Duration,
     /// Replies to older probes prove nothing.
     pub first_token: u64,
     /// There was no route to send by.
@@ -152,6 +156,7 @@ impl Peer {
             probes: VecDeque::new(),
             asked: Vec::new(),
             roam: None,
+            spoken_by: None,
             rtt: None,
             slowest_rtt: Duration::ZERO,
             first_rtt: None,

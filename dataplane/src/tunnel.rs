@@ -114,6 +114,8 @@ pub struct Tunnel {
     changes_since: Time,
     /// When one is acted on that had to wait.
     changed_at: Option<Time>,
+    /// After the last change, before somebody who has not answered is spoken to again.
+    least_wait: Duration,
     outputs: VecDeque<Output>,
     pool: Pool,
     pub stats: Stats,
@@ -150,6 +152,7 @@ impl Tunnel {
             uplinks: Uplinks::default(),
             changes_since: Time::default(),
             changed_at: None,
+            least_wait: Duration::ZERO,
             outputs: VecDeque::new(),
             pool: Pool::new(retransmit),
             stats: Stats::new(),

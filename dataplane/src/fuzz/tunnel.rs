@@ -289,9 +289,10 @@ fn locator(input: &mut Input<'_>) -> Locator {
 }
 
 fn uplink(input: &mut Input<'_>) -> Uplink {
-    let [link, address, up] = input.array();
+    let [link, address, state] = input.array();
     let destination = crate::prefix::Prefix { address: IpAddr::from([0; 4]), length: 0 };
-    Uplink { link: u32::from(link % 4), address: [192, 0, 2, address].into(), destination, up: up & 1 == 0 }
+    let (address, up, rise) = ([192, 0, 2, address].into(), state & 1 == 0, u64::from(state >> 6));
+    Uplink { link: u32::from(link % 4), address, destination, gateway: None, up, rise }
 }
 
 const MAX_STEPS: usize = 300;

@@ -12,8 +12,8 @@ use crate::time::{Time, millis, seconds};
 use crate::wire::{Control, DATA_OVERHEAD, Kind, Report};
 
 impl Tunnel {
-    /// This host's addresses, links or routes changed: speak to every active peer at once. Of many changes in a row
-    /// the later ones are merged.
+    /// This host's addresses, links or routes changed: speak at once to every active peer to whom another way leads
+    /// now. Of many changes in a row the later ones are merged.
     pub fn locators_changed(&mut self, now: Time) {
         let earned = now.since(self.changes_since).as_nanos() / CHANGE_INTERVAL.as_nanos();
         if earned >= u128::from(CHANGES_AT_ONCE) {
@@ -24,9 +24,30 @@ impl Tunnel {
         }
         self.changes_since = self.changes_since + CHANGE_INTERVAL;
         self.changed_at = None;
-        for id in self.ids() {
+        let mut concerned = self.ids();
+        concerned.retain(|&id| self.takes_another_way(id));
+        self.least_wait = ROAM_SHARE * u32::try_from(concerned.len()).unwrap_or(u32::MAX);
+        for id in concerned {
             self.speak_first(id, now);
+            let way = self.peer(id).and_then(|peer| self.uplinks.way(&peer.endpoint?)).cloned();
+            if let Some(peer) = self.peer_mut(id) {
+                peer.spoken_by = way;
+            }
         }
+    }
+
+    /// This host was suspended: speak to every active peer, whichever way leads there.
+    pub fn resumed(&mut self, now: Time) {
+        for peer in self.peers.iter_mut().flatten() {
+            peer.spoken_by = None;
+        }
+        self.locators_changed(now);
+    }
+
+    fn takes_another_way(&self, id: PeerId) -> bool {
+        let Some(peer) = self.peer(id) else { return false };
+        let way = peer.endpoint.and_then(|path| self.uplinks.way(&path));
+        way.is_none() || way != peer.spoken_by.as_ref() || peer.roam.as_ref().is_some_and(|roam| roam.failed)
     }
 
     /// Through the path in use if it is still there, or through the best that is.
@@ -62,7 +83,7 @@ impl Tunnel {
 
     /// Probes with reports until the peer has answered both.
     pub(super) fn start_roam(&mut self, id: PeerId, failover: bool, now: Time) {
-        let first_token = self.next_token;
+        let (first_token, least_wait) = (self.next_token, self.least_wait);
         let Some(peer) = self.peer_mut(id) else { return };
         let Some(path) = peer.endpoint else { return };
         // A failover within a roam ends it.
@@ -70,12 +91,14 @@ impl Tunnel {
             Some(roam) if !roam.failed && !roam.answered => (roam.started, roam.failover && failover),
             _ => (now, failover),
         };
-        let next = now + ROAM_STEPS[0];
+        let least_wait = if failover { Duration::ZERO } else { least_wait };
+        let next = now + ROAM_STEPS[0].max(least_wait);
         peer.paths.end_search();
         peer.roam = Some(Roam {
             started,
             step: 1,
             next,
+            least_wait,
             first_token,
             failed: false,
             answered: false,
@@ -202,7 +225,7 @@ impl Tunnel {
             return self.want_session(id, now);
         };
         roam.step += 1;
-        roam.next = now + *step;
+        roam.next = now + (*step).max(roam.least_wait);
         if !peer.is_up(now) {
             peer.roam = None;
             return;
@@ -381,6 +404,8 @@ const STALE_ENDPOINT: Duration = seconds(1);
 const REPORT_STEPS: usize = 6;
 const PROBE_DEADLINE: Duration = seconds(2);
 const PROBE_REPEAT: Duration = millis(300);
+/// Share of each peer in the shortest wait: those that have not answered yet are not to be kept from it by repetitions.
+const ROAM_SHARE: Duration = Duration::from_micros(100);
 /// Waits between the probes after a change of this host's locators.
 const ROAM_STEPS: [Duration; 9] = [
     millis(20),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::sys;
+use crate::time::millis;
 
 #[test]
 fn a_thousand_correspondents_follow_a_move() {
@@ -59,6 +60,28 @@ fn a_thousand_correspondents_follow_a_move() {
         let took = correspondents.join().unwrap().since(started);
         println!("{PEERS} correspondents: spoken to after {spoke:?}, all switched after {took:?}");
     });
+}
+
+#[test]
+fn a_thousand_correspondents_have_time_to_answer_before_they_are_asked_again() {
+    let own = "192.0.2.1:4341".parse().unwrap();
+    let theirs = "198.51.100.1:4341".parse().unwrap();
+    for (count, again) in [(1, millis(20)), (PEERS, millis(100))] {
+        let mut mover = tunnel(0);
+        for n in 1..=count {
+            meet(&mut mover, &mut tunnel(n), own, theirs);
+        }
+        let now = sys::now();
+        while mover.poll().is_some() {}
+        mover.locators_changed(now);
+        let mut spoken = |at: Time| {
+            mover.handle_timeout(at);
+            std::iter::from_fn(|| mover.poll()).filter(|o| matches!(o, Output::Transmit { .. })).count()
+        };
+        assert_eq!(spoken(now), 2 * count, "a probe and a report to each at once");
+        assert_eq!(spoken(now + again - millis(1)), 0);
+        assert!(spoken(now + again) >= 2 * count);
+    }
 }
 
 fn socket() -> UdpSocket {

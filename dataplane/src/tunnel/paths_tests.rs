@@ -305,6 +305,35 @@ fn both_sides_roam_at_once_and_meet_by_their_new_locators() {
     }
 }
 
+#[test]
+fn a_change_that_leads_no_other_way_to_a_peer_is_not_told_to_it() {
+    let mut world = World::pair();
+    world.send(0, 1);
+    world.run(millis(30));
+    let to_peers = route(1, A1, "0.0.0.0/0");
+    let elsewhere = route(2, A2, "203.0.113.0/24");
+    let mut probes_after = |routes: &[Uplink]| {
+        world.run(millis(600));
+        let before = world.count(0, Counter::ProbesSent);
+        let now = world.now;
+        world.nodes[0].tunnel.set_uplinks(routes.to_vec());
+        world.nodes[0].tunnel.locators_changed(now);
+        world.count(0, Counter::ProbesSent) - before
+    };
+    assert_eq!(probes_after(&[to_peers.clone()]), 1);
+    assert_eq!(probes_after(&[elsewhere.clone(), to_peers.clone()]), 0, "another route, which does not concern it");
+    let gateway = Uplink { gateway: Some(B2), ..to_peers.clone() };
+    assert_eq!(probes_after(&[elsewhere.clone(), gateway.clone()]), 1, "another gateway");
+    let flapped = Uplink { rise: 2, ..gateway.clone() };
+    assert_eq!(probes_after(&[elsewhere.clone(), flapped.clone()]), 1, "its cable was away");
+    assert_eq!(probes_after(&[elsewhere.clone(), flapped]), 0);
+    world.run(millis(600));
+    let before = world.count(0, Counter::ProbesSent);
+    let now = world.now;
+    world.nodes[0].tunnel.resumed(now);
+    assert_eq!(world.count(0, Counter::ProbesSent), before + 1, "the host was suspended");
+}
+
 const A1: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const A2: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
 const B1: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
@@ -315,7 +344,7 @@ fn both_ways(pairs: &[(IpAddr, IpAddr)]) -> Vec<(IpAddr, IpAddr)> {
 }
 
 fn route(link: u32, address: IpAddr, destination: &str) -> Uplink {
-    Uplink { link, address, destination: destination.parse::<Prefix>().unwrap(), up: true }
+    Uplink { link, address, destination: destination.parse::<Prefix>().unwrap(), gateway: None, up: true, rise: 1 }
 }
 
 /// B has a second locator, which is not preferred.

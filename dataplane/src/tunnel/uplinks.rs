@@ -25,8 +25,11 @@ pub struct Uplink {
     /// Own address to send from.
     pub address: IpAddr,
     pub destination: Prefix,
+    pub gateway: Option<IpAddr>,
     /// The interface can carry packets.
     pub up: bool,
+    /// Another number each time when it began to.
+    pub rise: u64,
 }
 
 #[derive(Default)]
@@ -104,6 +107,12 @@ impl Uplinks {
         found.retain(|route| route.up);
         found.sort_by_key(|route| self.is_down(route.link, route.address));
         found.iter().map(|r| Path { remote, local: Some(r.address), link: r.link }).collect()
+    }
+
+    /// What the kernel takes for packets that name no interface, or for those of the path.
+    pub fn way(&self, path: &Path) -> Option<&Uplink> {
+        let leads = |route: &&Uplink| route.up && route.destination.contains(path.remote.ip());
+        self.routes.iter().filter(leads).find(|route| path.link == 0 || path.link == route.link)
     }
 
     /// A path as packets came by it, without the interface where that does not matter.
