@@ -320,7 +320,7 @@ fn a_change_that_leads_no_other_way_to_a_peer_is_not_told_to_it() {
         world.nodes[0].tunnel.locators_changed(now);
         world.count(0, Counter::ProbesSent) - before
     };
-    assert_eq!(probes_after(&[to_peers.clone()]), 1);
+    assert_eq!(probes_after(std::slice::from_ref(&to_peers)), 1);
     assert_eq!(probes_after(&[elsewhere.clone(), to_peers.clone()]), 0, "another route, which does not concern it");
     let gateway = Uplink { gateway: Some(B2), ..to_peers.clone() };
     assert_eq!(probes_after(&[elsewhere.clone(), gateway.clone()]), 1, "another gateway");
