@@ -9,6 +9,7 @@ import { registerDemoCommand } from './commands/demo.ts';
 import { registerDnsCommands } from './commands/dns.ts';
 import { registerDoctorCommands } from './commands/doctor.ts';
 import { registerHookCommands } from './commands/hook.ts';
+import { registerLispCommands } from './commands/lisp.ts';
 import { registerMapserverCommands } from './commands/mapserver.ts';
 import { registerNameCommands } from './commands/name.ts';
 import { registerPolicyCommands } from './commands/policy.ts';
@@ -37,5 +38,6 @@ export function buildProgram(): Command {
   registerBenchCommand(program);
   registerConformCommands(program);
   registerHookCommands(program);
+  registerLispCommands(program);
   return program;
 }

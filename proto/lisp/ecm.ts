@@ -14,8 +14,9 @@
  * `encapsulatedMessage` in message.ts decodes it. A wrong inner UDP checksum is an error, none is not: lispers.net
  * sends none.
  */
-import { type IpAddress, ipFamily, ipFromBytes, ipToBytes } from '../address.ts';
+import { type IpAddress, ipFamily, ipToBytes } from '../address.ts';
 import { EncodeError, type Reader, Writer } from '../bytes.ts';
+import { decodeIpPacket, type IpPacket, PROTOCOL } from '../ip-packet.ts';
 import { bit, encodeWord0, isSet, TYPE } from './header.ts';
 import { decodeEcmSecurity, type EcmSecurity, encodeEcmSecurity } from './security-data.ts';
 
@@ -45,7 +46,9 @@ export interface EncapsulatedControl {
 export function decodeEcm(reader: Reader): EncapsulatedControl {
   const word = reader.u32('header');
   const security = isSet(word, S) ? decodeEcmSecurity(reader) : undefined;
-  const ip = decodeIpHeader(reader);
+  const ip = decodeIpPacket(reader);
+  if (ip.fragment) throw reader.fail('inner IP packet', 'is a fragment');
+  if (ip.protocol !== PROTOCOL.udp) throw reader.fail('inner protocol', `${ip.protocol} is not UDP`);
   return {
     type: 'encapsulated-control',
     ddt: isSet(word, D),
@@ -83,56 +86,7 @@ export function encodeEcm(ecm: EncapsulatedControl, writer: Writer): void {
   writer.bytes(udp);
 }
 
-interface InnerIp {
-  readonly source: IpAddress;
-  readonly destination: IpAddress;
-  readonly hopLimit: number;
-  readonly body: Reader;
-}
-
-function decodeIpHeader(reader: Reader): InnerIp {
-  const first = reader.u8('inner IP header');
-  switch (first >> 4) {
-    case 4:
-      return decodeIpv4Header(reader, first & 0xf);
-    case 6:
-      return decodeIpv6Header(reader);
-    default:
-      throw reader.fail('inner IP header', `version ${first >> 4} is unknown`);
-  }
-}
-
-function decodeIpv4Header(reader: Reader, headerWords: number): InnerIp {
-  reader.skip(1, 'inner type of service');
-  const totalLength = reader.u16('inner total length');
-  reader.skip(2, 'inner identification');
-  if ((reader.u16('inner fragment offset') & 0x3fff) !== 0) throw reader.fail('inner IP header', 'is a fragment');
-  const hopLimit = reader.u8('inner TTL');
-  const protocol = reader.u8('inner protocol');
-  reader.skip(2, 'inner header checksum');
-  const source = ipFromBytes(reader.bytes(4, 'inner source'));
-  const destination = ipFromBytes(reader.bytes(4, 'inner destination'));
-  if (headerWords < 5 || totalLength < headerWords * 4) throw reader.fail('inner IP header', 'impossible length');
-  reader.skip(headerWords * 4 - 20, 'inner IP options');
-  return { source, destination, hopLimit, body: innerBody(reader, protocol, totalLength - headerWords * 4) };
-}
-
-function decodeIpv6Header(reader: Reader): InnerIp {
-  reader.skip(3, 'inner flow label');
-  const length = reader.u16('inner payload length');
-  const nextHeader = reader.u8('inner next header');
-  const hopLimit = reader.u8('inner hop limit');
-  const source = ipFromBytes(reader.bytes(16, 'inner source'));
-  const destination = ipFromBytes(reader.bytes(16, 'inner destination'));
-  return { source, destination, hopLimit, body: innerBody(reader, nextHeader, length) };
-}
-
-function innerBody(reader: Reader, protocol: number, length: number): Reader {
-  if (protocol !== UDP) throw reader.fail('inner protocol', `${protocol} is not UDP`);
-  return reader.part(length, 'inner packet');
-}
-
-function decodeUdp(ip: InnerIp): Pick<EncapsulatedControl, 'sourcePort' | 'destinationPort' | 'payload'> {
+function decodeUdp(ip: IpPacket): Pick<EncapsulatedControl, 'sourcePort' | 'destinationPort' | 'payload'> {
   const { body } = ip;
   const sourcePort = body.u16('inner source port');
   const destinationPort = body.u16('inner destination port');
@@ -153,7 +107,7 @@ function encodeIpHeader(ecm: EncapsulatedControl, length: number, writer: Writer
   const destination = ipToBytes(ecm.destination);
   if (source.length === 16) {
     header.u32(0x6000_0000, 'inner IP header').u16(length, 'inner payload length');
-    header.u8(UDP, 'inner next header').u8(ecm.hopLimit, 'inner hop limit').bytes(source).bytes(destination);
+    header.u8(PROTOCOL.udp, 'inner next header').u8(ecm.hopLimit, 'inner hop limit').bytes(source).bytes(destination);
     writer.bytes(header.finish());
     return;
   }
@@ -161,7 +115,7 @@ function encodeIpHeader(ecm: EncapsulatedControl, length: number, writer: Writer
     .u16(0x4500, 'inner IP header')
     .u16(20 + length, 'inner total length')
     .u32(0, 'inner identification');
-  header.u8(ecm.hopLimit, 'inner TTL').u8(UDP, 'inner protocol').u16(0, 'inner header checksum');
+  header.u8(ecm.hopLimit, 'inner TTL').u8(PROTOCOL.udp, 'inner protocol').u16(0, 'inner header checksum');
   const bytes = header.bytes(source).bytes(destination).finish();
   new DataView(bytes.buffer).setUint16(10, internetChecksum([bytes]));
   writer.bytes(bytes);
@@ -187,7 +141,10 @@ function udpPacket(sourcePort: number, destinationPort: number, checksum: number
 /** 0 when the checksum inside `packet` is right. */
 function udpChecksum(source: IpAddress, destination: IpAddress, packet: Uint8Array): number {
   const pseudo = new Writer().bytes(ipToBytes(source)).bytes(ipToBytes(destination));
-  return internetChecksum([pseudo.u32(packet.length, 'inner UDP length').u32(UDP, 'inner protocol').finish(), packet]);
+  return internetChecksum([
+    pseudo.u32(packet.length, 'inner UDP length').u32(PROTOCOL.udp, 'inner protocol').finish(),
+    packet,
+  ]);
 }
 
 /** RFC 1071; every part but the last must have an even length. */
@@ -206,4 +163,3 @@ const E = 0x0200_0000;
 const M = 0x0100_0000;
 const R = 0x0040_0000;
 const N = 0x0020_0000;
-const UDP = 17;

@@ -4,6 +4,12 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { DataplaneError, FrameReader as DataplaneFrames, encodeFrame } from '../../agent/shell/dataplane-link.ts';
+import { readCapture } from '../../cli/lisp/capture-file.ts';
+import { dissectControl, dissectData, portMeaning } from '../../cli/lisp/dissection.ts';
+import { dissectionJson } from '../../cli/lisp/dissection-json.ts';
+import { dissectionItem } from '../../cli/lisp/dissection-text.ts';
+import { ipPacketOf, udpDatagramOf } from '../../cli/lisp/link-layer.ts';
+import { linesOf } from '../../cli/lisp/text-tree.ts';
 import { setRecords } from '../../mapserver/core/zone-content.ts';
 import { ZoneRecords } from '../../mapserver/core/zone-records.ts';
 import { judgeUpdate } from '../../mapserver/core/zone-update.ts';
@@ -34,6 +40,7 @@ import { encodeRecord } from '../../runtime/dns-record-codec.ts';
 import { FrameReader as DnsFrames, frame as dnsFrame } from '../../runtime/dns-stream.ts';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import { answer, query, soa } from '../agent/dns-support.ts';
+import { ethernetFrame, ipPacket, pcap, pcapng } from '../cli/captures.ts';
 import { ZONE, ZoneWorld } from '../mapserver/zone-world.ts';
 import { DIG_SIGNED, NSUPDATE_SIGNED, TSIG_SECRET } from '../proto/dns-captures.ts';
 import { LCAF_SAMPLES } from '../proto/lcaf-samples.ts';
@@ -51,6 +58,9 @@ const generated = Object.values(lispArbitraries).flatMap((arbitrary) =>
 const decodable = [...lispMessages, ...generated].filter(
   (bytes) => !outcome([DecodeError], () => lisp(bytes)).startsWith('STAYPUT_'),
 );
+const datagram = { source: '192.0.2.1', sourcePort: 4342, destination: '192.0.2.2', destinationPort: 4342 };
+const frames = decodable.slice(0, 8).map((payload) => ethernetFrame(ipPacket({ ...datagram, payload })));
+const CAPTURES = [pcap(1, frames), pcapng(1, frames), pcap(101, [ipPacket({ ...datagram, payload: Buffer.alloc(3) })])];
 const www = query('www.example', 'A', { udpSize: 1232 });
 const zone = new ZoneWorld({
   db: { members: ['10.77.0.5'] },
@@ -120,6 +130,12 @@ export const OCTET_DECODERS: readonly Decoder[] = [
         same(encodeDataHeader(decodeDataHeader(encoded)), encoded);
         return header;
       }),
+  },
+  {
+    name: 'capture',
+    form: 'octets',
+    seeds: CAPTURES,
+    run: (input) => outcome([DecodeError], () => dissected(input)),
   },
   {
     name: 'dns-query',
@@ -282,6 +298,21 @@ function lisp(input: Uint8Array): unknown {
   if (message.type === 'map-request') queriesOf(message);
   if (message.type === 'encapsulated-control') encapsulatedMessage(message);
   return message;
+}
+
+/** As `stayput lisp decode --pcap` has it. */
+function dissected(input: Uint8Array): unknown {
+  const kinds: string[] = [];
+  for (const { linkType, bytes } of readCapture(input)) {
+    const packet = ipPacketOf(linkType, bytes);
+    const datagram = packet === null ? null : udpDatagramOf(packet);
+    const dissect = datagram !== null && portMeaning(datagram) === 'data' ? dissectData : dissectControl;
+    const dissection = dissect(datagram?.payload ?? bytes, PSK);
+    linesOf(dissectionItem(dissection));
+    JSON.stringify(dissectionJson(dissection));
+    kinds.push(dissection.kind);
+  }
+  return kinds;
 }
 
 function addressOctets(address: LispAddress): Uint8Array {
