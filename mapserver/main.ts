@@ -204,6 +204,7 @@ async function serveZone(
     zone: overlay.zone,
     prefixes: overlay.prefixes,
     serialsFile: join(settings.dataDir, 'zone-serial.json'),
+    signedFile: join(settings.dataDir, 'zone-signed.json'),
     ...rest,
   });
 }

@@ -43,11 +43,20 @@ export interface ZonePrimaryOptions extends ZoneSettings {
   /** By the name of the key: names and patterns, relative to the zone, that it may change. */
   readonly updates: ReadonlyMap<string, readonly string[]>;
   readonly secondaries: readonly Secondary[];
+  readonly signedTimes: SignedTimes;
   /** Larger than all before, also over restarts; modulo 2^32. Undefined: there is none now, changes have to wait. */
   readonly nextSerial: () => Serial | undefined;
   /** Unpredictable, 0 to 65535. */
   readonly randomId: () => number;
   readonly wallClock: () => WallClock;
+}
+
+/** Until when keys have signed updates, in seconds since 1970. It outlives this process, so nothing is done again. */
+export interface SignedTimes {
+  /** As it was when this process started; 0: none. */
+  beforeStart(key: string): number;
+  /** Kept when this returns. False: it cannot be now. */
+  note(key: string, timeSigned: number): boolean;
 }
 
 export type ZoneRequestKind = 'query' | 'axfr' | 'ixfr' | 'update' | 'other';
@@ -115,7 +124,10 @@ export class ZonePrimary<Client> {
     }
     try {
       const message = decodeSections(bytes);
-      const verdict = verifyRequest(bytes, message, (name) => this.keys.get(name), this.options.wallClock());
+      const { signedTimes, wallClock } = this.options;
+      const isUpdate = message.opcode === OPCODE.update;
+      const signedBefore = (key: string): number => (isUpdate ? signedTimes.beforeStart(key) : 0);
+      const verdict = verifyRequest(bytes, message, (name) => this.keys.get(name), wallClock(), signedBefore);
       this.answer({ client, message, transport, from, verdict }, now);
     } catch (error) {
       if (!(error instanceof DecodeError)) throw error;
@@ -229,6 +241,7 @@ export class ZonePrimary<Client> {
       name !== this.options.zone
     )
       this.bare(asked, RCODE.refused);
+    else if (!this.options.signedTimes.note(key, verdict.timeSigned)) this.bare(asked, RCODE.servFail);
     else this.updates.handle({ ...asked, message, key, mac: verdict.session.mac }, this.options.wallClock());
   }
 

@@ -6,7 +6,8 @@
  * that a prerequisite is about, it is judged again.
  *
  * A request is known by its MAC for as long as a copy of it would be taken for timely: whoever repeats it, because an
- * answer was lost or to do harm, gets the answer of the first one, and nothing is changed again.
+ * answer was lost or to do harm, gets the answer of the first one, and nothing is changed again. Over a restart only
+ * the time is kept until which a key has signed: what is not newer is refused as not timely.
  */
 import { RCODE } from '../../proto/dns/message.ts';
 import type { SectionMessage } from '../../proto/dns/sections.ts';

@@ -22,6 +22,7 @@ import type { MapServerMetrics } from './metrics.ts';
 import { readTsigKeyFile } from './tsig-key-file.ts';
 import { listenForZone, type ZoneClient, type ZoneListener } from './zone-listener.ts';
 import { ZoneSerials } from './zone-serials.ts';
+import { ZoneSignedTimes } from './zone-signed-times.ts';
 
 export interface ZoneServerOptions {
   readonly settings: MapServerSettings['zone'];
@@ -31,6 +32,8 @@ export interface ZoneServerOptions {
   readonly audit: Pick<AuditLog, 'write'>;
   /** Where the serials are kept. */
   readonly serialsFile: string;
+  /** Where it is kept until when keys have signed updates. */
+  readonly signedFile: string;
   readonly metrics: MapServerMetrics;
   readonly log: Log;
 }
@@ -50,8 +53,8 @@ export class ZoneServer {
   private readonly notifying = new Map<string, Socket>();
   private readonly rates = new RateTable(REQUESTS_PER_SECOND, 2 * REQUESTS_PER_SECOND, MAX_SOURCES);
   private transfers = 0;
-  /** No serial could be reserved, and it was logged. */
-  private stuck = false;
+  /** What waits for room on the disk, and was logged. */
+  private readonly stuck = new Set<string>();
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
 
@@ -59,6 +62,7 @@ export class ZoneServer {
     const { settings, zone, prefixes, driver, metrics, log } = options;
     const keys = settings.keyFiles.map(readTsigKeyFile);
     const serials = new ZoneSerials(options.serialsFile, Date.now());
+    const signed = new ZoneSignedTimes(options.signedFile, Date.now);
     this.metrics = metrics;
     this.log = log;
     this.driver = driver;
@@ -77,7 +81,11 @@ export class ZoneServer {
         },
         updates: grantsOf(settings, keys),
         secondaries: settings.notify.map((each) => secondary(keys, each)),
-        nextSerial: () => this.nextSerial(serials),
+        nextSerial: () => this.stored('changes of the zone wait', () => serials.take()),
+        signedTimes: {
+          beforeStart: (key) => signed.beforeStart(key),
+          note: (key, time) => this.stored('updates of the zone wait', () => signed.note(key, time)) !== undefined,
+        },
         randomId: () => randomInt(0x10000),
         wallClock: Date.now,
       },
@@ -177,16 +185,16 @@ export class ZoneServer {
     }
   }
 
-  /** Without room on the disk changes wait; all that was said once is served on. */
-  private nextSerial(serials: ZoneSerials): number | undefined {
+  /** Undefined without room on the disk: what depends on it waits, and all that was said once is served on. */
+  private stored<T>(consequence: string, act: () => T): T | undefined {
     try {
-      const serial = serials.take();
-      this.stuck = false;
-      return serial;
+      const result = act();
+      this.stuck.delete(consequence);
+      return result;
     } catch (error) {
       if (!(error instanceof StateFileError)) throw error;
-      if (!this.stuck) this.log.error({ err: error }, 'changes of the zone wait');
-      this.stuck = true;
+      if (!this.stuck.has(consequence)) this.log.error({ err: error }, consequence);
+      this.stuck.add(consequence);
       return undefined;
     }
   }

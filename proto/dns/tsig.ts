@@ -61,16 +61,26 @@ export function findTsig(message: DecodedMessage): Tsig | undefined {
 
 export type TsigVerdict =
   | { readonly kind: 'unsigned' }
-  | { readonly kind: 'valid'; readonly session: TsigSession }
+  | {
+      readonly kind: 'valid';
+      readonly session: TsigSession;
+      /** Seconds since 1970. */
+      readonly timeSigned: number;
+    }
   /** `reply` signs the error, or leaves it unsigned where there is no key that both know. */
   | { readonly kind: 'refused'; readonly error: number; readonly reply: (message: Uint8Array) => Uint8Array };
 
-/** What a server makes of a request. @throws DecodeError when the TSIG is not formed as one */
+/**
+ * What a server makes of a request. What a key signed at `signedBefore` (seconds since 1970) or earlier is refused as
+ * not timely (RFC 8945 section 5.2.3).
+ * @throws DecodeError when the TSIG is not formed as one
+ */
 export function verifyRequest(
   bytes: Uint8Array,
   message: DecodedMessage,
   keyNamed: (name: string) => TsigKey | undefined,
   now: WallClock,
+  signedBefore: (key: string) => number = () => 0,
 ): TsigVerdict {
   const tsig = findTsig(message);
   if (tsig === undefined) return { kind: 'unsigned' };
@@ -84,8 +94,9 @@ export function verifyRequest(
   if (tsig.mac.length < length) return signedRefusal(session, tsig, TSIG_ERROR.badTrunc, now);
   const mac = hmac(key, [unsigned(bytes, message, tsig.originalId), variables(key, tsig)]);
   if (!timingSafeEqual(mac, tsig.mac)) return unsignedRefusal(tsig, TSIG_ERROR.badSig);
-  if (!isTimely(tsig, now)) return signedRefusal(session, tsig, TSIG_ERROR.badTime, now);
-  return { kind: 'valid', session };
+  const isLate = tsig.timeSigned <= signedBefore(key.name);
+  if (isLate || !isTimely(tsig, now)) return signedRefusal(session, tsig, TSIG_ERROR.badTime, now);
+  return { kind: 'valid', session, timeSigned: tsig.timeSigned };
 }
 
 /** Adds a TSIG to a request, and returns the session that verifies its answers. */

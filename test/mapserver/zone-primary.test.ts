@@ -159,6 +159,17 @@ describe('transfers', () => {
     }
   });
 
+  test('after a restart, of which no differences are known, there is the whole zone', () => {
+    const world = new ZoneWorld({ db: { members: ['10.77.0.5'] } });
+    const { serial } = world;
+    world.restart();
+    world.set('web', { members: ['10.77.0.6'] });
+    const messages = world.transfer(TYPE.ixfr, serial);
+    const [first, second] = messages.flatMap(({ answers }) => answers);
+    assert.deepEqual([first?.type, second?.type], [TYPE.soa, TYPE.ns]);
+    assert.deepEqual(applied(new Set(), messages), contentOf(world));
+  });
+
   test('who is too far behind takes the whole zone', () => {
     const world = new ZoneWorld(FILLER);
     const records = world.transfer(TYPE.ixfr, (world.serial - 7) >>> 0).flatMap(({ answers }) => answers);

@@ -15,6 +15,7 @@ import { readTsigKeyFile } from '../../mapserver/shell/tsig-key-file.ts';
 import { listenForZone } from '../../mapserver/shell/zone-listener.ts';
 import { ZoneSerials } from '../../mapserver/shell/zone-serials.ts';
 import { ZoneServer } from '../../mapserver/shell/zone-server.ts';
+import { ZoneSignedTimes } from '../../mapserver/shell/zone-signed-times.ts';
 import { parseIpAddress } from '../../proto/address.ts';
 import { NO_RECORDS } from '../../proto/dns/record-sets.ts';
 import { parseHostPort } from '../../runtime/host-port.ts';
@@ -71,6 +72,20 @@ test('serials grow also when their file is lost, by the time that has passed', (
   assert.equal(new ZoneSerials(path, 0).take(), last + 2 + 1024, 'a clock that was set back is no reason to go back');
 });
 
+test('until when keys have signed is known to the next process, for as long as it matters', () => {
+  const path = join(dir, 'signed-times.json');
+  let now = 1_795_300_000_000;
+  const signedTimes = (): ZoneSignedTimes => new ZoneSignedTimes(path, () => now);
+  const first = signedTimes();
+  first.note('a', now / 1000 + 5);
+  first.note('a', now / 1000 + 1);
+  assert.equal(first.beforeStart('a'), 0, 'what it has seen itself is remembered one by one');
+  assert.deepEqual([signedTimes().beforeStart('a'), signedTimes().beforeStart('b')], [now / 1000 + 5, 0]);
+  now += 700_000;
+  signedTimes().note('b', now / 1000);
+  assert.deepEqual([signedTimes().beforeStart('a'), signedTimes().beforeStart('b')], [0, now / 1000]);
+});
+
 test('names that are registered while the sockets are bound are served', async () => {
   const entries = new Map<string, ZoneEntry>();
   let tell: (names: ReadonlySet<string>) => void = () => assert.fail('nobody listens');
@@ -88,6 +103,7 @@ test('names that are registered while the sockets are bound are served', async (
     },
     audit: { write: () => {} },
     serialsFile: join(dir, 'served.json'),
+    signedFile: join(dir, 'signed.json'),
     metrics: new MapServerMetrics(),
     log: createLog('mapserver', 'silent'),
   });

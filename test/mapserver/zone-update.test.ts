@@ -137,6 +137,27 @@ test('attack: an update is replayed', () => {
   assert.equal(world.audited.length, 2);
 });
 
+// Attack: a signed update is recorded, and sent again after the map server was started anew | 1 | refused as not timely
+// (BADTIME); nothing is set again
+test('attack: an update is replayed after a restart', () => {
+  const world = new ZoneWorld({});
+  const bytes = signed(world, [], [add('a.web', TYPE.txt, TXT_A)]);
+  assert.equal(answerTo(world, bytes), RCODE.noError);
+  assert.equal(update(world, [], [drop('a.web', TYPE.any)]), RCODE.noError);
+  world.restart();
+  assert.equal(answerTo(world, bytes), RCODE.notAuth);
+  assert.equal(world.stored.size, 0);
+  world.pass(1000);
+  assert.equal(update(world, [], [add('a.web', TYPE.txt, TXT_A)]), RCODE.noError, 'what is signed later is new');
+});
+
+test('an update of which the time cannot be kept waits', () => {
+  const world = new ZoneWorld({});
+  world.hasSerials = false;
+  assert.equal(update(world, [], [add('a.web', TYPE.txt, TXT_A)]), RCODE.servFail);
+  assert.equal(world.stored.size, 0);
+});
+
 interface Options {
   readonly key?: typeof KEY | undefined;
   readonly zone?: string;

@@ -29,7 +29,7 @@ export interface Given {
 }
 
 export class ZoneWorld {
-  readonly primary: ZonePrimary<string>;
+  primary: ZonePrimary<string>;
   readonly notifies: Uint8Array[] = [];
   readonly outcomes: string[] = [];
   readonly audited: string[] = [];
@@ -46,11 +46,15 @@ export class ZoneWorld {
   hasSerials = true;
   private lastId = 0;
   private answered = 0;
+  private readonly options: ZonePrimaryOptions;
+  /** By key, as on disk. */
+  private readonly signed = new Map<string, number>();
+  private signedAtStart = new Map<string, number>();
 
   constructor(entries: Readonly<Record<string, Given>>) {
     for (const [name, given] of Object.entries(entries)) this.entries.set(name, entryOf(name, given));
     this.registered = new Map([...this.entries].map(([name, { members }]) => [name, members]));
-    const options: ZonePrimaryOptions = {
+    this.options = {
       zone: ZONE,
       prefixes: ['10.77.0.0/16' as IpPrefix, 'fd00:77::/32' as IpPrefix],
       nameServers: ['ns1.example'],
@@ -65,13 +69,27 @@ export class ZoneWorld {
         this.lastSerial = (this.lastSerial + 1) >>> 0;
         return this.lastSerial;
       },
+      signedTimes: {
+        beforeStart: (key) => this.signedAtStart.get(key) ?? 0,
+        note: (key, time) => {
+          if (this.hasSerials) this.signed.set(key, Math.max(time, this.signed.get(key) ?? 0));
+          return this.hasSerials;
+        },
+      },
       randomId: () => {
         this.lastId = (this.lastId + 1) & 0xffff;
         return this.lastId;
       },
       wallClock: () => this.wallClock(),
     };
-    this.primary = new ZonePrimary(options, this.now);
+    this.primary = new ZonePrimary(this.options, this.now);
+    this.drain();
+  }
+
+  /** With what is on disk. */
+  restart(): void {
+    this.signedAtStart = new Map(this.signed);
+    this.primary = new ZonePrimary(this.options, this.now);
     this.drain();
   }
 
