@@ -40,7 +40,7 @@ export function queryAnswer(request: ZoneRequest, zone: ZoneRecords, { name, typ
   const answers: ResourceRecord[] = [];
   let asked = name;
   let lookup: ZoneLookup = zone.find(asked, type);
-  for (let aliases = 0; aliases < MAX_ALIASES && lookup.kind === 'records'; aliases++) {
+  for (let aliases = 0; aliases <= MAX_ALIASES && lookup.kind === 'records'; aliases++) {
     answers.push(...lookup.records);
     const [first] = lookup.records;
     if (first?.type !== TYPE.cname || type === TYPE.cname || type === TYPE.any) break;

@@ -4,7 +4,7 @@
  * There is one zone for names, and for each prefix of the overlay those reverse zones that cover exactly it (RFC 1035
  * section 3.5, RFC 3596): cut at whole octets or nibbles, a prefix in between has several. Each name of the overlay is
  * one source of records, in whichever of the zones; one that is too long for a domain name together with the zone has
- * none, as nobody could ask for it. Of the addresses behind a name those are given that are live and
+ * none, as nobody could ask for it. Of the addresses of a family behind a name those are given that are live and
  * have a weight, or all when none does, as an agent would answer; DNS has no word for weights among addresses.
  */
 import { type IpAddress, type IpPrefix, ipFamily, ipToBytes } from '../../proto/address.ts';
@@ -13,7 +13,7 @@ import { encodeName, fitsDomainName, isWithin, parentOf } from '../../proto/dns/
 import { absoluteTarget, insideZone, type RecordSets } from '../../proto/dns/record-sets.ts';
 import { reverseName, reverseZones } from '../../proto/dns/reverse-zones.ts';
 import { CLASS, type ResourceRecord } from '../../proto/dns/sections.ts';
-import type { ZoneEntry } from './names.ts';
+import type { Member, ZoneEntry } from './names.ts';
 import { type Serial, ZONE_TTL, ZoneRecords } from './zone-records.ts';
 
 export interface ZoneNames {
@@ -110,8 +110,9 @@ export class ZoneContent {
     const owner = `${name}.${zone}`;
     if (!fitsDomainName(owner)) return [];
     const ttl = records.ttl ?? ZONE_TTL;
-    const live = members.filter((member) => member.live && member.weight > 0);
-    const given = (live.length > 0 ? live : members).slice(0, MAX_ADDRESSES);
+    const given = [4, 6]
+      .flatMap((family) => wellOf(members.filter(({ address }) => ipFamily(address) === family)))
+      .slice(0, MAX_ADDRESSES);
     const found = [
       ...setRecords(owner, zone, records, ttl),
       ...given.map(({ address }) => addressRecord(owner, address, ttl)),
@@ -125,6 +126,12 @@ export class ZoneContent {
         .map(({ address }) => record(reverseName(address), TYPE.ptr, ZONE_TTL, encodeName(owner))),
     ];
   }
+}
+
+/** Those that somebody answers for and that have a weight; all when there is none. */
+function wellOf(members: readonly Member[]): readonly Member[] {
+  const well = members.filter(({ live, weight }) => live && weight > 0);
+  return well.length > 0 ? well : members;
 }
 
 /** What was set, without the addresses, which are among the members, and without targets too long for a domain name. */

@@ -69,6 +69,12 @@ describe('questions', () => {
     });
   }
 
+  test('eight aliases are followed to where they lead', () => {
+    const chain = Array.from({ length: 8 }, (_, i) => [`a${i}`, { records: { cname: i === 7 ? 'db' : `a${i + 1}` } }]);
+    const long = new ZoneWorld({ db: { members: ['10.77.0.5'] }, ...Object.fromEntries(chain) });
+    assert.deepEqual(long.ask(`a0.${ZONE}`, TYPE.a).answers.map(short).at(-1), 'db A 0a4d0005');
+  });
+
   test('below a delegation there is a referral with glue', () => {
     const reply = world.ask(`host.sub.${ZONE}`, TYPE.a);
     assert.equal(reply.flags & FLAG.aa, 0);
