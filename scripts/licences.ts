@@ -12,7 +12,14 @@ export const ALLOWED: ReadonlySet<string> = new Set([
 ]);
 
 export const NPM_LOCKS = ['package-lock.json', '.ci/second-node/package-lock.json'] as const;
-export const CRATES = ['dataplane', 'dataplane/fuzz', 'bench/blaster', 'bench/probe', 'test/lab/delay-link'] as const;
+export const CRATES = [
+  'dataplane',
+  'dataplane/fuzz',
+  'bench/blaster',
+  'bench/probe',
+  'test/lab/delay-link',
+  'test/lab/plain-xtr',
+] as const;
 
 export interface Dependency {
   readonly name: string;

@@ -331,6 +331,7 @@ export const HELLO_REPLY = z.object({
   cipher: z.enum(['aes-256-gcm', 'chacha20-poly1305']),
   offloads: z.array(z.string().max(32)).max(32),
   sandbox: z.array(z.string().max(32)).max(32).optional(),
+  plain: z.boolean().optional(),
 });
 
 export const STATS_REPLY = z.object({
@@ -384,7 +385,10 @@ export const FORWARDING_REPLY = z.object({
     .max(MAX_FORWARDING),
 });
 
-export const CORRESPONDENTS_REPLY = z.object({ peers: z.array(key).max(MAX_CORRESPONDENTS) });
+export const CORRESPONDENTS_REPLY = z.object({
+  peers: z.array(key).max(MAX_CORRESPONDENTS),
+  rlocs: z.array(ip).max(MAX_CORRESPONDENTS).optional(),
+});
 
 const INCOMING = z.union([
   z.object({ type: z.literal('reply'), id: z.int(), ok: z.literal(true), result: z.unknown().optional() }),

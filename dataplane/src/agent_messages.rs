@@ -13,6 +13,7 @@ use aws_lc_rs::digest;
 use crate::engine::Engine;
 use crate::fast_hash::FastMap;
 use crate::forwarding::AGENT_PREFIX;
+use crate::forwarding::Origin;
 use crate::handshake::PublicKey;
 use crate::messages::{Event, Refused};
 use crate::packet::{Inner, UDP, be16, finish_checksum, pseudo_sum, put16};
@@ -137,7 +138,7 @@ impl Engine {
         let mut frame = wrap(own, agent_address(&known.key), payload);
         let Some(inner) = Inner::parse(&frame[VNET_HEADER..]) else { return };
         self.tunnel.stats.count(Counter::AgentMessagesSent);
-        self.send_frame(peer, &mut frame, &VnetHeader::default(), &inner, None, self.now);
+        self.send_frame(peer, &mut frame, &VnetHeader::default(), &inner, Origin::Host, self.now);
     }
 
     /// A decrypted packet that is `are_addressed_by`.

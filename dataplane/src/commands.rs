@@ -8,9 +8,10 @@ use crate::forwarding::{AGENT_PREFIX, Action, DRAIN_TIME, Departed, LocalEid, Ma
 use crate::handshake::{Identity, PublicKey, Suite};
 use crate::hold::HoldQueue;
 use crate::log;
-use crate::messages::{Command, Configure, Refused, key_text, parse_request, reply};
+use crate::messages::{Command, Configure, MappingTo, Refused, key_text, parse_request, reply};
 use crate::offload::Offloads;
 use crate::peer::{Locator, PeerId};
+use crate::plain::PlainRules;
 use crate::prefix::Prefix;
 
 type Answer = Result<Option<Value>, Refused>;
@@ -62,7 +63,7 @@ impl Engine {
                     self.remove_peer(id);
                 }
             }
-            Command::MappingSet { prefix, generation, forward } => self.set_mapping(prefix, generation, forward),
+            Command::MappingSet { prefix, generation, to } => self.set_mapping(prefix, generation, to),
             Command::MappingRemove { prefix } => {
                 self.table.mappings.remove(&prefix);
             }
@@ -75,6 +76,10 @@ impl Engine {
             Command::PolicySet(set) => {
                 log::info("policy", &[("version", &set.version), ("rules", &set.rules.len())]);
                 self.policy.set(*set, self.sync, self.now);
+            }
+            Command::PlainSet(rules) => {
+                self.plain_sync = self.sync;
+                self.set_plain(rules).map_err(|e| Refused::new("socket", e.to_string()))?;
             }
             Command::Probe { key, token } => self.tunnel.probe(&key, token, self.now),
         }
@@ -98,6 +103,7 @@ impl Engine {
             },
             "offloads": offloads.names(),
             "sandbox": self.sandbox.names(),
+            "plain": true,
         })
     }
 
@@ -164,6 +170,9 @@ impl Engine {
         self.watched.retain(|_, watch| watch.sync == sync);
         self.workloads.keep_only(sync);
         self.policy.end_sync(sync);
+        if self.plain_sync != sync && self.table.plain.is_enabled() {
+            let _ = self.set_plain(PlainRules::default());
+        }
         if first {
             self.tunnel.greet(self.now);
         }
@@ -195,10 +204,14 @@ impl Engine {
         }
     }
 
-    fn set_mapping(&mut self, prefix: Prefix, generation: u64, forward: Option<PublicKey>) {
-        let action = match forward {
-            Some(key) => Action::Forward(self.tunnel.intern(key)),
-            None => Action::Drop,
+    fn set_mapping(&mut self, prefix: Prefix, generation: u64, to: MappingTo) {
+        let action = match to {
+            MappingTo::Forward(key) => Action::Forward(self.tunnel.intern(key)),
+            MappingTo::Plain(mut locators) => {
+                locators.retain(|locator| !self.table.in_eid_space(locator.address.ip()));
+                Action::Plain(locators.into())
+            }
+            MappingTo::Drop => Action::Drop,
         };
         if !self.table.set_mapping(prefix, Mapping { generation, action, sync: self.sync }) {
             return;
@@ -320,7 +333,7 @@ impl Engine {
         let ids = self.correspondents.of(prefix, self.now);
         let peers: Vec<String> =
             ids.into_iter().filter_map(|id| self.tunnel.peer(id)).map(|peer| key_text(&peer.key)).collect();
-        json!({ "peers": peers })
+        json!({ "peers": peers, "rlocs": self.plain_correspondents.of(prefix, self.now) })
     }
 
     fn forwarding_reply(&self) -> Value {

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use crate::agent_messages::is_agent_message;
 use crate::batch::Target;
 use crate::engine::Engine;
-use crate::forwarding::Route;
+use crate::forwarding::{Origin, Route};
 use crate::hold::{Held, HoldKey, HoldQueue, INTERFACE_LIMIT, REDIRECT_LIMIT, SESSION_LIMIT, Why};
 use crate::icmp::{self, Problem};
 use crate::log;
@@ -29,7 +29,7 @@ impl Engine {
             match self.tun.read(&mut frame) {
                 Ok(length) => {
                     self.tunnel.stats.count(Counter::TunReadCalls);
-                    self.forward_frame(&mut frame[..length], None, self.now);
+                    self.forward_frame(&mut frame[..length], self.now);
                 }
                 Err(error) => {
                     if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
@@ -45,20 +45,19 @@ impl Engine {
         more
     }
 
-    /// Routes a frame of the TUN (`from` none) or one that a peer sent to an EID which has left this host.
-    pub(crate) fn forward_frame(&mut self, frame: &mut [u8], from: Option<PeerId>, since: Time) {
+    /// Routes a frame of the TUN.
+    fn forward_frame(&mut self, frame: &mut [u8], since: Time) {
+        let from = Origin::Host;
         let Some((vnet, inner)) = parse_frame(frame) else {
             return self.tunnel.stats.count(Counter::DropMalformed);
         };
-        if from.is_none() {
-            self.tunnel.stats.count(Counter::TunRxPackets);
-            self.tunnel.stats.add(Counter::TunRxBytes, inner.total as u64);
-            if is_agent_message(&inner, &frame[VNET_HEADER..]) {
-                return self.tunnel.stats.count(Counter::DropPolicy);
-            }
+        self.tunnel.stats.count(Counter::TunRxPackets);
+        self.tunnel.stats.add(Counter::TunRxBytes, inner.total as u64);
+        if is_agent_message(&inner, &frame[VNET_HEADER..]) {
+            return self.tunnel.stats.count(Counter::DropPolicy);
         }
         let route = self.table.route(inner.destination);
-        if from.is_none() && route != Route::Outside && !self.may_send(&frame[VNET_HEADER..], &inner) {
+        if route != Route::Outside && !self.may_send(&frame[VNET_HEADER..], &inner) {
             return;
         }
         match route {
@@ -66,6 +65,7 @@ impl Engine {
                 self.correspondents.note(inner.source, peer, &self.table, self.now);
                 self.send_frame(peer, frame, &vnet, &inner, from, since);
             }
+            Route::Plain(prefix) => self.send_plain(prefix, frame, &vnet, &inner, from),
             Route::LocalAway(prefix) => self.hold_for_interface(prefix, frame, from, since),
             Route::Departed(prefix) => self.hold_departed(prefix, frame, from, since),
             // The kernel sent it back: the way to the workload has just gone, and its event is still to be read.
@@ -92,7 +92,7 @@ impl Engine {
         frame: &mut [u8],
         vnet: &VnetHeader,
         inner: &Inner,
-        from: Option<PeerId>,
+        from: Origin,
         since: Time,
     ) {
         let Some((_, path)) = self.tunnel.session_for_sending(peer, self.now) else {
@@ -100,14 +100,14 @@ impl Engine {
             let held = Held { frame: (&*frame).into(), since, from };
             let queue = self.waiting.entry(peer).or_default();
             // What was held for a workload that has moved on comes all at once.
-            let limit = if from.is_some() { REDIRECT_LIMIT } else { SESSION_LIMIT };
+            let limit = if from != Origin::Host { REDIRECT_LIMIT } else { SESSION_LIMIT };
             let kept = self.hold_room.push(queue, held, limit);
             return self.tunnel.stats.count(if kept { Counter::HeldPacketsTotal } else { Counter::DropQueueFull });
         };
         let (limit, proven) = self.tunnel.peer(peer).map_or((0, 0), |p| (p.inner_limit(self.now), p.proven_limit()));
         let packet = &mut frame[VNET_HEADER..];
         let mut inner = *inner;
-        if from.is_some() && !age(packet, &mut inner) {
+        if from != Origin::Host && !age(packet, &mut inner) {
             return self.tunnel.stats.count(Counter::DropTtl);
         }
         let inner = &inner;
@@ -134,7 +134,7 @@ impl Engine {
                 if self.queue.is_large() {
                     self.flush_queue();
                 }
-                if from.is_some() {
+                if from != Origin::Host {
                     self.tunnel.stats.count(Counter::RedirectedPackets);
                 }
             }
@@ -214,8 +214,8 @@ impl Engine {
     pub(crate) fn release(&mut self, mut queue: HoldQueue) {
         while let Some(mut held) = queue.pop() {
             match held.from {
-                None => self.forward_again(&mut held),
-                Some(peer) => self.deliver_again(peer, &mut held),
+                Origin::Host => self.forward_again(&mut held),
+                from => self.deliver_again(from, &mut held),
             }
         }
         self.flush_queue();
@@ -228,15 +228,16 @@ impl Engine {
             Route::Local => self.write_frame(&held.frame),
             Route::Forward(peer) => {
                 self.correspondents.note(inner.source, peer, &self.table, self.now);
-                self.send_frame(peer, &mut held.frame, &vnet, &inner, None, held.since);
+                self.send_frame(peer, &mut held.frame, &vnet, &inner, Origin::Host, held.since);
             }
+            Route::Plain(prefix) => self.send_plain(prefix, &mut held.frame, &vnet, &inner, Origin::Host),
             _ if self.now.since(held.since) > seconds(5) => self.tunnel.stats.count(Counter::DropExpired),
-            Route::LocalAway(prefix) => self.hold_for_interface(prefix, &held.frame, None, held.since),
-            Route::Departed(prefix) => self.hold_departed(prefix, &held.frame, None, held.since),
+            Route::LocalAway(prefix) => self.hold_for_interface(prefix, &held.frame, Origin::Host, held.since),
+            Route::Departed(prefix) => self.hold_departed(prefix, &held.frame, Origin::Host, held.since),
             Route::Miss => {
                 let key = HoldKey { eid: inner.destination, why: Why::Destination };
                 let event = Event::Miss { eid: inner.destination, source: false };
-                self.hold(key, &held.frame, None, held.since, &event);
+                self.hold(key, &held.frame, Origin::Host, held.since, &event);
             }
             Route::Drop => self.tunnel.stats.count(Counter::DropPolicy),
             Route::Outside => self.tunnel.stats.count(Counter::DropNotOverlay),
@@ -255,7 +256,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn hold(&mut self, key: HoldKey, frame: &[u8], from: Option<PeerId>, since: Time, event: &Event) {
+    pub(crate) fn hold(&mut self, key: HoldKey, frame: &[u8], from: Origin, since: Time, event: &Event) {
         let held = Held { frame: frame.into(), since, from };
         self.holding = true;
         let result = self.holds.hold(key, held, self.now);
@@ -265,7 +266,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn hold_for_interface(&mut self, prefix: Prefix, frame: &[u8], from: Option<PeerId>, since: Time) {
+    pub(crate) fn hold_for_interface(&mut self, prefix: Prefix, frame: &[u8], from: Origin, since: Time) {
         self.holding = true;
         let Some(local) = self.table.locals.get_mut(&prefix) else { return };
         let held = Held { frame: frame.into(), since, from };
@@ -273,7 +274,7 @@ impl Engine {
         self.tunnel.stats.count(if kept { Counter::HeldPacketsTotal } else { Counter::DropQueueFull });
     }
 
-    pub(crate) fn hold_departed(&mut self, prefix: Prefix, frame: &[u8], from: Option<PeerId>, since: Time) {
+    pub(crate) fn hold_departed(&mut self, prefix: Prefix, frame: &[u8], from: Origin, since: Time) {
         self.holding = true;
         let Some(departed) = self.table.departed.get_mut(&prefix) else { return };
         let held = Held { frame: frame.into(), since, from };
@@ -283,7 +284,7 @@ impl Engine {
 
     /// Tells the local sender of a held packet why it went nowhere.
     pub(crate) fn explain(&mut self, held: &Held, problem: Problem) {
-        if held.from.is_none()
+        if held.from == Origin::Host
             && let Some((_, inner)) = parse_frame(&held.frame)
         {
             self.explain_packet(&held.frame[VNET_HEADER..], &inner, problem);
@@ -296,7 +297,7 @@ impl Engine {
         }
     }
 
-    fn tell(&mut self, packet: &[u8], inner: &Inner, problem: Problem) {
+    pub(crate) fn tell(&mut self, packet: &[u8], inner: &Inner, problem: Problem) {
         if let Some(message) = icmp::error(packet, inner, problem) {
             self.tunnel.stats.count(Counter::IcmpSent);
             self.write_frame(&[&VnetHeader::default().bytes(), &message[..]].concat());
@@ -311,4 +312,4 @@ pub(crate) fn parse_frame(frame: &[u8]) -> Option<(VnetHeader, Inner)> {
 }
 
 const READS_AT_ONCE: usize = 64;
-const IPV6_MINIMUM: usize = 1280;
+pub(crate) const IPV6_MINIMUM: usize = 1280;

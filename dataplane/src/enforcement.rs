@@ -1,9 +1,9 @@
 //! The policy on the way of a packet: what it denies is counted, and its local sender told.
 
 use crate::engine::Engine;
+use crate::forwarding::Origin;
 use crate::icmp::Problem;
 use crate::packet::Inner;
-use crate::peer::PeerId;
 use crate::policy::Side;
 use crate::stats::Counter;
 
@@ -16,7 +16,7 @@ impl Engine {
 
     /// Of a packet for this host. Its sender is not told: its own side should have done so.
     #[inline]
-    pub(crate) fn may_receive(&mut self, from: PeerId, packet: &[u8], inner: &Inner) -> bool {
+    pub(crate) fn may_receive(&mut self, from: Origin, packet: &[u8], inner: &Inner) -> bool {
         !self.policy.is_enforced() || self.judge(Side::Receiving { from }, packet, inner)
     }
 

@@ -31,6 +31,8 @@ use crate::neighbour_proxy::NeighbourProxies;
 use crate::offload::Offloads;
 use crate::outer_header::HeaderRules;
 use crate::peer::PeerId;
+use crate::plain_correspondents::PlainCorrespondents;
+use crate::plain_path::PlainPath;
 use crate::policy::Policy;
 use crate::receive::{Received, Receiver};
 use crate::retransmit::Limits;
@@ -53,6 +55,8 @@ pub struct Engine {
     pub(crate) hold_room: Room,
     pub(crate) agent_messages: AgentMessages,
     pub(crate) correspondents: Correspondents,
+    pub(crate) plain_correspondents: PlainCorrespondents,
+    pub(crate) plain: PlainPath,
     pub(crate) workloads: WorkloadWatches,
     /// Frames that wait for a session.
     pub(crate) waiting: FastMap<PeerId, HoldQueue>,
@@ -86,6 +90,8 @@ pub struct Engine {
     pub(crate) watched: BTreeMap<String, Watch>,
     pub(crate) sync: u64,
     pub(crate) syncing: bool,
+    /// The full state that the plain peers belong to.
+    pub(crate) plain_sync: u64,
     /// The agent has said everything once.
     pub(crate) complete: bool,
     pub(crate) host_dirty: bool,
@@ -172,6 +178,8 @@ impl Engine {
             hold_room: Room::new(),
             agent_messages: AgentMessages::default(),
             correspondents: Correspondents::new(),
+            plain_correspondents: PlainCorrespondents::default(),
+            plain: PlainPath::default(),
             workloads: WorkloadWatches::default(),
             waiting: FastMap::default(),
             unsent: FastMap::default(),
@@ -201,6 +209,7 @@ impl Engine {
             watched: BTreeMap::new(),
             sync: 0,
             syncing: false,
+            plain_sync: 0,
             complete: false,
             host_dirty: false,
             holding: false,
@@ -344,6 +353,7 @@ impl Engine {
         }
         (self.udp4, self.udp6) = (v4, v6);
         [self.initiations4, self.initiations6] = initiations;
+        self.accept_plain_checksums();
         Ok(())
     }
 

@@ -4,13 +4,27 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::hold::HoldQueue;
-use crate::peer::PeerId;
+use crate::peer::{Locator, PeerId};
+use crate::plain::PlainRules;
 use crate::prefix::{Prefix, PrefixTable};
 use crate::time::{Time, seconds};
 
+/// Where a packet came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// This host, by the TUN.
+    Host,
+    /// A tunnel.
+    Peer(PeerId),
+    /// Plain, by this RLOC's word only.
+    Rloc(IpAddr),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
     Forward(PeerId),
+    /// To a site that has no tunnel key, in plain RFC 9300 encapsulation.
+    Plain(Box<[Locator]>),
     Drop,
 }
 
@@ -50,6 +64,8 @@ pub enum Route {
     /// Local, but the way to the workload is not there at the moment.
     LocalAway(Prefix),
     Forward(PeerId),
+    /// As the mapping of this prefix says.
+    Plain(Prefix),
     Drop,
     /// In the EID space, owner unknown.
     Miss,
@@ -64,12 +80,15 @@ pub enum Source {
     Unknown,
     Conflict,
     Denied,
+    /// A plain packet from an EID whose owner has a tunnel key.
+    Tunnelled,
     /// Not an EID at all.
     Outside,
 }
 
 pub struct Forwarding {
     pub overlay: Vec<Prefix>,
+    pub plain: PlainRules,
     pub agent: Option<IpAddr>,
     pub mappings: PrefixTable<Mapping>,
     pub locals: PrefixTable<LocalEid>,
@@ -80,6 +99,7 @@ impl Forwarding {
     pub fn new() -> Forwarding {
         Forwarding {
             overlay: Vec::new(),
+            plain: PlainRules::default(),
             agent: None,
             mappings: PrefixTable::new(),
             locals: PrefixTable::new(),
@@ -97,9 +117,10 @@ impl Forwarding {
         if let Some(local) = self.local(destination, mapping.map(|(length, _)| length)) {
             return local;
         }
-        match mapping.map(|(_, m)| m.action) {
-            Some(Action::Forward(peer)) => Route::Forward(peer),
-            Some(Action::Drop) => Route::Drop,
+        match mapping.map(|(length, m)| (length, &m.action)) {
+            Some((_, Action::Forward(peer))) => Route::Forward(*peer),
+            Some((length, Action::Plain(_))) => Route::Plain(covering(destination, length)),
+            Some((_, Action::Drop)) => Route::Drop,
             None => match self.departed.lookup(destination) {
                 Some((_, Departed { redirect: Some(peer), .. })) => Route::Forward(*peer),
                 Some((length, _)) => Route::Departed(covering(destination, length)),
@@ -109,9 +130,25 @@ impl Forwarding {
         }
     }
 
-    /// Where a packet that a peer sent goes: only what is or was ours goes anywhere.
+    /// Where a packet that came from elsewhere goes: what is or was ours; and a gateway joins the two worlds.
     #[inline]
-    pub fn arrival(&self, destination: IpAddr) -> Route {
+    pub fn arrival(&self, destination: IpAddr, origin: Origin) -> Route {
+        // Agents speak to each other in tunnels only.
+        if matches!(origin, Origin::Rloc(_)) && AGENT_PREFIX.contains(destination) {
+            return Route::Outside;
+        }
+        match self.own_arrival(destination) {
+            Route::Outside if self.plain.gateway => match (self.route(destination), origin) {
+                (passing @ (Route::Forward(_) | Route::Miss), Origin::Rloc(_)) => passing,
+                (passing @ (Route::Plain(_) | Route::Miss), Origin::Peer(_)) => passing,
+                _ => Route::Outside,
+            },
+            own => own,
+        }
+    }
+
+    #[inline]
+    fn own_arrival(&self, destination: IpAddr) -> Route {
         if self.agent == Some(destination) {
             return Route::Local;
         }
@@ -128,13 +165,41 @@ impl Forwarding {
         }
     }
 
-    /// The source check: an EID's packets come from the peer that owns it.
+    /// The source check: an EID's packets come from who owns it.
     #[inline]
-    pub fn check_source(&self, source: IpAddr, destination: IpAddr, peer: PeerId, now: Time) -> Source {
+    pub fn check_source(&self, source: IpAddr, destination: IpAddr, origin: Origin, now: Time) -> Source {
+        match origin {
+            Origin::Host => Source::Ok,
+            Origin::Peer(peer) => self.check_peer_source(source, destination, peer, now),
+            Origin::Rloc(rloc) => self.check_plain_source(source, rloc),
+        }
+    }
+
+    /// Nothing proves where a plain packet comes from. So a tunnel key excludes it, even while it is only looked for,
+    /// and the mapping or the operator has to say that the EID is behind this RLOC.
+    fn check_plain_source(&self, source: IpAddr, rloc: IpAddr) -> Source {
+        if AGENT_PREFIX.contains(source) {
+            return Source::Tunnelled;
+        }
+        let said = self.plain.expects(source, rloc);
+        match self.mappings.lookup(source).map(|(_, mapping)| &mapping.action) {
+            Some(Action::Forward(_)) => Source::Tunnelled,
+            _ if self.is_own(source) => Source::Tunnelled,
+            Some(Action::Plain(locators)) if said || locators.iter().any(|l| l.address.ip() == rloc) => Source::Ok,
+            Some(Action::Plain(_)) => Source::Outside,
+            Some(Action::Drop) if said => Source::Ok,
+            Some(Action::Drop) => Source::Denied,
+            None if self.in_eid_space(source) => Source::Unknown,
+            None => Source::Outside,
+        }
+    }
+
+    #[inline]
+    fn check_peer_source(&self, source: IpAddr, destination: IpAddr, peer: PeerId, now: Time) -> Source {
         let mapping = self.mappings.lookup(source);
         let verdict = match mapping {
             Some((_, Mapping { action: Action::Forward(owner), .. })) if *owner == peer => return Source::Ok,
-            Some((_, Mapping { action: Action::Forward(_), .. })) => Source::Conflict,
+            Some((_, Mapping { action: Action::Forward(_) | Action::Plain(_), .. })) => Source::Conflict,
             Some((_, Mapping { action: Action::Drop, .. })) => Source::Denied,
             None if self.is_own(source) => Source::Conflict,
             None if self.in_eid_space(source) => Source::Unknown,
@@ -145,7 +210,12 @@ impl Forwarding {
     }
 
     pub fn in_eid_space(&self, address: IpAddr) -> bool {
-        AGENT_PREFIX.contains(address) || self.overlay.iter().any(|prefix| prefix.contains(address))
+        AGENT_PREFIX.contains(address) || self.eid_space().any(|prefix| prefix.contains(address))
+    }
+
+    /// The overlay's, and what plain sites have beside it.
+    pub fn eid_space(&self) -> impl Iterator<Item = &Prefix> {
+        self.overlay.iter().chain(self.plain.eids())
     }
 
     /// False when a newer generation is known.
@@ -226,6 +296,7 @@ mod tests {
 
     const A: PeerId = PeerId(1);
     const B: PeerId = PeerId(2);
+    const FROM_A: Origin = Origin::Peer(A);
     const NOW: Time = Time::from_millis(1000);
 
     fn prefix(text: &str) -> Prefix {
@@ -270,9 +341,9 @@ mod tests {
         ] {
             assert_eq!(table.route(ip(to)), route, "{to}");
         }
-        assert_eq!(table.arrival(ip("10.1.2.3")), Route::Local);
-        assert_eq!(table.arrival(ip("10.1.5.5")), Route::Outside);
-        assert_eq!(table.arrival(ip("10.2.1.1")), Route::Outside);
+        assert_eq!(table.arrival(ip("10.1.2.3"), FROM_A), Route::Local);
+        assert_eq!(table.arrival(ip("10.1.5.5"), FROM_A), Route::Outside);
+        assert_eq!(table.arrival(ip("10.2.1.1"), FROM_A), Route::Outside);
     }
 
     #[test]
@@ -299,12 +370,82 @@ mod tests {
             ("10.1.0.9", A, Source::Conflict),
             ("192.0.2.1", A, Source::Outside),
         ] {
-            assert_eq!(table.check_source(ip(from), here, peer, NOW), verdict, "{from}");
+            assert_eq!(table.check_source(ip(from), here, Origin::Peer(peer), NOW), verdict, "{from}");
         }
         let moved = ip("10.3.0.1");
-        assert_eq!(table.check_source(ip("10.4.0.1"), moved, B, NOW), Source::Ok);
-        assert_eq!(table.check_source(ip("10.4.0.1"), moved, A, NOW), Source::Unknown);
-        assert_eq!(table.check_source(ip("10.4.0.1"), moved, B, NOW + REDIRECT_TRUST), Source::Unknown);
+        assert_eq!(table.check_source(ip("10.4.0.1"), moved, Origin::Peer(B), NOW), Source::Ok);
+        assert_eq!(table.check_source(ip("10.4.0.1"), moved, Origin::Peer(A), NOW), Source::Unknown);
+        assert_eq!(table.check_source(ip("10.4.0.1"), moved, Origin::Peer(B), NOW + REDIRECT_TRUST), Source::Unknown);
+    }
+
+    /// Plain sites behind 192.0.2.0/24; one is in the mapping system, one only in the configuration.
+    fn with_plain_sites(gateway: bool) -> Forwarding {
+        let mut table = table();
+        let site = crate::plain::PlainSite { rlocs: vec![prefix("192.0.2.0/24")], eids: vec![prefix("172.16.0.0/16")] };
+        table.plain = PlainRules { instance: 7, gateway, sites: vec![site] };
+        let locator = Locator { address: "192.0.2.7:4341".parse().unwrap(), priority: 1, weight: 100 };
+        table.set_mapping(prefix("10.5.0.0/24"), mapping(1, Action::Plain([locator].into())));
+        table
+    }
+
+    #[test]
+    fn plain_sites_are_routed_by_their_mapping() {
+        let table = with_plain_sites(false);
+        assert_eq!(table.route(ip("10.5.0.9")), Route::Plain(prefix("10.5.0.0/24")));
+        assert_eq!(table.route(ip("172.16.0.9")), Route::Miss);
+        let site = Origin::Rloc(ip("192.0.2.7"));
+        assert_eq!(table.arrival(ip("10.1.2.3"), site), Route::Local);
+        assert_eq!(table.check_source(ip("10.5.0.9"), ip("10.1.2.3"), site, NOW), Source::Ok);
+    }
+
+    #[test]
+    fn only_a_gateway_passes_packets_on_between_plain_sites_and_tunnels() {
+        let (site, agent, other) = (ip("10.5.0.9"), ip("10.2.1.1"), ip("10.4.4.4"));
+        for gateway in [false, true] {
+            let table = with_plain_sites(gateway);
+            let or_outside = |route| if gateway { route } else { Route::Outside };
+            let rloc = Origin::Rloc(ip("192.0.2.7"));
+            assert_eq!(table.arrival(agent, rloc), or_outside(Route::Forward(A)));
+            assert_eq!(table.arrival(other, rloc), or_outside(Route::Miss));
+            assert_eq!(table.arrival(site, FROM_A), or_outside(Route::Plain(prefix("10.5.0.0/24"))));
+            // Not from tunnel to tunnel, nor from site to site.
+            assert_eq!(table.arrival(agent, Origin::Peer(B)), Route::Outside);
+            assert_eq!(table.arrival(site, rloc), Route::Outside);
+        }
+    }
+
+    // Attack: plain packets whose inner source belongs to a tunnel's owner, to the receiver, to an agent, to another
+    // site, to nobody or to a denied EID | 8 | each refused by its own verdict; what the operator expects there is looked up first
+    #[test]
+    fn attack_plain_packets_with_spoofed_inner_sources() {
+        let table = with_plain_sites(true);
+        let rloc = ip("192.0.2.7");
+        for (source, verdict) in [
+            ("10.2.0.1", Source::Tunnelled),
+            ("10.1.0.9", Source::Tunnelled),
+            ("fd53:7461:7970:7574::9", Source::Tunnelled),
+            ("10.2.9.1", Source::Denied),
+            ("10.4.0.1", Source::Unknown),
+            ("172.16.0.1", Source::Unknown),
+            ("203.0.113.1", Source::Outside),
+        ] {
+            assert_eq!(table.check_source(ip(source), ip("10.1.0.1"), Origin::Rloc(rloc), NOW), verdict, "{source}");
+        }
+        let elsewhere = Origin::Rloc(ip("192.0.2.8"));
+        assert_eq!(table.check_source(ip("10.5.0.9"), ip("10.1.0.1"), elsewhere, NOW), Source::Outside);
+        assert_eq!(table.check_source(ip("10.5.0.9"), ip("10.1.0.1"), FROM_A, NOW), Source::Conflict);
+        assert_eq!(table.arrival(ip("fd53:7461:7970:7574::1"), Origin::Rloc(rloc)), Route::Outside);
+    }
+
+    // Attack: plain packets from an EID that the operator expects there, after its owner got a tunnel key | 1 | refused
+    #[test]
+    fn attack_plain_packets_of_an_eid_that_got_a_tunnel_key() {
+        let mut table = with_plain_sites(false);
+        let (eid, rloc) = (ip("172.16.0.1"), Origin::Rloc(ip("192.0.2.7")));
+        table.set_mapping(prefix("172.16.0.1/32"), mapping(1, Action::Drop));
+        assert_eq!(table.check_source(eid, ip("10.1.0.1"), rloc, NOW), Source::Ok);
+        table.set_mapping(prefix("172.16.0.1/32"), mapping(2, Action::Forward(A)));
+        assert_eq!(table.check_source(eid, ip("10.1.0.1"), rloc, NOW), Source::Tunnelled);
     }
 
     // Attack: a mapping of an earlier generation | 1 | ignored
@@ -326,8 +467,8 @@ mod tests {
         let eid = prefix("10.9.0.1/32");
         let departed = Departed { generation: 5, redirect: None, until: NOW, held: HoldQueue::default() };
         table.departed.insert(eid, departed);
-        assert_eq!(table.arrival(ip("10.9.0.1")), Route::Departed(eid));
+        assert_eq!(table.arrival(ip("10.9.0.1"), FROM_A), Route::Departed(eid));
         table.set_mapping(eid, mapping(6, Action::Forward(B)));
-        assert_eq!(table.arrival(ip("10.9.0.1")), Route::Forward(B));
+        assert_eq!(table.arrival(ip("10.9.0.1"), FROM_A), Route::Forward(B));
     }
 }

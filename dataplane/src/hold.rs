@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::fast_hash::FastMap;
-use crate::peer::PeerId;
+use crate::forwarding::Origin;
 use crate::prefix::Prefix;
 use crate::time::{Time, millis, seconds};
 
@@ -13,8 +13,7 @@ use crate::time::{Time, millis, seconds};
 pub struct Held {
     pub frame: Box<[u8]>,
     pub since: Time,
-    /// The sending peer; `None` for packets read from the TUN.
-    pub from: Option<PeerId>,
+    pub from: Origin,
 }
 
 #[derive(Default)]
@@ -49,7 +48,7 @@ impl HoldQueue {
 
     /// Of those that wait for a session; what was held for a workload before may be as old as that.
     pub fn pop_without_session(&mut self, now: Time) -> Option<Held> {
-        let redirected = self.held.front()?.from.is_some();
+        let redirected = self.held.front()?.from != Origin::Host;
         self.pop_older(if redirected { INTERFACE_LIFETIME } else { SESSION_LIFETIME }, now)
     }
 
@@ -222,9 +221,10 @@ const MAX_EIDS: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::PeerId;
 
     fn held(size: usize, now: Time) -> Held {
-        Held { frame: vec![0; size].into(), since: now, from: None }
+        Held { frame: vec![0; size].into(), since: now, from: Origin::Host }
     }
 
     fn key(n: u32, why: Why) -> HoldKey {
@@ -266,11 +266,11 @@ mod tests {
     #[test]
     fn what_was_redirected_waits_longer_for_a_session() {
         let mut queue = HoldQueue::default();
-        let redirected = Held { from: Some(PeerId(1)), ..held(10, Time::from_millis(0)) };
+        let redirected = Held { from: Origin::Peer(PeerId(1)), ..held(10, Time::from_millis(0)) };
         assert!(queue.push(redirected, REDIRECT_LIMIT) && queue.push(held(10, Time::from_millis(0)), SESSION_LIMIT));
         assert!(queue.pop_without_session(Time::from_millis(4999)).is_none());
-        assert!(queue.pop_without_session(Time::from_millis(5000)).is_some_and(|h| h.from.is_some()));
-        assert!(queue.pop_without_session(Time::from_millis(5000)).is_some_and(|h| h.from.is_none()));
+        assert!(queue.pop_without_session(Time::from_millis(5000)).is_some_and(|h| h.from != Origin::Host));
+        assert!(queue.pop_without_session(Time::from_millis(5000)).is_some_and(|h| h.from == Origin::Host));
     }
 
     #[test]

@@ -6,22 +6,23 @@ use std::ops::Range;
 use crate::coalesce::single_header;
 use crate::egress::parse_frame;
 use crate::engine::Engine;
-use crate::forwarding::{Route, Source};
+use crate::forwarding::{Origin, Route, Source};
 use crate::hold::{Held, HoldKey, Why};
 use crate::messages::Event;
 use crate::outer_header::{Decapsulated, Outer};
 use crate::packet::{Inner, clamp_mss, opens_connection};
-use crate::peer::{Path, PeerId};
+use crate::peer::Path;
+use crate::plain::PlainHeader;
 use crate::receive::{Received, Receiver};
 use crate::stats::Counter;
 use crate::time::{Time, seconds};
 use crate::vnet::VNET_HEADER;
-use crate::wire::{DATA_HEADER, Header, HeaderError, Kind, TAG};
+use crate::wire::{DATA_HEADER, Header, HeaderError, Kind, LISP_HEADER, TAG};
 
 /// The last flow found good, so that a burst is checked once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Checked {
-    peer: PeerId,
+    origin: Origin,
     source: IpAddr,
     destination: IpAddr,
 }
@@ -85,7 +86,7 @@ impl Engine {
         let header = match Header::parse(datagram) {
             Ok(header) => header,
             Err(HeaderError::Malformed) => return self.tunnel.stats.count(Counter::DropMalformed),
-            Err(HeaderError::Plaintext) => return self.tunnel.stats.count(Counter::DropPlaintext),
+            Err(HeaderError::Plaintext) => return self.take_plain(arena, place, path, outer, checked),
         };
         let partial = match header.kind {
             Kind::Initiation | Kind::Response | Kind::CookieReply => {
@@ -102,15 +103,45 @@ impl Engine {
             Err(reason) => return self.tunnel.stats.count(reason),
         };
         if header.kind != Kind::Control {
-            self.deliver(arena, place.start + DATA_HEADER..place.end - TAG, peer, partial, outer, checked);
+            self.deliver(
+                arena,
+                place.start + DATA_HEADER..place.end - TAG,
+                Origin::Peer(peer),
+                partial,
+                outer,
+                checked,
+            );
         }
+    }
+
+    /// Without tunnel: from who is allowed to, for the instance that is served, and whole.
+    fn take_plain(
+        &mut self,
+        arena: &mut [u8],
+        place: Range<usize>,
+        path: Path,
+        outer: Outer,
+        checked: &mut Option<Checked>,
+    ) {
+        let rloc = path.remote.ip();
+        if !self.table.plain.allows(rloc) {
+            return self.tunnel.stats.count(Counter::DropPlaintext);
+        }
+        let Some(header) = PlainHeader::parse(&arena[place.clone()]) else {
+            return self.tunnel.stats.count(Counter::DropMalformed);
+        };
+        if !self.table.plain.serves(header) {
+            return self.tunnel.stats.count(Counter::DropWrongInstance);
+        }
+        self.tunnel.stats.count(Counter::PlainRxPackets);
+        self.deliver(arena, place.start + LISP_HEADER..place.end, Origin::Rloc(rloc), false, outer, checked);
     }
 
     fn deliver(
         &mut self,
         arena: &mut [u8],
         place: Range<usize>,
-        peer: PeerId,
+        origin: Origin,
         partial: bool,
         outer: Outer,
         checked: &mut Option<Checked>,
@@ -126,24 +157,27 @@ impl Engine {
             Decapsulated::Marked => self.tunnel.stats.count(Counter::CongestionMarks),
             Decapsulated::Drop => return self.tunnel.stats.count(Counter::DropCongestion),
         }
-        let flow = Checked { peer, source: inner.source, destination: inner.destination };
+        let flow = Checked { origin, source: inner.source, destination: inner.destination };
         let route = if *checked == Some(flow) {
             Route::Local
         } else {
-            if self.agent_messages.are_addressed_by(&inner, packet) {
+            if let Origin::Peer(peer) = origin
+                && self.agent_messages.are_addressed_by(&inner, packet)
+            {
                 return self.hear_agent_message(peer, &inner, packet);
             }
-            let route = self.table.arrival(inner.destination);
+            let route = self.table.arrival(inner.destination, origin);
             if route == Route::Outside {
                 return self.tunnel.stats.count(Counter::DropNotLocal);
             }
-            match self.table.check_source(inner.source, inner.destination, peer, self.now) {
+            match self.table.check_source(inner.source, inner.destination, origin, self.now) {
                 Source::Ok => {}
                 Source::Denied => return self.tunnel.stats.count(Counter::DropPolicy),
+                Source::Tunnelled => return self.tunnel.stats.count(Counter::DropPlainTunnelled),
                 Source::Outside => return self.tunnel.stats.count(Counter::DropSourceCheck),
-                verdict => return self.hold_for_source(verdict, &frame_of(packet, &inner, partial), &inner, peer),
+                verdict => return self.hold_for_source(verdict, &frame_of(packet, &inner, partial), &inner, origin),
             }
-            self.correspondents.note(inner.destination, peer, &self.table, self.now);
+            self.note_correspondent(inner.destination, origin);
             if route == Route::Local && !self.agent_messages.is_own(inner.destination) {
                 *checked = Some(flow);
             }
@@ -151,11 +185,15 @@ impl Engine {
         };
         match route {
             Route::Local => {
-                if !self.may_receive(peer, packet, &inner) {
+                if !self.may_receive(origin, packet, &inner) {
                     return;
                 }
                 if opens_connection(packet, &inner) {
-                    let limit = self.tunnel.peer(peer).map_or(usize::MAX, |p| p.inner_limit(self.now));
+                    let limit = match origin {
+                        Origin::Peer(peer) => self.tunnel.peer(peer).map_or(usize::MAX, |p| p.inner_limit(self.now)),
+                        Origin::Rloc(rloc) => self.plain_limit(rloc),
+                        Origin::Host => usize::MAX,
+                    };
                     clamp_mss(packet, &inner, limit, partial);
                 }
                 let mut sink = self.delivery.sink(&mut self.tunnel.stats);
@@ -163,57 +201,71 @@ impl Engine {
             }
             route => {
                 let mut frame = frame_of(packet, &inner, partial);
-                self.deliver_elsewhere(route, &mut frame, peer, self.now);
+                self.deliver_elsewhere(route, &mut frame, origin, self.now);
             }
         }
     }
 
-    /// A packet of a peer that was held, checked anew.
-    pub(crate) fn deliver_again(&mut self, peer: PeerId, held: &mut Held) {
+    fn note_correspondent(&mut self, eid: IpAddr, origin: Origin) {
+        match origin {
+            Origin::Peer(peer) => self.correspondents.note(eid, peer, &self.table, self.now),
+            Origin::Rloc(rloc) => self.plain_correspondents.note(eid, rloc, &self.table, self.now),
+            Origin::Host => {}
+        }
+    }
+
+    /// A packet from elsewhere that was held, checked anew.
+    pub(crate) fn deliver_again(&mut self, origin: Origin, held: &mut Held) {
         let Some((_, inner)) = parse_frame(&held.frame) else { return };
-        let route = self.table.arrival(inner.destination);
+        let route = self.table.arrival(inner.destination, origin);
         if route == Route::Outside {
             return self.tunnel.stats.count(Counter::DropNotLocal);
         }
-        match self.table.check_source(inner.source, inner.destination, peer, self.now) {
+        match self.table.check_source(inner.source, inner.destination, origin, self.now) {
             Source::Ok => {}
             Source::Denied => return self.tunnel.stats.count(Counter::DropPolicy),
+            Source::Tunnelled => return self.tunnel.stats.count(Counter::DropPlainTunnelled),
             verdict if verdict != Source::Outside && self.now.since(held.since) < HOLD_AGAIN => {
-                return self.hold_for_source(verdict, &held.frame, &inner, peer);
+                return self.hold_for_source(verdict, &held.frame, &inner, origin);
             }
             _ => return self.tunnel.stats.count(Counter::DropSourceCheck),
         }
-        self.correspondents.note(inner.destination, peer, &self.table, self.now);
+        self.note_correspondent(inner.destination, origin);
         match route {
-            Route::Local if !self.may_receive(peer, &held.frame[VNET_HEADER..], &inner) => {}
+            Route::Local if !self.may_receive(origin, &held.frame[VNET_HEADER..], &inner) => {}
             Route::Local => self.write_frame(&held.frame),
-            route => self.deliver_elsewhere(route, &mut held.frame, peer, held.since),
+            route => self.deliver_elsewhere(route, &mut held.frame, origin, held.since),
         }
     }
 
-    fn deliver_elsewhere(&mut self, route: Route, frame: &mut [u8], peer: PeerId, since: Time) {
+    fn deliver_elsewhere(&mut self, route: Route, frame: &mut [u8], origin: Origin, since: Time) {
+        let Some((vnet, inner)) = parse_frame(frame) else { return };
         match route {
-            Route::LocalAway(prefix) => self.hold_for_interface(prefix, frame, Some(peer), since),
-            Route::Departed(prefix) => self.hold_departed(prefix, frame, Some(peer), since),
+            Route::LocalAway(prefix) => self.hold_for_interface(prefix, frame, origin, since),
+            Route::Departed(prefix) => self.hold_departed(prefix, frame, origin, since),
             // Never back to where it came from.
-            Route::Forward(next) if next != peer => {
-                if let Some((vnet, inner)) = parse_frame(frame) {
-                    self.send_frame(next, frame, &vnet, &inner, Some(peer), since);
-                }
+            Route::Forward(next) if origin != Origin::Peer(next) => {
+                self.send_frame(next, frame, &vnet, &inner, origin, since);
             }
-            Route::Forward(_) | Route::Local | Route::Drop | Route::Miss | Route::Outside => {
+            Route::Plain(prefix) => self.send_plain(prefix, frame, &vnet, &inner, origin),
+            Route::Miss => {
+                let key = HoldKey { eid: inner.destination, why: Why::Destination };
+                self.hold(key, frame, origin, since, &Event::Miss { eid: inner.destination, source: false });
+            }
+            Route::Forward(_) | Route::Local | Route::Drop | Route::Outside => {
                 self.tunnel.stats.count(Counter::DropNotLocal);
             }
         }
     }
 
-    fn hold_for_source(&mut self, verdict: Source, frame: &[u8], inner: &Inner, peer: PeerId) {
+    fn hold_for_source(&mut self, verdict: Source, frame: &[u8], inner: &Inner, origin: Origin) {
         let eid = inner.source;
-        let (why, event) = match (verdict, self.tunnel.peer(peer)) {
+        let sender = if let Origin::Peer(peer) = origin { self.tunnel.peer(peer) } else { None };
+        let (why, event) = match (verdict, sender) {
             (Source::Conflict, Some(sender)) => (Why::Conflict, Event::Conflict { eid, key: sender.key }),
             _ => (Why::Source, Event::Miss { eid, source: true }),
         };
-        self.hold(HoldKey { eid, why }, frame, Some(peer), self.now, &event);
+        self.hold(HoldKey { eid, why }, frame, origin, self.now, &event);
     }
 }
 

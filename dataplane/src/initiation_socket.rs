@@ -21,7 +21,7 @@ use crate::stats::{Counter, Stats};
 use crate::sys;
 use crate::time::{Time, millis};
 use crate::udp::UdpSocket;
-use crate::wire::{KIND, Kind};
+use crate::wire::{KIND, KK_MASK, Kind};
 
 pub struct InitiationSocket {
     pub socket: UdpSocket,
@@ -110,8 +110,10 @@ impl Engine {
 }
 
 /// 1 for an initiation and 0 for all else: the sockets in the order in which they came to the port. A datagram without
-/// this octet ends the program with 0.
-const STEERING: [Instruction; 4] = [
+/// these octets ends the program with 0. In a plain packet the kind octet is something else.
+const STEERING: [Instruction; 6] = [
+    instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, 0),
+    instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 3, KK_MASK as u32),
     instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, KIND as u32),
     instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, Kind::Initiation as u32),
     instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 1),

@@ -1,5 +1,6 @@
 //! The agent's commands, parsed into what they mean, and the replies and events, as JSON.
 
+mod plain_set;
 mod policy_set;
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,7 @@ use crate::host::LocalAddress;
 use crate::interruption::Interruption;
 use crate::neighbour::By;
 use crate::peer::{Locator, OVERHEAD_V6};
+use crate::plain::PlainRules;
 use crate::policy::PolicySet;
 use crate::prefix::Prefix;
 
@@ -26,7 +28,7 @@ pub enum Command {
     SyncEnd,
     PeerSet { key: PublicKey, locators: Vec<Locator> },
     PeerRemove { key: PublicKey },
-    MappingSet { prefix: Prefix, generation: u64, forward: Option<PublicKey> },
+    MappingSet { prefix: Prefix, generation: u64, to: MappingTo },
     MappingRemove { prefix: Prefix },
     LocalEidSet { prefix: Prefix, generation: u64, interface: Option<String>, redirect_from: Option<PublicKey> },
     LocalEidRemove { prefix: Prefix, generation: u64, redirect_to: Option<PublicKey> },
@@ -38,9 +40,17 @@ pub enum Command {
     PeerSend { key: PublicKey, payload: Box<[u8]> },
     Correspondents { prefix: Prefix },
     PolicySet(Box<PolicySet>),
+    PlainSet(PlainRules),
     Stats,
     Peers,
     Forwarding,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum MappingTo {
+    Forward(PublicKey),
+    Plain(Vec<Locator>),
+    Drop,
 }
 
 #[derive(PartialEq)]
@@ -116,18 +126,16 @@ fn parse_command(fields: &Fields<'_>) -> Result<Command, Refused> {
         })),
         "sync-begin" => Command::SyncBegin,
         "sync-end" => Command::SyncEnd,
-        "peer-set" => Command::PeerSet {
-            key: fields.key("publicKey")?,
-            locators: fields.array("locators")?.iter().map(parse_locator).collect::<Result<_, _>>()?,
-        },
+        "peer-set" => Command::PeerSet { key: fields.key("publicKey")?, locators: fields.locators()? },
         "peer-remove" => Command::PeerRemove { key: fields.key("publicKey")? },
         "mapping-set" => Command::MappingSet {
             prefix: fields.prefix("prefix")?,
             generation: fields.number("generation", u64::MAX)?,
-            forward: match fields.text("action")? {
-                "forward" => Some(fields.key("publicKey")?),
-                "drop" => None,
-                _ => return Err(invalid("action", "must be \"forward\" or \"drop\"")),
+            to: match fields.text("action")? {
+                "forward" => MappingTo::Forward(fields.key("publicKey")?),
+                "plain" => MappingTo::Plain(fields.locators()?),
+                "drop" => MappingTo::Drop,
+                _ => return Err(invalid("action", "must be \"forward\", \"plain\" or \"drop\"")),
             },
         },
         "mapping-remove" => Command::MappingRemove { prefix: fields.prefix("prefix")? },
@@ -157,6 +165,7 @@ fn parse_command(fields: &Fields<'_>) -> Result<Command, Refused> {
         "peer-send" => Command::PeerSend { key: fields.key("publicKey")?, payload: fields.agent_message("payload")? },
         "correspondents" => Command::Correspondents { prefix: fields.prefix("prefix")? },
         "policy-set" => Command::PolicySet(Box::new(fields.policy_set()?)),
+        "plain-set" => Command::PlainSet(fields.plain_set()?),
         "stats" => Command::Stats,
         "peers" => Command::Peers,
         "forwarding" => Command::Forwarding,
@@ -223,6 +232,10 @@ impl<'a> Fields<'a> {
         let fits = decoded.filter(|octets| (1..=MAX_AGENT_MESSAGE).contains(&octets.len()));
         let why = || invalid(name, &format!("must be 1 to {MAX_AGENT_MESSAGE} octets in base64"));
         fits.map(Vec::into_boxed_slice).ok_or_else(why)
+    }
+
+    fn locators(&self) -> Result<Vec<Locator>, Refused> {
+        self.array("locators")?.iter().map(parse_locator).collect()
     }
 
     fn interface(&self, name: &str) -> Result<String, Refused> {
@@ -359,7 +372,7 @@ mod tests {
             assert!(command.is_ok(), "{message}: {command:?}");
             kinds.insert(message["type"].as_str().unwrap().to_string());
         }
-        assert_eq!(kinds.len(), 21);
+        assert_eq!(kinds.len(), 22);
         let (_, set) = parse_request(
             golden("agent").iter().find(|m| m["redirectFrom"].is_string()).unwrap().to_string().as_bytes(),
         );

@@ -28,9 +28,8 @@ mod tests;
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use crate::forwarding::{AGENT_PREFIX, Forwarding, Source};
+use crate::forwarding::{AGENT_PREFIX, Forwarding, Origin, Source};
 use crate::packet::{ICMP, Inner, TCP, UDP};
-use crate::peer::PeerId;
 use crate::time::{Time, seconds};
 pub use classify::{Flow, Part, Role, classify};
 use flow_cache::FlowCache;
@@ -48,7 +47,7 @@ pub struct PolicySet {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
     Sending,
-    Receiving { from: PeerId },
+    Receiving { from: Origin },
 }
 
 pub struct Policy {

@@ -64,7 +64,7 @@ impl Engine {
             .collect();
         let addresses = on_tun.iter().chain(&self.table.agent);
         wanted.extend(addresses.map(|address| Item::Address(Prefix::host(*address))));
-        for prefix in &self.table.overlay {
+        for prefix in self.table.eid_space() {
             let source = on_tun.iter().find(|a| a.is_ipv6() == prefix.address.is_ipv6()).copied();
             wanted.insert(Item::Route { prefix: *prefix, link: tun, source });
         }

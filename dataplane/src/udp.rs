@@ -53,7 +53,7 @@ impl UdpSocket {
         Ok(second)
     }
 
-    fn unbound(v6: bool, buffer: c_int, wanted: Offloads, stats: &mut Stats) -> io::Result<UdpSocket> {
+    pub fn unbound(v6: bool, buffer: c_int, wanted: Offloads, stats: &mut Stats) -> io::Result<UdpSocket> {
         let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
         let fd = sys::socket(family, libc::SOCK_DGRAM, 0)?;
         if v6 {

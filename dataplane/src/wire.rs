@@ -33,7 +33,7 @@ pub const INDEX_MASK: u32 = 0xff_ffff;
 pub const KIND: usize = 7;
 
 const FLAGS: u8 = 0x89;
-const KK_MASK: u8 = 0x03;
+pub const KK_MASK: u8 = 0x03;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]

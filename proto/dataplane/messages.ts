@@ -47,9 +47,11 @@ export type DataplaneCommand =
       readonly type: 'mapping-set';
       readonly prefix: IpPrefix;
       readonly generation: Generation;
-      readonly action: 'forward' | 'drop';
+      readonly action: 'forward' | 'plain' | 'drop';
       /** With `forward`. */
       readonly publicKey?: TunnelKey;
+      /** With `plain`: of a site without a tunnel key, in plain RFC 9300 encapsulation, as far as `plain-set` allows. */
+      readonly locators?: readonly Locator[];
     }
   | { readonly type: 'mapping-remove'; readonly prefix: IpPrefix }
   /**
@@ -98,12 +100,39 @@ export type DataplaneCommand =
    * between EIDs as docs/policy-enforcement.md says. A data plane of capability 1 does not know it.
    */
   | ({ readonly type: 'policy-set' } & AgentPolicy)
+  | ({ readonly type: 'plain-set' } & PlainRules)
   /** Reply: StatsReply. */
   | { readonly type: 'stats' }
   /** Reply: PeersReply. */
   | { readonly type: 'peers' }
   /** What it forwards now, also before `configure`: an agent goes on from what it did not live to write down. Reply: ForwardingReply. */
   | { readonly type: 'forwarding' };
+
+/**
+ * With whom plain packets are exchanged, in place of what was said before; part of the full state, and nobody without
+ * it. Never for an EID whose owner has a tunnel key. Only for a data plane whose hello says `plain`.
+ */
+export interface PlainRules {
+  /** Of these packets; 0 is sent without an instance ID. */
+  readonly instance: InstanceId;
+  /** Packets are passed on between plain sites and tunnels. */
+  readonly gateway: boolean;
+  readonly sites: readonly PlainSite[];
+}
+
+export interface PlainSite {
+  /** Who may be sent to, and may send. */
+  readonly rlocs: readonly IpPrefix[];
+  /**
+   * What may come from these RLOCs without a mapping that says so, and is EID space of this host besides the overlay;
+   * of length 4 or more.
+   */
+  readonly eids: readonly IpPrefix[];
+}
+
+export const MAX_PLAIN_SITES = 256;
+/** Of RLOCs and EIDs, in all sites. */
+export const MAX_PLAIN_PREFIXES = 4096;
 
 export interface HelloReply {
   readonly capability: number;
@@ -116,6 +145,8 @@ export interface HelloReply {
   readonly offloads: readonly string[];
   /** What confines the process: `landlock`, `seccomp`, as far as the kernel has them. Older data planes do not say. */
   readonly sandbox?: readonly string[] | undefined;
+  /** It knows plain peers. Older data planes do not say. */
+  readonly plain?: boolean | undefined;
 }
 
 export interface ConfigureReply {
@@ -169,6 +200,8 @@ export const MAX_CORRESPONDENTS = 4096;
 
 export interface CorrespondentsReply {
   readonly peers: readonly TunnelKey[];
+  /** Who exchanged plain packets with it within a minute, newest first. Older data planes do not say. */
+  readonly rlocs?: readonly IpAddress[] | undefined;
 }
 
 export type DataplaneReply =

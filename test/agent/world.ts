@@ -6,7 +6,13 @@ import type { AttachRequest } from '../../agent/core/mover.ts';
 import type { Answer, Note } from '../../agent/core/output.ts';
 import { hostPrefix, type IpPrefix, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import { CAPABILITY } from '../../proto/capability.ts';
-import type { DataplaneCommand, DataplaneEvent, ForwardingReply, HelloReply } from '../../proto/dataplane/messages.ts';
+import type {
+  DataplaneCommand,
+  DataplaneEvent,
+  ForwardingReply,
+  HelloReply,
+  PlainRules,
+} from '../../proto/dataplane/messages.ts';
 import { DEFAULT_INSTANCE, type EidKey, eidKey, parseEid, prefixEid } from '../../proto/eid.ts';
 import { agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
 import { nonce } from '../../proto/lisp/header.ts';
@@ -335,9 +341,10 @@ export class FakeDataplaneState {
   configured = false;
   epoch = 0;
   policy: AgentPolicy | null = null;
+  plain: PlainRules | null = null;
   readonly log: DataplaneCommand[] = [];
   readonly peers = new Map<TunnelKey, readonly string[]>();
-  readonly mappings = new Map<IpPrefix, { generation: Generation; to: TunnelKey | 'drop' }>();
+  readonly mappings = new Map<IpPrefix, { generation: Generation; to: TunnelKey | 'plain' | 'drop' }>();
   readonly locals = new Map<
     IpPrefix,
     { generation: Generation; interface: string | null; redirectFrom: TunnelKey | null }
@@ -354,7 +361,7 @@ export class FakeDataplaneState {
   }
 
   /** Where packets for the address go. */
-  route(eid: string): TunnelKey | 'drop' | 'here' | 'miss' {
+  route(eid: string): TunnelKey | 'plain' | 'drop' | 'here' | 'miss' {
     const prefix = hostPrefix(parseIpAddress(eid));
     if (this.locals.has(prefix)) return 'here';
     return this.mappings.get(prefix)?.to ?? 'miss';
@@ -363,7 +370,7 @@ export class FakeDataplaneState {
   forwarding(): ForwardingReply {
     const peers = [...this.peers].map(([publicKey, locators]) => ({ publicKey, locators: locators.map(locatorAt) }));
     const mappings = [...this.mappings].flatMap(([prefix, { generation, to }]) =>
-      to === 'drop' ? [] : [{ prefix, generation, publicKey: to }],
+      to === 'drop' || to === 'plain' ? [] : [{ prefix, generation, publicKey: to }],
     );
     return { peers, mappings };
   }
@@ -399,6 +406,11 @@ export class FakeDataplaneState {
         this.policyMentioned = true;
         return;
       }
+      case 'plain-set': {
+        const { instance, gateway, sites } = command;
+        this.plain = { instance, gateway, sites };
+        return;
+      }
       case 'peer-set':
         this.unmentioned?.delete(command.publicKey);
         this.peers.set(
@@ -413,7 +425,10 @@ export class FakeDataplaneState {
         this.unmentioned?.delete(command.prefix);
         if ((this.mappings.get(command.prefix)?.generation ?? 0) > command.generation) return;
         if (command.publicKey !== undefined) assert(this.peers.has(command.publicKey), 'a mapping to an unknown peer');
-        this.mappings.set(command.prefix, { generation: command.generation, to: command.publicKey ?? 'drop' });
+        this.mappings.set(command.prefix, {
+          generation: command.generation,
+          to: command.publicKey ?? (command.action === 'plain' ? 'plain' : 'drop'),
+        });
         return;
       case 'mapping-remove':
         this.mappings.delete(command.prefix);

@@ -3,8 +3,13 @@ import { createPrivateKey } from 'node:crypto';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { DataplaneLink } from '../../agent/shell/dataplane-link.ts';
-import { parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
-import type { DataplaneCommand, DataplaneEvent, StatsReply } from '../../proto/dataplane/messages.ts';
+import { type IpPrefix, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
+import type {
+  CorrespondentsReply,
+  DataplaneCommand,
+  DataplaneEvent,
+  StatsReply,
+} from '../../proto/dataplane/messages.ts';
 import type { InstanceId } from '../../proto/eid.ts';
 import { parseTunnelKey } from '../../proto/identity.ts';
 import type { TunnelKey } from '../../proto/mapping.ts';
@@ -69,6 +74,10 @@ export class DataPlane {
   /** Everything told so far has been carried out. */
   async done(): Promise<StatsReply> {
     return await this.link.stats();
+  }
+
+  async correspondents(prefix: IpPrefix): Promise<CorrespondentsReply> {
+    return await this.link.correspondents(prefix);
   }
 
   /** The next event of a kind that fits, from those that came since the last call. */

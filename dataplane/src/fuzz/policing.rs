@@ -1,7 +1,7 @@
 //! Inner packets as the policy sees them.
 
 use super::Input;
-use crate::forwarding::Forwarding;
+use crate::forwarding::{Forwarding, Origin};
 use crate::packet::{ICMP, ICMPV6, Inner, TCP, UDP, be16};
 use crate::peer::PeerId;
 use crate::policy::{Part, Policy, PolicySet, Rule, Side, classify};
@@ -11,7 +11,7 @@ use crate::time::Time;
 /// connection that is denied is denied, whatever stands in front of it.
 pub fn policy(data: &[u8]) {
     let mut input = Input(data);
-    let side = [Side::Sending, Side::Receiving { from: PeerId(1) }][input.below(2)];
+    let side = [Side::Sending, Side::Receiving { from: Origin::Peer(PeerId(1)) }][input.below(2)];
     let packet = input.0;
     let Some(inner) = Inner::parse(packet) else { return };
     let packet = &packet[..inner.total];

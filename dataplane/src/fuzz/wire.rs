@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 
 use super::Input;
+use crate::packet::Inner;
+use crate::plain::{PlainHeader, PlainRules, flow_hash};
 use crate::replay::{Replay, WINDOW};
-use crate::wire::{Control, DATA_HEADER, Header, LISP_HEADER, Report};
+use crate::wire::{Control, DATA_HEADER, Header, HeaderError, LISP_HEADER, Report};
 
 /// What parses is written back as the same octets.
 pub fn wire(data: &[u8]) {
@@ -13,6 +15,17 @@ pub fn wire(data: &[u8]) {
     }
     if let Some(head) = data.first_chunk::<DATA_HEADER>() {
         let _ = Header::quoted_index(head);
+    }
+    if Header::parse(data) == Err(HeaderError::Plaintext) {
+        let header = PlainHeader::parse(data).expect("8 octets");
+        let rules = PlainRules { instance: header.instance.unwrap_or(0), ..PlainRules::default() };
+        assert!(rules.serves(header));
+        let sent = PlainHeader::parse(&rules.header()).expect("8 octets");
+        assert_eq!(sent.instance.unwrap_or(0), rules.instance);
+        if let Some(inner) = Inner::parse(&data[LISP_HEADER..]) {
+            let packet = &data[LISP_HEADER..LISP_HEADER + inner.total];
+            assert_eq!(flow_hash(packet, &inner), flow_hash(packet, &inner));
+        }
     }
     let control = Control::parse(data);
     let _ = Control::is_about_path(data);

@@ -8,12 +8,13 @@ use super::*;
 use crate::forwarding::{Action, LocalEid, Mapping};
 use crate::hold::HoldQueue;
 use crate::packet::{ICMP, ICMPV6};
+use crate::peer::PeerId;
 use crate::prefix::Prefix;
 
 pub const WEB: &str = "10.77.0.1";
 pub const DB: &str = "10.77.0.2";
 pub const OTHER: &str = "10.77.0.3";
-const PEER: Side = Side::Receiving { from: PeerId(1) };
+const PEER: Side = Side::Receiving { from: Origin::Peer(PeerId(1)) };
 
 pub fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
