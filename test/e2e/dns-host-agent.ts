@@ -11,21 +11,29 @@ import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { startDnsServer } from '../../agent/shell/dns-server.ts';
 import type { NameResolver } from '../../agent/shell/name-resolver.ts';
-import { parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
+import { type IpAddress, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import { reverseZones } from '../../proto/dns/reverse-zones.ts';
 import { answer } from '../agent/dns-support.ts';
 import { PLACE_1, PLACE_2 } from './dns-host-sandbox.ts';
 
 const [socket = '', ...listen] = process.argv.slice(2);
-const overlay = [parseIpPrefix('10.77.0.0/16')];
+const overlay = ['10.77.0.0/16', 'fd00:77::/48'].map(parseIpPrefix);
+const NAMES: Readonly<Record<string, readonly IpAddress[]>> = {
+  db: ['10.77.0.9'].map(parseIpAddress),
+  web: ['10.77.0.5', 'fd00:77::5'].map(parseIpAddress),
+};
 const resolver: NameResolver = {
   zone: 'stayput.internal',
   overlay,
   version: 0,
-  resolveName: async (name) =>
-    name === 'db' ? { kind: 'found', addresses: [parseIpAddress('10.77.0.9')], stale: false } : { kind: 'absent' },
-  resolvePointer: async (address) =>
-    address === '10.77.0.9' ? { kind: 'found', names: ['db'], stale: false } : { kind: 'absent' },
+  resolveName: async (name) => {
+    const addresses = NAMES[name];
+    return addresses === undefined ? { kind: 'absent' } : { kind: 'found', addresses, stale: false };
+  },
+  resolvePointer: async (address) => {
+    const names = Object.keys(NAMES).filter((name) => NAMES[name]?.includes(address));
+    return names.length === 0 ? { kind: 'absent' } : { kind: 'found', names, stale: false };
+  },
 };
 
 for (const place of [PLACE_1, PLACE_2]) {
