@@ -79,6 +79,19 @@ export const LCAF_SAMPLES: readonly LcafSample[] = [
     },
   },
   {
+    type: 7,
+    octets: `${frame(7, '00', 12)}10f610f5${'0000'.repeat(4)}`,
+    address: {
+      kind: 'nat',
+      msPort: 4342,
+      etrPort: 4341,
+      globalEtr: { kind: 'none' },
+      ms: { kind: 'none' },
+      privateEtr: { kind: 'none' },
+      rtrs: [{ kind: 'none' }],
+    },
+  },
+  {
     type: 8,
     octets: `${frame(8, '00', 10)}00abcdef00010a000001`,
     address: { kind: 'nonce-locator', nonce: 0xabcdef, address: ip('10.0.0.1') },
