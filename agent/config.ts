@@ -1,6 +1,6 @@
 /** The agent's configuration file: every key, its default and its bounds. */
 import { z } from 'zod';
-import { isIpAddress, parseIpAddress } from '../proto/address.ts';
+import { isIpAddress, parseIpAddress, parseIpPrefix, prefixLength } from '../proto/address.ts';
 import { loadConfig } from '../runtime/config-file.ts';
 import { LOG_LEVELS } from '../runtime/log.ts';
 
@@ -53,6 +53,40 @@ const IDENTITY = z.strictObject({
   onMachineChange: z.enum(['refuse', 'accept']).default('refuse'),
 });
 
+const prefix = z.string().transform((text, context) => {
+  try {
+    return parseIpPrefix(text);
+  } catch {
+    context.addIssue('is not an IP prefix without host bits');
+    return z.NEVER;
+  }
+});
+const prefixes = z.array(prefix).max(64);
+/** Of EIDs, which are routed into the TUN. */
+const SHORTEST_EIDS = 4;
+
+const LISP = z.strictObject({
+  /** Sites of LISP routers with which plain packets are exchanged: their RLOCs, and EIDs that are behind them whatever the map server says. */
+  plain: z
+    .array(
+      z.strictObject({
+        rlocs: prefixes.min(1),
+        eids: prefixes
+          .refine(
+            (list) => list.every((each) => prefixLength(each) >= SHORTEST_EIDS),
+            'has a prefix of less than 4 bits',
+          )
+          .default([]),
+      }),
+    )
+    .max(64)
+    .default([]),
+  /** Instance ID of plain packets; null for that of the overlay. */
+  instance: z.int().min(0).max(0xff_ffff).nullable().default(null),
+  /** Pass packets on between these sites and the tunnels. */
+  gateway: z.boolean().default(false),
+});
+
 const PREFERENCE = {
   priority: z.int().min(0).max(254).optional(),
   weight: z.int().min(0).max(100).optional(),
@@ -83,6 +117,7 @@ export const AGENT_CONFIG = z.strictObject({
     .max(8)
     .default([]),
   identity: IDENTITY.prefault({}),
+  lisp: LISP.prefault({}),
   logLevel: z.enum(LOG_LEVELS).default('info'),
 });
 

@@ -17,7 +17,7 @@
  * Driven by `handle…(…, now)`, `pollOutput()` and `pollTimeout()`.
  */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
-import type { DataplaneEvent, ForwardingReply, HelloReply } from '../../proto/dataplane/messages.ts';
+import type { DataplaneEvent, ForwardingReply, HelloReply, PlainRules } from '../../proto/dataplane/messages.ts';
 import type { Eid } from '../../proto/eid.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotifyAck, mappingsOf } from '../../proto/lisp/native.ts';
@@ -55,6 +55,8 @@ export interface AgentOptions {
   readonly listenPort: number;
   readonly mtu: number;
   readonly locators: readonly ConfiguredLocator[];
+  /** With which sites of LISP routers plain packets are exchanged; null for none. */
+  readonly plain?: PlainRules | null;
   readonly saved: SavedState;
   readonly cacheLimit?: number;
 }
@@ -120,7 +122,7 @@ export class Agent {
     this.identity = identity;
     this.overlay = options.overlay;
     this.dataplane = saved.dataplane;
-    const table = new DataplaneTable((command) => outbox.command(command));
+    const table = new DataplaneTable((command) => outbox.command(command), options.plain ?? null);
     const registrar = new Registrar(identity, saved.eids, now);
     const cacheLimit = options.cacheLimit ?? CACHE_LIMIT;
     const remote = new RemoteMappings(
@@ -181,7 +183,8 @@ export class Agent {
       this.outbox.persist('dataplane');
     }
     this.configure();
-    this.table.attach(hello.capability >= POLICY_CAPABILITY, now);
+    const enforces = hello.capability >= POLICY_CAPABILITY;
+    this.table.attach({ enforces, knowsPlain: hello.plain === true }, now);
   }
 
   handleDataplaneEvent(event: DataplaneEvent, now: Instant): void {

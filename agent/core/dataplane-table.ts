@@ -4,9 +4,10 @@
  * Every change is noted here first and becomes a command while the data plane is attached. When it attaches, the whole
  * state is sent between `sync-begin` and `sync-end`, so a restarted data plane gets everything and a running one loses
  * nothing that is in use. Peers are referenced by the mappings that use them, and kept for a while after a redirect.
+ * Sites without a tunnel key are spoken to plainly if the operator says so and the data plane knows how; else not at all.
  */
 import type { IpPrefix } from '../../proto/address.ts';
-import type { DataplaneCommand } from '../../proto/dataplane/messages.ts';
+import type { DataplaneCommand, PlainRules } from '../../proto/dataplane/messages.ts';
 import type { Generation, Locator, TunnelKey } from '../../proto/mapping.ts';
 import type { AgentPolicy } from '../../proto/policy.ts';
 import type { Instant } from '../../proto/time.ts';
@@ -39,11 +40,15 @@ export class DataplaneTable {
   private readonly watches = new Set<string>();
   private workloads: ReadonlyMap<string, Workload> = new Map();
   private policy: AgentPolicy | null = null;
+  private readonly rules: PlainRules | null;
   private enforces = false;
+  private knowsPlain = false;
   private attached = false;
 
-  constructor(emit: (command: DataplaneCommand) => void) {
+  /** `rules`: with whom plain packets are exchanged; null for nobody. */
+  constructor(emit: (command: DataplaneCommand) => void, rules: PlainRules | null = null) {
     this.emit = emit;
+    this.rules = rules;
   }
 
   get isAttached(): boolean {
@@ -58,15 +63,17 @@ export class DataplaneTable {
     return this.peers.get(key)?.locators;
   }
 
-  /** `enforces`: it knows policies. */
-  attach(enforces: boolean, now: Instant): void {
+  /** `enforces`: it knows policies; `knowsPlain`: it knows plain sites. */
+  attach({ enforces, knowsPlain }: { enforces: boolean; knowsPlain: boolean }, now: Instant): void {
     this.attached = true;
     this.enforces = enforces;
+    this.knowsPlain = knowsPlain;
     this.emit({ type: 'sync-begin' });
     // Before anything that could be forwarded.
     if (this.policy !== null) this.sendPolicy(this.policy);
+    if (this.rules !== null && knowsPlain) this.emit({ type: 'plain-set', ...this.rules });
     for (const [publicKey, { locators }] of this.peers) this.emit({ type: 'peer-set', publicKey, locators });
-    for (const mapping of this.mappings.values()) this.emit(mapping);
+    for (const mapping of this.mappings.values()) this.sendMapping(mapping);
     for (const local of this.locals.values()) this.emit(local);
     for (const { command, until } of this.redirects.values()) if (until > now) this.emit(command);
     for (const name of this.watches) this.emit({ type: 'interface-watch', name });
@@ -125,13 +132,19 @@ export class DataplaneTable {
     this.setMapping({ type: 'mapping-set', prefix, generation, action: 'forward', publicKey });
   }
 
+  /** To a site that has no tunnel key. */
+  forwardPlainly(prefix: IpPrefix, generation: Generation, locators: readonly Locator[]): void {
+    if (this.rules === null) this.drop(prefix, generation);
+    else this.setMapping({ type: 'mapping-set', prefix, generation, action: 'plain', locators });
+  }
+
   drop(prefix: IpPrefix, generation: Generation): void {
     this.setMapping({ type: 'mapping-set', prefix, generation, action: 'drop' });
   }
 
   repeatMapping(prefix: IpPrefix): void {
     const mapping = this.mappings.get(prefix);
-    if (mapping !== undefined) this.send(mapping);
+    if (mapping !== undefined && this.attached) this.sendMapping(mapping);
   }
 
   removeMapping(prefix: IpPrefix, now: Instant): void {
@@ -209,10 +222,15 @@ export class DataplaneTable {
     }
     this.mappings.set(next.prefix, next);
     if (next.publicKey !== undefined) this.peer(next.publicKey).value.usedBy.add(next.prefix);
-    this.send(next);
+    if (this.attached) this.sendMapping(next);
     if (previous?.publicKey !== next.publicKey && previous?.publicKey !== undefined) {
       this.peers.get(previous.publicKey)?.usedBy.delete(next.prefix);
     }
+  }
+
+  private sendMapping(mapping: MappingCommand): void {
+    const { type, prefix, generation, action } = mapping;
+    this.emit(action === 'plain' && !this.knowsPlain ? { type, prefix, generation, action: 'drop' } : mapping);
   }
 
   private peer(key: TunnelKey): { readonly value: Peer; readonly known: boolean } {

@@ -212,7 +212,8 @@ export class MapCache {
 export function isNegative(mapping: Mapping): boolean {
   if (isWithdrawal(mapping)) return true;
   if (mapping.eid.kind === 'name') return mapping.targets.length === 0 && mapping.zone === undefined;
-  return mapping.owner === undefined || mapping.tunnelKey === undefined;
+  // A site of routers without tunnel keys has locators at least.
+  return mapping.owner === undefined || (mapping.tunnelKey === undefined && mapping.locators.length === 0);
 }
 
 /** The map server still has the owner before, who told us himself that it is not his any more. */

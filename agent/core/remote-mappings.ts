@@ -1,8 +1,9 @@
 /**
  * What others own, as far as this host needs it: the map-cache on one side, the data plane's table on the other.
  *
- * A mapping from the map server is believed if its owner follows from its tunnel key. Believed ones go into the cache,
- * and what the cache holds is what is forwarded: a mapping with a tunnel key to that peer, a negative one as a drop.
+ * A mapping from the map server is believed if its owner follows from its tunnel key, or if it is of a site of LISP
+ * routers, which have none. Believed ones go into the cache, and what the cache holds is what is forwarded: a mapping with a
+ * tunnel key to that peer, one without in plain packets (where the operator allows it), a negative one as a drop.
  */
 import { hostPrefix, type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
 import type { ForwardingReply } from '../../proto/dataplane/messages.ts';
@@ -246,7 +247,7 @@ export class RemoteMappings {
 
   /** The owner's xTR-ID, and the agent address if it is one, follow from the key, and that was not revoked. */
   isVouched({ eid, owner, tunnelKey }: Mapping): boolean {
-    if (tunnelKey === undefined) return eid.kind === 'name';
+    if (tunnelKey === undefined) return eid.kind === 'name' || !isAgentPrefix(eid.prefix);
     if (this.revoked.has(tunnelKey)) return false;
     if (owner === undefined || xtrIdOf(tunnelKey) !== owner) return false;
     return eid.kind === 'name' || !isAgentPrefix(eid.prefix) || eid.prefix === hostPrefix(agentAddressOf(tunnelKey));
@@ -260,6 +261,8 @@ export class RemoteMappings {
       this.table.forward(eid.prefix, generation, tunnelKey);
     } else if (isAgentPrefix(eid.prefix)) {
       this.table.removeMapping(eid.prefix, now);
+    } else if (!negative) {
+      this.table.forwardPlainly(eid.prefix, generation, usable(locators, this.overlay()));
     } else {
       this.table.drop(eid.prefix, generation);
     }

@@ -3,7 +3,8 @@
  * carrying out all outputs in their order, so nothing waits for a timer that need not.
  */
 import type { IpPrefix } from '../../proto/address.ts';
-import { type Eid, parseEid } from '../../proto/eid.ts';
+import type { PlainRules } from '../../proto/dataplane/messages.ts';
+import { type Eid, type InstanceId, instanceId, parseEid } from '../../proto/eid.ts';
 import { StayputError } from '../../proto/errors.ts';
 import type { TunnelKey } from '../../proto/mapping.ts';
 import { formatPolicyVersion } from '../../proto/policy.ts';
@@ -84,6 +85,7 @@ export class AgentDriver {
         listenPort: config.listenPort,
         mtu: config.mtu,
         locators: config.locators,
+        plain: plainRules(config, agentIdentity(identity).instance),
         saved: {
           ...folder.eids(),
           cache: folder.cache(Date.now(), log),
@@ -494,6 +496,12 @@ export class AgentDriver {
         return;
     }
   }
+}
+
+function plainRules({ lisp }: AgentConfig, overlay: InstanceId): PlainRules | null {
+  if (lisp.plain.length === 0) return null;
+  const instance = lisp.instance === null ? overlay : instanceId(lisp.instance);
+  return { instance, gateway: lisp.gateway, sites: lisp.plain };
 }
 
 const MAX_CALLERS = 4096;
