@@ -75,7 +75,6 @@ export class LispServer {
       replies: new MapReplies({
         overlay,
         database,
-        registration: () => undefined,
         sitePrefixes: (iid) => this.sites.prefixes(iid),
         gateways: () => [],
         ttl: requests.ttl,

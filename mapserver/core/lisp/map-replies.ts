@@ -11,31 +11,21 @@
  * match that holds none of them. TTLs are cut, as a plain ITR that missed an SMR learns of a change by the end of its TTL.
  */
 import { type IpPrefix, ipPrefix, prefixAddress, prefixContains } from '../../../proto/address.ts';
-import { Writer } from '../../../proto/bytes.ts';
+import { Reader, Writer } from '../../../proto/bytes.ts';
 import { eidKey, type InstanceId, type PrefixEid, parseEidKey, prefixEid } from '../../../proto/eid.ts';
 import { encodeAddress, ipLispAddress, type LispAddress } from '../../../proto/lisp/afi.ts';
-import { type EidRecord, encodeEidRecord, type RlocRecord } from '../../../proto/lisp/eid-record.ts';
+import { decodeRlocRecords, type EidRecord, encodeEidRecord, type RlocRecord } from '../../../proto/lisp/eid-record.ts';
 import { eidToRecordKey, MAP_ACTIONS } from '../../../proto/lisp/mapping-record.ts';
 import { type Locator, type MapAction, NEVER_USE } from '../../../proto/mapping.ts';
 import { PrefixTrie } from '../../../proto/prefix-trie.ts';
 import { type Millis, minutes } from '../../../proto/time.ts';
 import type { Overlay } from '../grants.ts';
 import type { MappingDatabase } from '../mapping-database.ts';
-import type { OwnershipRecord } from '../records.ts';
-
-/** What a site has registered of an EID, beyond what agents are told. */
-export interface SiteRegistration {
-  /** P: the map server answers for the site. */
-  readonly proxyReply: boolean;
-  readonly mapVersion: number;
-  readonly rlocs: readonly RlocRecord[];
-}
+import type { OwnershipRecord, SiteContent } from '../records.ts';
 
 export interface MapRepliesParts {
   readonly overlay: Overlay;
   readonly database: MappingDatabase;
-  /** Undefined when the owner is an agent. */
-  readonly registration: (record: OwnershipRecord) => SiteRegistration | undefined;
   /** Prefixes that sites may register. */
   readonly sitePrefixes: (iid: InstanceId) => PrefixTrie<unknown> | undefined;
   /** Where the gateways are. */
@@ -54,7 +44,7 @@ export type MapAnswer =
       readonly ttl: Millis;
     }
   /** The site wants to answer itself. */
-  | { readonly kind: 'forward'; readonly record: OwnershipRecord; readonly registration: SiteRegistration };
+  | { readonly kind: 'forward'; readonly etrs: readonly RlocRecord[] };
 
 export class MapReplies {
   private readonly parts: MapRepliesParts;
@@ -69,10 +59,7 @@ export class MapReplies {
   answer(eid: PrefixEid, room: number): MapAnswer {
     const { database } = this.parts;
     const match = database.match(eid);
-    const registration = match === undefined ? undefined : this.parts.registration(match);
-    if (match !== undefined && registration?.proxyReply === false) {
-      return { kind: 'forward', record: match, registration };
-    }
+    if (match?.site?.proxyReply === false) return { kind: 'forward', etrs: rlocsOf(match.site) };
     const best = match === undefined ? this.negative(eid, this.vacant(eid)) : this.describe(match);
     const inside = this.inside(best.eid).map((record) => this.describe(record));
     if (inside.length === 0) return answerOf(best);
@@ -104,10 +91,9 @@ export class MapReplies {
   private describe(record: OwnershipRecord): PlainMapping {
     const eid = parseEidKey(record.eid) as PrefixEid;
     const ttl = Math.min(record.ttl, this.parts.ttl);
-    const registration = this.parts.registration(record);
-    if (registration !== undefined) {
-      const { rlocs, mapVersion } = registration;
-      return { eid, ttl, action: 'no-action', mapVersion, rlocs: rlocs.map(asTold) };
+    if (record.site !== undefined) {
+      const { mapVersion } = record.site;
+      return { eid, ttl, action: 'no-action', mapVersion, rlocs: rlocsOf(record.site).map(asTold) };
     }
     const rlocs = this.parts.gateways().map(gatewayRloc);
     if (rlocs.length === 0) return this.negative(eid, eid.prefix);
@@ -161,6 +147,10 @@ function recordOf({ eid, ttl, action, mapVersion, rlocs }: PlainMapping): EidRec
     mapVersion,
     locators: sorted(rlocs),
   };
+}
+
+function rlocsOf({ rlocs, rlocCount }: SiteContent): RlocRecord[] {
+  return decodeRlocRecords(new Reader(Buffer.from(rlocs, 'base64')), rlocCount);
 }
 
 function asTold(rloc: RlocRecord): RlocRecord {

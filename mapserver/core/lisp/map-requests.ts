@@ -157,7 +157,7 @@ export class MapRequests {
     const room = (ipFamily(to.address) === 4 ? ROOM_IPV4 : ROOM_IPV6) / received.message.records.length;
     const answer = this.parts.replies.answer(eid, room);
     if (answer.kind === 'forward') {
-      this.forward(received, query, eid, answer.registration.rlocs);
+      this.forward(received, query, eid, answer.etrs);
       return [];
     }
     const { told, ttl, records } = answer;

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { type MapAnswer, MapReplies, type SiteRegistration } from '../../../mapserver/core/lisp/map-replies.ts';
+import { type MapAnswer, MapReplies } from '../../../mapserver/core/lisp/map-replies.ts';
 import { MappingDatabase } from '../../../mapserver/core/mapping-database.ts';
-import type { OwnershipRecord } from '../../../mapserver/core/records.ts';
+import type { OwnershipRecord, SiteContent } from '../../../mapserver/core/records.ts';
 import {
   type IpPrefix,
   ipPrefix,
@@ -16,11 +16,11 @@ import {
 } from '../../../proto/address.ts';
 import { DEFAULT_INSTANCE, eidKey, instanceId, type PrefixEid, prefixEid } from '../../../proto/eid.ts';
 import { ipLispAddress, type LispAddress } from '../../../proto/lisp/afi.ts';
-import type { RlocRecord } from '../../../proto/lisp/eid-record.ts';
 import { recordKeyToEid } from '../../../proto/lisp/mapping-record.ts';
-import type { Generation, Locator, TunnelKey, XtrId } from '../../../proto/mapping.ts';
+import type { Generation, Locator, XtrId } from '../../../proto/mapping.ts';
 import { PrefixTrie } from '../../../proto/prefix-trie.ts';
 import { minutes } from '../../../proto/time.ts';
+import { rloc, type SiteOptions, siteContent } from './site-content.ts';
 
 const [NATIVELY_FORWARD, DROP] = [1, 3];
 const ROOM = 512;
@@ -28,15 +28,15 @@ const ROOM = 512;
 test('a site is told of with its RLOCs: sorted, neither authoritative nor local, and not for long', () => {
   const world = new World();
   const rlocs = ['2001:db8::1', '192.0.2.11', '192.0.2.9'].map((text) => rloc(ipLispAddress(parseIpAddress(text))));
-  const elp: LispAddress = { kind: 'lcaf', type: 10, flags: 0, rsvd2: 0, body: Uint8Array.of(0, 1, 0, 0) };
-  world.site('10.1.0.0/16', { rlocs: [rloc(elp), ...rlocs], mapVersion: 7 });
+  const unknown: LispAddress = { kind: 'lcaf', type: 99, flags: 0, rsvd2: 0, body: Uint8Array.of(0, 1, 0, 0) };
+  world.site('10.1.0.0/16', { rlocs: [rloc(unknown), ...rlocs], mapVersion: 7 });
   const answer = world.answer('10.1.2.3');
   assert.deepEqual(summary(answer), ['10.1.0.0/16 ttl 1 act 0: 192.0.2.9 192.0.2.11 2001:db8::1 lcaf']);
   const [record] = records(answer);
   assert.equal(record?.authoritative, false);
   assert.equal(record?.mapVersion, 7);
   assert.ok(record?.locators.every(({ local, probed }) => !local && !probed));
-  assert.deepEqual(record?.locators[3]?.locator, elp, 'what we do not understand is given back as it came');
+  assert.deepEqual(record?.locators[3]?.locator, unknown, 'what we do not understand is given back as it came');
 });
 
 test('a site that answers itself is to be asked itself', () => {
@@ -145,28 +145,20 @@ class World {
   readonly gateways: Locator[] = [];
   readonly replies: MapReplies;
   private readonly database = new MappingDatabase();
-  private readonly registrations = new Map<OwnershipRecord, SiteRegistration>();
   private readonly sitePrefixes = new PrefixTrie<true>();
 
   constructor({ ttl = minutes(1) } = {}) {
     this.replies = new MapReplies({
       overlay: { instance: DEFAULT_INSTANCE, prefixes: this.overlay },
       database: this.database,
-      registration: (record) => this.registrations.get(record),
       sitePrefixes: (iid) => (iid === DEFAULT_INSTANCE ? this.sitePrefixes : undefined),
       gateways: () => this.gateways,
       ttl,
     });
   }
 
-  site(
-    prefix: string,
-    { ttl = minutes(3), ...registration }: Partial<SiteRegistration> & { ttl?: number } = {},
-    iid = 0,
-  ): void {
-    const record = this.register(prefix, iid, ttl);
-    const rlocs = [rloc(ipLispAddress(parseIpAddress('192.0.2.10')))];
-    this.registrations.set(record, { proxyReply: true, mapVersion: 0, rlocs, ...registration });
+  site(prefix: string, { ttl = minutes(3), ...content }: SiteOptions & { readonly ttl?: number } = {}, iid = 0): void {
+    this.register(prefix, iid, ttl, siteContent(content));
   }
 
   agent(prefix: string): void {
@@ -181,13 +173,13 @@ class World {
     return this.replies.answer(prefixEid(instanceId(iid), parseIpPrefix(text)), ROOM);
   }
 
-  private register(prefix: string, iid: number, ttl: number): OwnershipRecord {
+  private register(prefix: string, iid: number, ttl: number, site?: SiteContent): void {
     const record: OwnershipRecord = {
+      ...(site === undefined ? {} : { site }),
       kind: 'eid',
       eid: eidKey(prefixEid(instanceId(iid), parseIpPrefix(prefix))),
       generation: 1 as Generation,
       owner: 'owner' as XtrId,
-      tunnelKey: 'key' as TunnelKey,
       state: 'live',
       ownerSince: 0,
       ttl,
@@ -196,7 +188,6 @@ class World {
       targets: [],
     };
     this.database.update(undefined, record);
-    return record;
   }
 }
 
@@ -214,19 +205,6 @@ function summary(answer: MapAnswer): string[] {
     const locators = record.locators.map(({ locator: at }) => (at.kind === 'ip' ? ` ${at.address}` : ` ${at.kind}`));
     return `${prefixOf(record)} ttl ${record.ttl} act ${record.action}:${locators.join('')}`;
   });
-}
-
-function rloc(at: LispAddress): RlocRecord {
-  return {
-    priority: 1,
-    weight: 100,
-    multicastPriority: 255,
-    multicastWeight: 0,
-    local: true,
-    probed: true,
-    reachable: true,
-    locator: at,
-  };
 }
 
 function locator(address: string): Locator {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { LispResult } from '../../../mapserver/core/lisp/lisp-server.ts';
-import { MapReplies, type SiteRegistration } from '../../../mapserver/core/lisp/map-replies.ts';
+import { MapReplies } from '../../../mapserver/core/lisp/map-replies.ts';
 import { MapRequests } from '../../../mapserver/core/lisp/map-requests.ts';
 import type { UdpPeer } from '../../../mapserver/core/lisp/udp-peer.ts';
 import { MappingDatabase } from '../../../mapserver/core/mapping-database.ts';
@@ -12,13 +12,13 @@ import { DEFAULT_INSTANCE, type EidKey, eidKey, parseEid, prefixEid } from '../.
 import { DecodeError } from '../../../proto/errors.ts';
 import { ipLispAddress, type LispAddress, NO_ADDRESS } from '../../../proto/lisp/afi.ts';
 import type { EncapsulatedControl } from '../../../proto/lisp/ecm.ts';
-import type { RlocRecord } from '../../../proto/lisp/eid-record.ts';
 import { nonce } from '../../../proto/lisp/header.ts';
 import type { MapRequest } from '../../../proto/lisp/map-request.ts';
 import { eidToRecordKey } from '../../../proto/lisp/mapping-record.ts';
 import { encapsulatedMessage, encodeLispMessage, type LispMessage } from '../../../proto/lisp/message.ts';
-import type { Generation, TunnelKey, XtrId } from '../../../proto/mapping.ts';
+import type { Generation, XtrId } from '../../../proto/mapping.ts';
 import { minutes, seconds } from '../../../proto/time.ts';
+import { rloc, type SiteOptions, siteContent } from './site-content.ts';
 
 const ITR = parseIpAddress('192.0.2.20');
 const ITR6 = parseIpAddress('2001:db8::20');
@@ -251,7 +251,6 @@ class World {
   readonly requests: MapRequests;
   private readonly database = new MappingDatabase();
   private readonly records = new Map<EidKey, OwnershipRecord>();
-  private readonly registrations = new Map<OwnershipRecord, SiteRegistration>();
   private sent: { readonly to: UdpPeer; readonly message: LispMessage }[] = [];
 
   constructor({ repliesPerSecond = 100, remembered = 1_000, families = [4, 6] as readonly (4 | 6)[] } = {}) {
@@ -269,7 +268,6 @@ class World {
       replies: new MapReplies({
         overlay: { instance: DEFAULT_INSTANCE, prefixes: ['10.77.0.0/16' as IpPrefix] },
         database,
-        registration: (record) => this.registrations.get(record),
         sitePrefixes: () => undefined,
         gateways: () => [],
         ttl: minutes(1),
@@ -303,14 +301,14 @@ class World {
     return this.requests.handleRequest({ message, bytes, from, ecm }, this.now);
   }
 
-  site(prefix: string, registration: Partial<SiteRegistration> = {}): void {
+  site(prefix: string, options: SiteOptions = {}): void {
     const eid = eidKey(prefixEid(DEFAULT_INSTANCE, parseIpPrefix(prefix)));
     const after: OwnershipRecord = {
       kind: 'eid',
       eid,
       generation: 1 as Generation,
       owner: 'owner' as XtrId,
-      tunnelKey: 'key' as TunnelKey,
+      site: siteContent(options),
       state: 'live',
       ownerSince: 0,
       ttl: minutes(3),
@@ -318,7 +316,6 @@ class World {
       names: [],
       targets: [],
     };
-    this.registrations.set(after, { proxyReply: true, mapVersion: 0, rlocs: [rloc('192.0.2.10')], ...registration });
     this.change(eid, after);
   }
 
@@ -373,19 +370,5 @@ function request(eid: string, { itrs = [ITR] as readonly string[] } = {}): MapRe
     sourceEid: NO_ADDRESS,
     itrRlocs: itrs.map((text) => ipLispAddress(parseIpAddress(text))),
     records: [{ notify: false, ...eidToRecordKey(parseEid(eid)) }],
-  };
-}
-
-function rloc(address: string, more: Partial<RlocRecord> = {}): RlocRecord {
-  return {
-    priority: 1,
-    weight: 100,
-    multicastPriority: 255,
-    multicastWeight: 0,
-    local: true,
-    probed: false,
-    reachable: true,
-    locator: ipLispAddress(parseIpAddress(address)),
-    ...more,
   };
 }
