@@ -42,9 +42,11 @@ export type MapAnswer =
       readonly records: readonly EidRecord[];
       readonly told: PrefixEid;
       readonly ttl: Millis;
+      /** The prefix is registered, or may be. */
+      readonly ours: boolean;
     }
   /** The site wants to answer itself. */
-  | { readonly kind: 'forward'; readonly etrs: readonly RlocRecord[] };
+  | { readonly kind: 'forward'; readonly told: PrefixEid; readonly etrs: readonly RlocRecord[] };
 
 export class MapReplies {
   private readonly parts: MapRepliesParts;
@@ -59,7 +61,9 @@ export class MapReplies {
   answer(eid: PrefixEid, room: number): MapAnswer {
     const { database } = this.parts;
     const match = database.match(eid);
-    if (match?.site?.proxyReply === false) return { kind: 'forward', etrs: rlocsOf(match.site) };
+    if (match?.site?.proxyReply === false) {
+      return { kind: 'forward', told: parseEidKey(match.eid) as PrefixEid, etrs: rlocsOf(match.site) };
+    }
     const best = match === undefined ? this.negative(eid, this.vacant(eid)) : this.describe(match);
     const inside = this.inside(best.eid).map((record) => this.describe(record));
     if (inside.length === 0) return answerOf(best);
@@ -134,7 +138,8 @@ interface PlainMapping {
 function answerOf(best: PlainMapping, inside: readonly PlainMapping[] = []): MapAnswer {
   const ttl = Math.min(best.ttl, ...inside.map((mapping) => mapping.ttl));
   const records = [best, ...inside].map((mapping) => recordOf({ ...mapping, ttl }));
-  return { kind: 'records', positive: best.rlocs.length > 0, records, told: best.eid, ttl };
+  const positive = best.rlocs.length > 0;
+  return { kind: 'records', positive, records, told: best.eid, ttl, ours: positive || best.ttl !== FOREIGN_TTL };
 }
 
 /** Neither A nor L: it is no ETR that speaks. */

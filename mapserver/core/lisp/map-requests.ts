@@ -34,7 +34,8 @@ import { RateTable } from '../rate-table.ts';
 import type { OwnershipRecord } from '../records.ts';
 import { ItrMemory } from './itr-memory.ts';
 import type { LispResult } from './lisp-server.ts';
-import type { MapReplies } from './map-replies.ts';
+import { mapReferral } from './map-referrals.ts';
+import type { MapAnswer, MapReplies } from './map-replies.ts';
 import { Solicitor } from './solicitor.ts';
 import { LISP_CONTROL_PORT, type Received, type UdpPeer } from './udp-peer.ts';
 
@@ -103,10 +104,21 @@ export class MapRequests {
     const due = read.filter(({ eid }) =>
       this.ratesPerEid.tryTake(`${to.address} ${eid === undefined ? '' : eidKey(eid)}`, now),
     );
-    const records = due.flatMap(({ query, eid }) => this.answer(received, to, query, eid, now));
+    const answers = due.map(({ query, eid }) => ({ query, eid, answer: this.answer(received, to, eid, now) }));
+    const records = answers.flatMap(({ query, answer }) => {
+      if (answer === undefined) return [unknownRecord(query)];
+      return answer.kind === 'records' ? answer.records : [];
+    });
     if (records.length > 0) {
       this.parts.send(to, { type: 'map-reply', probe: false, echoNonce: false, nonce: message.nonce, records });
     }
+    for (const { query, eid, answer } of answers) {
+      if (eid !== undefined && answer?.kind === 'forward') this.forward(received, query, eid, answer.etrs);
+    }
+    this.refer(
+      received,
+      answers.flatMap(({ answer }) => answer ?? []),
+    );
     return due.length > 0 ? 'accepted' : 'limited';
   }
 
@@ -148,22 +160,25 @@ export class MapRequests {
   private answer(
     received: Received<MapRequest>,
     to: UdpPeer,
-    query: EidQuery,
     eid: PrefixEid | undefined,
     now: Instant,
-  ): readonly EidRecord[] {
-    if (eid === undefined) return [unknownRecord(query)];
+  ): MapAnswer | undefined {
+    if (eid === undefined) return undefined;
     this.solicitor.handleRequest(to.address, eid);
-    const room = (ipFamily(to.address) === 4 ? ROOM_IPV4 : ROOM_IPV6) / received.message.records.length;
+    const { sourceEid, records } = received.message;
+    const room = (ipFamily(to.address) === 4 ? ROOM_IPV4 : ROOM_IPV6) / records.length;
     const answer = this.parts.replies.answer(eid, room);
-    if (answer.kind === 'forward') {
-      this.forward(received, query, eid, answer.etrs);
-      return [];
+    if (answer.kind === 'records') {
+      const endsAt = now + answer.ttl + LATENCY;
+      this.memory.remember({ rloc: to.address, told: answer.told, sourceEid: hostOf(sourceEid), endsAt }, now);
     }
-    const { told, ttl, records } = answer;
-    const { sourceEid } = received.message;
-    this.memory.remember({ rloc: to.address, told, sourceEid: hostOf(sourceEid), endsAt: now + ttl + LATENCY }, now);
-    return records;
+    return answer;
+  }
+
+  /** A node of the DDT tree is told also whether it was right to ask here. */
+  private refer({ message, from, ecm }: Received<MapRequest>, answers: readonly MapAnswer[]): void {
+    if (ecm?.ddt !== true || answers.length === 0 || !this.mayAsk(from.address)) return;
+    this.parts.send(from, mapReferral(message.nonce, answers, this.parts.settings.addresses));
   }
 
   /** To the ETR that the site prefers, whose answer goes to the ITR itself. */

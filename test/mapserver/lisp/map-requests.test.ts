@@ -144,6 +144,27 @@ test('requests that are forwarded are spread over equal RLOCs by their weights',
   assert.ok(Math.abs((counts.get(parseIpAddress('192.0.2.11')) ?? 0) - 750) < 60, `${[...counts]}`);
 });
 
+test('a node of the DDT tree is also told whether it was right to ask here', () => {
+  const world = new World();
+  world.site('10.1.0.0/16');
+  world.site('10.2.0.0/16', { proxyReply: false });
+  const resolver = { address: parseIpAddress('192.0.2.1'), port: 4342 };
+  for (const [eid, expected] of [
+    ['10.1.2.3', { maskLength: 16, ttl: 1440, action: 2, authoritative: true }],
+    ['10.2.2.3', { maskLength: 16, ttl: 1440, action: 2, authoritative: true }],
+    ['10.77.2.3', { maskLength: 16, ttl: 1, action: 3, authoritative: true }],
+    ['203.0.113.9', { maskLength: 1, ttl: 0, action: 5, authoritative: false }],
+  ] as const) {
+    world.askInEcm(request(eid), resolver, 50_000, true);
+    const [answer, referral] = world.taken();
+    assert.notEqual(answer?.message.type, 'map-referral');
+    assert.deepEqual(referral?.to, resolver);
+    assert.ok(referral?.message.type === 'map-referral');
+    const [{ maskLength, ttl, action, authoritative } = { maskLength: 0 }] = referral.message.records;
+    assert.deepEqual({ maskLength, ttl, action, authoritative }, expected, eid);
+  }
+});
+
 test('who was told of an EID is solicited at once when it changes, and not when plain peers see no change', () => {
   const world = new World();
   world.site('10.1.0.0/16');
@@ -282,11 +303,11 @@ class World {
     return this.requests.handleRequest({ message, bytes: encodeLispMessage(message), from }, this.now);
   }
 
-  askInEcm(message: MapRequest, from: UdpPeer, innerPort = 4342): LispResult {
+  askInEcm(message: MapRequest, from: UdpPeer, innerPort = 4342, ddt = false): LispResult {
     const bytes = encodeLispMessage(message);
     const ecm: EncapsulatedControl = {
       type: 'encapsulated-control',
-      ddt: false,
+      ddt,
       toEtr: false,
       toMapServer: false,
       forRtr: false,
