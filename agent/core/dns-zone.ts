@@ -137,7 +137,9 @@ export class DnsZone {
     const apexSkip = question.labels.length - this.#labels.length;
     if (apexSkip === 0) return { kind: 'answer', reply: apexReply(question) };
     try {
-      const { name } = nameEid(DEFAULT_INSTANCE, question.labels.slice(0, apexSkip).join('.'));
+      // A wildcard that is asked for by its name answers what it answers for a name that nobody has (RFC 4592 section 2.3).
+      const labels = question.labels.slice(0, apexSkip).map((each, i) => (i === 0 && each === '*' ? NOBODYS : each));
+      const { name } = nameEid(DEFAULT_INSTANCE, labels.join('.'));
       // A label with a dot in it is another name than the text says.
       const faithful = name.split('.').length === apexSkip;
       return faithful ? { kind: 'resolve-name', name } : { kind: 'answer', reply: negative(question, apexSkip, true) };
@@ -331,6 +333,8 @@ function endsWith(labels: readonly string[], suffix: readonly string[]): boolean
 const STALE = { code: EDE.stale, text: 'map server is not reachable' } as const;
 /** Seconds. A name that is registered now should be visible soon. */
 const NEGATIVE_TTL = 5;
+/** A label that no name has. */
+const NOBODYS = '_the-wildcard-itself_';
 const MAX_RRSET = 256;
 /** Of services, whose addresses are looked up. */
 const MAX_TARGETS = 4;

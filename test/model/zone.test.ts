@@ -51,7 +51,12 @@ const zones = fc.uniqueArray(
   { minLength: 1, maxLength: 10, selector: ({ name }) => name },
 );
 const TYPES: readonly Type[] = ['A', 'AAAA', 'TXT', 'SRV', 'CNAME', 'MX'];
-const questions = fc.array(fc.tuple(plainName, fc.constantFrom(...TYPES)), { minLength: 12, maxLength: 12 });
+const askedName = fc.oneof(
+  { weight: 5, arbitrary: plainName },
+  plainName.map((name) => `*.${name}`),
+  fc.constant('*'),
+);
+const questions = fc.array(fc.tuple(askedName, fc.constantFrom(...TYPES)), { minLength: 12, maxLength: 12 });
 
 test('agents and the zone of the map server answer as RFC 1034 and RFC 4592 say, whatever the zone', () => {
   fc.assert(
