@@ -27,7 +27,10 @@ tree() {
 }
 
 apt-get update -qq
-tree resolved systemd-resolved systemd libsystemd-shared libsystemd0 dbus-daemon dbus-bin dbus-system-bus-common libdbus-1-3
+bus=(dbus-daemon dbus-bin dbus-system-bus-common libdbus-1-3)
+tree resolved systemd-resolved systemd libsystemd-shared libsystemd0 "${bus[@]}"
+tree networkmanager network-manager libnm0 libndp0 libteamdctl0 libmm-glib0 libbluetooth3 libgudev-1.0-0 libnewt0.52 \
+  libslang2 libnl-3-200 "${bus[@]}"
 tree resolvconf resolvconf
 tree openresolv openresolv
 echo "ready: $folder"

@@ -62,7 +62,7 @@ export class Sandbox {
   }
 
   /** With a program that decides about names installed, for this host only. */
-  static async create(program?: 'resolved' | 'resolvconf' | 'openresolv'): Promise<Sandbox> {
+  static async create(program?: (typeof PROGRAMS)[number]): Promise<Sandbox> {
     const sandbox = new Sandbox(program === undefined ? undefined : join(TOOLS, program));
     await sandbox.until(sandbox.holder, 'ready');
     sandbox.write('/etc/nsswitch.conf', 'hosts: files dns\n');
@@ -156,9 +156,12 @@ export class Sandbox {
 
 /** Why these programs cannot be tried here; undefined if they can. */
 export function missingDnsTools(): string | undefined {
-  const missing = ['resolved', 'resolvconf', 'openresolv'].filter((name) => !existsSync(join(TOOLS, name)));
+  const missing = PROGRAMS.filter((name) => !existsSync(join(TOOLS, name)));
   return missing.length === 0 ? undefined : `${missing.join(', ')} not found: sudo scripts/install-dns-tools.sh`;
 }
+
+/** Those that decide about names. */
+const PROGRAMS = ['resolved', 'networkmanager', 'resolvconf', 'openresolv'] as const;
 
 export function resolvConf(...hosts: readonly string[]): string {
   return hosts.map((host) => `nameserver ${host}\n`).join('');
