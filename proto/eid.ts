@@ -15,7 +15,7 @@ export interface PrefixEid {
   readonly prefix: IpPrefix;
 }
 
-/** A name relative to the overlay's zone, lower case, without a final dot, e.g. `db` or `db.blue`. */
+/** A name relative to the overlay's zone, lower case, without a final dot, e.g. `db` or `db.blue`; APEX: the zone. */
 export interface NameEid {
   readonly kind: 'name';
   readonly iid: InstanceId;
@@ -59,6 +59,11 @@ export function nameEid(iid: InstanceId, text: string): NameEid {
   return { kind: 'name', iid, name };
 }
 
+/** A name of the zone, or the zone itself, which nobody registers. @throws DecodeError */
+export function zoneNameEid(iid: InstanceId, text: string): NameEid {
+  return text === APEX ? { kind: 'name', iid, name: APEX } : nameEid(iid, text);
+}
+
 export function eidKey(eid: Eid): EidKey {
   return `[${eid.iid}]${eid.kind === 'prefix' ? eid.prefix : `name:${eid.name}`}` as EidKey;
 }
@@ -69,7 +74,7 @@ export function parseEidKey(key: string): Eid {
   if (match === null) throw new DecodeError('EID', 0, `"${key.slice(0, 80)}" is not of the form [IID]prefix`);
   const iid = instanceId(Number(match[1]));
   const rest = match[3] ?? '';
-  return match[2] === undefined ? prefixEid(iid, parseIpPrefix(rest)) : nameEid(iid, rest);
+  return match[2] === undefined ? prefixEid(iid, parseIpPrefix(rest)) : zoneNameEid(iid, rest);
 }
 
 /** What people type: `10.0.0.5`, `10.0.0.0/24`, `db`. @throws DecodeError */
@@ -80,4 +85,6 @@ export function parseEid(text: string, iid: InstanceId = DEFAULT_INSTANCE): Eid 
     : nameEid(iid, text);
 }
 
+/** As in a zone file: what is at the zone's own name. */
+export const APEX = '@';
 const LABEL = /^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;

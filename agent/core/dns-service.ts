@@ -26,6 +26,7 @@ import {
 } from '../../proto/dns/message.ts';
 import { insideZone, type NameServer } from '../../proto/dns/record-sets.ts';
 import { answersOfType } from '../../proto/dns/sections.ts';
+import { APEX } from '../../proto/eid.ts';
 import type { Instant, Millis } from '../../proto/time.ts';
 import { Delegations } from './dns-delegations.ts';
 import type { CacheResult, Forwarded } from './dns-forwarded.ts';
@@ -370,7 +371,7 @@ export class DnsService<Client> {
   }
 
   #followAlias(asker: Asker<Client>, query: DnsQuery, aliases: Aliases, target: string, now: Instant): void {
-    const inside = insideZone(target);
+    const inside = aliases.end === this.#zone.name ? APEX : insideZone(target);
     if (aliases.records.length > MAX_ALIASES) this.#answer(asker, query, failure(EDE.other, 'too many aliases'), now);
     else if (inside === null) this.#forwardFor(asker, query, aliases, now);
     else

@@ -34,13 +34,13 @@ import {
 } from '../../proto/dns/message.ts';
 import { fitsDomainName } from '../../proto/dns/name.ts';
 import { absoluteTarget, type ZoneData } from '../../proto/dns/record-sets.ts';
-import { DEFAULT_INSTANCE, nameEid } from '../../proto/eid.ts';
+import { APEX, DEFAULT_INSTANCE, nameEid } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import { type Aliases, ANSWER_TTL, type NameStep, stepAt } from './dns-names.ts';
 
 export type ZoneVerdict =
   | { readonly kind: 'answer'; readonly reply: DnsReply }
-  /** `name` is relative to the zone. */
+  /** `name` is relative to the zone, or APEX. */
   | { readonly kind: 'resolve-name'; readonly name: string }
   | { readonly kind: 'resolve-pointer'; readonly address: IpAddress }
   | { readonly kind: 'forward' };
@@ -89,7 +89,10 @@ export class DnsZone {
       kind: 'reply',
       reply: { ...each, answers: [...aliases.records, ...each.answers] },
     });
-    if (finding.kind === 'absent') return reply(negative(question, apexSkip, true));
+    if (finding.kind === 'absent') {
+      const isApex = (aliases.end ?? question.labels.join('.')) === this.name;
+      return reply(negative(question, apexSkip, !isApex));
+    }
     if (finding.kind === 'unavailable')
       return { kind: 'reply', reply: failure(EDE.noReachableAuthority, 'map server is not reachable') };
     const step = stepAt(question.type, finding.values, finding.zone, aliases, this.name, random);
@@ -135,7 +138,10 @@ export class DnsZone {
 
   #judgeForward(question: DnsQuestion): ZoneVerdict {
     const apexSkip = question.labels.length - this.#labels.length;
-    if (apexSkip === 0) return { kind: 'answer', reply: apexReply(question) };
+    if (apexSkip === 0) {
+      const isSet = APEX_TYPES.has(question.type);
+      return isSet ? { kind: 'resolve-name', name: APEX } : { kind: 'answer', reply: apexReply(question) };
+    }
     try {
       // A wildcard that is asked for by its name answers what it answers for a name that nobody has (RFC 4592 section 2.3).
       const labels = question.labels.slice(0, apexSkip).map((each, i) => (i === 0 && each === '*' ? NOBODYS : each));
@@ -233,7 +239,7 @@ function localhostReply(question: DnsQuestion): DnsReply {
   return negative(question, question.labels.length - 1, false);
 }
 
-/** The apex of a zone of ours: SOA and NS, and nothing else. */
+/** The apex of a zone of ours without what can be set there: SOA and NS. */
 function apexReply(question: DnsQuestion): DnsReply {
   switch (question.type) {
     case TYPE.soa:
@@ -333,6 +339,8 @@ function endsWith(labels: readonly string[], suffix: readonly string[]): boolean
 const STALE = { code: EDE.stale, text: 'map server is not reachable' } as const;
 /** Seconds. A name that is registered now should be visible soon. */
 const NEGATIVE_TTL = 5;
+/** What an operator can set at the zone's own name. */
+const APEX_TYPES: ReadonlySet<number> = new Set([TYPE.a, TYPE.aaaa, TYPE.srv, TYPE.txt]);
 /** A label that no name has. */
 const NOBODYS = '_the-wildcard-itself_';
 const MAX_RRSET = 256;

@@ -1,6 +1,6 @@
 /** The DNS server's view of the agent: names and addresses of the overlay through the map-cache. */
 import { hostPrefix, type IpAddress, type IpPrefix } from '../../proto/address.ts';
-import { type InstanceId, nameEid, prefixEid } from '../../proto/eid.ts';
+import { APEX, type InstanceId, prefixEid, zoneNameEid } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { AgentDriver } from './driver.ts';
 import type { NameAnswer, NameResolver, PointerAnswer } from './name-resolver.ts';
@@ -27,8 +27,10 @@ export class CachedNameResolver implements NameResolver {
   }
 
   async resolveName(name: string): Promise<NameAnswer> {
+    const { knowsApex } = this.driver;
+    if (name === APEX && knowsApex !== true) return { kind: knowsApex === null ? 'unavailable' : 'absent' };
     try {
-      const resolution = await this.driver.resolve(nameEid(this.instance, name));
+      const resolution = await this.driver.resolve(zoneNameEid(this.instance, name));
       if (resolution.kind !== 'found') return { kind: resolution.kind };
       const { mapping, stale } = resolution;
       const { targets: addresses, zone } = mapping;

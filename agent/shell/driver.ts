@@ -56,6 +56,8 @@ export class AgentDriver {
   private busy = false;
   /** How often something has reached the agent that may have changed what it knows. */
   inputs = 0;
+  /** Whether the map server can be asked for what is at the zone's own name; null before it has said so. */
+  knowsApex: boolean | null = null;
   private closed = false;
 
   constructor(
@@ -119,6 +121,7 @@ export class AgentDriver {
         onSession: (session) =>
           this.input((now) => {
             this.zone = session.zone;
+            this.knowsApex = session.apex;
             this.agent.handleSession(session, now);
           }),
         onMessage: (message) => this.input((now) => this.agent.handleMessage(message, now)),

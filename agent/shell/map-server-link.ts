@@ -33,7 +33,8 @@ export interface MapServerTarget {
 
 export interface MapServerListener {
   /** A session began; it may take the place of one that was not lost. */
-  onSession(session: Session & { readonly zone: string }): void;
+  /** `apex`: what is at the zone's own name can be asked for. */
+  onSession(session: Session & { readonly zone: string; readonly apex: boolean }): void;
   onMessage(message: LispMessage): void;
   /** A part of a policy, parsed from JSON. */
   onPolicy(frame: unknown): void;
@@ -184,6 +185,7 @@ export class MapServerLink {
     this.listener.onSession({
       overlay: welcome.overlay,
       zone: welcome.zone,
+      apex: welcome.apex,
       observed: welcome.observed === undefined ? null : observedAddress(welcome.observed.address),
     });
     return;
@@ -430,6 +432,8 @@ const WELCOME = z.object({
   overlay: overlayPrefixes,
   zone: z.string().min(1).max(253),
   instance: z.int(),
+  /** Map servers that know nothing of the zone's own name would take the question for garbage. */
+  apex: z.boolean().default(false),
   heartbeatMs: z.int().min(100).max(60_000).default(1000),
   /** Milliseconds since 1970. */
   serverTime: z.number().optional(),

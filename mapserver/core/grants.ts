@@ -5,7 +5,7 @@
  * `*.web` covers every name that ends in `.web`, `*` covers all. The agent address needs no grant, the key is one.
  */
 import { type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
-import { type Eid, type InstanceId, nameEid } from '../../proto/eid.ts';
+import { APEX, type Eid, type InstanceId, nameEid } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Registrable } from './records.ts';
 
@@ -20,8 +20,9 @@ export function covers(grant: Registrable, overlay: Overlay, eid: Eid): boolean 
   return inOverlay(overlay, eid.prefix) && grant.eids.some((granted) => prefixContains(granted, eid.prefix));
 }
 
+/** The zone's own name is nobody's. */
 export function coversName(grant: Registrable, name: string): boolean {
-  return grant.names.some((granted) => nameMatches(granted, name));
+  return name !== APEX && grant.names.some((granted) => nameMatches(granted, name));
 }
 
 export function inOverlay(overlay: Overlay, inner: IpPrefix | IpAddress): boolean {

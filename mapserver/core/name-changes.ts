@@ -5,7 +5,7 @@
  * not a CNAME of ours (RFC 2181 section 10.3, RFC 2782).
  */
 import { isBare, NO_RECORDS, problemOf, type RecordSets, serviceTargets } from '../../proto/dns/record-sets.ts';
-import { nameEid } from '../../proto/eid.ts';
+import { APEX, nameEid } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { WallClock } from '../../proto/time.ts';
 import type { Overlay } from './grants.ts';
@@ -15,7 +15,7 @@ import { type NameRecord, nameKey } from './records.ts';
 import type { Transaction } from './transactions.ts';
 
 export interface NameChange {
-  /** Relative to the zone, lower case, or a wildcard: `db`, `*.web`. */
+  /** Relative to the zone, lower case, a wildcard, or APEX: `db`, `*.web`, `@`. */
   readonly name: string;
   /** Everything that is to be set at it. Null: nothing any more. */
   readonly records: RecordSets | null;
@@ -98,7 +98,7 @@ function demandVersion(name: string, record: NameRecord | undefined, seen: numbe
 }
 
 function demandSound({ name, records }: NameRecord, recordAt: RecordAt, context: NamesContext): void {
-  const problem = nameProblem(context.overlay, name) ?? problemOf(name, records);
+  const problem = nameProblem(context.overlay, name) ?? apexProblem(name, records) ?? problemOf(name, records);
   if (problem !== null) throw refused(name, problem);
   for (let above = parentOf(name); above !== ''; above = parentOf(above)) {
     if ((recordAt(above)?.records.ns.length ?? 0) > 0)
@@ -116,10 +116,15 @@ function demandSound({ name, records }: NameRecord, recordAt: RecordAt, context:
   }
 }
 
+function apexProblem(name: string, { cname, ns }: RecordSets): string | null {
+  if (name !== APEX || (cname === null && ns.length === 0)) return null;
+  return 'the zone itself can be no alias, and its name servers are in the configuration (zone.nameServers)';
+}
+
 /** A wildcard is a name behind `*.`, or all of the zone. */
 function nameProblem({ instance }: Overlay, name: string): string | null {
   const fixed = name.startsWith('*.') ? name.slice(2) : name;
-  if (name === '*') return null;
+  if (name === '*' || name === APEX) return null;
   try {
     return nameEid(instance, fixed).name === fixed ? null : 'names are in lower case';
   } catch (error) {

@@ -18,7 +18,7 @@ import {
   type RecordSets,
   serviceTargets,
 } from '../../proto/dns/record-sets.ts';
-import { nameEid, parseEidKey } from '../../proto/eid.ts';
+import { APEX, parseEidKey, zoneNameEid } from '../../proto/eid.ts';
 import type { Generation, Mapping } from '../../proto/mapping.ts';
 import { PrefixTrie } from '../../proto/prefix-trie.ts';
 import { minutes } from '../../proto/time.ts';
@@ -38,7 +38,7 @@ export interface Member {
 }
 
 export interface ZoneEntry {
-  /** Relative to the zone, or a wildcard. */
+  /** Relative to the zone, a wildcard, or APEX. */
   readonly name: string;
   readonly members: readonly Member[];
   readonly records: RecordSets;
@@ -125,7 +125,7 @@ export class Names {
     const entry = cut === undefined ? this.entry(name) : this.entry(cut);
     if (cut !== undefined && entry !== undefined) return { kind: 'delegated', cut, entry };
     if (entry !== undefined) return { kind: 'entry', entry };
-    if (this.isKnown(name)) return { kind: 'empty' };
+    if (name === APEX || this.isKnown(name)) return { kind: 'empty' };
     if (this.wildcards === 0) return { kind: 'absent' };
     let encloser = parentOf(name);
     while (encloser !== '' && !this.isKnown(encloser)) encloser = parentOf(encloser);
@@ -197,7 +197,7 @@ export class Names {
   private bare(name: string): Mapping {
     const { generation, owned } = this.nodes.get(name) ?? emptyNode();
     return {
-      eid: nameEid(this.overlay.instance, name),
+      eid: zoneNameEid(this.overlay.instance, name),
       ttl: owned?.ttl ?? ENTRY_TTL,
       action: 'no-action',
       generation: generation ?? (0 as Generation),

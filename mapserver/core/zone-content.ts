@@ -13,6 +13,7 @@ import { encodeName, fitsDomainName, isWithin, parentOf } from '../../proto/dns/
 import { absoluteTarget, insideZone, type RecordSets } from '../../proto/dns/record-sets.ts';
 import { reverseName, reverseZones } from '../../proto/dns/reverse-zones.ts';
 import { CLASS, type ResourceRecord } from '../../proto/dns/sections.ts';
+import { APEX } from '../../proto/eid.ts';
 import type { Member, ZoneEntry } from './names.ts';
 import { type Serial, ZONE_TTL, ZoneRecords } from './zone-records.ts';
 
@@ -107,7 +108,7 @@ export class ZoneContent {
 
   private recordsOf({ name, members, records }: ZoneEntry): ResourceRecord[] {
     const { zone } = this.settings;
-    const owner = `${name}.${zone}`;
+    const owner = name === APEX ? zone : `${name}.${zone}`;
     if (!fitsDomainName(owner)) return [];
     const ttl = records.ttl ?? ZONE_TTL;
     const given = [4, 6]

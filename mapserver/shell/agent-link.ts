@@ -303,6 +303,7 @@ export class AgentLink {
       overlay: overlay.prefixes,
       zone: overlay.zone,
       instance: overlay.instance,
+      apex: true,
       heartbeatMs,
       serverTime: Date.now(),
       observed: { address: this.address, port: this.socket.remotePort ?? 0 },

@@ -1,6 +1,7 @@
 /** The names of the zone over the admin API: what is at each, and what is set there. */
 import { z } from 'zod';
 import { NO_RECORDS, parseTarget, type RecordSets } from '../../proto/dns/record-sets.ts';
+import { APEX } from '../../proto/eid.ts';
 import { ApiError, parseBody, type Route } from '../../runtime/http-api.ts';
 import type { ZoneEntry } from '../core/names.ts';
 import type { Driver } from './driver.ts';
@@ -79,9 +80,10 @@ function entryView({ name, members, records }: ZoneEntry): NameView {
 }
 
 const { ttl, cname, srv, txt, ns, addresses, weights } = RECORD_SETS.shape;
+const setNameText = z.union([z.literal(APEX), namePatternText]);
 /** What is not given stays as it is. */
 export const NAME_CHANGE = z.strictObject({
-  name: namePatternText,
+  name: setNameText,
   ttl: ttl.unwrap().optional(),
   cname: cname.unwrap().optional(),
   srv: srv.unwrap().optional(),
@@ -93,7 +95,7 @@ export const NAME_CHANGE = z.strictObject({
 type NameNews = z.output<typeof NAME_CHANGE>;
 /** `type` null: everything that is set at the name. */
 export const NAME_REMOVAL = z.strictObject({
-  name: namePatternText,
+  name: setNameText,
   type: z.enum(['cname', 'srv', 'txt', 'ns', 'address', 'weight']).nullable().default(null),
 });
 const NOTHING_OF = {

@@ -15,7 +15,7 @@
 import { type IpAddress, ipFamily, ipPrefix, prefixAddress, prefixLength } from '../address.ts';
 import { EncodeError, Reader, Writer } from '../bytes.ts';
 import { NO_RECORDS, type ZoneData } from '../dns/record-sets.ts';
-import { DEFAULT_INSTANCE, type Eid, instanceId, nameEid, prefixEid } from '../eid.ts';
+import { DEFAULT_INSTANCE, type Eid, instanceId, nameEid, prefixEid, zoneNameEid } from '../eid.ts';
 import { DecodeError } from '../errors.ts';
 import { tunnelKeyFromBytes, tunnelKeyToBytes, xtrIdFromBytes, xtrIdToBytes } from '../identity.ts';
 import {
@@ -117,7 +117,7 @@ export function recordKeyToEid(address: LispAddress, maskLength: number): Eid {
       }
       return prefixEid(iid, ipPrefix(inner.address, maskLength));
     case 'name':
-      return nameEid(iid, inner.name);
+      return zoneNameEid(iid, inner.name);
     default:
       throw new DecodeError('EID', 0, `an address of kind "${inner.kind}" is not an EID here`);
   }

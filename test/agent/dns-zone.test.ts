@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import type { RecordType } from 'dns-packet';
 import type { Finding } from '../../agent/core/dns-zone.ts';
 import { type IpAddress, parseIpAddress } from '../../proto/address.ts';
+import { NO_RECORDS } from '../../proto/dns/record-sets.ts';
 import { type AskOptions, Bench, query, type Seen } from './dns-support.ts';
 
 const NOERROR = 0;
@@ -77,12 +78,25 @@ test('A dot inside a label does not make it two labels', () => {
   assert.equal(bench.last().rcodeNumber, NXDOMAIN);
 });
 
-test('The apex has SOA and NS and nothing else', () => {
+test('The apex has SOA and NS, and what is set there', () => {
   assert.deepEqual(summary(askNothing('stayput.internal', 'NS')), [['stayput.internal', 'NS', 30, 'stayput.internal']]);
   assert.equal(askNothing('stayput.internal', 'SOA').answers?.[0]?.type, 'SOA');
-  const a = askNothing('stayput.internal', 'A');
-  assert.deepEqual([a.rcodeNumber, a.answers?.length], [NOERROR, 0]);
-  assertSoa(a, 'stayput.internal');
+  const mx = askNothing('stayput.internal', 'MX');
+  assert.deepEqual([mx.rcodeNumber, mx.answers?.length], [NOERROR, 0]);
+  assertSoa(mx, 'stayput.internal');
+  for (const finding of [{ kind: 'absent' }, { kind: 'found', values: [], stale: false }] as const) {
+    const bench = new Bench();
+    bench.ask('stayput.internal', 'A');
+    assert.equal((bench.lookups[0] as { name: string }).name, '@');
+    answerLookup(bench, finding);
+    assert.deepEqual([bench.last().rcodeNumber, bench.last().answers?.length], [NOERROR, 0]);
+    assertSoa(bench.last(), 'stayput.internal');
+  }
+  const bench = new Bench();
+  bench.ask('stayput.internal', 'TXT');
+  const zone = { weights: [], records: { ...NO_RECORDS, txt: ['v=spf1 -all'] }, cut: null };
+  answerLookup(bench, { kind: 'found', values: [], zone, stale: false });
+  assert.deepEqual([bench.last().answers?.[0]?.name, bench.last().answers?.[0]?.type], ['stayput.internal', 'TXT']);
 });
 
 test('A pointer gives the full names of an overlay address, for both families', () => {

@@ -118,17 +118,29 @@ test('what an operator sets is answered at once, also when the map server is gon
     '10.77.0.5',
   ]);
   assert.match(await name('list'), /^\*\.apps +CNAME www$/m);
+  assert.equal(await digZone('TXT'), '');
+  await name('set', '@', '--txt', 'of the zone');
+  await waitFor('the news of the zone itself', async () => (await digZone('TXT')) === '"of the zone"');
 
   await overlay.stop();
   await waitFor('the agent has noticed', () => driver?.mapServer.connected === false, { timeoutMs: 60_000 });
   assert.equal(await dig('web', 'TXT'), '"hello world"');
+  assert.equal(await digZone('TXT'), '"of the zone"');
   assert.deepEqual(await resolver.resolve4('any.apps.stayput.internal'), ['10.77.0.5']);
   assert.match(await dig('never-asked', 'A', '+comments'), /status: SERVFAIL/);
 });
 
-async function dig(label: string, type: string, ...more: string[]): Promise<string> {
+function dig(label: string, type: string, ...more: string[]): Promise<string> {
+  return digName(`${label}.stayput.internal`, type, ...more);
+}
+
+function digZone(type: string): Promise<string> {
+  return digName('stayput.internal', type);
+}
+
+async function digName(whole: string, type: string, ...more: string[]): Promise<string> {
   const how = more.length === 0 ? ['+short'] : ['+noall', ...more];
-  const args = ['@127.0.0.1', '-p', String(port), ...how, '+tries=1', `${label}.stayput.internal`, type];
+  const args = ['@127.0.0.1', '-p', String(port), ...how, '+tries=1', whole, type];
   return (await run('dig', args)).stdout.trim();
 }
 

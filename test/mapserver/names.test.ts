@@ -6,6 +6,7 @@ import { ZoneContent } from '../../mapserver/core/zone-content.ts';
 import { parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import { readName } from '../../proto/dns/name.ts';
 import { NO_RECORDS, type RecordSets } from '../../proto/dns/record-sets.ts';
+import { APEX, DEFAULT_INSTANCE, zoneNameEid } from '../../proto/eid.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mappingsOf } from '../../proto/lisp/native.ts';
 import type { Mapping } from '../../proto/mapping.ts';
@@ -168,6 +169,22 @@ describe('records of names', () => {
     const changes: NameChange[] = [{ name: 'x', records: { ...NO_RECORDS, txt: ['x'] }, ifVersion: 0 }];
     const unchanged = [{ name: 'lock', version: seen }];
     assert.equal(code(world.operate({ kind: 'change-names', changes, unchanged })), 'STAYPUT_NAME_CHANGED');
+  });
+
+  test('can be set at the zone itself, which no agent can have and no wildcard covers', () => {
+    const world = new CoreWorld();
+    const agent = world.agent('a', GRANT);
+    set(world, '*', { txt: ['any'] });
+    assert.deepEqual(world.core.names.mapping(APEX)?.zone?.records.txt, []);
+    set(world, APEX, { txt: ['zone'], addresses: [parseIpAddress('192.0.2.1')] });
+    const told = world.core.names.mapping(APEX);
+    assert.deepEqual([told?.zone?.records.txt, told?.targets], [['zone'], ['192.0.2.1']]);
+    assert.deepEqual(world.restarted().core.names.entry(APEX)?.records.txt, ['zone']);
+    for (const records of [{ cname: 'db' }, { ns: [{ host: 'ns.example.', addresses: [] }] }])
+      assert.equal(code(set(world, APEX, { ...NO_RECORDS, ...records })), 'STAYPUT_NAME_RECORDS');
+    const claim = { ...agent.mapping('db'), eid: zoneNameEid(DEFAULT_INSTANCE, APEX) };
+    assert.deepEqual(agent.register(claim)[0]?.owner, undefined);
+    assert.ok(!world.core.names.isRegistered(APEX));
   });
 
   test('are bounded in their number', () => {

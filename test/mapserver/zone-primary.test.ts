@@ -69,6 +69,15 @@ describe('questions', () => {
     });
   }
 
+  test('the zone itself has what is set there beside SOA and NS, and so has a transfer', () => {
+    const own = new ZoneWorld({ '@': { members: ['10.77.0.5'], records: { txt: ['zone'] } } });
+    assert.deepEqual(own.ask(ZONE, TYPE.txt).answers.map(short), ['@ TXT']);
+    assert.deepEqual(own.ask(ZONE, TYPE.a).answers.map(short), ['@ A 0a4d0005']);
+    assert.deepEqual(own.ask(ZONE, TYPE.ns).answers.map(short), ['@ NS']);
+    const records = own.transfer(TYPE.axfr).flatMap(({ answers }) => answers);
+    assert.deepEqual(records.map(short), ['@ SOA', '@ NS', '@ TXT', '@ A 0a4d0005', '@ SOA']);
+  });
+
   test('eight aliases are followed to where they lead', () => {
     const chain = Array.from({ length: 8 }, (_, i) => [`a${i}`, { records: { cname: i === 7 ? 'db' : `a${i + 1}` } }]);
     const long = new ZoneWorld({ db: { members: ['10.77.0.5'] }, ...Object.fromEntries(chain) });
