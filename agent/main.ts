@@ -1,6 +1,7 @@
 /** Wires the agent: state folder, core, links, admin socket, DNS, metrics. */
 import { spawn } from 'node:child_process';
 import { instanceId } from '../proto/eid.ts';
+import { inheritedSockets } from '../runtime/inherited-sockets.ts';
 import { createLog } from '../runtime/log.ts';
 import { startMetricsServer } from '../runtime/metrics-server.ts';
 import { VERSION } from '../runtime/project-root.ts';
@@ -19,6 +20,7 @@ export const SOFTWARE = `stayput ${VERSION}`;
 /** Runs until SIGTERM or SIGINT. @throws UsageError when it cannot start */
 export async function runAgent(config: AgentConfig): Promise<void> {
   const log = createLog('agent', config.logLevel);
+  const inherited = inheritedSockets();
   const folder = new StateFolder(config.stateDir);
   const identity = folder.requireIdentity();
   const shutdown = new Shutdown();
@@ -38,6 +40,7 @@ export async function runAgent(config: AgentConfig): Promise<void> {
     if (config.dns.enabled) {
       const started = await startDnsServer({
         listen: config.dns.listen,
+        inherited,
         resolver: new CachedNameResolver(driver, instanceId(identity.instance)),
         upstreams: config.dns.upstreams,
         zones: config.dns.zones,
@@ -52,6 +55,7 @@ export async function runAgent(config: AgentConfig): Promise<void> {
       dns = started;
       shutdown.add('DNS', () => started.close());
     }
+    if (inherited.unused.length > 0) log.warn({ listen: inherited.unused }, 'sockets that dns.listen does not name');
     // Last: a second agent on this host fails above, before it takes session, data plane or files from the first.
     shutdown.add('agent', () => driver.close());
     driver.start(metrics);

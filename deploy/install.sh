@@ -35,6 +35,9 @@ install -d -m 0755 /etc/stayput
 for unit in $units; do
   install -m 0644 "$here/deploy/systemd/$unit.service" /etc/systemd/system/
 done
+if [ "$role" = agent ]; then
+  install -m 0644 "$here/deploy/systemd/stayput-agent-dns.socket" /etc/systemd/system/
+fi
 # In an image that is being built systemd is not running yet.
 if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 echo "installed: $(stayput --version) from $here ($units)"

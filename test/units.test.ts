@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { AGENT_CONFIG } from '../agent/config.ts';
 import { PROJECT_ROOT } from '../runtime/project-root.ts';
 
 const VERSION = '252';
@@ -33,6 +34,15 @@ test('the data plane may confine itself further', {
   }
   for (const call of ['landlock_create_ruleset', 'landlock_add_rule', 'landlock_restrict_self', 'seccomp', 'prctl'])
     assert.ok(allowed.has(call), call);
+});
+
+test('the socket unit holds what the agent listens on if nothing else is said, over UDP and TCP', () => {
+  const unit = readFileSync(join(PROJECT_ROOT, 'deploy/systemd/stayput-agent-dns.socket'), 'utf8');
+  const { dns } = AGENT_CONFIG.parse({});
+  for (const kind of ['ListenDatagram', 'ListenStream']) {
+    const addresses = [...unit.matchAll(new RegExp(`^${kind}=(.*)$`, 'gm'))].map((match) => match[1]);
+    assert.deepEqual(addresses, dns.listen);
+  }
 });
 
 test('no unit writes core dumps', () => {

@@ -1,4 +1,7 @@
-/** The sockets that clients ask: one UDP and one TCP socket for each listen address. */
+/**
+ * The sockets that clients ask: one UDP and one TCP socket for each listen address, opened here or, if there are such,
+ * taken over from whoever started the agent.
+ */
 import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dgram';
 import type { EventEmitter } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
@@ -7,6 +10,7 @@ import { type DnsTransport, MAX_QUERY } from '../../proto/dns/message.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { FrameReader, frame } from '../../runtime/dns-stream.ts';
 import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
+import type { InheritedSockets } from '../../runtime/inherited-sockets.ts';
 
 /** Somebody who waits for an answer. Exactly one of the two is called. */
 export interface DnsClient {
@@ -30,13 +34,17 @@ export interface DnsListener {
 }
 
 /** @throws UsageError when the address cannot be had */
-export async function listenForDns(listen: string, handle: DnsPacketHandler): Promise<DnsListener> {
+export async function listenForDns(
+  listen: string,
+  inherited: InheritedSockets,
+  handle: DnsPacketHandler,
+): Promise<DnsListener> {
   const { host, port } = parseHostPort(listen);
   for (let attempt = 1; ; attempt++) {
     const { server, close: closeTcp } = tcpServer(host, handle);
-    const taken = await bindTcp(server, host, port);
+    const taken = await bindTcp(server, host, port, inherited.take('tcp', host, port));
     try {
-      const udp = await udpSocket(host, taken, handle);
+      const udp = await udpSocket(host, taken, inherited.take('udp', host, port), handle);
       return {
         host,
         port: taken,
@@ -63,7 +71,12 @@ export function isWildcard(host: string): boolean {
   return host === '0.0.0.0' || host === '::';
 }
 
-async function udpSocket(host: string, port: number, handle: DnsPacketHandler): Promise<UdpSocket> {
+async function udpSocket(
+  host: string,
+  port: number,
+  fd: number | undefined,
+  handle: DnsPacketHandler,
+): Promise<UdpSocket> {
   const socket = createSocket({
     type: host.includes(':') ? 'udp6' : 'udp4',
     ipv6Only: host.includes(':') && host !== '::',
@@ -75,7 +88,7 @@ async function udpSocket(host: string, port: number, handle: DnsPacketHandler): 
     if (from.port !== 0) handle(new UdpClient(socket, from), packet, 'udp', strangers && isStranger(from.address));
   });
   await bound(socket, formatHostPort(host, port), 'udp', (done) =>
-    socket.bind({ address: host, port, exclusive: true }, done),
+    socket.bind({ ...(fd === undefined ? { address: host, port } : { fd }), exclusive: true }, done),
   );
   // E.g. ECONNREFUSED for an earlier answer.
   socket.on('error', () => {});
@@ -192,8 +205,10 @@ function isLoopback(host: string): boolean {
   return host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
-async function bindTcp(server: Server, host: string, port: number): Promise<number> {
-  await bound(server, formatHostPort(host, port), 'tcp', (done) => server.listen(port, host, done));
+async function bindTcp(server: Server, host: string, port: number, fd: number | undefined): Promise<number> {
+  await bound(server, formatHostPort(host, port), 'tcp', (done) =>
+    server.listen(fd === undefined ? { port, host } : { fd }, done),
+  );
   const address = server.address();
   return typeof address === 'object' && address !== null ? address.port : 0;
 }

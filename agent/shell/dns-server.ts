@@ -7,6 +7,7 @@ import { UsageError } from '../../proto/errors.ts';
 import { encodeRecord } from '../../runtime/dns-record-codec.ts';
 import { Faults } from '../../runtime/faults.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
+import type { InheritedSockets } from '../../runtime/inherited-sockets.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { TransmitId, ZoneUpstreams } from '../core/dns-forwarder.ts';
 import { type DnsAction, DnsService, type LookupId } from '../core/dns-service.ts';
@@ -22,6 +23,8 @@ import type { NameResolver } from './name-resolver.ts';
 export interface DnsServerOptions {
   /** `HOST:PORT`, UDP and TCP. */
   readonly listen: readonly string[];
+  /** Sockets that are there already; those with a listen address are taken over. */
+  readonly inherited: InheritedSockets;
   readonly resolver: NameResolver;
   /** `ADDRESS`, `ADDRESS:PORT` or `tls://ADDRESS[:PORT]#NAME`; none: the nameservers of `resolvConf`. */
   readonly upstreams: readonly string[];
@@ -61,7 +64,7 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
   try {
     for (const listen of options.listen) {
       listeners.push(
-        await listenForDns(listen, (client, packet, transport, stranger) =>
+        await listenForDns(listen, options.inherited, (client, packet, transport, stranger) =>
           driver.ask(client, packet, transport, stranger),
         ),
       );

@@ -10,6 +10,7 @@ import type { NameAnswer } from '../../agent/shell/name-resolver.ts';
 import { type IpAddress, parseIpAddress } from '../../proto/address.ts';
 import { servFailTo } from '../../proto/dns/message.ts';
 import { parseHostPort } from '../../runtime/host-port.ts';
+import { InheritedSockets } from '../../runtime/inherited-sockets.ts';
 import { Bench, query, read } from './dns-support.ts';
 
 const GOOD = parseIpAddress('10.77.0.5');
@@ -72,6 +73,7 @@ test('The server answers on after a poisoned name, counts each and logs the firs
   const server = await startDnsServer({
     ...{ listen: ['127.0.0.1:0'], upstreams: [], zones: [], tlsAuthorities: null, queryLog: null },
     ...{ mapServer: 'ms.example', resolvConf: '/nonexistent/resolv.conf', cacheEntries: 100, registry },
+    inherited: new InheritedSockets([]),
     resolver: {
       ...{ zone: 'stayput.internal', overlay: [], version: 0 },
       resolveName: async (name): Promise<NameAnswer> => {

@@ -17,11 +17,19 @@ import type { NameAnswer, NameResolver, PointerAnswer } from '../../agent/shell/
 import { parseIpAddress } from '../../proto/address.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { parseHostPort } from '../../runtime/host-port.ts';
+import { InheritedSockets } from '../../runtime/inherited-sockets.ts';
 import { answer, OVERLAY, query, ZONE } from './dns-support.ts';
 
 const run = promisify(execFile);
 
-const DEFAULTS = { cacheEntries: 100, zones: [], tlsAuthorities: null, queryLog: null, mapServer: 'ms.example' };
+const DEFAULTS = {
+  inherited: new InheritedSockets([]),
+  cacheEntries: 100,
+  zones: [],
+  tlsAuthorities: null,
+  queryLog: null,
+  mapServer: 'ms.example',
+};
 
 test('dig gets names and pointers over UDP and TCP', async (t) => {
   const { port } = await started(t);

@@ -20,6 +20,7 @@ import { StateFolder } from '../../agent/shell/identity.ts';
 import { AgentMetrics } from '../../agent/shell/metrics.ts';
 import { DEFAULT_INSTANCE } from '../../proto/eid.ts';
 import { parseHostPort } from '../../runtime/host-port.ts';
+import { InheritedSockets } from '../../runtime/inherited-sockets.ts';
 import { waitFor } from '../lab/wait.ts';
 import { TestOverlay } from '../mapserver/overlay.ts';
 import { FakeDataplane } from './fake-dataplane.ts';
@@ -65,6 +66,7 @@ before(async () => {
   started.start(metrics);
   dns = await startDnsServer({
     listen: ['127.0.0.1:0'],
+    inherited: new InheritedSockets([]),
     resolver: new CachedNameResolver(started, DEFAULT_INSTANCE),
     upstreams: ['192.0.2.53'],
     zones: config.dns.zones,

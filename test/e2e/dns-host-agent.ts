@@ -13,6 +13,7 @@ import { startDnsServer } from '../../agent/shell/dns-server.ts';
 import type { NameResolver } from '../../agent/shell/name-resolver.ts';
 import { type IpAddress, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import { reverseZones } from '../../proto/dns/reverse-zones.ts';
+import { InheritedSockets } from '../../runtime/inherited-sockets.ts';
 import { answer } from '../agent/dns-support.ts';
 import { PLACE_1, PLACE_2 } from './dns-host-sandbox.ts';
 
@@ -48,6 +49,7 @@ for (const place of [PLACE_1, PLACE_2]) {
 }
 const dns = await startDnsServer({
   listen,
+  inherited: new InheritedSockets([]),
   resolver,
   upstreams: [],
   zones: [],
