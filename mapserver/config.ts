@@ -1,7 +1,7 @@
 /** The map server's configuration file, all of it. */
 import { z } from 'zod';
 import { LOG_LEVELS } from '../runtime/log.ts';
-import { ipPrefixText, namePatternText } from './shell/record-codec.ts';
+import { ipAddressText, ipPrefixText, namePatternText } from './shell/record-codec.ts';
 
 const MOST = 1_000_000_000;
 const count = (standard: number, description: string, least = 1) =>
@@ -119,6 +119,7 @@ const LISP = z.strictObject({
     .max(8)
     .default([])
     .describe('HOST:PORT of UDP, one or several, where LISP routers are served; empty for none'),
+  rtrs: z.array(ipAddressText).max(8).default([]).describe('RTRs that relay for routers behind NATs'),
   messagesPerSecond: count(2_000, 'LISP messages per second from one address (IPv6: /64), twice as many at once'),
   requesters: z
     .array(ipPrefixText)

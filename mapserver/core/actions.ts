@@ -6,6 +6,7 @@ import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import type { AgentPolicy } from '../../proto/policy.ts';
 import type { LispMessageKind, LispResult } from './lisp/lisp-server.ts';
+import type { NotifyOutcome } from './lisp/site-notifier.ts';
 import type { UdpPeer } from './lisp/udp-peer.ts';
 import type { ChangedNames } from './name-changes.ts';
 import type { OperationError } from './operation-error.ts';
@@ -79,6 +80,8 @@ export type ServerEvent =
       readonly result: LispResult;
       readonly from: IpAddress;
     }
+  /** A Map-Notify to a peer over UDP that nobody asked for. */
+  | { readonly kind: 'lisp-notify'; readonly result: NotifyOutcome }
   | { readonly kind: 'lisp-sent'; readonly message: LispMessage['type'] }
   | { readonly kind: 'rejected'; readonly reason: RejectionReason; readonly xtrId: XtrId };
 

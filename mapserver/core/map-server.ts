@@ -24,10 +24,17 @@ import { HeldAddresses } from './held-addresses.ts';
 import { LispServer, type LispSettings } from './lisp/lisp-server.ts';
 import type { UdpPeer } from './lisp/udp-peer.ts';
 import { MappingDatabase } from './mapping-database.ts';
-import type { ChangedNames } from './name-changes.ts';
 import { Names } from './names.ts';
 import { OperationError } from './operation-error.ts';
-import { awaitsSight, evaluateOperation, hasSecret, type Operation, tokenIdOf } from './operations.ts';
+import {
+  awaitsSight,
+  evaluateOperation,
+  hasSecret,
+  limitOf,
+  type Operation,
+  subjectOf,
+  tokenIdOf,
+} from './operations.ts';
 import { type EidOrder, type OrderId, Orders } from './orders.ts';
 import { PolicyDistribution, type PolicyInForce } from './policy/distribution.ts';
 import type { Endpoint } from './policy/document.ts';
@@ -46,8 +53,6 @@ import {
   agentKey,
   type NameRecord,
   nameKey,
-  type PolicyRecord,
-  type SiteRecord,
   type StoreRecord,
   type TokenRecord,
   tokenKey,
@@ -192,6 +197,7 @@ export class MapServer {
     this.lisp = new LispServer({
       settings: config.lisp,
       overlay,
+      limits,
       database,
       replica,
       transactions,
@@ -217,6 +223,7 @@ export class MapServer {
     }
     this.publisher.discard();
     for (const xtrId of this.database.owners()) if (!this.lisp.isSite(xtrId)) this.presence.missing(xtrId, now);
+    this.lisp.restore(now);
   }
 
   /** `incarnation`: null when the agent does not say. */
@@ -573,27 +580,4 @@ const unavailable: OperationResult = {
 
 function agentOf(record: StoreRecord | undefined): AgentRecord | undefined {
   return record?.kind === 'agent' ? record : undefined;
-}
-
-function limitOf({ kind }: Operation): 'agents' | 'names' | 'sites' | 'tokens' {
-  if (kind === 'enrol') return 'agents';
-  if (kind === 'add-site') return 'sites';
-  return kind === 'change-names' ? 'names' : 'tokens';
-}
-
-function subjectOf(record: TokenRecord | AgentRecord | PolicyRecord | SiteRecord | ChangedNames): string {
-  switch (record.kind) {
-    case 'token':
-      return record.id;
-    case 'agent':
-      return record.xtrId;
-    case 'policy':
-      return `policy ${record.version}`;
-    case 'site':
-      return `site ${record.name}`;
-    case 'names':
-      return record.names.length === 1 ? (record.names[0]?.name ?? '') : `${record.names.length} names`;
-    default:
-      return record satisfies never;
-  }
 }

@@ -143,6 +143,31 @@ export function tokenIdOf(secretHash: string): string {
   return secretHash.slice(0, 12);
 }
 
+/** Of which there are too many when it is refused for that. */
+export function limitOf({ kind }: Operation): 'agents' | 'names' | 'sites' | 'tokens' {
+  if (kind === 'enrol') return 'agents';
+  if (kind === 'add-site') return 'sites';
+  return kind === 'change-names' ? 'names' : 'tokens';
+}
+
+/** What a line of the log names. */
+export function subjectOf(record: TokenRecord | AgentRecord | PolicyRecord | SiteRecord | ChangedNames): string {
+  switch (record.kind) {
+    case 'token':
+      return record.id;
+    case 'agent':
+      return record.xtrId;
+    case 'policy':
+      return `policy ${record.version}`;
+    case 'site':
+      return `site ${record.name}`;
+    case 'names':
+      return record.names.length === 1 ? (record.names[0]?.name ?? '') : `${record.names.length} names`;
+    default:
+      return record satisfies never;
+  }
+}
+
 function createToken(
   transaction: Transaction,
   operation: Operation & { kind: 'create-token' },

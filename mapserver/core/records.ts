@@ -4,7 +4,8 @@
  * `eid/KEY`: who owns an EID at which generation, and the mapping as last registered. It is never deleted, since the
  * next generation has to be larger than all before it. `agent/XTRID`: an enrolled agent and its grant. `token/ID`: a
  * join token; its secret is known only as a hash. `policy/current`: the policy, as it was written. `name/IID/NAME`: what
- * an operator, or a dynamic update, set at a name of the zone. `site/NAME`: a site of LISP routers, with its keys.
+ * an operator, or a dynamic update, set at a name of the zone. `site/NAME`: a site of LISP routers, with its keys;
+ * `site-nonces/NAME`: the last nonces of its routers.
  */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import { hostPrefix } from '../../proto/address.ts';
@@ -21,6 +22,7 @@ export type RecordKey =
   | `token/${string}`
   | `name/${number}/${string}`
   | `site/${string}`
+  | `site-nonces/${string}`
   | 'policy/current';
 
 export interface OwnershipRecord {
@@ -148,6 +150,13 @@ export interface SiteRecord {
   readonly createdAt: WallClock;
 }
 
+/** By key ID and xTR-ID, in hex (`lisp/replay-guard.ts`). */
+export interface SiteNoncesRecord {
+  readonly kind: 'site-nonces';
+  readonly site: string;
+  readonly last: Readonly<Record<string, string>>;
+}
+
 export interface SitePrefix {
   readonly prefix: IpPrefix;
   /** Also prefixes inside it. */
@@ -165,7 +174,17 @@ export interface SiteKey {
 /** Algorithm IDs of RFC 9301 section 12.5: HMAC-SHA-1-96, HMAC-SHA-256-128, and that with HKDF. */
 export type SiteAlgorithm = 1 | 2 | 3;
 
-export type StoreRecord = OwnershipRecord | AgentRecord | TokenRecord | PolicyRecord | NameRecord | SiteRecord;
+export type StoreRecord =
+  | OwnershipRecord
+  | AgentRecord
+  | TokenRecord
+  | PolicyRecord
+  | NameRecord
+  | SiteRecord
+  | SiteNoncesRecord;
+
+/** What is true here at once, and stored behind. */
+export type SoftRecord = OwnershipRecord | SiteNoncesRecord;
 
 export function tokenState(
   { revokedAt, used, uses, expiresAt }: TokenRecord,
@@ -190,6 +209,8 @@ export function recordKey(record: StoreRecord): RecordKey {
       return nameKey(record.iid, record.name);
     case 'site':
       return siteKey(record.name);
+    case 'site-nonces':
+      return siteNoncesKey(record.site);
     default:
       return record satisfies never;
   }
@@ -215,6 +236,10 @@ export function nameKey(iid: InstanceId, name: string): RecordKey {
 
 export function siteKey(name: string): RecordKey {
   return `site/${name}`;
+}
+
+export function siteNoncesKey(site: string): RecordKey {
+  return `site-nonces/${site}`;
 }
 
 /** The EID of an agent's own address, registered by the agent and granted by its key alone. */

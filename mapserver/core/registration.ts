@@ -14,7 +14,14 @@ import { type Generation, isTarget, type Mapping } from '../../proto/mapping.ts'
 import { isPlausibleLocator } from '../../proto/overlay.ts';
 import { minutes, type WallClock } from '../../proto/time.ts';
 import { covers, coversName, inOverlay, type Overlay } from './grants.ts';
-import { type AgentRecord, agentEidKey, mappingOf, type OwnershipRecord, ownershipKey } from './records.ts';
+import {
+  type AgentRecord,
+  agentEidKey,
+  mappingOf,
+  type OwnershipRecord,
+  ownershipKey,
+  type SiteContent,
+} from './records.ts';
 import type { Transaction } from './transactions.ts';
 
 export type Registration =
@@ -98,7 +105,7 @@ export function evaluateRegistration(
   };
   if (owned) {
     const record: OwnershipRecord = { ...stored, ...content };
-    if (!sameContent(stored, record)) transaction.putSoft(record);
+    if (!sameMapping(stored, record)) transaction.putSoft(record);
     return { kind: 'accepted', how: 'refreshed', record };
   }
   if (context.counts.own >= context.limits.mappingsPerAgent)
@@ -194,12 +201,14 @@ function ownerless(record: OwnershipRecord): Mapping {
   return mapping;
 }
 
-function sameContent(a: OwnershipRecord, b: OwnershipRecord): boolean {
+/** Whether both tell the same of an EID. */
+export function sameMapping(a: OwnershipRecord, b: OwnershipRecord): boolean {
   return (
     a.state === b.state &&
     a.ttl === b.ttl &&
     sameList(a.names, b.names) &&
     sameList(a.targets, b.targets) &&
+    sameSite(a.site, b.site) &&
     a.locators.length === b.locators.length &&
     a.locators.every((locator, i) => {
       const other = b.locators[i];
@@ -212,6 +221,11 @@ function sameContent(a: OwnershipRecord, b: OwnershipRecord): boolean {
       );
     })
   );
+}
+
+function sameSite(a: SiteContent | undefined, b: SiteContent | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return a.rlocs === b.rlocs && a.proxyReply === b.proxyReply && a.mapVersion === b.mapVersion && a.name === b.name;
 }
 
 function sameList(a: readonly string[], b: readonly string[]): boolean {

@@ -5,14 +5,14 @@
  * locators that an owner reported); it is written behind. News from the store win, except over a dirty record of the
  * same owner and generation, whose content is the owner's latest word; then only the revision is taken over.
  */
-import type { OwnershipRecord, RecordKey, StoreRecord } from './records.ts';
+import type { OwnershipRecord, RecordKey, SoftRecord, StoreRecord } from './records.ts';
 
 export class Replica {
   private readonly records = new Map<RecordKey, { readonly record: StoreRecord; readonly revision: number }>();
   private readonly dirtyKeys = new Set<RecordKey>();
   /** What this server removed, until the store has told of it: what it told before must not bring it back. */
   private readonly removals = new Map<RecordKey, number>();
-  private readonly sizes = { eid: 0, agent: 0, token: 0, policy: 0, name: 0, site: 0 };
+  private readonly sizes = { eid: 0, agent: 0, token: 0, policy: 0, name: 0, site: 0, 'site-nonces': 0 };
   private readonly onChange: (before: StoreRecord | undefined, after: StoreRecord | undefined) => void;
 
   constructor(onChange: (before: StoreRecord | undefined, after: StoreRecord | undefined) => void) {
@@ -51,7 +51,7 @@ export class Replica {
   }
 
   /** Soft state: true here at once, in the store later. */
-  soften(key: RecordKey, record: OwnershipRecord): void {
+  soften(key: RecordKey, record: SoftRecord): void {
     this.dirtyKeys.add(key);
     this.put(key, record, this.revision(key));
   }

@@ -11,7 +11,14 @@
  */
 import type { Instant, Millis } from '../../proto/time.ts';
 import { FairQueue } from './fair-queue.ts';
-import { type AgentRecord, type OwnershipRecord, type RecordKey, recordKey, type StoreRecord } from './records.ts';
+import {
+  type AgentRecord,
+  type OwnershipRecord,
+  type RecordKey,
+  recordKey,
+  type SoftRecord,
+  type StoreRecord,
+} from './records.ts';
 import type { Replica } from './replica.ts';
 
 export interface Work {
@@ -46,7 +53,7 @@ export interface LearnedRecord {
 /** The records as the works of one transaction see them. */
 export class Transaction {
   readonly hard = new Map<RecordKey, StoreRecord | undefined>();
-  readonly soft = new Map<RecordKey, OwnershipRecord>();
+  readonly soft = new Map<RecordKey, SoftRecord>();
   readonly read = new Set<RecordKey>();
   private readonly replica: Replica;
 
@@ -67,7 +74,7 @@ export class Transaction {
     this.hard.set(key, record);
   }
 
-  putSoft(record: OwnershipRecord): void {
+  putSoft(record: SoftRecord): void {
     const key = recordKey(record);
     this.read.add(key);
     if (this.hard.has(key)) this.hard.set(key, record);
@@ -88,7 +95,7 @@ export class Transaction {
   /** EID records that this transaction has written so far. */
   *written(): IterableIterator<OwnershipRecord> {
     for (const record of this.hard.values()) if (record?.kind === 'eid') yield record;
-    yield* this.soft.values();
+    for (const record of this.soft.values()) if (record.kind === 'eid') yield record;
   }
 }
 

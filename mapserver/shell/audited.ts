@@ -137,6 +137,7 @@ export function auditEvent(audit: AuditLog, event: ServerEvent, from: (xtrId: st
     case 'notify':
     case 'lisp-received':
     case 'lisp-sent':
+    case 'lisp-notify':
       return;
     default:
       event satisfies never;

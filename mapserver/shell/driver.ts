@@ -272,6 +272,7 @@ export class Driver {
       case 'request':
       case 'notify':
       case 'lisp-sent':
+      case 'lisp-notify':
       case 'names-changed':
       case 'policy-sent':
         break;

@@ -10,6 +10,7 @@ export function lispSettings(lisp: MapServerSettings['lisp']): LispSettings {
   const hosts = lisp.listen.map((listen) => parseHostPort(listen).host);
   return {
     messagesPerSecond: lisp.messagesPerSecond,
+    rtrs: lisp.rtrs,
     requests: {
       requesters: lisp.requesters,
       ttl: minutes(lisp.answerMinutes),

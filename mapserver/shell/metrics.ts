@@ -45,6 +45,7 @@ export class MapServerMetrics {
   private readonly zoneNotifies: Counter<'result'>;
   private readonly lispReceived: Counter<'message' | 'result'>;
   private readonly lispSent: Counter<'message'>;
+  private readonly lispNotifies: Counter<'result'>;
 
   constructor() {
     const registers = [this.registry];
@@ -75,6 +76,9 @@ export class MapServerMetrics {
       'result',
     ]);
     this.lispSent = counter('lisp_sent_total', 'LISP messages sent over UDP', ['message']);
+    this.lispNotifies = counter('lisp_notifies_total', 'Map-Notifies over UDP that nobody asked for, by outcome', [
+      'result',
+    ]);
     this.commits = new Histogram({
       name: 'stayput_mapserver_store_commit_seconds',
       help: 'Durable commits of the store',
@@ -180,6 +184,9 @@ export class MapServerMetrics {
         break;
       case 'lisp-received':
         this.lispReceived.inc({ message: event.message, result: event.result });
+        break;
+      case 'lisp-notify':
+        this.lispNotifies.inc({ result: event.result });
         break;
       case 'lisp-sent':
         this.lispSent.inc({ message: event.message });

@@ -35,7 +35,7 @@ export function decodeRecord(key: string, text: string): StoreRecord | undefined
 }
 
 export function isRecordKey(key: string): key is RecordKey {
-  return /^(eid|agent|token|name|site)\//.test(key) || key === POLICY_KEY;
+  return /^(eid|agent|token|name|site|site-nonces)\//.test(key) || key === POLICY_KEY;
 }
 
 /** Text that `parse` accepts, in its canonical form. */
@@ -51,7 +51,7 @@ export function parsedBy<T>(parse: (text: string) => T): z.ZodPipe<z.ZodString, 
 }
 
 export const ipPrefixText = parsedBy<IpPrefix>(parseIpPrefix);
-const ipAddressText = parsedBy<IpAddress>(parseIpAddress);
+export const ipAddressText = parsedBy<IpAddress>(parseIpAddress);
 const eidKeyText = parsedBy<EidKey>((text) => eidKey(parseEidKey(text)));
 export const namePatternText = parsedBy(parseNamePattern);
 export const tunnelKeyText = parsedBy(parseTunnelKey);
@@ -192,4 +192,10 @@ const SITE = z.object({
   createdAt: wallClock,
 });
 
-const RECORD = z.discriminatedUnion('kind', [OWNERSHIP, AGENT, TOKEN, POLICY, NAME, SITE]);
+const SITE_NONCES = z.object({
+  kind: z.literal('site-nonces'),
+  site: z.string(),
+  last: z.record(z.string(), z.string().regex(/^[0-9a-f]{1,16}$/)),
+});
+
+const RECORD = z.discriminatedUnion('kind', [OWNERSHIP, AGENT, TOKEN, POLICY, NAME, SITE, SITE_NONCES]);

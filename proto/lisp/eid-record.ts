@@ -10,7 +10,7 @@
  * | Unused Flags (13) | L | p | R | Loc-AFI (16) | Locator ...          |
  * ```
  */
-import { type Reader, type Writer, within } from '../bytes.ts';
+import { type Reader, Writer, within } from '../bytes.ts';
 import { decodeAddress, encodeAddress, type LispAddress } from './afi.ts';
 import { bit, isSet } from './header.ts';
 
@@ -80,6 +80,20 @@ export function encodeEidRecord(record: EidRecord, writer: Writer): void {
 export function decodeRlocRecords(reader: Reader, count: number): RlocRecord[] {
   reader.expect(count * SMALLEST_RLOC_RECORD, 'RLOC-records');
   return Array.from({ length: count }, () => decodeRlocRecord(reader));
+}
+
+/** @throws EncodeError */
+export function encodeRlocRecords(rlocs: readonly RlocRecord[]): Uint8Array {
+  const writer = new Writer();
+  for (const rloc of rlocs) encodeRlocRecord(rloc, writer);
+  return writer.finish();
+}
+
+/** Octets on the wire. @throws EncodeError */
+export function encodedRecordSize(record: EidRecord): number {
+  const writer = new Writer();
+  encodeEidRecord(record, writer);
+  return writer.finish().length;
 }
 
 function decodeRlocRecord(reader: Reader): RlocRecord {

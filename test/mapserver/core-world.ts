@@ -74,7 +74,7 @@ export class CoreWorld {
   private lastRandom = 0x1000_0000_0000n;
   private lastSession = 0;
 
-  constructor(options: { store?: DurableStore; limits?: object; agents?: CoreAgent[] } = {}) {
+  constructor(options: { store?: DurableStore; limits?: object; lisp?: object; agents?: CoreAgent[] } = {}) {
     this.store = options.store ?? new DurableStore();
     this.core = new MapServer({
       overlay: { instance: DEFAULT_INSTANCE, prefixes: ['10.77.0.0/16' as IpPrefix, 'fd00:77::/48' as IpPrefix] },
@@ -95,6 +95,7 @@ export class CoreWorld {
       },
       lisp: {
         messagesPerSecond: 1_000,
+        rtrs: [],
         requests: {
           requesters: ['192.0.2.0/24' as IpPrefix, '2001:db8::/32' as IpPrefix],
           ttl: minutes(1),
@@ -103,6 +104,7 @@ export class CoreWorld {
           families: [4, 6],
           addresses: ['198.51.100.1' as IpAddress],
         },
+        ...options.lisp,
       },
       randomNonce: () => nonce(++this.lastRandom),
       wallClock: () => 1_700_000_000_000 + this.now,

@@ -74,6 +74,7 @@ export class MapServerProcess {
       limits: LIMITS,
       lisp: {
         messagesPerSecond: 1_000,
+        rtrs: [],
         requests: {
           requesters: [],
           ttl: 60_000,

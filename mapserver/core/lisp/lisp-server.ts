@@ -6,6 +6,7 @@
  * concerns, each with what it needs to know in its own file. Nothing that comes over UDP is believed because of where it
  * comes from; what is dropped is counted by its reason. What is to be sent leaves as `datagram` actions.
  */
+import type { IpAddress } from '../../../proto/address.ts';
 import { DecodeError } from '../../../proto/errors.ts';
 import type { Nonce } from '../../../proto/lisp/header.ts';
 import {
@@ -20,26 +21,30 @@ import type { Action } from '../actions.ts';
 import type { Overlay } from '../grants.ts';
 import type { MappingDatabase } from '../mapping-database.ts';
 import { RateTable } from '../rate-table.ts';
-import type { StoreRecord } from '../records.ts';
+import type { SiteRecord, StoreRecord } from '../records.ts';
 import type { Replica } from '../replica.ts';
 import type { Transactions } from '../transactions.ts';
+import { InfoRequests } from './info-requests.ts';
 import { MapReplies } from './map-replies.ts';
 import { type MapRequestSettings, MapRequests } from './map-requests.ts';
+import { SiteNotifier } from './site-notifier.ts';
+import { type RegisterResult, SiteRegistrar } from './site-registrar.ts';
 import { Sites } from './sites.ts';
-import { chargedTo, type Received, type UdpPeer } from './udp-peer.ts';
+import { chargedTo, LISP_CONTROL_PORT, type Received, type UdpPeer } from './udp-peer.ts';
 
 export interface LispSettings {
   /** Of one source (IPv6: /64). */
   readonly messagesPerSecond: number;
   readonly requests: MapRequestSettings;
+  /** That relay for routers behind NATs. */
+  readonly rtrs: readonly IpAddress[];
 }
 
 /** What became of a message: taken, or why not. */
 export type LispResult =
-  | 'accepted'
+  | RegisterResult
   /** The source sends too many. */
   | 'limited'
-  | 'malformed'
   /** Not from, or for, anybody who may. */
   | 'refused'
   /** Nothing that a map server is sent, or asked for nothing. */
@@ -50,6 +55,7 @@ export type LispMessageKind = LispMessage['type'] | 'unknown';
 export interface LispParts {
   readonly settings: LispSettings;
   readonly overlay: Overlay;
+  readonly limits: { readonly mappingsPerSite: number; readonly mappings: number };
   readonly database: MappingDatabase;
   readonly replica: Replica;
   readonly transactions: Transactions;
@@ -64,24 +70,52 @@ export class LispServer {
   private readonly sites = new Sites();
   private readonly rates: RateTable;
   private readonly requests: MapRequests;
+  private readonly notifier: SiteNotifier;
+  private readonly registrar: SiteRegistrar;
+  private readonly infoRequests: InfoRequests;
 
   constructor(parts: LispParts) {
     this.parts = parts;
     const { messagesPerSecond, requests } = parts.settings;
     const { overlay, database } = parts;
+    const replies = new MapReplies({
+      overlay,
+      database,
+      sitePrefixes: (iid) => this.sites.prefixes(iid),
+      gateways: () => [],
+      ttl: requests.ttl,
+    });
     this.requests = new MapRequests({
       settings: requests,
       database,
-      replies: new MapReplies({
-        overlay,
-        database,
-        sitePrefixes: (iid) => this.sites.prefixes(iid),
-        gateways: () => [],
-        ttl: requests.ttl,
-      }),
-      isSiteRloc: () => false,
+      replies,
+      isSiteRloc: (address) => this.registrar.isAddress(address),
       randomNonce: parts.randomNonce,
       send: (to, message) => this.send(to, message),
+    });
+    this.notifier = new SiteNotifier({
+      randomNonce: parts.randomNonce,
+      send: (to, bytes) => this.sendEncoded(to, 'map-notify', bytes),
+      outcome: (result) => parts.act({ kind: 'event', event: { kind: 'lisp-notify', result } }),
+    });
+    this.registrar = new SiteRegistrar({
+      overlay,
+      limits: parts.limits,
+      wallClock: parts.wallClock,
+      replica: parts.replica,
+      database,
+      transactions: parts.transactions,
+      sites: this.sites,
+      notifier: this.notifier,
+      describe: (record) => replies.recordFor(record),
+      reply: (received, bytes) => this.answer(received, bytes),
+      event: (event) => parts.act({ kind: 'event', event }),
+    });
+    this.infoRequests = new InfoRequests({
+      sites: this.sites,
+      rtrs: parts.settings.rtrs,
+      addresses: requests.addresses,
+      send: (to, bytes) => this.sendEncoded(to, 'info-reply', bytes),
     });
     this.rates = new RateTable(messagesPerSecond, 2 * messagesPerSecond, MAX_SOURCES);
   }
@@ -102,12 +136,25 @@ export class LispServer {
     this.parts.act({ kind: 'event', event: { kind: 'lisp-received', message: kind, result, from: from.address } });
   }
 
+  /** The store was read. */
+  restore(now: Instant): void {
+    for (const owner of this.parts.database.owners()) {
+      if (this.isSite(owner)) this.registrar.restore(this.parts.database.ownedBy(owner), now);
+    }
+    for (const { record } of this.parts.replica.values()) {
+      if (record.kind === 'site-nonces') this.registrar.restoreNonces(record.site, record.last);
+    }
+  }
+
   /** A record has changed, by whatever way. */
   follow(before: StoreRecord | undefined, after: StoreRecord | undefined): void {
     this.sites.follow(before, after);
+    this.registrar.followSite(siteOf(before), siteOf(after));
     const from = before?.kind === 'eid' ? before : undefined;
     const to = after?.kind === 'eid' ? after : undefined;
-    if (from !== undefined || to !== undefined) this.requests.follow(from, to);
+    if (from === undefined && to === undefined) return;
+    this.requests.follow(from, to);
+    this.registrar.follow(from, to);
   }
 
   /** Whether the owner is a site and not an agent. */
@@ -118,14 +165,20 @@ export class LispServer {
   /** After each input. */
   settle(now: Instant): void {
     this.requests.settle(now);
+    this.registrar.settle(now);
   }
 
   handleTimeout(now: Instant): void {
     this.requests.handleTimeout(now);
+    this.registrar.handleTimeout(now);
+    this.notifier.handleTimeout(now);
   }
 
   pollTimeout(): Instant | undefined {
-    return this.requests.pollTimeout();
+    const deadlines = [this.requests, this.registrar, this.notifier]
+      .map((part) => part.pollTimeout())
+      .filter((at) => at !== undefined);
+    return deadlines.length === 0 ? undefined : Math.min(...deadlines);
   }
 
   send(to: UdpPeer, message: LispMessage): void {
@@ -138,6 +191,22 @@ export class LispServer {
     this.parts.act({ kind: 'event', event: { kind: 'lisp-sent', message: kind } });
   }
 
+  /** To where it came from, in an ECM if it came in one: an RTR may be between. */
+  private answer({ from, ecm }: Received<LispMessage>, bytes: Uint8Array): void {
+    if (ecm === undefined) {
+      this.sendEncoded(from, 'map-notify', bytes);
+      return;
+    }
+    const { source, destination, sourcePort } = ecm;
+    const back = {
+      source: destination,
+      destination: source,
+      sourcePort: LISP_CONTROL_PORT,
+      destinationPort: sourcePort,
+    };
+    this.send(from, { ...ecm, ...back, payload: bytes });
+  }
+
   private dispatch(
     received: Received<Exclude<LispMessage, { type: 'encapsulated-control' }>>,
     now: Instant,
@@ -147,9 +216,11 @@ export class LispServer {
       case 'map-request':
         return this.requests.handleRequest({ ...received, message }, now);
       case 'map-register':
+        return this.registrar.handleRegister({ ...received, message }, now);
       case 'map-notify-ack':
+        return this.notifier.handleAck({ ...received, message });
       case 'info-request':
-        return 'unexpected';
+        return this.infoRequests.handleRequest({ ...received, message }, now);
       case 'map-reply':
       case 'map-notify':
       case 'info-reply':
@@ -167,6 +238,10 @@ function unwrapped(from: UdpPeer, bytes: Uint8Array): Received<Exclude<LispMessa
   const message = decodeLispMessage(bytes);
   if (message.type !== 'encapsulated-control') return { message, bytes, from };
   return { message: encapsulatedMessage(message), bytes: message.payload, from, ecm: message };
+}
+
+function siteOf(record: StoreRecord | undefined): SiteRecord | undefined {
+  return record?.kind === 'site' ? record : undefined;
 }
 
 const MAX_SOURCES = 20_000;

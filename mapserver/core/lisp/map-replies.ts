@@ -11,17 +11,18 @@
  * match that holds none of them. TTLs are cut, as a plain ITR that missed an SMR learns of a change by the end of its TTL.
  */
 import { type IpPrefix, ipPrefix, prefixAddress, prefixContains } from '../../../proto/address.ts';
-import { Reader, Writer } from '../../../proto/bytes.ts';
+import { Writer } from '../../../proto/bytes.ts';
 import { eidKey, type InstanceId, type PrefixEid, parseEidKey, prefixEid } from '../../../proto/eid.ts';
 import { encodeAddress, ipLispAddress, type LispAddress } from '../../../proto/lisp/afi.ts';
-import { decodeRlocRecords, type EidRecord, encodeEidRecord, type RlocRecord } from '../../../proto/lisp/eid-record.ts';
+import { type EidRecord, encodeEidRecord, type RlocRecord } from '../../../proto/lisp/eid-record.ts';
 import { eidToRecordKey, MAP_ACTIONS } from '../../../proto/lisp/mapping-record.ts';
 import { type Locator, type MapAction, NEVER_USE } from '../../../proto/mapping.ts';
 import { PrefixTrie } from '../../../proto/prefix-trie.ts';
 import { type Millis, minutes } from '../../../proto/time.ts';
 import type { Overlay } from '../grants.ts';
 import type { MappingDatabase } from '../mapping-database.ts';
-import type { OwnershipRecord, SiteContent } from '../records.ts';
+import type { OwnershipRecord } from '../records.ts';
+import { rlocsOf } from './site-ownership.ts';
 
 export interface MapRepliesParts {
   readonly overlay: Overlay;
@@ -71,6 +72,11 @@ export class MapReplies {
     // What was asked for itself holds more than can be told: nothing but this can be said, and not for long.
     const part = ipPrefix(prefixAddress(eid.prefix), database.vacantLength(eid));
     return answerOf({ ...best, eid: prefixEid(eid.iid, part), ttl: Math.min(best.ttl, UNREGISTERED_TTL) });
+  }
+
+  /** Of the mapping alone, whatever is inside it. */
+  recordFor(record: OwnershipRecord): EidRecord {
+    return recordOf(this.describe(record));
   }
 
   /** Whether a change of what is registered is a change for plain askers. */
@@ -152,10 +158,6 @@ function recordOf({ eid, ttl, action, mapVersion, rlocs }: PlainMapping): EidRec
     mapVersion,
     locators: sorted(rlocs),
   };
-}
-
-function rlocsOf({ rlocs, rlocCount }: SiteContent): RlocRecord[] {
-  return decodeRlocRecords(new Reader(Buffer.from(rlocs, 'base64')), rlocCount);
 }
 
 function asTold(rloc: RlocRecord): RlocRecord {

@@ -1,0 +1,146 @@
+/**
+ * What becomes of the ownership of an EID when routers of a site register it, or do not any more.
+ *
+ * The same rules as for agents (`registration.ts`), where the configuration of the site is the grant: who takes an EID
+ * over from another gets the next generation, written hard; all else is soft. Plain LISP has no generations, so each
+ * registration of a site claims: of two that register the same EID, the latest has it, as RFC 9301 has it.
+ */
+import { Reader } from '../../../proto/bytes.ts';
+import { type EidKey, type PrefixEid, parseEidKey } from '../../../proto/eid.ts';
+import {
+  decodeRlocRecords,
+  type EidRecord,
+  encodeRlocRecords,
+  type RlocRecord,
+  TTL_RECEIVER_DECIDES,
+} from '../../../proto/lisp/eid-record.ts';
+import { eidToRecordKey, recordToMapping } from '../../../proto/lisp/mapping-record.ts';
+import type { Generation } from '../../../proto/mapping.ts';
+import { isPlausibleLocator } from '../../../proto/overlay.ts';
+import { minutes, type WallClock } from '../../../proto/time.ts';
+import type { Overlay } from '../grants.ts';
+import type { MappingDatabase } from '../mapping-database.ts';
+import { type OwnershipRecord, ownershipKey, type SiteContent, siteKey } from '../records.ts';
+import { sameMapping } from '../registration.ts';
+import type { Replica } from '../replica.ts';
+import type { Transaction } from '../transactions.ts';
+import type { Site } from './sites.ts';
+import type { RegisteredContent } from './xtr-registrations.ts';
+
+export type SiteOutcome =
+  | {
+      readonly kind: 'accepted';
+      readonly how: 'taken' | 'refreshed' | 'released';
+      readonly record: OwnershipRecord;
+      /** Of the owner before, if that was another. */
+      readonly previous?: OwnershipRecord;
+    }
+  /** It was not the site's, and is not now. */
+  | { readonly kind: 'nothing' }
+  | {
+      readonly kind: 'denied';
+      readonly reason: 'revoked' | 'too-many';
+      readonly limit?: 'mappingsPerSite' | 'mappings';
+    };
+
+export interface SiteOwnershipContext {
+  readonly overlay: Overlay;
+  readonly limits: { readonly mappingsPerSite: number; readonly mappings: number };
+  readonly wallClock: () => WallClock;
+  readonly replica: Replica;
+  readonly database: MappingDatabase;
+}
+
+/** Judges EIDs by what the xTRs of the site say of each together; undefined: nothing any more. */
+export function siteJudge(
+  transaction: Transaction,
+  site: Site,
+  { overlay, limits, wallClock, replica, database }: SiteOwnershipContext,
+): (eid: EidKey, content: RegisteredContent | undefined) => SiteOutcome {
+  const { owner } = site;
+  const exists = transaction.get(siteKey(site.record.name)) !== undefined;
+  let own = database.ownedCount(owner);
+  for (const record of transaction.written()) if (record.owner === owner) own++;
+  return (eid, content) => {
+    const record = transaction.get(ownershipKey(eid));
+    const stored = record?.kind === 'eid' ? record : undefined;
+    const owned = stored !== undefined && stored.state !== 'released' && stored.owner === owner;
+    if (content === undefined) {
+      if (!owned || stored.state !== 'live') return { kind: 'nothing' };
+      const withdrawn: OwnershipRecord = { ...stored, state: 'withdrawn', locators: [] };
+      transaction.putSoft(withdrawn);
+      return { kind: 'accepted', how: 'released', record: withdrawn };
+    }
+    if (!exists) return { kind: 'denied', reason: 'revoked' };
+    const told = fieldsOf(parseEidKey(eid) as PrefixEid, site, content, overlay);
+    if (owned) {
+      const refreshed: OwnershipRecord = { ...stored, ...told };
+      if (!sameMapping(stored, refreshed)) transaction.putSoft(refreshed);
+      return { kind: 'accepted', how: 'refreshed', record: refreshed };
+    }
+    if (own >= limits.mappingsPerSite) return { kind: 'denied', reason: 'too-many', limit: 'mappingsPerSite' };
+    if (stored === undefined && replica.counts.eid + transaction.hard.size >= limits.mappings)
+      return { kind: 'denied', reason: 'too-many', limit: 'mappings' };
+    own++;
+    const taken: OwnershipRecord = {
+      kind: 'eid',
+      eid,
+      generation: ((stored?.generation ?? 0) + 1) as Generation,
+      owner,
+      ownerSince: wallClock(),
+      ...told,
+    };
+    transaction.put(taken);
+    const previous = stored !== undefined && stored.state !== 'released' && stored.owner !== owner ? stored : undefined;
+    return { kind: 'accepted', how: 'taken', record: taken, ...(previous === undefined ? {} : { previous }) };
+  };
+}
+
+/** The EID-record as its xTRs registered it together; undefined for what is not a site's, or nobody's now. */
+export function siteRecordOf({ eid, ttl, state, site }: OwnershipRecord): EidRecord | undefined {
+  if (site === undefined || state !== 'live') return undefined;
+  return {
+    ...eidToRecordKey(parseEidKey(eid)),
+    ttl: ttl / minutes(1),
+    action: 0,
+    authoritative: true,
+    mapVersion: site.mapVersion,
+    locators: rlocsOf(site),
+  };
+}
+
+export function rlocsOf({ rlocs, rlocCount }: SiteContent): readonly RlocRecord[] {
+  return decodeRlocRecords(new Reader(Buffer.from(rlocs, 'base64')), rlocCount);
+}
+
+/** The RLOCs as they are, and those of them that agents can send to. */
+function fieldsOf(
+  eid: PrefixEid,
+  site: Site,
+  { ttl, mapVersion, rlocs, proxyReply }: RegisteredContent,
+  overlay: Overlay,
+): Pick<OwnershipRecord, 'state' | 'ttl' | 'locators' | 'names' | 'targets' | 'site'> {
+  // Names of RLOCs are no names of the EID, and who may speak of owners does not speak plain LISP.
+  const places = rlocs.filter(({ locator }) => locator.kind !== 'name' && !NOT_OF_SITES.has(locator.kind));
+  const record = { ...eidToRecordKey(eid), ttl, action: 0, authoritative: true, mapVersion, locators: places };
+  const { locators } = recordToMapping(record);
+  return {
+    state: 'live',
+    ttl: ttl === TTL_RECEIVER_DECIDES ? DEFAULT_TTL : minutes(ttl),
+    locators: locators.filter(({ address }) => isPlausibleLocator(address, overlay.prefixes)).slice(0, MAX_LOCATORS),
+    names: [],
+    targets: [],
+    site: {
+      name: site.record.name,
+      rlocs: Buffer.from(encodeRlocRecords(rlocs)).toString('base64'),
+      rlocCount: rlocs.length,
+      proxyReply,
+      mapVersion,
+    },
+  };
+}
+
+const NOT_OF_SITES: ReadonlySet<string> = new Set(['vendor', 'security-key']);
+/** What agents take of a mapping. */
+const MAX_LOCATORS = 16;
+const DEFAULT_TTL = minutes(24 * 60);
