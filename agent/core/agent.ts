@@ -131,6 +131,7 @@ export class Agent {
       cacheLimit,
       () => this.overlay,
       (note) => outbox.note(note),
+      now,
     );
     const here = registrar.addresses().filter((owned) => registrar.isHere(owned));
     remote.restore(saved.cache, (key) => here.some((owned) => owned.key === key), now);

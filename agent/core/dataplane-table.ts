@@ -128,6 +128,14 @@ export class DataplaneTable {
     if (peer !== undefined) peer.pinnedUntil = now + PIN;
   }
 
+  /** It takes part in no move. Peers that are used stay. */
+  unpinPeer(publicKey: TunnelKey, now: Instant): void {
+    const peer = this.peers.get(publicKey);
+    if (peer === undefined) return;
+    peer.pinnedUntil = 0;
+    this.dropUnused(publicKey, now);
+  }
+
   forward(prefix: IpPrefix, generation: Generation, publicKey: TunnelKey): void {
     this.setMapping({ type: 'mapping-set', prefix, generation, action: 'forward', publicKey });
   }

@@ -82,4 +82,7 @@ export type Note =
   /** The map server's policy is not understood or out of order; the one before stays. */
   | { readonly type: 'policy-refused'; readonly reason: string }
   | { readonly type: 'dataplane-superseded' }
-  | { readonly type: 'limit'; readonly what: 'eids' | 'map-requests' | 'registrations' | 'unknown-peers' };
+  | {
+      readonly type: 'limit';
+      readonly what: 'eids' | 'introductions' | 'map-requests' | 'registrations' | 'unknown-peers';
+    };

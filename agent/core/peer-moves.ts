@@ -6,7 +6,8 @@
  *   generation at which we have it. We yield.
  * - _Notice_: "this EID is that agent's now." From whom we know as its owner, at no older generation. Believed at once but
  *   at the generation that we knew, so that each newer one overrides it, and looked up at the map server after a moment.
- * - _Prepare_: "you may take over this EID of mine, and these talk to it." From its owner, while we wait for it.
+ * - _Prepare_: "you may take over this EID of mine, and these talk to it." From its owner, while we wait for it. There is
+ *   time to ask the map server, so we speak to nobody whom it has not confirmed; while it is away, to a few.
  * - _Handover_: "this EID is yours, and these talk to it." From whom we took it. As a _give-back_, from whom we yielded
  *   it to.
  * - _SMR_: "ask for this EID again." From anybody; we ask the map server.
@@ -170,7 +171,10 @@ export class PeerMoves {
     const peers = agents.map(({ tunnelKey }) => tunnelKey);
     const expected = preparations.expect(key, peers, now);
     const isExpected = ({ tunnelKey }: Owned): boolean => expected.has(tunnelKey);
-    this.meet(agents.filter(isExpected), said.others.filter(isExpected), now);
+    const { session } = this.parts;
+    const [known, others] = [agents.filter(isExpected), said.others.filter(isExpected)];
+    if (session.isUp) this.look(known, others, now);
+    else this.meet(known, others, now);
     this.count('prepare', 'accepted');
     // Of whom there is no room for, the owner tells in the handover.
     return peers.every((peer) => expected.has(peer));
@@ -199,14 +203,24 @@ export class PeerMoves {
 
   /** Those who talk to an EID of ours, or to one that may become ours, in the word of its owner. */
   private meet(agents: readonly Owned[], others: readonly Owned[], now: Instant): void {
-    const { registrar, remote, resolver, session } = this.parts;
+    const { remote, session } = this.parts;
     for (const agent of agents) remote.introduce(agent.tunnelKey, agent, now);
-    const mappings = others.filter((each) => !isTarget(each) && registrar.find(each.eid) === undefined);
-    // Answers must find their way. The map server is asked while it is there; else the other host's word has to do.
-    if (!session.isUp) for (const mapping of mappings) remote.believe(mapping, now);
-    // Without the map server it is asked for peers and EIDs as soon as that is there, as for all that are known.
-    const introduced = [...mappings, ...agents].map(({ eid }) => eid);
-    if (session.isUp) resolver.followIntroduced(introduced, now);
+    // Answers must find their way. The map server is asked while it is there; else the other host's word has to do, and
+    // it is asked for peers and EIDs as soon as it is there, as for all that are known.
+    if (session.isUp) this.look(agents, others, now);
+    else for (const mapping of this.foreign(others)) remote.believe(mapping, now);
+  }
+
+  /** Asks the map server for them. */
+  private look(agents: readonly Owned[], others: readonly Owned[], now: Instant): void {
+    this.parts.resolver.followIntroduced(
+      [...this.foreign(others), ...agents].map(({ eid }) => eid),
+      now,
+    );
+  }
+
+  private foreign(others: readonly Owned[]): readonly Owned[] {
+    return others.filter((each) => !isTarget(each) && this.parts.registrar.find(each.eid) === undefined);
   }
 
   private handleGiveBack({ key, subject }: Said, now: Instant): boolean {

@@ -4,10 +4,13 @@
  * A mapping from the map server is believed if its owner follows from its tunnel key, or if it is of a site of LISP
  * routers, which have none. Believed ones go into the cache, and what the cache holds is what is forwarded: a mapping with a
  * tunnel key to that peer, one without in plain packets (where the operator allows it), a negative one as a drop.
+ *
+ * Other agents introduce peers as well. Their word leads to handshakes with hosts that may never have asked for one, so of
+ * those whom the map server has not confirmed there are few at a time, and who is no agent is forgotten when it says so.
  */
 import { hostPrefix, type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
 import type { ForwardingReply } from '../../proto/dataplane/messages.ts';
-import { type Eid, type EidKey, eidKey, type InstanceId, prefixEid } from '../../proto/eid.ts';
+import { type Eid, type EidKey, eidKey, type InstanceId, parseEidKey, prefixEid } from '../../proto/eid.ts';
 import { AGENT_PREFIX, agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
 import {
   type Generation,
@@ -23,6 +26,7 @@ import type { DataplaneTable } from './dataplane-table.ts';
 import { type CacheEntry, MapCache, type SavedEntry } from './map-cache.ts';
 import type { Note, Resolution } from './output.ts';
 import type { AgentIdentity } from './registrar.ts';
+import { TokenBucket } from './token-bucket.ts';
 
 export class RemoteMappings {
   readonly cache: MapCache;
@@ -32,6 +36,9 @@ export class RemoteMappings {
   private readonly note: (note: Note) => void;
   /** Keys that the map server revoked, in the order in which that was heard. */
   private readonly revoked = new Set<TunnelKey>();
+  /** Peers on the word of another agent alone, by their agent addresses, the latest last. */
+  private readonly unconfirmed = new Map<EidKey, TunnelKey>();
+  private readonly introductionRate: TokenBucket;
 
   constructor(
     identity: AgentIdentity,
@@ -39,12 +46,14 @@ export class RemoteMappings {
     cacheLimit: number,
     overlay: () => readonly IpPrefix[],
     note: (note: Note) => void,
+    now: Instant,
   ) {
     this.identity = identity;
     this.table = table;
     this.cache = new MapCache(cacheLimit);
     this.overlay = overlay;
     this.note = note;
+    this.introductionRate = new TokenBucket(UNCONFIRMED_AT_ONCE, UNCONFIRMED_PER_SECOND, now);
   }
 
   /** From disk; `isOwn` are the EIDs that this agent has itself. */
@@ -90,6 +99,7 @@ export class RemoteMappings {
       return;
     }
     const answered = asked !== null && answers(mapping, asked) ? asked : null;
+    this.judgeIntroduced(answered ?? mapping.eid, mapping, now);
     if (answered !== null && eidKey(answered) !== eidKey(mapping.eid)) this.forget(answered, now);
     if (this.cache.insert(mapping, answered, now) === 'older') return;
     const entry = this.cache.exact(eidKey(mapping.eid));
@@ -176,9 +186,34 @@ export class RemoteMappings {
   introduce(key: TunnelKey, agent: Mapping | undefined, now: Instant): void {
     if (this.revoked.has(key)) return;
     const known = this.table.peerLocators(key);
-    if (known === undefined || known.length === 0)
-      this.table.setPeer(key, usable(agent?.locators ?? [], this.overlay()));
+    if (known === undefined || known.length === 0) {
+      const eid = eidKey(agentEid(this.identity.instance, key));
+      if (this.cache.exact(eid)?.negative === true) return;
+      if (!this.introductionRate.take(now)) {
+        this.note({ type: 'limit', what: 'introductions' });
+        return;
+      }
+      this.unconfirmed.set(eid, key);
+      for (const oldest of this.unconfirmed.keys()) {
+        if (this.unconfirmed.size <= MAX_UNCONFIRMED) break;
+        this.unconfirmed.delete(oldest);
+      }
+      this.table.setPeer(key, usable(agent?.locators ?? [], this.overlay()).slice(0, MAX_INTRODUCED));
+    }
     this.table.pinPeer(key, now);
+  }
+
+  /** The agent addresses of those whom only other agents know. */
+  introduced(): readonly Eid[] {
+    return [...this.unconfirmed.keys()].map(parseEidKey);
+  }
+
+  /** The map server's word about `eid`: who is no agent was introduced in vain. */
+  private judgeIntroduced(eid: Eid, { owner }: Mapping, now: Instant): void {
+    const key = this.unconfirmed.get(eidKey(eid));
+    if (key === undefined) return;
+    this.unconfirmed.delete(eidKey(eid));
+    if (owner === undefined) this.table.unpinPeer(key, now);
   }
 
   /** `from` says that `moved` is somebody else's now. Only the owner that we know may say so. */
@@ -328,5 +363,10 @@ const MAX_LOCATORS = 8;
 const MAX_INTRODUCED = 4;
 const MAX_EIDS_INTRODUCED = 4;
 const MAX_WEIGHT = 100;
+/** Correspondents of a move that nothing has prepared; those of a prepared one are confirmed before it. */
+const UNCONFIRMED_AT_ONCE = 1024;
+const UNCONFIRMED_PER_SECOND = 16;
+/** The map server was not asked for older ones, or did not answer. */
+const MAX_UNCONFIRMED = 4096;
 /** More than that, and the oldest is only refused by the map server. */
 const MAX_REVOKED = 4096;

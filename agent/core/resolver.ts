@@ -144,7 +144,7 @@ export class Resolver {
     this.requests.restart(now);
     this.resubscribe = [...this.parts.remote.cache.subscriptions()];
     this.unsubscribe = [];
-    this.send(now);
+    this.followIntroduced(this.parts.remote.introduced(), now);
   }
 
   handleTimeout(now: Instant): void {

@@ -246,5 +246,14 @@ function gauge(registry: Registry, name: string, help: string, value: () => numb
 }
 
 const DOTTED: Readonly<Record<string, string>> = { drop: 'drops', fallback: 'fallbacks' };
-const REFUSED = ['peer', 'mapping', 'policy', 'eids', 'map-requests', 'registrations', 'unknown-peers'] as const;
+const REFUSED = [
+  'peer',
+  'mapping',
+  'policy',
+  'eids',
+  'introductions',
+  'map-requests',
+  'registrations',
+  'unknown-peers',
+] as const;
 const MAX_SCRAPED = 200;

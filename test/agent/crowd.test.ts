@@ -199,23 +199,32 @@ describe('preparing a target', () => {
     assert.equal(acknowledged(0), true);
   });
 
-  // Attack: the owner of an EID names correspondents that do not exist to a target, at once | 6,000 | 4,096 of them are
-  // peers of the target, and 320 handshakes a second are begun
+  // Attack: the owner of an EID names correspondents that do not exist, with locators of somebody else, to a target, at
+  // once, with the map server there and away | 6,000 | none of them becomes a peer of the target, which does not send
+  // them a packet; without the map server 1,024 do, until it is back
   test('attack: correspondents without end', () => {
-    const { world, a, b } = prepared(1, 'now');
-    const probes = (): number => b.dataplane?.log.filter(({ type }) => type === 'probe').length ?? 0;
-    const before = probes();
-    const subject = asTarget({ ...mappingOf(parseEid(EID), b.xtrId, b.key), locators: LOCATORS });
-    for (let n = 0; n < 6000; n += 200) {
-      const made = Array.from({ length: 200 }, (_, i) => madeUp(n + i));
-      const message = mapNotify({ nonce: nonce(BigInt(n)), xtrId: a.xtrId, mappings: [subject, ...made] });
-      b.hear(a.key, Buffer.from(encodeLispMessage(message)).toString('base64'));
+    for (const mapServer of ['there', 'away'] as const) {
+      const { world, a, b } = prepared(1, 'now');
+      world.advance(10_000);
+      if (mapServer === 'away') for (const host of [a, b]) host.disconnect();
+      const probes = (): number => b.dataplane?.log.filter(({ type }) => type === 'probe').length ?? 0;
+      const before = probes();
+      const subject = asTarget({ ...mappingOf(parseEid(EID), b.xtrId, b.key), locators: LOCATORS });
+      for (let n = 0; n < 6000; n += 200) {
+        const made = Array.from({ length: 200 }, (_, i) => elsewhere(n + i));
+        const message = mapNotify({ nonce: nonce(BigInt(n)), xtrId: a.xtrId, mappings: [subject, ...made] });
+        b.hear(a.key, Buffer.from(encodeLispMessage(message)).toString('base64'));
+      }
+      world.pump();
+      const peers = peersOf(b, 6000);
+      assert.ok(mapServer === 'there' ? peers === 0 : peers > 1000 && peers <= 1024, `${peers} peers`);
+      world.advance(1000);
+      assert.ok(probes() - before <= (mapServer === 'there' ? 2 : 350), `${probes() - before} handshakes`);
+      if (mapServer === 'there') continue;
+      b.connect();
+      world.advance(60_000);
+      assert.equal(peersOf(b, 6000), 0);
     }
-    world.advance(1000);
-    const known = Array.from({ length: 6000 }, (_, n) => madeUp(n).tunnelKey as TunnelKey);
-    const peers = known.filter((key) => b.dataplane?.peers.has(key));
-    assert.ok(peers.length > 4000 && peers.length <= 4096, `${peers.length} peers`);
-    assert.ok(probes() - before <= 350, `${probes() - before} handshakes`);
   });
 });
 
@@ -236,6 +245,41 @@ test('attack: introductions by a former owner without end', () => {
   assert.ok(limited(b) - before.limited >= 12_000 - 8192 - 512, `${limited(b) - before.limited}`);
   assert.ok(b.sent.length - before.asked <= 512, `${b.sent.length - before.asked} questions`);
 });
+
+// Attack: a former owner introduces agents that do not exist, with locators of somebody else, at once and again | 12,000
+// | 1,024 of them become peers, each until the map server has said that it is none
+test('attack: handshakes with hosts that are no agents', () => {
+  const { world, a, b } = prepared(1, 'now');
+  arrive(b);
+  b.lag();
+  const subject = mappingOf(parseEid(EID), b.xtrId, b.key);
+  const introduce = (): void => {
+    for (let n = 0; n < 6000; n += 200) {
+      const made = Array.from({ length: 200 }, (_, i) => elsewhere(n + i));
+      const message = mapNotify({ nonce: nonce(BigInt(n)), xtrId: a.xtrId, mappings: [subject, ...made] });
+      b.hear(a.key, Buffer.from(encodeLispMessage(message)).toString('base64'));
+      world.pump();
+    }
+  };
+  introduce();
+  const peers = peersOf(b, 6000);
+  assert.ok(peers > 1000 && peers <= 1024, `${peers} peers`);
+  b.catchUp();
+  world.advance(2000);
+  assert.equal(peersOf(b, 6000), 0);
+  introduce();
+  assert.ok(peersOf(b, 6000) <= 64, `${peersOf(b, 6000)} peers`);
+});
+
+/** Of those that are made up. */
+function peersOf(host: Host, count: number): number {
+  const keys = Array.from({ length: count }, (_, n) => madeUp(n).tunnelKey as TunnelKey);
+  return keys.filter((key) => host.dataplane?.peers.has(key)).length;
+}
+
+function elsewhere(n: number): Mapping {
+  return { ...madeUp(n), locators: LOCATORS };
+}
 
 function madeUp(n: number): Mapping {
   const key = Buffer.alloc(32);
