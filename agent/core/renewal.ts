@@ -1,8 +1,9 @@
 /**
  * When this agent's certificate is renewed: at two thirds of its life, and if that fails, again and again with pauses
- * that grow to an hour. That goes on when it has ended: whether it is renewed then is for the map server to say. It is
- * also renewed when the map server trusts other authorities than this agent knows. Everything is on the wall clock, since a certificate's life is: a step of
- * the clock moves the moment with it.
+ * that grow to an hour. When it has ended, it is tried every minute: this host is cut off, and whether it is renewed is for
+ * the map server to say, whose operator may have changed that a moment ago. It is also renewed when the map server trusts
+ * other authorities than this agent knows. Everything is on the wall clock, since a certificate's life is: a step of the
+ * clock moves the moment with it.
  */
 import { type Millis, minutes, type WallClock } from '../../proto/time.ts';
 
@@ -55,7 +56,8 @@ export class Renewal {
   }
 
   failed(wall: WallClock): void {
-    this.retryAt = wall + Math.min(FIRST_PAUSE * 2 ** this.failures, LONGEST_PAUSE);
+    const pause = Math.min(FIRST_PAUSE * 2 ** this.failures, LONGEST_PAUSE);
+    this.retryAt = Math.min(wall + pause, Math.max(wall + FIRST_PAUSE, this.notAfter));
     this.failures++;
   }
 }

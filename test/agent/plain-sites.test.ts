@@ -45,6 +45,7 @@ function agent(rules: PlainRules | null, knowsPlain = true) {
     16,
     () => OVERLAY,
     () => undefined,
+    0,
   );
   table.attach({ enforces: true, knowsPlain }, 0);
   const mapped = () => commands.filter((command) => command.type === 'mapping-set').at(-1);

@@ -16,15 +16,18 @@ describe('renewing the certificate', () => {
     assert.equal(renewal.dueAt(), 40 * DAY);
   });
 
-  test('is tried again after pauses that grow to an hour, also when the certificate has ended', () => {
+  test('is tried again after pauses that grow to an hour, and every minute when the certificate has ended', () => {
     const renewal = new Renewal(LIFE);
     const pauses: number[] = [];
+    const late: number[] = [];
     for (let wall: WallClock = renewal.dueAt(); wall < LIFE.notAfter + DAY; wall = renewal.dueAt()) {
       renewal.failed(wall);
-      pauses.push(renewal.dueAt() - wall);
+      (wall < LIFE.notAfter ? pauses : late).push(renewal.dueAt() - wall);
     }
     assert.deepEqual(pauses.slice(0, 8), [1, 2, 4, 8, 16, 32, 60, 60].map(minutes));
-    assert.ok(pauses.length < 11 * 24 + 10);
+    assert.ok(pauses.length < 10 * 24 + 10);
+    assert.ok(late.every((pause) => pause === minutes(1)));
+    assert.equal(late.length, 24 * 60, 'from the moment on in which it ended');
   });
 
   test('comes earlier when the map server trusts other authorities, and not twice without a pause', () => {
