@@ -5,6 +5,7 @@ import { registerBenchDns } from './bench-dns.ts';
 import { registerBenchFlood } from './bench-flood.ts';
 import { registerBenchHandover } from './bench-handover.ts';
 import { registerBenchMappings } from './bench-mappings.ts';
+import { registerBenchMapServer } from './bench-mapserver.ts';
 
 export function registerBenchCommand(program: Command): void {
   const bench = program.command('bench').description('Measure on this machine.');
@@ -13,4 +14,5 @@ export function registerBenchCommand(program: Command): void {
   registerBenchHandover(bench);
   registerBenchMappings(bench);
   registerBenchDns(bench);
+  registerBenchMapServer(bench);
 }

@@ -8,6 +8,7 @@ import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { DNS_FIGURES } from '../../bench/dns.ts';
 import { FIGURE_NAMES } from '../../bench/figures.ts';
+import type { MapServerRow } from '../../bench/mapserver.ts';
 import { requireLab } from './require.ts';
 
 requireLab();
@@ -181,6 +182,30 @@ describe('stayput bench mappings', () => {
       assert.equal(stdout, '');
       assert.match(stderr, message);
     }
+  });
+});
+
+describe('stayput bench mapserver', () => {
+  it('prints one JSON object with a row for each transport', () => {
+    const { stdout, stderr, status } = bench('mapserver', ['--json', '--prefixes', '200', '--seconds', '1']);
+    assert.equal(status, 0, stderr);
+    const { rows } = JSON.parse(stdout) as { rows: MapServerRow[] };
+    assert.deepEqual(
+      rows.map(({ transport, register }) => [transport, register.answered]),
+      [
+        ['udp', 200],
+        ['native', 200],
+      ],
+    );
+    for (const { register, refresh, request } of rows) {
+      for (const { perSecond, cpuUs } of [register, refresh, request]) assert.ok(perSecond > 0 && cpuUs >= 0);
+    }
+  });
+
+  it('refuses what it cannot do in one line, with exit code 2', () => {
+    const { stderr, status } = bench('mapserver', ['--prefixes', '0']);
+    assert.equal(status, 2);
+    assert.match(stderr, /^stayput: --prefixes: "0" is not a whole number from 1 to 1000000\n$/);
   });
 });
 

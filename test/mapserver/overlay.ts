@@ -67,6 +67,11 @@ export class TestOverlay {
     return Number(this.running?.listen[0]?.split(':')[1]);
   }
 
+  /** HOST:PORT of LISP over UDP. */
+  get lispAddress(): string {
+    return this.running?.lispListen[0] ?? '';
+  }
+
   get metricsUrl(): string {
     return `http://127.0.0.1:${this.running?.metricsPort}/metrics`;
   }
