@@ -128,6 +128,11 @@ const LISP = z.strictObject({
     .describe('prefixes of underlay addresses that may send Map-Requests; RLOCs of sites may in any case'),
   answerMinutes: z.int().min(1).max(1_440).default(1).describe('TTL of answers to LISP routers, at most'),
   repliesPerSecond: count(500, 'EIDs that one address is told of per second, twice as many at once'),
+  gateways: z
+    .array(z.string().regex(/^[0-9a-f]{32}$/, 'is not an xTR-ID'))
+    .max(16)
+    .default([])
+    .describe('xTR-IDs of agents that join LISP sites and tunnels; the first that is there serves'),
   rememberedAnswers: count(100_000, 'answers to LISP routers that are remembered, to tell of changes'),
 });
 

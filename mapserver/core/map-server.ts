@@ -21,6 +21,7 @@ import { Companions } from './companions.ts';
 import type { Overlay } from './grants.ts';
 import { Handover } from './handover.ts';
 import { HeldAddresses } from './held-addresses.ts';
+import { Gateways } from './lisp/gateways.ts';
 import { LispServer, type LispSettings } from './lisp/lisp-server.ts';
 import type { UdpPeer } from './lisp/udp-peer.ts';
 import { MappingDatabase } from './mapping-database.ts';
@@ -115,6 +116,7 @@ export class MapServer {
   private readonly policy: PolicyDistribution;
   private readonly revocations: Revocations;
   private readonly lisp: LispServer;
+  private readonly gateways: Gateways;
   private actions: Action[] = [];
   private lastOperation = 0;
 
@@ -137,7 +139,8 @@ export class MapServer {
     const subscriptions = new Subscriptions({ perAgent: limits.subscriptionsPerAgent, total: limits.subscriptions });
     const presence = new Presence(config.grace);
     const sessions = new Sessions(presence, act);
-    const companions = new Companions(overlay.instance, replica);
+    const gateways = new Gateways(config.lisp.gateways, overlay.instance, replica);
+    const companions = new Companions(overlay.instance, replica, gateways);
     const { database, targets } = this;
     const orders = new Orders({
       overlay,
@@ -152,6 +155,7 @@ export class MapServer {
     const revocations = new Revocations(overlay.instance, replica, sessions);
     const handover = new Handover({ overlay, database, replica, targets, sessions, companions });
     this.names = names;
+    this.gateways = gateways;
     this.replica = replica;
     this.transactions = transactions;
     this.subscriptions = subscriptions;
@@ -200,6 +204,7 @@ export class MapServer {
       limits,
       database,
       replica,
+      gateways,
       transactions,
       wallClock: config.wallClock,
       randomNonce: config.randomNonce,
@@ -517,6 +522,10 @@ export class MapServer {
   }
 
   private settle(now: Instant): void {
+    for (const record of this.gateways.takeToldAnew()) {
+      if (record.site === undefined) this.lisp.tellAgain(record);
+      else this.publisher.tellAgain(record);
+    }
     this.publisher.settle();
     this.handover.settle();
     this.revocations.settle();
@@ -532,6 +541,7 @@ export class MapServer {
       this.database.update(from, to);
       this.publisher.follow(eid, from, to);
     }
+    this.gateways.follow(before, after);
     this.lisp.follow(before, after);
     this.held.follow(before, after);
     this.names.follow(before, after);

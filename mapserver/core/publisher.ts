@@ -42,6 +42,11 @@ export class Publisher {
     else known.after = after;
   }
 
+  /** What subscribers are told of this EID is something else now, although the record is the same. */
+  tellAgain(record: OwnershipRecord): void {
+    if (!this.changed.has(record.eid)) this.changed.set(record.eid, { before: record, after: record });
+  }
+
   /** Nobody is told of what changed so far. */
   discard(): void {
     this.changed.clear();
@@ -67,7 +72,7 @@ export class Publisher {
     for (const eid of this.affectedNames(changes)) this.tellName(eid, movedNames.get(eid.name), letters);
     for (const [xtrId, { records, mappings }] of letters.all) {
       const session = sessions.of(xtrId);
-      if (session !== undefined) sessions.publish(session, [...companions.with(records), ...mappings]);
+      if (session !== undefined) sessions.publish(session, [...companions.with(records, xtrId), ...mappings]);
     }
   }
 

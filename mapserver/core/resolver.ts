@@ -68,7 +68,7 @@ export class Resolver {
       sessions.send(session, negativeReply({ nonce, eid, action: 'drop', ttl: NEGATIVE_TTL }));
       return 'negative';
     }
-    const answer = this.parts.companions.with([record, ...database.inside(record, MAX_INSIDE)]);
+    const answer = this.parts.companions.with([record, ...database.inside(record, MAX_INSIDE)], session.xtrId);
     if (intent === 'subscribe' && this.subscribe(session, parseEidKey(record.eid), false, now)) {
       const [first = [], ...later] = chunked(answer);
       for (const mappings of later) sessions.publish(session, mappings);

@@ -1,5 +1,6 @@
 /** What the core has to know of the configuration of LISP over UDP. */
 import { isIpAddress, parseIpAddress } from '../../proto/address.ts';
+import type { XtrId } from '../../proto/mapping.ts';
 import { minutes } from '../../proto/time.ts';
 import { parseHostPort } from '../../runtime/host-port.ts';
 import type { MapServerSettings } from '../config.ts';
@@ -11,6 +12,7 @@ export function lispSettings(lisp: MapServerSettings['lisp']): LispSettings {
   return {
     messagesPerSecond: lisp.messagesPerSecond,
     rtrs: lisp.rtrs,
+    gateways: lisp.gateways as XtrId[],
     requests: {
       requesters: lisp.requesters,
       ttl: minutes(lisp.answerMinutes),

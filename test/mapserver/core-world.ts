@@ -22,6 +22,8 @@ import { type AgentPolicy, decodePolicyFrame, encodePolicyFrames, PolicyAssembly
 import { minutes, seconds } from '../../proto/time.ts';
 
 export const GRACE = seconds(180);
+/** Later than all that this world writes. */
+const LEARNED_REVISION = 1_000_000;
 
 export const CERTIFICATE = { authority: 'ca', notAfter: 1_800_000_000_000 };
 
@@ -95,6 +97,7 @@ export class CoreWorld {
       },
       lisp: {
         messagesPerSecond: 1_000,
+        gateways: [],
         rtrs: [],
         requests: {
           requesters: ['192.0.2.0/24' as IpPrefix, '2001:db8::/32' as IpPrefix],
@@ -230,6 +233,12 @@ export class CoreWorld {
     agent.world = this;
     agent.session = undefined;
     this.agents.push(agent);
+  }
+
+  /** Another map server wrote it to the store. */
+  learn(key: RecordKey, record: StoreRecord): void {
+    this.core.handleStoreChanges([{ key, record, revision: LEARNED_REVISION }], this.now);
+    this.drain();
   }
 
   private drain(): void {

@@ -75,6 +75,7 @@ export class MapServerProcess {
       lisp: {
         messagesPerSecond: 1_000,
         rtrs: [],
+        gateways: [],
         requests: {
           requesters: [],
           ttl: 60_000,

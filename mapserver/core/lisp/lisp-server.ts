@@ -21,9 +21,10 @@ import type { Action } from '../actions.ts';
 import type { Overlay } from '../grants.ts';
 import type { MappingDatabase } from '../mapping-database.ts';
 import { RateTable } from '../rate-table.ts';
-import type { SiteRecord, StoreRecord } from '../records.ts';
+import type { OwnershipRecord, SiteRecord, StoreRecord } from '../records.ts';
 import type { Replica } from '../replica.ts';
 import type { Transactions } from '../transactions.ts';
+import type { Gateways } from './gateways.ts';
 import { InfoRequests } from './info-requests.ts';
 import { MapReplies } from './map-replies.ts';
 import { type MapRequestSettings, MapRequests } from './map-requests.ts';
@@ -35,6 +36,8 @@ import { chargedTo, LISP_CONTROL_PORT, type Received, type UdpPeer } from './udp
 export interface LispSettings {
   /** Of one source (IPv6: /64). */
   readonly messagesPerSecond: number;
+  /** Agents that join plain sites and tunnels; the first that is there serves. */
+  readonly gateways: readonly XtrId[];
   readonly requests: MapRequestSettings;
   /** That relay for routers behind NATs. */
   readonly rtrs: readonly IpAddress[];
@@ -58,6 +61,7 @@ export interface LispParts {
   readonly limits: { readonly mappingsPerSite: number; readonly mappings: number };
   readonly database: MappingDatabase;
   readonly replica: Replica;
+  readonly gateways: Gateways;
   readonly transactions: Transactions;
   readonly wallClock: () => WallClock;
   /** 64 random bits. */
@@ -82,7 +86,7 @@ export class LispServer {
       overlay,
       database,
       sitePrefixes: (iid) => this.sites.prefixes(iid),
-      gateways: () => [],
+      gateways: () => parts.gateways.locators(),
       ttl: requests.ttl,
     });
     this.requests = new MapRequests({
@@ -155,6 +159,11 @@ export class LispServer {
     if (from === undefined && to === undefined) return;
     this.requests.follow(from, to);
     this.registrar.follow(from, to);
+  }
+
+  /** Plain askers are told something else of an agent's EID now. */
+  tellAgain(record: OwnershipRecord): void {
+    this.requests.tellAgain(record);
   }
 
   /** Whether the owner is a site and not an agent. */

@@ -130,6 +130,12 @@ export class MapRequests {
     else known.after = after;
   }
 
+  /** What is told of this EID is something else now, although its record is the same. */
+  tellAgain(record: OwnershipRecord): void {
+    if (this.memory.size === 0 || this.changed.has(record.eid)) return;
+    this.changed.set(record.eid, { before: undefined, after: record });
+  }
+
   /** Solicits everybody whom the changes since the last call concern. */
   settle(now: Instant): void {
     for (const [key, { before, after }] of this.changed) {
