@@ -1,52 +1,64 @@
 /** What a target can be tested as. */
 import type { IpPrefix } from '../proto/address.ts';
+import { UsageError } from '../proto/errors.ts';
 import { AddressRange } from './address-range.ts';
 import type { Check } from './check.ts';
-import type { Stage } from './engine.ts';
+import { dnsChecks, dnsRole } from './dns/subject.ts';
 import type { SiteKey } from './lisp/message-code.ts';
-import type { UdpTarget } from './lisp/udp-port.ts';
 import { mapServerChecks } from './map-server/checks.ts';
 import { DEFAULT_OUTSIDE, DEFAULT_RANGE, mapServerRole } from './map-server/subject.ts';
-import type { Pacer } from './pacer.ts';
-import type { Subject } from './run.ts';
+import type { Report } from './report/report.ts';
+import type { Role } from './role.ts';
+import { type RunOptions, runConformance } from './run.ts';
 
-export const ROLES = ['map-server'] as const;
-
-export type Role = (typeof ROLES)[number];
-
-export const DEFAULT_PORTS: Readonly<Record<Role, number>> = { 'map-server': 4342 };
+export const DEFAULT_PORTS: Readonly<Record<Role, number>> = { 'map-server': 4342, dns: 53 };
 
 export interface RoleSettings {
-  readonly target: UdpTarget;
   readonly local: string;
-  readonly pacer: Pacer;
   readonly answerMs: number;
   readonly siteKey: SiteKey | undefined;
   readonly eidPrefixes: readonly IpPrefix[];
   readonly outsidePrefixes: readonly IpPrefix[];
+  readonly zone: string | undefined;
+  readonly name: string | undefined;
 }
 
 /** @throws UsageError when something that the role needs is missing */
-export function openRole(role: Role, settings: RoleSettings): Subject<Stage> {
+export async function runRole(role: Role, settings: RoleSettings, options: RunOptions): Promise<Report> {
+  const { local, answerMs, zone, name } = settings;
+  const { target, pacer } = options;
+  const graceMs = Math.min(100, answerMs);
   switch (role) {
     case 'map-server':
-      return mapServerRole({
-        target: settings.target,
-        local: settings.local,
-        pacer: settings.pacer,
-        answerMs: settings.answerMs,
-        graceMs: Math.min(100, settings.answerMs),
-        key: settings.siteKey,
-        range: new AddressRange(settings.eidPrefixes, DEFAULT_RANGE),
-        outside: new AddressRange(settings.outsidePrefixes, DEFAULT_OUTSIDE),
-      }) as unknown as Subject<Stage>;
+      return runConformance(
+        mapServerRole({
+          target,
+          local,
+          pacer,
+          answerMs,
+          graceMs,
+          key: settings.siteKey,
+          range: new AddressRange(settings.eidPrefixes, DEFAULT_RANGE),
+          outside: new AddressRange(settings.outsidePrefixes, DEFAULT_OUTSIDE),
+        }),
+        options,
+      );
+    case 'dns':
+      if (zone === undefined) throw new UsageError('the role dns needs a zone that the target knows (--zone)');
+      return runConformance(dnsRole({ target, local, pacer, answerMs, graceMs, zone: trimmed(zone), name }), options);
   }
 }
 
 /** Without a target, to list them. */
-export function checksOf(role: Role): readonly Omit<Check<never>, never>[] {
+export function checksOf(role: Role): readonly Check<never>[] {
   switch (role) {
     case 'map-server':
       return mapServerChecks();
+    case 'dns':
+      return dnsChecks();
   }
+}
+
+function trimmed(name: string): string {
+  return name.replace(/\.$/, '');
 }

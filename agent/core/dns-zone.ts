@@ -261,7 +261,8 @@ function negative(question: DnsQuestion, apexSkip: number, nxDomain: boolean): D
     rcode: nxDomain ? RCODE.nxDomain : RCODE.noError,
     authoritative: true,
     answers: [],
-    authorities: [soa(question, apexSkip)],
+    // RFC 2308 3: how long it may be kept is the lower of the two.
+    authorities: [{ ...soa(question, apexSkip), ttl: NEGATIVE_TTL }],
   };
 }
 

@@ -2,18 +2,21 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import type { Report } from '../../conform/report/report.ts';
+import { ROLES, type Role } from '../../conform/role.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { prefixes, wholeNumber } from '../option-values.ts';
 import { printJson, printLines } from '../output.ts';
 
 interface RunCommandOptions {
-  readonly role: 'map-server';
+  readonly role: Role;
   readonly siteKey?: string;
   readonly keyId: string;
   readonly algorithm: string;
   readonly eidPrefix?: readonly string[];
   readonly outsidePrefix?: readonly string[];
   readonly local?: string;
+  readonly zone?: string;
+  readonly name?: string;
   readonly rate: string;
   readonly parallel: string;
   readonly answerTime: string;
@@ -82,6 +85,8 @@ function registerRun(conform: Command): void {
     .addOption(new Option('--algorithm <n>', 'of the site key: 1, 2 or 3').default('2'))
     .option('--eid-prefix <prefix...>', 'what the site may register: one of IPv4 and one of IPv6')
     .option('--outside-prefix <prefix...>', 'EIDs that no site of the target has: one of IPv4 and one of IPv6')
+    .option('--zone <name>', 'a zone that the target knows (dns)')
+    .option('--name <name>', 'a name in it that has addresses (dns)')
     .option('--local <address>', 'own address; otherwise the one that the route to the target says')
     .addOption(new Option('--rate <n>', 'datagrams per second at most, 1 to 100000').default('50'))
     .addOption(new Option('--parallel <n>', 'checks at a time, 1 to 32').default('8'))
@@ -99,31 +104,29 @@ function registerRun(conform: Command): void {
 }
 
 function roleOption(): Option {
-  return new Option('--role <role>', 'what the target is tested as').choices(['map-server']).default('map-server');
+  return new Option('--role <role>', 'what the target is tested as').choices(ROLES).default('map-server');
 }
 
 async function run(targetText: string, options: RunCommandOptions): Promise<void> {
-  const { openRole } = await import('../../conform/roles.ts');
+  const { DEFAULT_PORTS, runRole } = await import('../../conform/roles.ts');
   const { Pacer } = await import('../../conform/pacer.ts');
-  const { runConformance, resolveTarget, localAddressFor } = await import('../../conform/run.ts');
-  const { DEFAULT_PORTS } = await import('../../conform/roles.ts');
+  const { resolveTarget, localAddressFor } = await import('../../conform/run.ts');
   const target = await resolveTarget(targetText, DEFAULT_PORTS[options.role]);
-  const pacer = new Pacer(wholeNumber('--rate', options.rate, 1, 100_000));
-  const subject = openRole(options.role, {
-    target,
+  const interruption = new AbortController();
+  const interrupt = (): void => interruption.abort();
+  const settings = {
     local: options.local ?? (await localAddressFor(target)),
-    pacer,
     answerMs: wholeNumber('--answer-time', options.answerTime, 50, 10_000),
     siteKey: siteKeyOf(options),
     eidPrefixes: prefixes('--eid-prefix', options.eidPrefix ?? []),
     outsidePrefixes: prefixes('--outside-prefix', options.outsidePrefix ?? []),
-  });
-  const interruption = new AbortController();
-  const interrupt = (): void => interruption.abort();
+    zone: options.zone,
+    name: options.name,
+  };
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
-  const report = await runConformance(subject, {
+  const report = await runRole(options.role, settings, {
     target,
-    pacer,
+    pacer: new Pacer(wholeNumber('--rate', options.rate, 1, 100_000)),
     parallel: wholeNumber('--parallel', options.parallel, 1, 32),
     only: options.only ?? [],
     signal: interruption.signal,

@@ -146,7 +146,7 @@ function opened(
   const opt = message.additionals.find(({ type }) => type === TYPE.opt);
   const limit = transport === 'tcp' ? most : udpSize(opt);
   const head = { id: message.id, flags: FLAG.qr | flags | (message.flags & FLAG.rd), opcode: message.opcode, rcode };
-  const builder = new MessageBuilder(head, limit - overhead, opt === undefined ? undefined : optRecord(rcode));
+  const builder = new MessageBuilder(head, limit - overhead, opt === undefined ? undefined : optRecord(rcode, opt));
   const [asked] = message.questions;
   if (question && asked !== undefined) builder.question(asked);
   return builder;
@@ -156,9 +156,22 @@ function udpSize(opt: ResourceRecord | undefined): number {
   return opt === undefined ? MIN_UDP : Math.min(MAX_UDP, Math.max(MIN_UDP, opt.class));
 }
 
-/** RFC 6891 section 6.1.3. */
-function optRecord(rcode: number): ResourceRecord {
-  return { name: '', type: TYPE.opt, class: MAX_UDP, ttl: ((rcode >> 4) << 24) >>> 0, rdata: new Uint8Array(0) };
+/** RFC 6891 section 6.1.3; DO is the asker's (RFC 3225). */
+function optRecord(rcode: number, asked: ResourceRecord): ResourceRecord {
+  const ttl = (((rcode >> 4) << 24) | (asked.ttl & DNSSEC_OK)) >>> 0;
+  return { name: '', type: TYPE.opt, class: MAX_UDP, ttl, rdata: new Uint8Array(0) };
+}
+
+/** RFC 6891 section 6.1: at most one OPT, of the root, whose options fill it. */
+export function hasWellFormedEdns({ additionals }: SectionMessage): boolean {
+  const opts = additionals.filter(({ type }) => type === TYPE.opt);
+  return opts.length <= 1 && opts.every(({ name, rdata }) => name === '' && optionsFill(rdata));
+}
+
+function optionsFill(rdata: Uint8Array): boolean {
+  let at = 0;
+  while (at + 4 <= rdata.length) at += 4 + (((rdata[at + 2] ?? 0) << 8) | (rdata[at + 3] ?? 0));
+  return at === rdata.length;
 }
 
 /** The version of EDNS of a request; undefined without. */
@@ -169,6 +182,7 @@ export function ednsVersion({ additionals }: SectionMessage): number | undefined
 
 export const QUERY_CLASSES: ReadonlySet<number> = new Set([CLASS.in, CLASS.any]);
 const MIN_UDP = 512;
+const DNSSEC_OK = 0x8000;
 /** Octets of one message of a transfer: all of it is in reach of compression, and it is made in a few milliseconds. */
 const MAX_TRANSFER = 16_384;
 const MAX_ALIASES = 8;

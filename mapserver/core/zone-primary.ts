@@ -22,6 +22,7 @@ import {
   bareAnswer,
   differences,
   ednsVersion,
+  hasWellFormedEdns,
   headerAnswer,
   QUERY_CLASSES,
   queryAnswer,
@@ -188,7 +189,7 @@ export class ZonePrimary<Client> {
     const [question] = message.questions;
     if (verdict.kind === 'refused') {
       this.bare(asked, RCODE.notAuth, (bytes) => verdict.reply(bytes));
-    } else if (message.questions.length !== 1 || question === undefined) {
+    } else if (message.questions.length !== 1 || question === undefined || !hasWellFormedEdns(message)) {
       this.bare(asked, RCODE.formErr);
     } else if ((ednsVersion(message) ?? 0) > 0) {
       this.bare(asked, RCODE.badVers);

@@ -171,6 +171,7 @@ export function parseQuery(packet: Uint8Array): ParsedQuery {
     const opts = readRecords(packet, HEADER_SIZE + question.bytes.length, view.getUint16(10)).filter(isOpt);
     const opt = opts[0];
     if (opts.length > 1 || question.type === TYPE.opt) return malformed(packet, RCODE.formErr);
+    if (opt !== undefined) checkOpt(packet, opt);
     const query: DnsQuery = {
       id: view.getUint16(0),
       recursionDesired: (flags & FLAG_RD) !== 0,
@@ -428,6 +429,18 @@ function readRecords(packet: Uint8Array, from: number, count: number): RecordVie
     start = end;
   }
   return records;
+}
+
+/** RFC 6891 6.1.2: its owner is the root, and its options fill it. @throws DecodeError */
+function checkOpt(packet: Uint8Array, { start, ttlOffset, end }: RecordView): void {
+  if (packet[start] !== 0) throw new DecodeError('OPT', start, 'has an owner that is not the root');
+  const view = dataView(packet);
+  let at = ttlOffset + 6;
+  while (at < end) {
+    if (at + 4 > end) throw new DecodeError('OPT', at, 'ends in the head of an option');
+    at += 4 + view.getUint16(at + 2);
+  }
+  if (at > end) throw new DecodeError('OPT', end, 'ends in an option');
 }
 
 /** The offset behind a name. Pointers must go backwards; they are not followed. */

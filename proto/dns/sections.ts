@@ -21,6 +21,8 @@ export interface Question {
   readonly name: string;
   readonly type: number;
   readonly class: number;
+  /** The name as it was asked, in its letters' case, which an answer repeats (RFC 4343). */
+  readonly spelling?: Uint8Array;
 }
 
 export interface ResourceRecord {
@@ -108,6 +110,7 @@ export class MessageBuilder {
   private readonly limit: number;
   private readonly last: ResourceRecord | undefined;
   private readonly counts = [0, 0, 0, 0];
+  private spelling: Uint8Array | undefined;
 
   /** `limit`: octets of the whole. `last`: at the end of the additional section, whatever else there is room for. */
   constructor(head: Pick<SectionMessage, 'id' | 'flags' | 'opcode' | 'rcode'>, limit: number, last?: ResourceRecord) {
@@ -117,7 +120,8 @@ export class MessageBuilder {
     this.writer.bytes(new Uint8Array(HEADER_SIZE));
   }
 
-  question({ name, type, class: kind }: Question): this {
+  question({ name, type, class: kind, spelling }: Question): this {
+    if (this.writer.length === HEADER_SIZE) this.spelling = spelling;
     this.name(name);
     this.writer.u16(type, 'QTYPE').u16(kind, 'QCLASS');
     this.count(0);
@@ -138,6 +142,7 @@ export class MessageBuilder {
       this.count(3);
     }
     const bytes = this.writer.finish();
+    if (this.spelling !== undefined) bytes.set(this.spelling, HEADER_SIZE);
     const view = new DataView(bytes.buffer);
     const { id, flags, opcode, rcode } = this.head;
     view.setUint16(0, id);
@@ -194,7 +199,10 @@ export function recordIdentity({ type, rdata }: Pick<ResourceRecord, 'type' | 'r
 function readQuestion(bytes: Uint8Array, start: number): { readonly question: Question; readonly end: number } {
   const { name, end } = readName(bytes, start);
   const reader = new Reader(bytes, end);
-  const question = { name, type: reader.u16('QTYPE'), class: reader.u16('QCLASS') };
+  const type = reader.u16('QTYPE');
+  // The first name has nothing before it to point to.
+  const spelling = start === HEADER_SIZE ? { spelling: new Uint8Array(bytes.subarray(start, end)) } : {};
+  const question = { name, type, class: reader.u16('QCLASS'), ...spelling };
   return { question, end: reader.offset };
 }
 

@@ -356,4 +356,5 @@ function assertSoa(seen: Seen, owner: string): void {
   const record = seen.authorities?.[0];
   assert.equal(record?.name, owner);
   assert.ok(record?.type === 'SOA' && record.data.minimum === 5);
+  assert.equal(record.ttl, 5, 'RFC 2308 3: not above the minimum');
 }
