@@ -7,15 +7,15 @@ import type { PlainRules } from '../../proto/dataplane/messages.ts';
 import { type Eid, type InstanceId, instanceId, parseEid } from '../../proto/eid.ts';
 import { StayputError } from '../../proto/errors.ts';
 import type { TunnelKey } from '../../proto/mapping.ts';
-import { formatPolicyVersion } from '../../proto/policy.ts';
 import type { Millis } from '../../proto/time.ts';
+import { Faults } from '../../runtime/faults.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { AgentConfig } from '../config.ts';
 import { Agent } from '../core/agent.ts';
 import { describeFence, type Machine } from '../core/incarnation.ts';
 import type { Ticket } from '../core/map-requests.ts';
 import type { AttachRequest } from '../core/mover.ts';
-import type { AgentOutput, Answer, Note, Persistent, Resolution } from '../core/output.ts';
+import type { AgentOutput, Answer, Persistent, Resolution } from '../core/output.ts';
 import { CertificateRenewal, type Renewed } from './certificate-renewal.ts';
 import { DataplaneLink } from './dataplane-link.ts';
 import { agentIdentity, type Identity, mapServerTarget, type StateFolder } from './identity.ts';
@@ -23,6 +23,8 @@ import { OwnIncarnation } from './incarnation.ts';
 import { readMachine } from './machine.ts';
 import { MapServerLink } from './map-server-link.ts';
 import type { AgentMetrics } from './metrics.ts';
+import { logNote } from './note-log.ts';
+import { Tolerance } from './tolerance.ts';
 
 type CallerOutput = Extract<AgentOutput, { readonly to: 'caller' }>;
 
@@ -43,6 +45,7 @@ export class AgentDriver {
   private identity: Identity;
   private zone: string;
   private metrics: AgentMetrics | null = null;
+  private readonly tolerance: Tolerance;
   private readonly callers = new Map<Ticket, { answer(answer: Answer): void; fail(error: Error): void }>();
   private lastTicket = 0;
   private timer: NodeJS.Timeout | null = null;
@@ -72,6 +75,9 @@ export class AgentDriver {
     this.identity = identity;
     this.zone = identity.zone;
     this.log = log;
+    this.tolerance = new Tolerance(
+      new Faults(log, 'an error of the agent at an input', () => this.metrics?.countFault()),
+    );
     this.certificate = new CertificateRenewal(
       () => this.identity,
       (renewed) => this.handleRenewed(renewed),
@@ -102,15 +108,15 @@ export class AgentDriver {
       software,
       {
         onHello: (hello, forwarding) => {
-          this.input((now) => this.agent.handleDataplaneHello(hello, forwarding, Date.now() / 1000, now));
+          this.receive((now) => this.agent.handleDataplaneHello(hello, forwarding, Date.now() / 1000, now));
           // One that was never told anything forwards nothing.
           if (this.incarnation.fence !== null && hello.configured) this.silenceDataplane();
         },
         onEvent: (event) => {
-          this.input((now) => this.agent.handleDataplaneEvent(event, now));
+          this.receive((now) => this.agent.handleDataplaneEvent(event, now));
           if (event.type === 'resumed') this.handleResumed(event.from);
         },
-        onLost: () => this.input(() => this.agent.handleDataplaneLost()),
+        onLost: () => this.receive(() => this.agent.handleDataplaneLost()),
       },
       log,
     );
@@ -119,14 +125,14 @@ export class AgentDriver {
       software,
       {
         onSession: (session) =>
-          this.input((now) => {
+          this.receive((now) => {
             this.zone = session.zone;
             this.knowsApex = session.apex;
             this.agent.handleSession(session, now);
           }),
-        onMessage: (message) => this.input((now) => this.agent.handleMessage(message, now)),
-        onPolicy: (frame) => this.input(() => this.agent.handlePolicyFrame(frame)),
-        onLost: () => this.input(() => this.agent.handleSessionLost()),
+        onMessage: (message) => this.receive((now) => this.agent.handleMessage(message, now)),
+        onPolicy: (frame) => this.receive(() => this.agent.handlePolicyFrame(frame)),
+        onLost: () => this.receive(() => this.agent.handleSessionLost()),
         incarnation: () => this.incarnation.connection(),
         onAuthorities: (authorities, withinMs) => this.certificate.handleAuthorities(authorities, withinMs),
         onFenced: (newestRun) => this.handleFenced(newestRun),
@@ -288,6 +294,17 @@ export class AgentDriver {
     }
   }
 
+  /** From outside, or from the clock: nobody is there who could be told of an error. */
+  private receive(act: (now: number) => void): void {
+    try {
+      this.input(act);
+    } catch (error) {
+      this.tolerance.note(error, this.now());
+      // What was decided before the error is carried out, and the clock goes on.
+      if (!this.busy) this.receive(() => undefined);
+    }
+  }
+
   private input(act: (now: number) => void): void {
     this.inputs += 1;
     if (this.closed || this.incarnation.fence !== null) return;
@@ -316,7 +333,7 @@ export class AgentDriver {
   private schedule(): void {
     if (this.timer !== null) clearTimeout(this.timer);
     const delay = Math.max(0, Math.ceil(this.agent.pollTimeout() - this.now()));
-    this.timer = setTimeout(() => this.input((now) => this.agent.handleTimeout(now)), delay);
+    this.timer = setTimeout(() => this.receive((now) => this.agent.handleTimeout(now)), delay);
   }
 
   private carryOut(output: AgentOutput): void {
@@ -341,7 +358,8 @@ export class AgentDriver {
         this.mapServer.handleAddresses(output.addresses);
         return;
       case 'operator':
-        this.tell(output.note);
+        this.metrics?.count(output.note);
+        logNote(this.log, output.note);
         return;
       default:
         output satisfies never;
@@ -431,74 +449,6 @@ export class AgentDriver {
       if (what !== 'eids') this.write(what);
     }
   }
-
-  private tell(note: Note): void {
-    this.metrics?.count(note);
-    const { log } = this;
-    switch (note.type) {
-      case 'registration':
-        if (note.result === 'accepted') {
-          log.debug({ eid: note.eid }, 'registration accepted');
-          return;
-        }
-        log.warn({ eid: note.eid, result: note.result }, REGISTRATION_LOG[note.result]);
-        return;
-      case 'eid-state':
-        log.info({ eid: note.eid, state: note.state, generation: note.generation }, 'EID changed its state');
-        return;
-      case 'locators':
-        log.info({ count: note.count }, 'locators changed');
-        return;
-      case 'handover':
-        log.info({ micros: note.micros }, 'handover');
-        return;
-      case 'order':
-        log.info({ operation: note.what, eid: note.eid }, 'the map server asks for it');
-        return;
-      case 'move':
-        log.info({ role: note.role, result: note.result }, 'move');
-        return;
-      case 'peer-message':
-        if (note.result === 'refused')
-          log.debug({ kind: note.kind }, 'what another agent says of a move is not believed');
-        return;
-      case 'correspondents':
-        log.info({ count: note.count }, 'correspondents of an EID that left were told');
-        return;
-      case 'peer-revoked':
-        log.info({ publicKey: note.publicKey }, 'the map server revoked an agent, its tunnel is ended');
-        return;
-      case 'mapping-refused':
-        log.warn({ reason: note.reason }, 'mapping refused');
-        return;
-      case 'limit':
-        log.debug({ what: note.what }, 'limit reached');
-        return;
-      case 'overlay':
-        log.info({ overlay: note.overlay }, 'overlay prefixes changed');
-        return;
-      case 'policy':
-        log.info(
-          { policyVersion: formatPolicyVersion(note.version), default: note.default, rules: note.rules },
-          'policy changed',
-        );
-        return;
-      case 'policy-refused':
-        log.warn({ reason: note.reason }, 'policy refused, the one before stays');
-        return;
-      case 'dataplane-superseded':
-        log.error('another agent took the data plane over');
-        return;
-      case 'resolution':
-      case 'push':
-      case 'peer-refused':
-        log.debug({ ...note }, 'map-cache');
-        return;
-      default:
-        note satisfies never;
-        return;
-    }
-  }
 }
 
 function plainRules({ lisp }: AgentConfig, overlay: InstanceId): PlainRules | null {
@@ -511,8 +461,3 @@ const MAX_CALLERS = 4096;
 const CACHE_WRITE_MS = 1000;
 const EIDS_WRITE_MS = 100;
 const RETRY_WRITE_MS = 5000;
-const REGISTRATION_LOG = {
-  lost: 'another agent took an EID over',
-  denied: 'the map server does not grant an EID',
-  forgotten: 'the map server does not have an EID any more, registering it again',
-} as const;

@@ -32,6 +32,7 @@ export class AgentMetrics {
   private readonly moves: Counter<'role' | 'result'>;
   private readonly peerMessages: Counter<'kind' | 'result'>;
   private readonly correspondents: Counter;
+  private readonly faults: Counter;
 
   constructor(gauges: () => AgentGauges, stats: () => Promise<StatsReply | null>) {
     const registry = new ScrapedRegistry(stats);
@@ -80,6 +81,11 @@ export class AgentMetrics {
       collect() {
         for (const [state, count] of Object.entries(gauges().eids)) this.set({ state }, count);
       },
+    });
+    this.faults = new Counter({
+      name: 'stayput_agent_faults_total',
+      help: 'Inputs that an error of the agent came up at',
+      registers,
     });
     this.registrations = new Counter({
       name: 'stayput_agent_registrations_total',
@@ -130,6 +136,10 @@ export class AgentMetrics {
     for (const result of ['accepted', 'lost', 'denied', 'forgotten']) this.registrations.inc({ result }, 0);
     for (const result of ['found', 'absent', 'unavailable']) this.resolutions.inc({ result }, 0);
     for (const what of REFUSED) this.refused.inc({ what }, 0);
+  }
+
+  countFault(): void {
+    this.faults.inc();
   }
 
   count(note: Note): void {

@@ -20,6 +20,7 @@ import { parseIpAddress } from '../../proto/address.ts';
 import { CAPABILITY } from '../../proto/capability.ts';
 import { DEFAULT_INSTANCE, type EidKey, parseEid } from '../../proto/eid.ts';
 import { callApi } from '../../runtime/http-api.ts';
+import { waitFor } from '../lab/wait.ts';
 import { TestOverlay } from '../mapserver/overlay.ts';
 import { FakeDataplane } from './fake-dataplane.ts';
 
@@ -89,6 +90,23 @@ describe('an agent process', () => {
     assert.match(text, /^stayput_dataplane_tun_rx_packets_total 7$/m);
     assert.match(text, /^stayput_dataplane_drops_total\{reason="replay"\} 2$/m);
     assert.match(text, /^stayput_dataplane_sessions 1$/m);
+  });
+
+  test('goes on after an error of its own at an input', async () => {
+    const a = await agent('a-fault', ['10.77.0.9'], '192.0.2.1');
+    await a.until('registered');
+    const poisoned = { type: 'interface', name: 'poison', up: true } as const;
+    const handle = a.driver.agent.handleDataplaneEvent.bind(a.driver.agent);
+    a.driver.agent.handleDataplaneEvent = (event, now) => {
+      if (event.type === 'interface' && event.name === 'poison') throw new TypeError('on purpose');
+      handle(event, now);
+    };
+    a.dataplane.emit(poisoned);
+    await waitFor('the fault to be counted', async () =>
+      /^stayput_agent_faults_total 1$/m.test(await a.metrics.registry.metrics()),
+    );
+    const attached = (await a.call('POST', '/v1/eids', { eid: '10.77.0.99' })) as { state: string };
+    assert.equal(attached.state, 'live');
   });
 
   test('a move is over in one exchange: target, claim, redirect', async () => {
