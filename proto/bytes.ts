@@ -80,6 +80,11 @@ export class Reader {
     return new Reader(this.#bytes, at, at + length);
   }
 
+  /** Another Reader at the same place, which goes on by itself. */
+  fork(): Reader {
+    return new Reader(this.#bytes, this.#offset, this.#end);
+  }
+
   /** Octets before the next zero octet, which is skipped too. */
   untilZero(field: string): Uint8Array {
     const zero = this.#bytes.indexOf(0, this.#offset);

@@ -17,7 +17,9 @@ export function addressItem(
   const inside = address.kind === 'instance-id' ? maskLength : undefined;
   const mask = maskLength === undefined || inside !== undefined ? '' : ` (mask-len ${maskLength})`;
   const { text, below } = lcafItem(address, inside);
-  return item(`${title}${mask} LCAF ${lcafType(address)}, ${text}`, ...below, ...more);
+  const raw = address.kind === 'lcaf' ? undefined : address.asReceived;
+  const rest = raw === undefined ? undefined : `with reserved bits or octets behind: ${octets(raw)}`;
+  return item(`${title}${mask} LCAF ${lcafType(address)}, ${text}`, ...below, rest, ...more);
 }
 
 function plainAddress(address: Exclude<LispAddress, Lcaf>, maskLength: number | undefined): string {

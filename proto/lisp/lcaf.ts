@@ -6,10 +6,11 @@
  * | Type (8) | Rsvd2 (8) | Length (16) |   Length = octets that follow it
  * ```
  *
- * The bodies are in `lcaf/`. Other types keep theirs as it came. Octets behind the last field of a known type are
- * ignored. LCAFs nest, to a depth of MAX_DEPTH.
+ * The bodies are in `lcaf/`. Other types keep theirs as it came. Reserved bits and octets behind the last field of a
+ * known type say nothing to us, but may to those who are given the address on: it is encoded as it came, except for the
+ * types that agents use among themselves. LCAFs nest, to a depth of MAX_DEPTH.
  */
-import { EncodeError, type Reader, type Writer } from '../bytes.ts';
+import { EncodeError, type Reader, Writer } from '../bytes.ts';
 import { decodeAddress, encodeAddress, type LispAddress } from './afi.ts';
 import {
   AFI_LIST,
@@ -49,7 +50,12 @@ import { NULL_BODY, type NullBody, VENDOR, type VendorAddress } from './lcaf/ven
 
 export type { NatAddress, SecurityKeyAddress, VendorAddress };
 
-export type Lcaf = KnownLcaf | UnknownLcaf;
+export type Lcaf = (KnownLcaf & AsReceived) | UnknownLcaf;
+
+export interface AsReceived {
+  /** What follows the AFI, where there is more in it than the fields say. Encoding gives this back. */
+  readonly asReceived?: Uint8Array;
+}
 
 type KnownLcaf =
   | NullBody
@@ -93,6 +99,7 @@ export function lcafType(lcaf: Lcaf): number {
 /** Reads what follows the AFI. */
 export function decodeLcaf(reader: Reader, field: string, depth: number): Lcaf {
   if (depth >= MAX_DEPTH) throw reader.fail(field, `more than ${MAX_DEPTH} nested LCAFs`);
+  const whole = reader.fork();
   reader.skip(1, 'LCAF Rsvd1');
   const flags = reader.u8('LCAF flags');
   const type = reader.u8('LCAF type');
@@ -100,7 +107,12 @@ export function decodeLcaf(reader: Reader, field: string, depth: number): Lcaf {
   const body = reader.part(reader.u16('LCAF length'), 'LCAF body');
   const codec = BY_TYPE.get(type);
   if (codec === undefined) return { kind: 'lcaf', type, flags, rsvd2, body: body.rest() };
-  return codec.decode({ reader: body, rsvd2, address: () => decodeAddress(body, field, depth + 1) });
+  const lcaf = codec.decode({ reader: body, rsvd2, address: () => decodeAddress(body, field, depth + 1) });
+  if (USED_BY_AGENTS.has(type)) return lcaf;
+  const asReceived = whole.bytes(reader.offset - whole.offset, field);
+  const writer = new Writer();
+  encodeLcaf(lcaf, writer, depth);
+  return sameOctets(writer.finish(), asReceived) ? lcaf : { ...lcaf, asReceived };
 }
 
 /** Writes what follows the AFI. */
@@ -108,6 +120,10 @@ export function encodeLcaf(lcaf: Lcaf, writer: Writer, depth: number): void {
   if (depth >= MAX_DEPTH) throw new EncodeError('LCAF', `more than ${MAX_DEPTH} nested`);
   if (lcaf.kind === 'lcaf') {
     encodeFrame(lcaf.type, lcaf.flags, lcaf.rsvd2, writer, () => writer.bytes(lcaf.body));
+    return;
+  }
+  if (lcaf.asReceived !== undefined) {
+    writer.bytes(lcaf.asReceived);
     return;
   }
   const codec = codecOf(lcaf);
@@ -124,6 +140,10 @@ function codecOf(lcaf: KnownLcaf): LcafCodec<KnownLcaf> {
   const codec = BY_KIND.get(lcaf.kind);
   if (codec === undefined) throw new EncodeError('LCAF', `unknown kind ${JSON.stringify(lcaf)}`);
   return codec;
+}
+
+function sameOctets(one: Uint8Array, other: Uint8Array): boolean {
+  return one.length === other.length && one.every((octet, i) => octet === other[i]);
 }
 
 /** One for each kind, which the type demands. */
@@ -149,3 +169,6 @@ const CODECS: { readonly [K in KnownLcaf['kind']]: LcafCodec<Extract<KnownLcaf, 
 
 const BY_TYPE = new Map<number, LcafCodec<KnownLcaf>>(Object.values(CODECS).map((codec) => [codec.type, codec]));
 const BY_KIND = new Map<string, LcafCodec<KnownLcaf>>(Object.values(CODECS).map((codec) => [codec.kind, codec]));
+
+/** Instance ID, NAT traversal, security key, vendor: read thousands of times in a second, and exactly as we write them. */
+const USED_BY_AGENTS: ReadonlySet<number> = new Set([INSTANCE_ID, NAT, SECURITY_KEY, VENDOR].map(({ type }) => type));
