@@ -58,9 +58,10 @@ export async function benchMapServer(
 async function measure(transport: 'udp' | 'native', prefixes: number, seconds: number): Promise<MapServerRow> {
   const busyCoresBefore = rounded(await busyCores());
   const dir = mkdtempSync(join(tmpdir(), 'stayput-bench-mapserver-'));
-  const server = await BenchMapServer.start(dir);
+  let server: BenchMapServer | undefined;
   let client: LoadClient | undefined;
   try {
+    server = await BenchMapServer.start(dir);
     client = transport === 'udp' ? await UdpClient.open(server, prefixes) : await NativeClient.open(server, prefixes);
     const empty = await server.smallestHeap(HEAP_SAMPLES);
     const register = await pace(client, 'register', server.pid, { count: prefixes });
@@ -73,7 +74,7 @@ async function measure(transport: 'udp' | 'native', prefixes: number, seconds: n
     return { transport, register, refresh, request, octetsPerRegistration, busyCoresBefore };
   } finally {
     client?.close();
-    await server.stop();
+    await server?.stop();
     rmSync(dir, { recursive: true, force: true });
   }
 }

@@ -49,6 +49,8 @@ export interface EidView {
   readonly state: string;
   readonly generation: number;
   readonly owner: string;
+  /** The owner is a site. */
+  readonly site?: string;
   readonly locators?: readonly { readonly address: string; readonly port: number }[];
   readonly names?: readonly string[];
   readonly targets?: readonly string[];

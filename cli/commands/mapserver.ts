@@ -161,7 +161,7 @@ function registerListings(mapserver: Command): void {
       ],
       eids.map((view) => ({
         ...view,
-        owner: view.owner.slice(0, SHORT_ID),
+        owner: view.site === undefined ? view.owner.slice(0, SHORT_ID) : `site ${view.site}`,
         locators: (view.locators ?? []).map(({ address, port }) => formatHostPort(address, port)).join(', ') || null,
         names: view.names?.join(', ') || null,
       })),

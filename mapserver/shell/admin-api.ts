@@ -265,13 +265,15 @@ function agentView(driver: Driver, record: AgentRecord): Record<string, unknown>
 
 function eidView(driver: Driver, record: OwnershipRecord): Record<string, unknown> {
   const eid = parseEidKey(record.eid);
-  const { generation, owner, state, ownerSince, ttl, locators, names, targets, tunnelKey } = record;
+  const { generation, owner, state, ownerSince, ttl, locators, names, targets, tunnelKey, site } = record;
+  const isGone = state === 'live' && site === undefined && driver.core.agentState(owner).connectedSince === undefined;
   return {
     eid: eid.kind === 'prefix' ? eid.prefix : eid.name,
     instance: eid.iid,
-    state: state === 'live' && driver.core.agentState(owner).connectedSince === undefined ? 'owner gone' : state,
+    state: isGone ? 'owner gone' : state,
     generation,
     owner,
+    site: site?.name,
     ownerSince,
     ttlMs: ttl,
     tunnelKey,

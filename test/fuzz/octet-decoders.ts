@@ -46,6 +46,7 @@ import { DIG_SIGNED, NSUPDATE_SIGNED, TSIG_SECRET } from '../proto/dns-captures.
 import { LCAF_SAMPLES } from '../proto/lcaf-samples.ts';
 import { lispMessages as lispArbitraries } from '../proto/lisp-arbitraries.ts';
 import { type Decoder, outcome } from './decoder.ts';
+import { DATAGRAM_SEEDS, receiveDatagram } from './map-server-datagrams.ts';
 
 const lispMessages = ['lisp-messages.json', 'lisp-golden.json'].flatMap((file) => {
   const text = readFileSync(join(PROJECT_ROOT, 'test/vectors', file), 'utf8');
@@ -90,6 +91,13 @@ export const OCTET_DECODERS: readonly Decoder[] = [
     form: 'octets',
     seeds: decodable,
     run: (input) => outcome([DecodeError], () => lisp(input)),
+  },
+  {
+    name: 'map-server-datagram',
+    form: 'octets',
+    seeds: [...DATAGRAM_SEEDS, ...decodable],
+    run: receiveDatagram,
+    slow: true,
   },
   {
     name: 'lisp-address',

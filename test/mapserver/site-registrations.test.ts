@@ -96,6 +96,24 @@ describe('a registration', () => {
   });
 });
 
+test('a policy that names an EID of a site holds for the agents that talk to it', () => {
+  const { world, xtr } = paris();
+  const agent = world.agent('a', { eids: ['10.77.1.0/24'] });
+  agent.claim('10.77.1.1');
+  const set = world.operate({
+    kind: 'set-policy',
+    text: 'default deny\nallow from 10.77.1.0/24 to 10.50.0.0/16 tcp 22\nallow from *.web to any tcp 80',
+    ifVersion: 0,
+  });
+  assert.ok(set.ok, JSON.stringify(set));
+  xtr.register('10.50.1.0/24');
+  assert.deepEqual(
+    agent.policies.at(-1)?.rules.map(({ destination }) => destination),
+    [['10.50.0.0/16']],
+  );
+  xtr.register('10.50.1.0/24', { ttl: 0 });
+});
+
 describe('an end', () => {
   for (const [how, options] of Object.entries({ 'TTL 0': { ttl: 0 }, 'no locator': { rlocs: [] } })) {
     test(`by ${how} is told to agents and acknowledged`, () => {
