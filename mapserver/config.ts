@@ -127,6 +127,9 @@ const LISP = z.strictObject({
     .default([])
     .describe('prefixes of underlay addresses that may send Map-Requests; RLOCs of sites may in any case'),
   answerMinutes: z.int().min(1).max(1_440).default(1).describe('TTL of answers to LISP routers, at most'),
+  publicationMinutes: z.int().min(1).max(1_440).default(10).describe('TTL of what subscribers are told, at most'),
+  subscriptionsPerXtr: count(1_000, 'subscriptions over UDP of one xTR-ID'),
+  subscriptions: count(100_000, 'subscriptions over UDP, and nonces of those that have ended'),
   repliesPerSecond: count(500, 'EIDs that one address is told of per second, twice as many at once'),
   gateways: z
     .array(z.string().regex(/^[0-9a-f]{32}$/, 'is not an xTR-ID'))

@@ -11,6 +11,11 @@ export function lispSettings(lisp: MapServerSettings['lisp']): LispSettings {
   const hosts = lisp.listen.map((listen) => parseHostPort(listen).host);
   return {
     messagesPerSecond: lisp.messagesPerSecond,
+    subscriptions: {
+      ttl: minutes(lisp.publicationMinutes),
+      perXtr: lisp.subscriptionsPerXtr,
+      total: lisp.subscriptions,
+    },
     rtrs: lisp.rtrs,
     gateways: lisp.gateways as XtrId[],
     requests: {

@@ -98,6 +98,7 @@ export class CoreWorld {
       lisp: {
         messagesPerSecond: 1_000,
         gateways: [],
+        subscriptions: { ttl: minutes(10), perXtr: 10, total: 100 },
         rtrs: [],
         requests: {
           requesters: ['192.0.2.0/24' as IpPrefix, '2001:db8::/32' as IpPrefix],

@@ -74,6 +74,7 @@ export class MapServerProcess {
       limits: LIMITS,
       lisp: {
         messagesPerSecond: 1_000,
+        subscriptions: { ttl: 600_000, perXtr: 10, total: 100 },
         rtrs: [],
         gateways: [],
         requests: {

@@ -16,7 +16,7 @@ import {
   type LispMessage,
 } from '../../../proto/lisp/message.ts';
 import type { XtrId } from '../../../proto/mapping.ts';
-import type { Instant, WallClock } from '../../../proto/time.ts';
+import type { Instant, Millis, WallClock } from '../../../proto/time.ts';
 import type { Action } from '../actions.ts';
 import type { Overlay } from '../grants.ts';
 import type { MappingDatabase } from '../mapping-database.ts';
@@ -31,7 +31,10 @@ import { type MapRequestSettings, MapRequests } from './map-requests.ts';
 import { SiteNotifier } from './site-notifier.ts';
 import { type RegisterResult, SiteRegistrar } from './site-registrar.ts';
 import { Sites } from './sites.ts';
+import type { SubscriberLimits } from './subscribers.ts';
+import { SubscriptionRequests } from './subscription-requests.ts';
 import { chargedTo, LISP_CONTROL_PORT, type Received, type UdpPeer } from './udp-peer.ts';
+import { recipientOf, Xtrs } from './xtrs.ts';
 
 export interface LispSettings {
   /** Of one source (IPv6: /64). */
@@ -41,6 +44,8 @@ export interface LispSettings {
   readonly requests: MapRequestSettings;
   /** That relay for routers behind NATs. */
   readonly rtrs: readonly IpAddress[];
+  /** `ttl`: how long subscribers may keep what they were told, if nothing changes. */
+  readonly subscriptions: SubscriberLimits & { readonly ttl: Millis };
 }
 
 /** What became of a message: taken, or why not. */
@@ -72,9 +77,11 @@ export interface LispParts {
 export class LispServer {
   private readonly parts: LispParts;
   private readonly sites = new Sites();
+  private readonly xtrs = new Xtrs();
   private readonly rates: RateTable;
   private readonly requests: MapRequests;
   private readonly notifier: SiteNotifier;
+  private readonly subscriptions: SubscriptionRequests;
   private readonly registrar: SiteRegistrar;
   private readonly infoRequests: InfoRequests;
 
@@ -89,18 +96,34 @@ export class LispServer {
       gateways: () => parts.gateways.locators(),
       ttl: requests.ttl,
     });
+    this.notifier = new SiteNotifier({
+      randomNonce: parts.randomNonce,
+      send: (to, bytes) => this.sendEncoded(to, 'map-notify', bytes),
+      outcome: (result) => parts.act({ kind: 'event', event: { kind: 'lisp-notify', result } }),
+    });
+    this.subscriptions = new SubscriptionRequests({
+      limits: parts.settings.subscriptions,
+      ttl: parts.settings.subscriptions.ttl,
+      replies,
+      notifier: this.notifier,
+      recipient: (xtrId, peers) => {
+        const xtr = this.xtrs.find(
+          xtrId,
+          peers.map(({ address }) => address),
+        );
+        return xtr === undefined ? undefined : { ...recipientOf(xtr, peers), id: `subscriber ${xtrId}` };
+      },
+    });
     this.requests = new MapRequests({
       settings: requests,
       database,
       replies,
       isSiteRloc: (address) => this.registrar.isAddress(address),
+      secretsOf: (addresses, keyId) => this.secretsOf(addresses, keyId),
+      subscriptions: this.subscriptions,
       randomNonce: parts.randomNonce,
       send: (to, message) => this.send(to, message),
-    });
-    this.notifier = new SiteNotifier({
-      randomNonce: parts.randomNonce,
-      send: (to, bytes) => this.sendEncoded(to, 'map-notify', bytes),
-      outcome: (result) => parts.act({ kind: 'event', event: { kind: 'lisp-notify', result } }),
+      sendEncoded: (to, kind, bytes) => this.sendEncoded(to, kind, bytes),
     });
     this.registrar = new SiteRegistrar({
       overlay,
@@ -110,6 +133,7 @@ export class LispServer {
       database,
       transactions: parts.transactions,
       sites: this.sites,
+      xtrs: this.xtrs,
       notifier: this.notifier,
       describe: (record) => replies.recordFor(record),
       reply: (received, bytes) => this.answer(received, bytes),
@@ -179,12 +203,13 @@ export class LispServer {
 
   handleTimeout(now: Instant): void {
     this.requests.handleTimeout(now);
+    this.subscriptions.handleTimeout(now);
     this.registrar.handleTimeout(now);
     this.notifier.handleTimeout(now);
   }
 
   pollTimeout(): Instant | undefined {
-    const deadlines = [this.requests, this.registrar, this.notifier]
+    const deadlines = [this.requests, this.subscriptions, this.registrar, this.notifier]
       .map((part) => part.pollTimeout())
       .filter((at) => at !== undefined);
     return deadlines.length === 0 ? undefined : Math.min(...deadlines);
@@ -198,6 +223,13 @@ export class LispServer {
   sendEncoded(to: UdpPeer, kind: LispMessage['type'], bytes: Uint8Array): void {
     this.parts.act({ kind: 'datagram', to, bytes });
     this.parts.act({ kind: 'event', event: { kind: 'lisp-sent', message: kind } });
+  }
+
+  /** Of sites whose routers spoke from these addresses. */
+  private secretsOf(addresses: readonly IpAddress[], keyId: number): Uint8Array[] {
+    const sites = new Set(this.xtrs.at(addresses).map(({ site }) => site));
+    const keys = [...sites].slice(0, MAX_SITES_OF_ITR).flatMap((name) => this.sites.get(name)?.keys ?? []);
+    return keys.filter((key) => key.keyId === keyId).map(({ secret }) => secret);
   }
 
   /** To where it came from, in an ECM if it came in one: an RTR may be between. */
@@ -227,7 +259,7 @@ export class LispServer {
       case 'map-register':
         return this.registrar.handleRegister({ ...received, message }, now);
       case 'map-notify-ack':
-        return this.notifier.handleAck({ ...received, message });
+        return this.notifier.handleAck({ ...received, message }, now);
       case 'info-request':
         return this.infoRequests.handleRequest({ ...received, message }, now);
       case 'map-reply':
@@ -254,3 +286,5 @@ function siteOf(record: StoreRecord | undefined): SiteRecord | undefined {
 }
 
 const MAX_SOURCES = 20_000;
+/** Whose keys are tried for one request. */
+const MAX_SITES_OF_ITR = 4;

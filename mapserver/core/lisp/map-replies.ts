@@ -58,15 +58,15 @@ export class MapReplies {
     for (const prefix of parts.overlay.prefixes) this.overlay.set(prefix, true);
   }
 
-  /** `room`: how many octets the records may take. */
-  answer(eid: PrefixEid, room: number): MapAnswer {
+  /** `room`: how many octets the records may take. `longest`: TTL that they have at most. */
+  answer(eid: PrefixEid, room: number, longest = this.parts.ttl): MapAnswer {
     const { database } = this.parts;
     const match = database.match(eid);
     if (match?.site?.proxyReply === false) {
       return { kind: 'forward', told: parseEidKey(match.eid) as PrefixEid, etrs: rlocsOf(match.site) };
     }
-    const best = match === undefined ? this.negative(eid, this.vacant(eid)) : this.describe(match);
-    const inside = this.inside(best.eid).map((record) => this.describe(record));
+    const best = match === undefined ? this.negative(eid, this.vacant(eid)) : this.describe(match, longest);
+    const inside = this.inside(best.eid).map((record) => this.describe(record, longest));
     if (inside.length === 0) return answerOf(best);
     if (inside.length <= MAX_INSIDE && octets([best, ...inside]) <= room) return answerOf(best, inside);
     // What was asked for itself holds more than can be told: nothing but this can be said, and not for long.
@@ -75,15 +75,15 @@ export class MapReplies {
   }
 
   /** Of the mapping alone, whatever is inside it. */
-  recordFor(record: OwnershipRecord): EidRecord {
-    return recordOf(this.describe(record));
+  recordFor(record: OwnershipRecord, longest = this.parts.ttl): EidRecord {
+    return recordOf(this.describe(record, longest));
   }
 
   /** Whether a change of what is registered is a change for plain askers. */
   differs(before: OwnershipRecord | undefined, after: OwnershipRecord | undefined): boolean {
     const text = (record: OwnershipRecord | undefined): string => {
       if (record?.state !== 'live' || parseEidKey(record.eid).kind !== 'prefix') return '';
-      return Buffer.from(encoded(recordOf(this.describe(record)))).toString('hex');
+      return Buffer.from(encoded(this.recordFor(record))).toString('hex');
     };
     return text(before) !== text(after);
   }
@@ -98,9 +98,9 @@ export class MapReplies {
     return found;
   }
 
-  private describe(record: OwnershipRecord): PlainMapping {
+  private describe(record: OwnershipRecord, longest: Millis): PlainMapping {
     const eid = parseEidKey(record.eid) as PrefixEid;
-    const ttl = Math.min(record.ttl, this.parts.ttl);
+    const ttl = Math.min(record.ttl, longest);
     if (record.site !== undefined) {
       const { mapVersion } = record.site;
       return { eid, ttl, action: 'no-action', mapVersion, rlocs: rlocsOf(record.site).map(asTold) };

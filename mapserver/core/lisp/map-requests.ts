@@ -24,8 +24,9 @@ import { type LispAddress, NO_ADDRESS } from '../../../proto/lisp/afi.ts';
 import type { EncapsulatedControl } from '../../../proto/lisp/ecm.ts';
 import type { EidRecord, RlocRecord } from '../../../proto/lisp/eid-record.ts';
 import type { Nonce } from '../../../proto/lisp/header.ts';
+import type { MapReply } from '../../../proto/lisp/map-reply.ts';
 import type { EidQuery, MapRequest } from '../../../proto/lisp/map-request.ts';
-import { MAP_ACTIONS, recordKeyToEid } from '../../../proto/lisp/mapping-record.ts';
+import { eidToRecordKey, MAP_ACTIONS, recordKeyToEid } from '../../../proto/lisp/mapping-record.ts';
 import { encodeLispMessage, type LispMessage } from '../../../proto/lisp/message.ts';
 import { NEVER_USE } from '../../../proto/mapping.ts';
 import type { Instant, Millis } from '../../../proto/time.ts';
@@ -33,10 +34,12 @@ import type { MappingDatabase } from '../mapping-database.ts';
 import { RateTable } from '../rate-table.ts';
 import type { OwnershipRecord } from '../records.ts';
 import { ItrMemory } from './itr-memory.ts';
+import { protectedReply, type ReplyProtection, type SecretsOf, wantedProtection } from './lisp-security.ts';
 import type { LispResult } from './lisp-server.ts';
 import { mapReferral } from './map-referrals.ts';
 import type { MapAnswer, MapReplies } from './map-replies.ts';
 import { Solicitor } from './solicitor.ts';
+import type { SubscriptionOutcome, SubscriptionRequests } from './subscription-requests.ts';
 import { LISP_CONTROL_PORT, type Received, type UdpPeer } from './udp-peer.ts';
 
 export interface MapRequestSettings {
@@ -60,8 +63,22 @@ export interface MapRequestsParts {
   readonly replies: MapReplies;
   /** Whether a site has registered from this address, or with it as an RLOC. */
   readonly isSiteRloc: (address: IpAddress) => boolean;
+  readonly secretsOf: SecretsOf;
+  readonly subscriptions: SubscriptionRequests;
   readonly randomNonce: () => Nonce;
   readonly send: (to: UdpPeer, message: LispMessage) => void;
+  /** Octets as they are. */
+  readonly sendEncoded: (to: UdpPeer, kind: LispMessage['type'], bytes: Uint8Array) => void;
+}
+
+/** One EID of a Map-Request. */
+interface Asked {
+  readonly query: EidQuery;
+  /** Undefined: no EID that anybody registers here. */
+  readonly eid: PrefixEid | undefined;
+  readonly answer: MapAnswer | undefined;
+  /** Of one that subscribes. */
+  readonly subscription: SubscriptionOutcome | undefined;
 }
 
 export class MapRequests {
@@ -95,36 +112,31 @@ export class MapRequests {
     const { message } = received;
     // A probe goes to an ETR itself, an SMR to an ITR, and who wants no reply asks nothing.
     if (message.probe || message.smr || message.dontReply) return 'unexpected';
-    const to = this.replyTarget(received);
+    const subscribes = message.records.some(({ notify }) => notify);
+    if (subscribes && message.xtrId === undefined) return 'malformed';
+    const to = this.replyTarget(received, subscribes);
     if (to === undefined) return 'refused';
     const queries = message.records.slice(0, MAX_QUERIES);
     if (queries.length === 0 || to.port === 0) return 'malformed';
     if (!this.rates.tryTake(to.address, now, queries.length)) return 'limited';
+    const addresses = [to.address, received.from.address];
+    const protection = wantedProtection(received.ecm, message.nonce, addresses, this.parts.secretsOf);
+    if (protection === 'unknown') return 'authentication';
     const read = queries.map((query) => ({ query, eid: eidOf(query) }));
     const due = read.filter(({ eid }) =>
       this.ratesPerEid.tryTake(`${to.address} ${eid === undefined ? '' : eidKey(eid)}`, now),
     );
-    const answers = due.map(({ query, eid }) => ({ query, eid, answer: this.answer(received, to, eid, now) }));
-    const records = answers.flatMap(({ query, answer }) => {
-      if (answer === undefined) return [unknownRecord(query)];
-      return answer.kind === 'records' ? answer.records : [];
-    });
-    if (records.length > 0) {
-      this.parts.send(to, { type: 'map-reply', probe: false, echoNonce: false, nonce: message.nonce, records });
-    }
-    for (const { query, eid, answer } of answers) {
-      if (eid !== undefined && answer?.kind === 'forward') this.forward(received, query, eid, answer.etrs);
-    }
-    this.refer(
-      received,
-      answers.flatMap(({ answer }) => answer ?? []),
-    );
-    return due.length > 0 ? 'accepted' : 'limited';
+    if (due.length === 0) return 'limited';
+    const all = due.map(({ query, eid }) => this.ask(received, to, query, eid, now));
+    if (all.every(({ subscription }) => subscription === 'replay')) return 'replay';
+    this.reply(received, to, all, protection);
+    this.refer(received, all);
+    return 'accepted';
   }
 
   follow(before: OwnershipRecord | undefined, after: OwnershipRecord | undefined): void {
     const eid = (after ?? before)?.eid;
-    if (eid === undefined || this.memory.size === 0) return;
+    if (eid === undefined || this.memory.size + this.parts.subscriptions.size === 0) return;
     const known = this.changed.get(eid);
     if (known === undefined) this.changed.set(eid, { before, after });
     else known.after = after;
@@ -132,15 +144,22 @@ export class MapRequests {
 
   /** What is told of this EID is something else now, although its record is the same. */
   tellAgain(record: OwnershipRecord): void {
-    if (this.memory.size === 0 || this.changed.has(record.eid)) return;
+    // What a site registered is told to plain peers as it is.
+    if (record.site !== undefined) return;
+    if (this.memory.size + this.parts.subscriptions.size === 0 || this.changed.has(record.eid)) return;
     this.changed.set(record.eid, { before: undefined, after: record });
   }
 
-  /** Solicits everybody whom the changes since the last call concern. */
+  /** Tells everybody whom the changes since the last call concern. */
   settle(now: Instant): void {
     for (const [key, { before, after }] of this.changed) {
       const eid = parseEidKey(key);
-      if (eid.kind === 'prefix' && this.parts.replies.differs(before, after)) this.solicit(eid, now);
+      if (eid.kind !== 'prefix' || !this.parts.replies.differs(before, after)) continue;
+      const concerns = (told: PrefixEid): boolean => this.concerns(told, eid);
+      this.parts.subscriptions.handleChange(eid, after, concerns, now);
+      for (const itr of this.memory.concerned(eid, now)) {
+        if (concerns(itr.told)) this.solicitor.solicit(itr, eid, now);
+      }
     }
     this.changed.clear();
   }
@@ -153,36 +172,68 @@ export class MapRequests {
     return this.solicitor.pollTimeout();
   }
 
-  private solicit(changed: PrefixEid, now: Instant): void {
-    for (const itr of this.memory.concerned(changed, now)) {
-      const match = this.parts.database.match(itr.told);
-      const matched = match === undefined ? undefined : (parseEidKey(match.eid) as PrefixEid).prefix;
-      // It was told of a mapping inside the one that changed, which did not.
-      if (matched !== undefined && matched !== changed.prefix && prefixContains(changed.prefix, matched)) continue;
-      this.solicitor.solicit(itr, changed, now);
-    }
+  /** Not when who was told of a prefix was told of a mapping inside the one that changed. */
+  private concerns(told: PrefixEid, changed: PrefixEid): boolean {
+    const match = this.parts.database.match(told);
+    const matched = match === undefined ? undefined : (parseEidKey(match.eid) as PrefixEid).prefix;
+    return matched === undefined || matched === changed.prefix || !prefixContains(changed.prefix, matched);
   }
 
-  private answer(
+  private ask(
     received: Received<MapRequest>,
     to: UdpPeer,
+    query: EidQuery,
     eid: PrefixEid | undefined,
     now: Instant,
-  ): MapAnswer | undefined {
-    if (eid === undefined) return undefined;
+  ): Asked {
+    if (eid === undefined) return { query, eid, answer: undefined, subscription: undefined };
+    const { replies, subscriptions } = this.parts;
+    const { sourceEid, records, xtrId, nonce, itrRlocs } = received.message;
     this.solicitor.handleRequest(to.address, eid);
-    const { sourceEid, records } = received.message;
     const room = (ipFamily(to.address) === 4 ? ROOM_IPV4 : ROOM_IPV6) / records.length;
-    const answer = this.parts.replies.answer(eid, room);
+    if (query.notify && xtrId !== undefined) {
+      const answer = replies.answer(eid, room, subscriptions.ttl);
+      const request = { xtrId, eid, nonce, to: this.subscriberPeers(received, to), ends: endsSubscription(itrRlocs) };
+      const subscription = subscriptions.handleRequest(request, answer, now);
+      if (subscription !== 'full') return { query, eid, answer, subscription };
+    }
+    const answer = replies.answer(eid, room);
     if (answer.kind === 'records') {
       const endsAt = now + answer.ttl + LATENCY;
       this.memory.remember({ rloc: to.address, told: answer.told, sourceEid: hostOf(sourceEid), endsAt }, now);
     }
-    return answer;
+    return { query, eid, answer, subscription: undefined };
+  }
+
+  private reply(
+    received: Received<MapRequest>,
+    to: UdpPeer,
+    all: readonly Asked[],
+    protection: ReplyProtection | undefined,
+  ): void {
+    const records: EidRecord[] = [];
+    let unprotectedEtrs = false;
+    for (const { query, eid, answer, subscription } of all) {
+      if (subscription === 'told' || subscription === 'replay') continue;
+      if (typeof subscription === 'object') records.push(subscription);
+      else if (eid === undefined || answer === undefined) records.push(unknownRecord(query));
+      else if (answer.kind === 'records') records.push(...answer.records);
+      else if (protection === undefined) this.forward(received, query, eid, answer.etrs);
+      else {
+        unprotectedEtrs = true;
+        records.push(unverifiableRecord(answer.told));
+      }
+    }
+    if (records.length === 0) return;
+    const { nonce } = received.message;
+    const reply: MapReply = { type: 'map-reply', probe: false, echoNonce: false, nonce, records };
+    if (protection === undefined) this.parts.send(to, reply);
+    else this.parts.sendEncoded(to, 'map-reply', protectedReply(reply, protection, unprotectedEtrs));
   }
 
   /** A node of the DDT tree is told also whether it was right to ask here. */
-  private refer({ message, from, ecm }: Received<MapRequest>, answers: readonly MapAnswer[]): void {
+  private refer({ message, from, ecm }: Received<MapRequest>, all: readonly Asked[]): void {
+    const answers = all.flatMap(({ answer }) => answer ?? []);
     if (ecm?.ddt !== true || answers.length === 0 || !this.mayAsk(from.address)) return;
     this.parts.send(from, mapReferral(message.nonce, answers, this.parts.settings.addresses));
   }
@@ -213,13 +264,23 @@ export class MapRequests {
     this.parts.send({ address: etr, port: LISP_CONTROL_PORT }, inner);
   }
 
-  private replyTarget({ message, from, ecm }: Received<MapRequest>): UdpPeer | undefined {
+  private replyTarget({ message, from, ecm }: Received<MapRequest>, subscribes: boolean): UdpPeer | undefined {
     const rlocs = message.itrRlocs.flatMap((rloc) => plainAddress(rloc) ?? []);
     const port = ecm?.sourcePort ?? from.port;
-    if (rlocs.includes(from.address) && this.mayAsk(from.address)) return { ...from, port };
+    const itself = { ...from, port };
+    if (subscribes && endsSubscription(message.itrRlocs)) return this.mayAsk(from.address) ? itself : undefined;
+    if (rlocs.includes(from.address) && this.mayAsk(from.address)) return itself;
     const rloc = rlocs.find((address) => this.families.has(ipFamily(address)) && this.mayAsk(address));
     if (rloc !== undefined) return { address: rloc, port };
     return rlocs.length > 0 && this.mayAsk(from.address) ? from : undefined;
+  }
+
+  /** Where it asks from, then where the RFC has it listen. */
+  private subscriberPeers({ message }: Received<MapRequest>, to: UdpPeer): UdpPeer[] {
+    const others = message.itrRlocs.flatMap((rloc) => plainAddress(rloc) ?? []).filter((each) => each !== to.address);
+    const usable = others.filter((address) => this.families.has(ipFamily(address)) && this.mayAsk(address));
+    const listening = to.port === LISP_CONTROL_PORT ? [] : [{ ...to, port: LISP_CONTROL_PORT }];
+    return [to, ...listening, ...usable.map((address) => ({ address, port: LISP_CONTROL_PORT }))].slice(0, MAX_PEERS);
   }
 
   private mayAsk(address: IpAddress): boolean {
@@ -246,6 +307,17 @@ function eidOf({ eid, maskLength }: EidQuery): PrefixEid | undefined {
 function unknownRecord({ eid, maskLength }: EidQuery): EidRecord {
   const action = MAP_ACTIONS.indexOf('natively-forward');
   return { ttl: 15, eid, maskLength, action, authoritative: false, mapVersion: 0, locators: [] };
+}
+
+/** Of a site that answers itself, where only what can be verified is wanted. */
+function unverifiableRecord(eid: PrefixEid): EidRecord {
+  const key = eidToRecordKey(eid);
+  const action = MAP_ACTIONS.indexOf('drop');
+  return { ...key, ttl: 1, action, authoritative: false, mapVersion: 0, locators: [] };
+}
+
+function endsSubscription(itrRlocs: readonly LispAddress[]): boolean {
+  return itrRlocs.length === 1 && itrRlocs[0]?.kind === 'none';
 }
 
 /** The address behind an ITR-RLOC or RLOC, also with keys or a NAT around it. */
@@ -299,6 +371,8 @@ function preferred(
 
 const UNSPECIFIED = { 4: '0.0.0.0' as IpAddress, 6: '::' as IpAddress };
 const MAX_QUERIES = 16;
+/** Of a subscriber. */
+const MAX_PEERS = 4;
 /** What a Map-Reply can carry where nothing is known of the path (RFC 9301 section 5): 576 and 1280 octets with headers. */
 const ROOM_IPV4 = 576 - 28 - 12;
 const ROOM_IPV6 = 1280 - 48 - 12;

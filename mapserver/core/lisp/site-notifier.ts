@@ -3,7 +3,8 @@
  *
  * Each is sent at once, then three times every 3 s and three times after twice as long, and given up. A recipient that
  * is known by the port that it spoke from and by the port of LISP is tried at both in turn: the RFC sends to 4342, and a
- * NAT lets only the other one in. How much waits for acknowledgement is bounded, for each recipient and in all.
+ * NAT lets only the other one in. How much waits for acknowledgement is bounded, for each recipient and in all. What is
+ * said of a subject replaces what was said of it before and is not acknowledged yet.
  */
 import { NO_AUTHENTICATION } from '../../../proto/lisp/authentication-data.ts';
 import { type EidRecord, encodedRecordSize } from '../../../proto/lisp/eid-record.ts';
@@ -23,6 +24,14 @@ export interface NotifyRecipient {
   readonly isFrom: (ack: Uint8Array) => boolean;
 }
 
+export interface NotifyOptions {
+  /** Of the first message; random without it. */
+  readonly nonce?: Nonce;
+  readonly subject?: string;
+  /** Once, when all is acknowledged or something is not; not when it is replaced. */
+  readonly done?: (acknowledged: boolean, now: Instant) => void;
+}
+
 /** `overflow`: not sent, too many wait. */
 export type NotifyOutcome = 'acknowledged' | 'unacknowledged' | 'overflow';
 
@@ -32,45 +41,69 @@ export interface SiteNotifierParts {
   readonly outcome: (outcome: NotifyOutcome) => void;
 }
 
+/** One message that waits to be acknowledged. */
 interface Pending {
+  readonly nonce: Nonce;
   readonly recipient: NotifyRecipient;
   readonly bytes: Uint8Array;
+  readonly done: ((acknowledged: boolean, now: Instant) => void) | undefined;
   attempts: number;
 }
 
 export class SiteNotifier {
   private readonly parts: SiteNotifierParts;
-  private readonly pending = new Map<Nonce, Pending>();
-  private readonly deadlines = new Deadlines<Nonce>();
+  /** Those of different recipients may have the same nonce. */
+  private readonly pending = new Map<Nonce, Set<Pending>>();
+  private readonly deadlines = new Deadlines<Pending>();
+  private readonly subjects = new Map<string, readonly Pending[]>();
   private readonly waiting = new Map<string, number>();
 
   constructor(parts: SiteNotifierParts) {
     this.parts = parts;
   }
 
-  /** In as many messages as it takes. `first`: the nonce of the first of them; random without it. */
-  announce(recipient: NotifyRecipient, records: readonly EidRecord[], now: Instant, first?: Nonce): void {
-    let next = first;
-    for (const part of inDatagrams(records)) {
-      this.begin(recipient, part, next ?? this.parts.randomNonce(), now);
+  /** In as many messages as it takes. */
+  announce(recipient: NotifyRecipient, records: readonly EidRecord[], now: Instant, options: NotifyOptions = {}): void {
+    const { subject, done } = options;
+    if (subject !== undefined) this.forget(subject);
+    const parts = inDatagrams(records);
+    let left = parts.length;
+    const partDone = (acknowledged: boolean, later: Instant): void => {
+      if (left === 0) return;
+      left = acknowledged ? left - 1 : 0;
+      if (left > 0) return;
+      if (subject !== undefined) this.forget(subject);
+      done?.(acknowledged, later);
+    };
+    const begun: Pending[] = [];
+    let next = options.nonce;
+    for (const part of parts) {
+      const pending = this.begin(recipient, part, next ?? this.parts.randomNonce(), partDone, now);
+      if (pending !== undefined) begun.push(pending);
       next = next === undefined ? undefined : nonce(next + 1n);
     }
+    if (subject !== undefined && left > 0) this.subjects.set(subject, begun);
   }
 
-  handleAck({ message, bytes }: Received<MapNotifyAck>): 'accepted' | 'unexpected' | 'authentication' {
-    const pending = this.pending.get(message.nonce);
-    if (pending === undefined) return 'unexpected';
-    if (!pending.recipient.isFrom(bytes)) return 'authentication';
-    this.end(message.nonce, pending, 'acknowledged');
-    return 'accepted';
+  /** Without waiting for an acknowledgement. */
+  sendOnce({ peers, sign }: NotifyRecipient, records: readonly EidRecord[], used: Nonce): void {
+    const [peer] = peers;
+    const notify: MapNotify = { type: 'map-notify', nonce: used, authentication: NO_AUTHENTICATION, records };
+    if (peer !== undefined) this.parts.send(peer, sign(notify));
+  }
+
+  handleAck({ message, bytes }: Received<MapNotifyAck>, now: Instant): 'accepted' | 'unexpected' | 'authentication' {
+    const waiting = [...(this.pending.get(message.nonce) ?? [])];
+    if (waiting.length === 0) return 'unexpected';
+    const acknowledged = waiting.filter(({ recipient }) => recipient.isFrom(bytes));
+    for (const each of acknowledged) this.end(each, 'acknowledged', now);
+    return acknowledged.length > 0 ? 'accepted' : 'authentication';
   }
 
   handleTimeout(now: Instant): void {
     for (const due of this.deadlines.take(now)) {
-      const pending = this.pending.get(due);
-      if (pending === undefined) continue;
-      if (pending.attempts > PAUSES.length) this.end(due, pending, 'unacknowledged');
-      else this.attempt(due, pending, now);
+      if (due.attempts > PAUSES.length) this.end(due, 'unacknowledged', now);
+      else this.attempt(due, now);
     }
   }
 
@@ -78,34 +111,56 @@ export class SiteNotifier {
     return this.deadlines.next();
   }
 
-  private begin(recipient: NotifyRecipient, records: readonly EidRecord[], used: Nonce, now: Instant): void {
+  private begin(
+    recipient: NotifyRecipient,
+    records: readonly EidRecord[],
+    used: Nonce,
+    done: Pending['done'],
+    now: Instant,
+  ): Pending | undefined {
     const waiting = this.waiting.get(recipient.id) ?? 0;
-    if (waiting >= MAX_OF_RECIPIENT || this.pending.size >= MAX_IN_ALL || this.pending.has(used)) {
+    if (waiting >= MAX_OF_RECIPIENT || this.deadlines.size >= MAX_IN_ALL) {
       this.parts.outcome('overflow');
-      return;
+      done?.(false, now);
+      return undefined;
     }
     const notify: MapNotify = { type: 'map-notify', nonce: used, authentication: NO_AUTHENTICATION, records };
-    const pending = { recipient, bytes: recipient.sign(notify), attempts: 0 };
+    const pending: Pending = { nonce: used, recipient, bytes: recipient.sign(notify), done, attempts: 0 };
     this.waiting.set(recipient.id, waiting + 1);
-    this.pending.set(used, pending);
-    this.attempt(used, pending, now);
+    const same = this.pending.get(used) ?? new Set<Pending>();
+    this.pending.set(used, same.add(pending));
+    this.attempt(pending, now);
+    return pending;
   }
 
-  private attempt(used: Nonce, pending: Pending, now: Instant): void {
+  private attempt(pending: Pending, now: Instant): void {
     const { peers } = pending.recipient;
     const peer = peers[pending.attempts % peers.length];
     if (peer !== undefined) this.parts.send(peer, pending.bytes);
-    this.deadlines.set(used, now + (PAUSES[pending.attempts] ?? LAST_PAUSE));
+    this.deadlines.set(pending, now + (PAUSES[pending.attempts] ?? LAST_PAUSE));
     pending.attempts++;
   }
 
-  private end(used: Nonce, { recipient }: Pending, outcome: NotifyOutcome): void {
-    this.pending.delete(used);
-    this.deadlines.delete(used);
+  private end(pending: Pending, outcome: NotifyOutcome, now: Instant): void {
+    this.remove(pending);
+    this.parts.outcome(outcome);
+    pending.done?.(outcome === 'acknowledged', now);
+  }
+
+  private forget(subject: string): void {
+    for (const each of this.subjects.get(subject) ?? []) this.remove(each);
+    this.subjects.delete(subject);
+  }
+
+  private remove(pending: Pending): void {
+    const { nonce: used, recipient } = pending;
+    const same = this.pending.get(used);
+    if (same === undefined || !same.delete(pending)) return;
+    if (same.size === 0) this.pending.delete(used);
+    this.deadlines.delete(pending);
     const left = (this.waiting.get(recipient.id) ?? 1) - 1;
     if (left > 0) this.waiting.set(recipient.id, left);
     else this.waiting.delete(recipient.id);
-    this.parts.outcome(outcome);
   }
 }
 

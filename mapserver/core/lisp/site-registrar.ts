@@ -25,12 +25,12 @@ import type { ServerEvent } from '../actions.ts';
 import { type OwnershipRecord, ownershipKey, type SiteContent, type SiteRecord, siteNoncesKey } from '../records.ts';
 import type { Transactions } from '../transactions.ts';
 import { ReplayGuard } from './replay-guard.ts';
-import type { NotifyRecipient, SiteNotifier } from './site-notifier.ts';
+import type { SiteNotifier } from './site-notifier.ts';
 import { rlocsOf, type SiteOutcome, type SiteOwnershipContext, siteJudge, siteRecordOf } from './site-ownership.ts';
 import type { Site, Sites } from './sites.ts';
-import { LISP_CONTROL_PORT, type Received } from './udp-peer.ts';
+import type { Received } from './udp-peer.ts';
 import { merged, type RegisteredContent, XtrRegistrations } from './xtr-registrations.ts';
-import { type Xtr, Xtrs } from './xtrs.ts';
+import { recipientOf, type Xtr, type Xtrs } from './xtrs.ts';
 
 export type RegisterResult =
   | 'accepted'
@@ -47,6 +47,7 @@ export type RegisterResult =
 export interface SiteRegistrarParts extends SiteOwnershipContext {
   readonly transactions: Transactions;
   readonly sites: Sites;
+  readonly xtrs: Xtrs;
   readonly notifier: SiteNotifier;
   /** What plain peers are told of a mapping that is not a site's. */
   readonly describe: (record: OwnershipRecord) => EidRecord;
@@ -69,7 +70,6 @@ type Outcomes = ReadonlyMap<EidKey, SiteOutcome>;
 export class SiteRegistrar {
   private readonly parts: SiteRegistrarParts;
   private readonly registrations = new XtrRegistrations();
-  private readonly xtrs = new Xtrs();
   /** Plain RLOCs of sites, each with the number of mappings that it is in. */
   private readonly rlocs = new Map<IpAddress, number>();
   private readonly replay = new ReplayGuard();
@@ -91,7 +91,7 @@ export class SiteRegistrar {
 
   /** Whether a site has registered from this address, or with it as an RLOC. */
   isAddress(address: IpAddress): boolean {
-    return this.rlocs.has(address) || this.xtrs.isAddress(address);
+    return this.rlocs.has(address) || this.parts.xtrs.isAddress(address);
   }
 
   handleRegister(received: Received<MapRegister>, now: Instant): RegisterResult {
@@ -107,7 +107,11 @@ export class SiteRegistrar {
     const { site, signing } = proof;
     if (!this.isFresh(site, message, signing, now)) return 'replay';
     const id = message.xtrId ?? from.address;
-    const xtr = this.xtrs.heard(site.record.name, id, { peer: from, signing, wantsNotify: message.wantMapNotify });
+    const xtr = this.parts.xtrs.heard(site.record.name, id, {
+      peer: from,
+      signing,
+      wantsNotify: message.wantMapNotify,
+    });
     const allowed: EidKey[] = [];
     const changes: Change[] = [];
     for (const [i, record] of message.records.entries()) {
@@ -141,7 +145,7 @@ export class SiteRegistrar {
   followSite(before: SiteRecord | undefined, after: SiteRecord | undefined): void {
     if (before === undefined) return;
     this.replay.followKeys(before, after);
-    if (after === undefined) this.xtrs.deleteAll(before.name);
+    if (after === undefined) this.parts.xtrs.deleteAll(before.name);
   }
 
   /** What is stored stays for as long as its routers need to register it again. */
@@ -386,15 +390,6 @@ function authenticate(
     return { site, signing: { keyId, algorithm, psk: key.secret, coverage: verified.coverage, length } };
   }
   return undefined;
-}
-
-function recipientOf({ site, id, peer, signing }: Xtr): NotifyRecipient {
-  return {
-    id: `${site} ${id}`,
-    peers: peer.port === LISP_CONTROL_PORT ? [peer] : [{ ...peer, port: LISP_CONTROL_PORT }, peer],
-    sign: (notify) => signMessage(notify, signing),
-    isFrom: (ack) => verifyAuthentication(ack, signing.psk).ok,
-  };
 }
 
 /** As of an xTR that merges, so that the first to speak again takes nothing from the others. */

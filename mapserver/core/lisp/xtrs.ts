@@ -5,8 +5,10 @@
  * that what it is sent is made the same way: deployed routers differ from the RFC in the length and the coverage of it.
  */
 import type { IpAddress } from '../../../proto/address.ts';
-import type { SigningOptions } from '../../../proto/lisp/authentication.ts';
-import type { UdpPeer } from './udp-peer.ts';
+import { type SigningOptions, signMessage, verifyAuthentication } from '../../../proto/lisp/authentication.ts';
+import type { XtrId } from '../../../proto/mapping.ts';
+import type { NotifyRecipient } from './site-notifier.ts';
+import { LISP_CONTROL_PORT, type UdpPeer } from './udp-peer.ts';
 
 export interface Xtr {
   readonly site: string;
@@ -22,42 +24,75 @@ export interface Xtr {
 export class Xtrs {
   /** The quietest first. */
   private readonly bySite = new Map<string, Map<string, Xtr>>();
-  private readonly addresses = new Map<IpAddress, number>();
+  /** The one that spoke last behind the others. */
+  private readonly byAddress = new Map<IpAddress, Set<Xtr>>();
+  private readonly byId = new Map<string, Set<Xtr>>();
 
   heard(site: string, id: string, last: Pick<Xtr, 'peer' | 'signing' | 'wantsNotify'>): Xtr {
     const all = this.bySite.get(site) ?? new Map<string, Xtr>();
     this.bySite.set(site, all);
     const known = all.get(id);
-    if (known?.peer.address !== last.peer.address) {
-      if (known !== undefined) this.count(known.peer.address, -1);
-      this.count(last.peer.address, 1);
-    }
+    if (known !== undefined) this.forget(all, known);
     const xtr: Xtr = known === undefined ? { site, id, ...last } : Object.assign(known, last);
-    all.delete(id);
     all.set(id, xtr);
-    for (const [quietest, { peer }] of all) {
+    add(this.byId, id, xtr);
+    add(this.byAddress, xtr.peer.address, xtr);
+    for (const quietest of all.values()) {
       if (all.size <= MAX_PER_SITE) break;
-      this.count(peer.address, -1);
-      all.delete(quietest);
+      this.forget(all, quietest);
     }
     return xtr;
   }
 
   /** Whether one of them spoke from this address last. */
   isAddress(address: IpAddress): boolean {
-    return this.addresses.has(address);
+    return this.byAddress.has(address);
+  }
+
+  /** The xTR with this ID, the one at one of the addresses before others that claim it; else one that is there. */
+  find(xtrId: XtrId, addresses: readonly IpAddress[]): Xtr | undefined {
+    const named = [...(this.byId.get(xtrId) ?? [])];
+    return named.find(({ peer }) => addresses.includes(peer.address)) ?? named.at(-1) ?? this.at(addresses)[0];
+  }
+
+  /** Those that spoke from one of the addresses last. */
+  at(addresses: readonly IpAddress[]): Xtr[] {
+    return addresses.flatMap((address) => [...(this.byAddress.get(address) ?? [])]);
   }
 
   deleteAll(site: string): void {
-    for (const { peer } of this.bySite.get(site)?.values() ?? []) this.count(peer.address, -1);
+    const all = this.bySite.get(site) ?? new Map<string, Xtr>();
+    for (const xtr of [...all.values()]) this.forget(all, xtr);
     this.bySite.delete(site);
   }
 
-  private count(address: IpAddress, by: number): void {
-    const count = (this.addresses.get(address) ?? 0) + by;
-    if (count > 0) this.addresses.set(address, count);
-    else this.addresses.delete(address);
+  private forget(all: Map<string, Xtr>, xtr: Xtr): void {
+    all.delete(xtr.id);
+    remove(this.byId, xtr.id, xtr);
+    remove(this.byAddress, xtr.peer.address, xtr);
   }
+}
+
+function add<K>(sets: Map<K, Set<Xtr>>, key: K, xtr: Xtr): void {
+  const set = sets.get(key) ?? new Set<Xtr>();
+  sets.set(key, set.add(xtr));
+}
+
+function remove<K>(sets: Map<K, Set<Xtr>>, key: K, xtr: Xtr): void {
+  const set = sets.get(key);
+  set?.delete(xtr);
+  if (set?.size === 0) sets.delete(key);
+}
+
+/** `peers`: where it is tried; undefined: where LISP is spoken, and where it spoke from. */
+export function recipientOf({ site, id, peer, signing }: Xtr, peers?: readonly UdpPeer[]): NotifyRecipient {
+  const known = peer.port === LISP_CONTROL_PORT ? [peer] : [{ ...peer, port: LISP_CONTROL_PORT }, peer];
+  return {
+    id: `${site} ${id}`,
+    peers: peers ?? known,
+    sign: (notify) => signMessage(notify, signing),
+    isFrom: (ack) => verifyAuthentication(ack, signing.psk).ok,
+  };
 }
 
 /** Beyond, the one that was quiet for longest is forgotten; what it registered stays for its time. */

@@ -4,6 +4,8 @@ import { test } from 'node:test';
 import type { LispResult } from '../../../mapserver/core/lisp/lisp-server.ts';
 import { MapReplies } from '../../../mapserver/core/lisp/map-replies.ts';
 import { MapRequests } from '../../../mapserver/core/lisp/map-requests.ts';
+import { SiteNotifier } from '../../../mapserver/core/lisp/site-notifier.ts';
+import { SubscriptionRequests } from '../../../mapserver/core/lisp/subscription-requests.ts';
 import type { UdpPeer } from '../../../mapserver/core/lisp/udp-peer.ts';
 import { MappingDatabase } from '../../../mapserver/core/mapping-database.ts';
 import type { OwnershipRecord } from '../../../mapserver/core/records.ts';
@@ -15,7 +17,12 @@ import type { EncapsulatedControl } from '../../../proto/lisp/ecm.ts';
 import { nonce } from '../../../proto/lisp/header.ts';
 import type { MapRequest } from '../../../proto/lisp/map-request.ts';
 import { eidToRecordKey } from '../../../proto/lisp/mapping-record.ts';
-import { encapsulatedMessage, encodeLispMessage, type LispMessage } from '../../../proto/lisp/message.ts';
+import {
+  decodeLispMessage,
+  encapsulatedMessage,
+  encodeLispMessage,
+  type LispMessage,
+} from '../../../proto/lisp/message.ts';
 import type { Generation, XtrId } from '../../../proto/mapping.ts';
 import { minutes, seconds } from '../../../proto/time.ts';
 import { rloc, type SiteOptions, siteContent } from './site-content.ts';
@@ -276,6 +283,16 @@ class World {
 
   constructor({ repliesPerSecond = 100, remembered = 1_000, families = [4, 6] as readonly (4 | 6)[] } = {}) {
     const { database } = this;
+    const replies = new MapReplies({
+      overlay: { instance: DEFAULT_INSTANCE, prefixes: ['10.77.0.0/16' as IpPrefix] },
+      database,
+      sitePrefixes: () => undefined,
+      gateways: () => [],
+      ttl: minutes(1),
+    });
+    const notifier = new SiteNotifier({ randomNonce: () => nonce(9n), send: () => {}, outcome: () => {} });
+    const limits = { perXtr: 10, total: 10 };
+    const recipient = (): undefined => undefined;
     this.requests = new MapRequests({
       settings: {
         requesters: ['192.0.2.0/24' as IpPrefix, '2001:db8::/32' as IpPrefix],
@@ -286,16 +303,13 @@ class World {
         addresses: [],
       },
       database,
-      replies: new MapReplies({
-        overlay: { instance: DEFAULT_INSTANCE, prefixes: ['10.77.0.0/16' as IpPrefix] },
-        database,
-        sitePrefixes: () => undefined,
-        gateways: () => [],
-        ttl: minutes(1),
-      }),
+      replies,
+      subscriptions: new SubscriptionRequests({ limits, ttl: minutes(10), replies, notifier, recipient }),
+      secretsOf: () => [],
       isSiteRloc: () => false,
       randomNonce: () => nonce(9n),
       send: (to, message) => this.sent.push({ to, message }),
+      sendEncoded: (to, _kind, bytes) => this.sent.push({ to, message: decodeLispMessage(bytes) }),
     });
   }
 

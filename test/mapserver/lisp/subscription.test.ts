@@ -1,0 +1,324 @@
+/** LISP routers that ask, subscribe and want verifiable answers, against the whole core of the map server. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type IpAddress, parseIpAddress } from '../../../proto/address.ts';
+import { parseEid } from '../../../proto/eid.ts';
+import { ipLispAddress, NO_ADDRESS } from '../../../proto/lisp/afi.ts';
+import { verifyAuthentication } from '../../../proto/lisp/authentication.ts';
+import type { EncapsulatedControl } from '../../../proto/lisp/ecm.ts';
+import type { EidRecord } from '../../../proto/lisp/eid-record.ts';
+import { nonce } from '../../../proto/lisp/header.ts';
+import { unwrapOneTimeKey, verifyMapReply, wrapOneTimeKey } from '../../../proto/lisp/lisp-sec.ts';
+import type { MapNotify } from '../../../proto/lisp/map-notify.ts';
+import type { MapReply } from '../../../proto/lisp/map-reply.ts';
+import type { MapRequest } from '../../../proto/lisp/map-request.ts';
+import { eidToRecordKey } from '../../../proto/lisp/mapping-record.ts';
+import { encodeLispMessage } from '../../../proto/lisp/message.ts';
+import type { XtrId } from '../../../proto/mapping.ts';
+import { minutes, seconds } from '../../../proto/time.ts';
+import { CoreWorld } from '../core-world.ts';
+import { addSite, SECRET, SiteXtr, xtrIdOf } from '../site-world.ts';
+
+const PSK = Buffer.from(SECRET);
+
+test('an ITR of a site is answered, and solicited when the mapping changes', () => {
+  const { world, etr, itr } = stage();
+  assert.equal(itr.send(encodeLispMessage(request('10.50.1.1', itr))), 'accepted');
+  assert.deepEqual(replyTo(world, itr).map(text), ['10.50.1.0/24 1 min: 192.0.2.10']);
+  etr.register('10.50.1.0/24', { rlocs: ['192.0.2.99'] });
+  const [smr] = sentTo(world, itr.peer.address);
+  assert.ok(smr?.message.type === 'map-request' && smr.message.smr);
+  assert.deepEqual(smr.to, { address: itr.peer.address, port: 4342 });
+  assert.equal(itr.send(encodeLispMessage({ ...request('10.50.1.1', itr), smrInvoked: true })), 'accepted');
+  assert.deepEqual(replyTo(world, itr).map(text), ['10.50.1.0/24 1 min: 192.0.2.99']);
+});
+
+test('who has neither registered nor is configured to ask is refused', () => {
+  const { world } = stage();
+  const stranger = new SiteXtr(world, '203.0.113.66', 9);
+  assert.equal(stranger.send(encodeLispMessage(request('10.50.1.1', stranger))), 'refused');
+  assert.deepEqual(sentTo(world, stranger.peer.address), []);
+});
+
+test('a subscriber is confirmed, told of each change at once, and told again until it acknowledges', () => {
+  const { world, etr, itr } = stage();
+  assert.equal(subscribe(itr, '10.50.1.1', 1_000n), 'accepted');
+  const confirmed = notified(world, itr);
+  assert.deepEqual(confirmed.map(summary), ['1000 10.50.1.0/24 5 min: 192.0.2.10']);
+  assert.equal(itr.ack(confirmed[0]!), 'accepted');
+  etr.register('10.50.1.0/24', { rlocs: ['192.0.2.99'] });
+  const [published] = notified(world, itr);
+  assert.equal(summary(published!), '1001 10.50.1.0/24 5 min: 192.0.2.99');
+  world.advance(seconds(3));
+  assert.deepEqual(notified(world, itr).map(summary), ['1001 10.50.1.0/24 5 min: 192.0.2.99']);
+  assert.equal(itr.ack(published!), 'accepted');
+  world.advance(seconds(30));
+  assert.deepEqual(notified(world, itr), []);
+});
+
+test('a change that comes before the last was acknowledged replaces it', () => {
+  const { world, etr, itr } = stage();
+  subscribe(itr, '10.50.1.1', 1n);
+  itr.ack(notified(world, itr)[0]!);
+  etr.register('10.50.1.0/24', { rlocs: ['192.0.2.98'] });
+  etr.register('10.50.1.0/24', { rlocs: ['192.0.2.99'] });
+  assert.deepEqual(
+    notified(world, itr).map(({ nonce: value }) => value),
+    [2n, 3n],
+  );
+  world.advance(seconds(4));
+  assert.deepEqual(
+    notified(world, itr).map(({ nonce: value }) => value),
+    [3n],
+  );
+});
+
+test('a withdrawal is published with TTL 0, with what answers instead', () => {
+  const { world, etr, itr } = stage();
+  etr.register('10.50.0.0/16', { rlocs: ['192.0.2.11'] });
+  subscribe(itr, '10.50.1.1', 1n);
+  itr.ack(notified(world, itr)[0]!);
+  etr.register('10.50.1.0/24', { ttl: 0 });
+  assert.deepEqual(notified(world, itr).map(summary), [
+    '2 10.50.1.0/24 0 min:, 10.50.0.0/16 5 min: 192.0.2.11, 10.50.200.0/24 5 min: 198.51.100.20',
+  ]);
+});
+
+test('a more specific mapping is published to who subscribed to a prefix around it', () => {
+  const { world, etr, itr } = stage();
+  subscribe(itr, '10.50.0.0/16', 1n);
+  notified(world, itr);
+  etr.register('10.50.2.0/24', { rlocs: ['192.0.2.11'] });
+  assert.deepEqual(notified(world, itr).map(summary), ['2 10.50.2.0/24 5 min: 192.0.2.11']);
+});
+
+test('what is not registered is answered negatively, and told when it is', () => {
+  const { world, etr, itr } = stage();
+  subscribe(itr, '10.50.9.9', 1n);
+  assert.deepEqual(
+    notified(world, itr).map(({ records }) => records[0]?.locators.length),
+    [0],
+  );
+  etr.register('10.50.9.0/24');
+  assert.deepEqual(notified(world, itr).map(summary), ['2 10.50.9.0/24 5 min: 192.0.2.10']);
+});
+
+test('a subscription ends when its xTR asks for that, and recorded requests start nothing', () => {
+  const { world, etr, itr } = stage();
+  subscribe(itr, '10.50.1.1', 5n);
+  assert.equal(subscribe(itr, '10.50.1.1', 5n), 'replay');
+  const ends = { ...request('10.50.1.1', itr, true), nonce: nonce(6n), itrRlocs: [NO_ADDRESS] };
+  assert.equal(itr.send(encodeLispMessage(ends)), 'accepted');
+  notified(world, itr);
+  assert.equal(subscribe(itr, '10.50.1.1', 6n), 'replay');
+  etr.register('10.50.1.0/24', { rlocs: ['192.0.2.99'] });
+  assert.deepEqual(notified(world, itr), []);
+});
+
+test('an xTR-ID that no site has spoken with is of the site at the ITR-RLOC', () => {
+  const { world, itr } = stage();
+  assert.equal(subscribe(itr, '10.50.1.1', 1n, xtrIdOf(77)), 'accepted');
+  assert.deepEqual(
+    notified(world, itr).map(({ nonce: value }) => value),
+    [1n],
+  );
+});
+
+test('a subscription without an xTR-ID is dropped, one of no site refused', () => {
+  const { world, itr } = stage();
+  const { xtrId: _, siteId: __, ...without } = request('10.50.1.1', itr, true);
+  assert.equal(itr.send(encodeLispMessage(without)), 'malformed');
+  const asker = new SiteXtr(world, '192.0.2.200', 9);
+  assert.equal(subscribe(asker, '10.50.1.1', 1n), 'accepted');
+  const [record] = replyTo(world, asker);
+  assert.deepEqual([record?.action, record?.locators.length], [5, 0]);
+});
+
+// Attack: subscriptions with the xTR-ID of another, to an address that may not ask | 2 | refused; nothing is sent there
+test('attack: has the publications for an xTR sent to somebody else', () => {
+  const { world, etr, itr } = stage();
+  subscribe(itr, '10.50.1.1', 1n);
+  itr.ack(notified(world, itr)[0]!);
+  const victim = parseIpAddress('203.0.113.66');
+  const forged = { ...request('10.50.1.1', itr, true), nonce: nonce(2n), itrRlocs: [ipLispAddress(victim)] };
+  const attacker = new SiteXtr(world, '203.0.113.77', 9);
+  assert.equal(attacker.send(encodeLispMessage(forged)), 'refused');
+  etr.register('10.50.1.0/24', { rlocs: ['192.0.2.99'] });
+  assert.deepEqual(sentTo(world, victim), []);
+  assert.deepEqual(
+    notified(world, itr).map(({ nonce: value }) => value),
+    [2n],
+  );
+});
+
+// Attack: another site's router registers with the xTR-ID of a subscriber | 1 | publications stay signed with the key of the subscriber's site
+test('attack: claims the xTR-ID of a subscriber', () => {
+  const { world, etr, itr } = stage();
+  subscribe(itr, '10.50.1.1', 1n);
+  itr.ack(notified(world, itr)[0]!);
+  addSite(world, 'rome', { within: ['10.60.0.0/16'], secret: 'of rome' });
+  const other = new SiteXtr(world, '198.51.100.99', 2);
+  other.signing = { keyId: 0, algorithm: 2, psk: Buffer.from('of rome') };
+  assert.equal(other.register('10.60.1.0/24'), 'accepted');
+  etr.register('10.50.1.0/24', { rlocs: ['192.0.2.99'] });
+  const [published] = notified(world, itr);
+  assert.equal(itr.ack(published!), 'accepted');
+});
+
+// Attack: a subscriber that never acknowledges | 1 subscription, 10 changes | 7 Map-Notifies, then the subscription is gone, and the xTR told once
+test('attack: subscribes and never acknowledges', () => {
+  const { world, etr, itr } = stage();
+  subscribe(itr, '10.50.1.1', 1n);
+  world.advance(minutes(10));
+  const heard = notified(world, itr);
+  assert.equal(heard.length, 8);
+  assert.deepEqual([heard.at(-1)?.records[0]?.action, heard.at(-1)?.nonce], [5, 1n]);
+  for (let i = 0; i < 10; i++) etr.register('10.50.1.0/24', { rlocs: [`192.0.2.${100 + i}`] });
+  assert.deepEqual(notified(world, itr), []);
+});
+
+test('LISP-SEC: the answer is protected by the one-time key that the ITR has wrapped for its site', () => {
+  const { world, itr } = stage();
+  const otk = new Uint8Array(16).fill(7);
+  assert.equal(itr.send(secured(itr, '10.50.1.1', otk, PSK)), 'accepted');
+  const [sent] = sentTo(world, itr.peer.address);
+  const reply = sent?.message as MapReply;
+  assert.ok(sent !== undefined && verifyMapReply(sent.bytes, reply, otk));
+  const authorized = reply.security?.eid.authorized;
+  assert.deepEqual(
+    authorized?.prefixes.map(({ maskLength }) => maskLength),
+    [24],
+  );
+  assert.equal(authorized?.unprotectedEtrs, false);
+  assert.deepEqual(reply.records.map(text), ['10.50.1.0/24 1 min: 192.0.2.10']);
+});
+
+test('LISP-SEC: also that there is nothing is said verifiably, and that a site would answer itself', () => {
+  const { world, etr, itr } = stage();
+  const otk = new Uint8Array(16).fill(7);
+  itr.send(secured(itr, '10.50.7.7', otk, PSK));
+  const [nothing] = sentTo(world, itr.peer.address);
+  assert.ok(nothing !== undefined && verifyMapReply(nothing.bytes, nothing.message as MapReply, otk));
+  etr.register('10.50.2.0/24', { flags: { proxyReply: false } });
+  itr.send(secured(itr, '10.50.2.2', otk, PSK));
+  const [unverifiable] = sentTo(world, itr.peer.address);
+  const reply = unverifiable?.message as MapReply;
+  assert.ok(unverifiable !== undefined && verifyMapReply(unverifiable.bytes, reply, otk));
+  assert.equal(reply.security?.eid.authorized?.unprotectedEtrs, true);
+  assert.deepEqual(
+    reply.records.map(({ locators }) => locators.length),
+    [0],
+  );
+});
+
+// Attack: one-time keys wrapped with a wrong key, sent in the clear, or cut | 3 | dropped and counted; nothing is sent
+test('attack: asks for answers protected by a key that the map server cannot know', () => {
+  const { world, itr } = stage();
+  const otk = new Uint8Array(16).fill(7);
+  assert.equal(unwrapOneTimeKey(wrapOneTimeKey(otk, nonce(5n), PSK), nonce(5n), PSK)?.length, 16);
+  assert.equal(itr.send(secured(itr, '10.50.1.1', otk, Buffer.from('guessed'))), 'authentication');
+  assert.equal(itr.send(secured(itr, '10.50.1.1', otk, PSK, { wrapping: 1 })), 'authentication');
+  assert.equal(itr.send(secured(itr, '10.50.1.1', otk, PSK, { oneTimeKey: otk })), 'authentication');
+  assert.deepEqual(sentTo(world, itr.peer.address), []);
+});
+
+function stage(): { world: CoreWorld; etr: SiteXtr; itr: SiteXtr } {
+  const world = new CoreWorld();
+  addSite(world, 'paris', { within: ['10.50.0.0/16'] });
+  const etr = new SiteXtr(world, '192.0.2.10', 1);
+  const itr = new SiteXtr(world, '198.51.100.20', 2);
+  assert.equal(etr.register('10.50.1.0/24'), 'accepted');
+  // An xTR of the same site; without `requesters`, that is what lets it ask.
+  assert.equal(itr.register('10.50.200.0/24'), 'accepted');
+  world.datagrams.length = 0;
+  return { world, etr, itr };
+}
+
+function request(eid: string, { peer, xtrId }: SiteXtr, notify = false): MapRequest {
+  return {
+    type: 'map-request',
+    authoritative: false,
+    probe: false,
+    smr: false,
+    pitr: false,
+    smrInvoked: false,
+    mobileNode: false,
+    localXtr: false,
+    dontReply: false,
+    nonce: nonce(5n),
+    sourceEid: NO_ADDRESS,
+    itrRlocs: [ipLispAddress(peer.address)],
+    records: [{ notify, ...eidToRecordKey(parseEid(eid)) }],
+    ...(xtrId === undefined || !notify ? {} : { xtrId, siteId: 0n }),
+  };
+}
+
+function subscribe(xtr: SiteXtr, eid: string, value: bigint, xtrId: XtrId | undefined = xtr.xtrId): string {
+  const asked = { ...request(eid, xtr, true), nonce: nonce(value) };
+  return xtr.send(encodeLispMessage(xtrId === undefined ? asked : { ...asked, xtrId }));
+}
+
+function secured(
+  xtr: SiteXtr,
+  eid: string,
+  otk: Uint8Array,
+  psk: Uint8Array,
+  change: { wrapping?: number; oneTimeKey?: Uint8Array } = {},
+): Uint8Array {
+  const asked = request(eid, xtr);
+  const ecm: EncapsulatedControl = {
+    type: 'encapsulated-control',
+    ddt: false,
+    toEtr: false,
+    toMapServer: false,
+    forRtr: false,
+    relayed: false,
+    security: {
+      kind: 'lisp-sec',
+      requestedHmac: 0,
+      keyId: 0,
+      wrapping: 2,
+      oneTimeKey: wrapOneTimeKey(otk, asked.nonce, psk),
+      eid: { kdf: 0 },
+      ...change,
+    },
+    source: xtr.peer.address,
+    destination: parseIpAddress('10.50.1.1'),
+    hopLimit: 64,
+    sourcePort: 4342,
+    destinationPort: 4342,
+    payload: encodeLispMessage(asked),
+  };
+  return encodeLispMessage(ecm);
+}
+
+function sentTo(world: CoreWorld, address: IpAddress): CoreWorld['datagrams'][number][] {
+  const mine = world.datagrams.filter(({ to }) => to.address === address);
+  const others = world.datagrams.filter(({ to }) => to.address !== address);
+  world.datagrams.splice(0, world.datagrams.length, ...others);
+  return mine;
+}
+
+function replyTo(world: CoreWorld, { peer }: SiteXtr): readonly EidRecord[] {
+  const [sent] = sentTo(world, peer.address);
+  assert.equal(sent?.message.type, 'map-reply');
+  return sent?.message.type === 'map-reply' ? sent.message.records : [];
+}
+
+/** Authentic Map-Notifies to the xTR since the last call. */
+function notified(world: CoreWorld, { peer }: SiteXtr): MapNotify[] {
+  return sentTo(world, peer.address).flatMap(({ message, bytes }) => {
+    if (message.type !== 'map-notify') return [];
+    assert.ok(verifyAuthentication(bytes, PSK).ok);
+    return [message];
+  });
+}
+
+function summary({ nonce: value, records }: MapNotify): string {
+  return `${value} ${records.map(text).join(', ')}`;
+}
+
+function text({ eid, maskLength, ttl, locators }: EidRecord): string {
+  const addresses = locators.map(({ locator }) => (locator.kind === 'ip' ? ` ${locator.address}` : ' ?'));
+  return `${eid.kind === 'ip' ? eid.address : '?'}/${maskLength} ${ttl} min:${addresses.join('')}`;
+}
