@@ -4,6 +4,7 @@ import { UsageError } from '../proto/errors.ts';
 import { AddressRange } from './address-range.ts';
 import type { Check } from './check.ts';
 import { dnsChecks, dnsRole } from './dns/subject.ts';
+import { Exclusive } from './exclusive.ts';
 import type { SiteKey } from './lisp/message-code.ts';
 import { mapServerChecks } from './map-server/checks.ts';
 import { DEFAULT_OUTSIDE, DEFAULT_RANGE, mapServerRole } from './map-server/subject.ts';
@@ -35,6 +36,7 @@ export async function runRole(role: Role, settings: RoleSettings, options: RunOp
           target,
           local,
           pacer,
+          lispPort: new Exclusive(),
           answerMs,
           graceMs,
           key: settings.siteKey,

@@ -545,11 +545,11 @@ const MERGE: readonly Draft[] = [
     level: 'MUST',
     source: 'RFC 9301 5.7',
     title: 'The first of two merged ETRs is told of the second',
-    sent: 'Map-Registers with a=1 of two xTR-IDs for one EID, each from a port of its own.',
-    expected: 'A Map-Notify with both locators to the port of the first.',
+    sent: 'Map-Registers with a=1 of two xTR-IDs for one EID, the first from UDP port 4342.',
+    expected: 'A Map-Notify with both locators to port 4342 of the first.',
     run: async (stage) => {
       const eid = ip(stage.block.v4(1));
-      const first = await stage.openPort();
+      const first = await stage.lispPort();
       await stage.etr().register([{ eid, locators: [locator(ip('192.0.2.7'))] }], { flags: MERGING, on: first });
       const before = first.inbox.length;
       await stage.etr().register([{ eid, locators: [locator(ip('192.0.2.8'))] }], { flags: MERGING });

@@ -412,7 +412,7 @@ const FORWARDED: readonly Draft[] = [
 ];
 
 async function forwarded(stage: MapServerStage) {
-  const etrPort = await stage.openPort(4342);
+  const etrPort = await stage.lispPort();
   const eid = ip(stage.block.v4(1));
   await stage.etr().register([{ eid }], { flags: REGISTER.M });
   const { octets, nonce } = stage.request(eid);

@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { AddressBlock, AddressRange } from '../address-range.ts';
 import { demand, NotTried } from '../check.ts';
 import type { Stage } from '../engine.ts';
+import type { Exclusive } from '../exclusive.ts';
 import { type Answer, readAnswer } from '../lisp/answers.ts';
 import type { SiteKey } from '../lisp/message-code.ts';
 import { ip, mapRequest, NO_ADDRESS, type Octets, type RequestOptions, TYPE } from '../lisp/octets.ts';
@@ -27,6 +28,8 @@ export interface MapServerSubject {
   /** Addresses that no site of the target has. */
   readonly outside: AddressRange;
   readonly pacer: Pacer;
+  /** Whose turn it is to have this machine's UDP port 4342. */
+  readonly lispPort: Exclusive;
   /** How long an answer is waited for before it is asked for again. */
   readonly answerMs: number;
   /** How long after a fence something unwanted could still come. */
@@ -42,6 +45,8 @@ export class MapServerStage implements Stage {
   readonly outside: AddressBlock;
   private readonly etrs: Etr[] = [];
   private readonly others: UdpPort[] = [];
+  private lispPortOpened: UdpPort | undefined;
+  private endOfTurn: () => void = () => {};
 
   private constructor(subject: MapServerSubject, port: UdpPort) {
     this.subject = subject;
@@ -68,23 +73,26 @@ export class MapServerStage implements Stage {
     return etr;
   }
 
-  /** Another socket. @throws NotTried when `port` cannot be had */
-  async openPort(port = 0): Promise<UdpPort> {
+  /** Another socket. */
+  async openPort(): Promise<UdpPort> {
     const { target, pacer, local } = this.subject;
-    const deadline = performance.now() + PORT_WAIT;
-    for (;;) {
-      try {
-        const opened = await UdpPort.open(target, pacer, { address: local, port });
-        this.others.push(opened);
-        return opened;
-      } catch (error) {
-        // Another check may have it at the moment.
-        if (performance.now() > deadline) {
-          throw new NotTried(`It needs UDP port ${port} of ${local} (${(error as Error).message}).`);
-        }
-        await sleep(100);
-      }
+    const opened = await UdpPort.open(target, pacer, { address: local });
+    this.others.push(opened);
+    return opened;
+  }
+
+  /** The port of LISP on this machine, where xTRs are sent what they did not ask for. @throws NotTried if it is taken */
+  async lispPort(): Promise<UdpPort> {
+    const { target, pacer, local, lispPort } = this.subject;
+    if (this.lispPortOpened !== undefined) return this.lispPortOpened;
+    this.endOfTurn = await lispPort.take();
+    try {
+      this.lispPortOpened = await UdpPort.open(target, pacer, { address: local, port: LISP_PORT });
+    } catch (error) {
+      throw new NotTried(`It needs UDP port ${LISP_PORT} of ${local} (${(error as Error).message}).`);
     }
+    this.others.push(this.lispPortOpened);
+    return this.lispPortOpened;
   }
 
   request(eid: Octets, change: RequestChange = {}): { readonly octets: Octets; readonly nonce: bigint } {
@@ -141,6 +149,7 @@ export class MapServerStage implements Stage {
   async clear(): Promise<void> {
     for (const etr of this.etrs) await etr.withdrawAll();
     for (const port of [this.port, ...this.others]) port.close();
+    this.endOfTurn();
   }
 
   private async fenceByRegister(): Promise<bigint> {
@@ -170,6 +179,6 @@ function withNonce({ octets }: Datagram, nonce: bigint): Answer | undefined {
 }
 
 const ASKS = 4;
-const PORT_WAIT = 5_000;
+const LISP_PORT = 4342;
 /** The last address of a block; checks use the first ones. */
 const FENCE_HOST = 7;

@@ -4,6 +4,7 @@ import { type Check, demand, group } from '../check.ts';
 import { type Answer, describeAnswer, readAnswer } from '../lisp/answers.ts';
 import { codeCovers } from '../lisp/message-code.ts';
 import { ip, locator, NO_ADDRESS, type Octets, REQUEST, TYPE, xtrTrailer } from '../lisp/octets.ts';
+import type { UdpPort } from '../lisp/udp-port.ts';
 import { acknowledgement, type Etr } from './etr.ts';
 import type { MapServerStage } from './stage.ts';
 
@@ -14,6 +15,8 @@ export function subscriptionChecks(): readonly Check<MapServerStage>[] {
 }
 
 interface Subscription {
+  /** Of the subscriber: UDP port 4342, where publications come to. */
+  readonly port: UdpPort;
   readonly eid: Octets;
   readonly etr: Etr;
   readonly xtrId: Octets;
@@ -156,7 +159,7 @@ const SUBSCRIPTIONS: readonly Draft[] = [
     run: async (stage) => {
       const { octets, notify } = await subscribed(stage);
       await acknowledge(stage, notify);
-      return stage.unanswered(octets, 'the repetition');
+      return stage.unanswered(octets, 'the repetition', await stage.lispPort());
     },
   },
   {
@@ -169,7 +172,7 @@ const SUBSCRIPTIONS: readonly Draft[] = [
       const { eid, xtrId, nonce, notify } = await subscribed(stage);
       await acknowledge(stage, notify);
       const older = subscription(stage, eid, xtrTrailer(xtrId), nonce - 5n);
-      return stage.unanswered(older, 'the older nonce');
+      return stage.unanswered(older, 'the older nonce', await stage.lispPort());
     },
   },
   {
@@ -179,16 +182,15 @@ const SUBSCRIPTIONS: readonly Draft[] = [
     sent: 'A subscription, a Map-Request with N=1 whose only ITR-RLOC has AFI 0, then a Map-Register with another locator.',
     expected: 'No further Map-Notify to the subscriber.',
     run: async (stage) => {
-      const { eid, etr, xtrId, nonce, notify } = await subscribed(stage);
+      const { port, eid, etr, xtrId, nonce, notify } = await subscribed(stage);
       await acknowledge(stage, notify);
       const trailer = xtrTrailer(xtrId);
-      await stage.port.send(subscription(stage, eid, trailer, nonce + 1n, [NO_ADDRESS]));
+      await port.send(subscription(stage, eid, trailer, nonce + 1n, [NO_ADDRESS]));
       await stage.fence();
-      const other = await stage.openPort();
-      const before = stage.port.inbox.length;
-      await etr.register([{ eid, locators: [locator(ip('192.0.2.88'))] }], { on: other });
+      const before = port.inbox.length;
+      await etr.register([{ eid, locators: [locator(ip('192.0.2.88'))] }]);
       await stage.fence();
-      const told = stage.port.inbox.slice(before).some(({ octets }) => tells(octets, '192.0.2.88'));
+      const told = port.inbox.slice(before).some(({ octets }) => tells(octets, '192.0.2.88'));
       demand(!told, 'The change was published to it.');
       return 'The change was not published to it.';
     },
@@ -213,9 +215,8 @@ const SUBSCRIPTIONS: readonly Draft[] = [
     expected: 'A Map-Notify with the locator.',
     run: async (stage) => {
       const answer = await subscribeToNothing(stage);
-      const other = await stage.openPort();
       const publication = await published(stage, answer, () =>
-        stage.etr().register([{ eid: ip(stage.block.v4(1)), locators: [locator(ip('192.0.2.88'))] }], { on: other }),
+        stage.etr().register([{ eid: ip(stage.block.v4(1)), locators: [locator(ip('192.0.2.88'))] }]),
       );
       return describe(publication);
     },
@@ -240,22 +241,23 @@ async function subscribed(
 ): Promise<Subscription> {
   const eid = ip(stage.block.v4(1));
   const etr = stage.etr();
-  const etrPort = await stage.openPort();
-  await etr.register([{ eid, locators: [locator(ip('192.0.2.7'))] }], { on: etrPort });
+  const port = await stage.lispPort();
+  await etr.register([{ eid, locators: [locator(ip('192.0.2.7'))] }]);
   const xtrId = new Uint8Array(randomBytes(16));
   const octets = subscription(stage, eid, trailer(xtrId));
   const nonce = new DataView(octets.buffer).getBigUint64(4);
-  await stage.port.send(octets);
-  const notify = await stage.answer(nonce);
+  await port.send(octets);
+  const notify = await stage.answer(nonce, stage.subject.answerMs, port);
   demand(notify !== undefined, 'No answer to the subscription.');
   demand(notify.type === TYPE.mapNotify, `It was answered with ${describeAnswer(notify)}.`);
-  return { eid, etr, xtrId, nonce, octets, notify };
+  return { port, eid, etr, xtrId, nonce, octets, notify };
 }
 
 async function subscribeToNothing(stage: MapServerStage): Promise<Answer> {
   const octets = subscription(stage, ip(stage.block.v4(1)), xtrTrailer(new Uint8Array(randomBytes(16))));
-  await stage.port.send(octets);
-  const answer = await stage.answer(new DataView(octets.buffer).getBigUint64(4));
+  const port = await stage.lispPort();
+  await port.send(octets);
+  const answer = await stage.answer(new DataView(octets.buffer).getBigUint64(4), stage.subject.answerMs, port);
   demand(answer !== undefined, 'No answer to the subscription.');
   if (answer.type === TYPE.mapNotify) await acknowledge(stage, answer);
   return answer;
@@ -276,9 +278,10 @@ function subscription(
 
 /** The Map-Notify for what `change` does, unlike `confirmation` and unlike answers to the change itself. */
 async function published(stage: MapServerStage, confirmation: Answer, change: () => Promise<unknown>): Promise<Answer> {
-  const before = stage.port.inbox.length;
+  const port = await stage.lispPort();
+  const before = port.inbox.length;
   const elsewhere = change();
-  const publication = await stage.port.wait(
+  const publication = await port.wait(
     ({ octets }) => {
       if ((octets[0] ?? 0) >>> 4 !== TYPE.mapNotify) return undefined;
       const answer = readAnswer(octets);
@@ -293,14 +296,15 @@ async function published(stage: MapServerStage, confirmation: Answer, change: ()
 }
 
 async function acknowledge(stage: MapServerStage, notify: Answer): Promise<void> {
-  await stage.port.send(acknowledgement(notify, stage.key));
+  await (await stage.lispPort()).send(acknowledgement(notify, stage.key));
 }
 
 async function repetition(stage: MapServerStage, notify: Answer, ms: number): Promise<boolean> {
+  const port = await stage.lispPort();
   const same = (): number =>
-    stage.port.inbox.filter(({ octets }) => octets.length >= 12 && nonceOf(octets) === notify.nonce).length;
+    port.inbox.filter(({ octets }) => octets.length >= 12 && nonceOf(octets) === notify.nonce).length;
   const seen = same();
-  return (await stage.port.wait(() => (same() > seen ? true : undefined), ms)) === true;
+  return (await port.wait(() => (same() > seen ? true : undefined), ms)) === true;
 }
 
 function tells(octets: Octets, address: string): boolean {

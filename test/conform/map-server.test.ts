@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { AddressRange } from '../../conform/address-range.ts';
 import type { Verdict } from '../../conform/engine.ts';
+import { Exclusive } from '../../conform/exclusive.ts';
 import { DEFAULT_OUTSIDE, DEFAULT_RANGE, mapServerRole } from '../../conform/map-server/subject.ts';
 import { Pacer } from '../../conform/pacer.ts';
 import type { Report } from '../../conform/report/report.ts';
@@ -89,6 +90,7 @@ async function examine(
     // An address of the loopback that nobody else uses, so that its port 4342 is free.
     local: `127.77.43.${runs}`,
     pacer,
+    lispPort: new Exclusive(),
     answerMs: port === undefined ? 1_000 : 50,
     graceMs: 40,
     key: key ?? undefined,
