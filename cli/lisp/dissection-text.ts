@@ -4,6 +4,7 @@ import type { Verification } from '../../proto/lisp/authentication.ts';
 import type { Authentication } from '../../proto/lisp/authentication-data.ts';
 import { type EidRecord, type RlocRecord, TTL_RECEIVER_DECIDES } from '../../proto/lisp/eid-record.ts';
 import type { XtrTrailer } from '../../proto/lisp/header.ts';
+import type { MsRtrData } from '../../proto/lisp/map-notify.ts';
 import { REFERRAL_ACTIONS, type ReferralRecord } from '../../proto/lisp/map-referral.ts';
 import { MAP_ACTIONS } from '../../proto/lisp/mapping-record.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
@@ -70,6 +71,7 @@ function messageItems(message: LispMessage, verification: Verification | undefin
         authenticationText(message.authentication, verification),
         ...recordItems(message.records),
         ...trailerTexts(message),
+        ...(message.msRtr === undefined ? [] : [msRtrText(message.msRtr)]),
         ...(message.trailer === undefined ? [] : [`trailer without the I bit ${octets(message.trailer)}`]),
       ];
     case 'map-referral':
@@ -173,9 +175,13 @@ function verdictText(verification: Verification): string {
   return `right, over the ${verification.coverage === 'records' ? 'message to its last record' : 'whole payload'}`;
 }
 
+function msRtrText({ keyId, data }: MsRtrData): string {
+  return `MS-RTR authentication key ${keyId}, ${octets(data)}`;
+}
+
 function ecmSecurityItem(security: EcmSecurity): Item {
   if (security.kind === 'ms-rtr') {
-    return item(`MS-RTR authentication, key ${security.keyId}`, octets(security.data));
+    return item(msRtrText(security));
   }
   const { requestedHmac, keyId, wrapping, oneTimeKey, eid } = security;
   return item(

@@ -159,13 +159,18 @@ function message(lisp: LispMessage, bits: SetBits, to: Collector): void {
       return;
     case 'map-notify':
       to.flag('lisp.mnot.flags.xtrid', lisp.xtrId !== undefined);
-      to.flag('lisp.mnot.flags.rtr', hasBit(0x0400_0000));
+      to.flag('lisp.mnot.flags.rtr', lisp.msRtr !== undefined);
       reserved('lisp.mnot.res', 0x03ff_ff00, 8);
       to.put('lisp.records', lisp.records.length);
       to.put('lisp.nonce', lisp.nonce);
       authentication(lisp.authentication, to);
       for (const record of lisp.records) eidRecord(record, to);
       trailer(lisp, to);
+      if (lisp.msRtr !== undefined) {
+        to.put('lisp.msrtr.keyid', lisp.msRtr.keyId);
+        to.put('lisp.msrtr.authlen', lisp.msRtr.data.length);
+        to.put('lisp.msrtr.auth', lisp.msRtr.data);
+      }
       if (lisp.trailer !== undefined) to.end('unannounced trailer');
       return;
     case 'map-referral':

@@ -170,6 +170,8 @@ export const eidRecord: fc.Arbitrary<EidRecord> = plain({
 
 const records = fc.array(eidRecord, { maxLength: 3 });
 const authentication = plain({ keyId: u8(), algorithm: u8(), data: octets(0, 40) });
+const withSiteId = fc.oneof(fc.constant({}), plain({ xtrId, siteId: fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }) }));
+const msRtr = plain({ keyId: u16(), data: octets(0, 32) });
 const xtrTrailer = fc.oneof(
   fc.constant({}),
   plain({ xtrId }),
@@ -247,7 +249,11 @@ const mapNotify: fc.Arbitrary<LispMessage> = fc
       authentication,
       records,
     }),
-    fc.oneof(xtrTrailer, plain({ trailer: octets(1, 24) })),
+    fc.oneof(
+      xtrTrailer,
+      plain({ trailer: octets(1, 24) }),
+      fc.tuple(withSiteId, msRtr).map(([trailer, authenticated]) => ({ ...trailer, msRtr: authenticated })),
+    ),
   )
   .map(([notify, trailer]) => ({ ...notify, ...trailer }));
 
