@@ -58,6 +58,7 @@ export async function runAgent(config: AgentConfig): Promise<void> {
     if (inherited.unused.length > 0) log.warn({ listen: inherited.unused }, 'sockets that dns.listen does not name');
     // Last: a second agent on this host fails above, before it takes session, data plane or files from the first.
     shutdown.add('agent', () => driver.close());
+    if (config.lisp.plain.length > 0) await driver.serveLisp();
     driver.start(metrics);
   } catch (error) {
     await shutdown.end(log);

@@ -29,6 +29,7 @@ import { Callers } from './callers.ts';
 import { DataplaneTable } from './dataplane-table.ts';
 import { Departures, type SavedDeparture } from './departures.ts';
 import { KnownTargets, LIFE, type SavedTarget } from './known-targets.ts';
+import { type LispPeer, LispResponder } from './lisp-responder.ts';
 import { type ConfiguredLocator, Locators } from './locators.ts';
 import { type CacheEntry, isNegative, type SavedEntry } from './map-cache.ts';
 import { MapRegisters, type SavedWithdrawal } from './map-registers.ts';
@@ -105,6 +106,7 @@ export class Agent {
   private readonly locators: Locators;
   private readonly table: DataplaneTable;
   private readonly policy: EnforcedPolicy;
+  private readonly responder: LispResponder | null;
   private readonly probing = new Callers<number>(MAX_PROBES);
   private overlay: readonly IpPrefix[];
   private dataplane: SavedDataplane;
@@ -160,6 +162,21 @@ export class Agent {
     this.locators = locators;
     this.registers = registers;
     this.resolver = resolver;
+    this.responder =
+      options.plain == null
+        ? null
+        : new LispResponder(
+            {
+              rules: options.plain,
+              instance: identity.instance,
+              overlay: () => this.overlay,
+              locators: () => locators.list(),
+              isOwn: (address) => registrar.covering(address) !== undefined,
+              askAgain: (eid, at) => resolver.askAgain(eid, at),
+              outbox,
+            },
+            now,
+          );
     this.nextRegister = now;
     this.nextSweep = now + SWEEP;
   }
@@ -301,6 +318,11 @@ export class Agent {
       this.outbox.note({ type: 'push', records: mappings.length });
     }
     if (asked !== null) this.resolver.answer(asked, now);
+  }
+
+  /** From a LISP router, over UDP. */
+  handleLispDatagram(from: LispPeer, bytes: Uint8Array, now: Instant): void {
+    this.responder?.handleDatagram(from, bytes, now);
   }
 
   // ── operator, DNS ─────────────────────────────────────────────────────────────────────────────────────────────────

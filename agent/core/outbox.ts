@@ -2,6 +2,7 @@
 import type { IpAddress } from '../../proto/address.ts';
 import type { DataplaneCommand } from '../../proto/dataplane/messages.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
+import type { LispPeer } from './lisp-responder.ts';
 import type { Ticket } from './map-requests.ts';
 import type { AgentOutput, Answer, Note, Persistent } from './output.ts';
 
@@ -25,6 +26,10 @@ export class Outbox {
 
   send(message: LispMessage): void {
     this.outputs.push({ to: 'map-server', message });
+  }
+
+  sendPlainly(peer: LispPeer, bytes: Uint8Array): void {
+    this.outputs.push({ to: 'lisp-router', peer, bytes });
   }
 
   answer(ticket: Ticket, answer: Answer): void {

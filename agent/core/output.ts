@@ -5,6 +5,7 @@ import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { Generation, MapAction, Mapping, TunnelKey } from '../../proto/mapping.ts';
 import type { PolicyAction } from '../../proto/policy.ts';
 import type { Millis } from '../../proto/time.ts';
+import type { LispOutcome, LispPeer } from './lisp-responder.ts';
 import type { Ticket } from './map-requests.ts';
 import type { EidState } from './registrar.ts';
 
@@ -12,6 +13,8 @@ export type AgentOutput =
   | { readonly to: 'dataplane'; readonly command: DataplaneCommand }
   | { readonly to: 'map-server'; readonly message: LispMessage }
   | { readonly to: 'caller'; readonly ticket: Ticket; readonly answer: Answer }
+  /** A LISP message to a router, over UDP. */
+  | { readonly to: 'lisp-router'; readonly peer: LispPeer; readonly bytes: Uint8Array }
   /** State that changed and must outlive the process. The shell writes it before it carries out what follows. */
   | { readonly to: 'disk'; readonly what: Persistent }
   /** This host's addresses changed: the connection to the map server may be dead. */
@@ -81,6 +84,8 @@ export type Note =
   | { readonly type: 'policy'; readonly version: number; readonly default: PolicyAction; readonly rules: number }
   /** The map server's policy is not understood or out of order; the one before stays. */
   | { readonly type: 'policy-refused'; readonly reason: string }
+  /** What became of a message of a LISP router. */
+  | { readonly type: 'lisp'; readonly result: LispOutcome }
   | { readonly type: 'dataplane-superseded' }
   | {
       readonly type: 'limit';

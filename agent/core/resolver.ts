@@ -100,6 +100,14 @@ export class Resolver {
     else this.followBounded(eid, now);
   }
 
+  /** Somebody says that it changed. False if nobody here needs to know. */
+  askAgain(eid: Eid, now: Instant): boolean {
+    const known = this.parts.remote.cache.find(eid);
+    if (known === undefined) return false;
+    this.followForPeer(known.mapping.eid, now);
+    return true;
+  }
+
   /** Like `follow`, but raised by what others do. */
   followBounded(eid: Eid, now: Instant): void {
     this.followAt(this.resolutionRate, eid, now);

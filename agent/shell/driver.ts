@@ -20,6 +20,7 @@ import { CertificateRenewal, type Renewed } from './certificate-renewal.ts';
 import { DataplaneLink } from './dataplane-link.ts';
 import { agentIdentity, type Identity, mapServerTarget, type StateFolder } from './identity.ts';
 import { OwnIncarnation } from './incarnation.ts';
+import { LispListener } from './lisp-listener.ts';
 import { readMachine } from './machine.ts';
 import { MapServerLink } from './map-server-link.ts';
 import type { AgentMetrics } from './metrics.ts';
@@ -48,6 +49,7 @@ export class AgentDriver {
   private readonly tolerance: Tolerance;
   private readonly callers = new Map<Ticket, { answer(answer: Answer): void; fail(error: Error): void }>();
   private lastTicket = 0;
+  private lisp: LispListener | null = null;
   private timer: NodeJS.Timeout | null = null;
   private cacheTimer: NodeJS.Timeout | null = null;
   private eidsTimer: NodeJS.Timeout | null = null;
@@ -167,8 +169,16 @@ export class AgentDriver {
     this.input(() => undefined);
   }
 
+  /** LISP routers are heard from now on. */
+  async serveLisp(): Promise<void> {
+    this.lisp = await LispListener.start((from, bytes) =>
+      this.input((now) => this.agent.handleLispDatagram(from, bytes, now)),
+    );
+  }
+
   close(): void {
     this.closed = true;
+    this.lisp?.close();
     this.stopTimers();
     this.mapServer.close();
     this.dataplane.close();
@@ -344,6 +354,9 @@ export class AgentDriver {
         return;
       case 'map-server':
         this.mapServer.send(output.message);
+        return;
+      case 'lisp-router':
+        this.lisp?.send(output.peer, output.bytes);
         return;
       case 'caller': {
         // What is said to be attached stays attached, whatever happens to this process.

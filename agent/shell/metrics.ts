@@ -33,6 +33,7 @@ export class AgentMetrics {
   private readonly peerMessages: Counter<'kind' | 'result'>;
   private readonly correspondents: Counter;
   private readonly faults: Counter;
+  private readonly lisp: Counter<'result'>;
 
   constructor(gauges: () => AgentGauges, stats: () => Promise<StatsReply | null>) {
     const registry = new ScrapedRegistry(stats);
@@ -122,6 +123,12 @@ export class AgentMetrics {
       labelNames: ['kind', 'result'],
       registers,
     });
+    this.lisp = new Counter({
+      name: 'stayput_agent_lisp_messages_total',
+      help: 'Messages of LISP routers, by what became of them',
+      labelNames: ['result'],
+      registers,
+    });
     this.correspondents = new Counter({
       name: 'stayput_agent_correspondents_total',
       help: 'Peers that were told where an EID of ours went, and introduced to its new owner',
@@ -164,6 +171,9 @@ export class AgentMetrics {
         return;
       case 'correspondents':
         this.correspondents.inc(note.count);
+        return;
+      case 'lisp':
+        this.lisp.inc({ result: note.result });
         return;
       case 'peer-refused':
         this.refused.inc({ what: 'peer' });

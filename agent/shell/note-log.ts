@@ -59,6 +59,7 @@ export function logNote(log: Log, note: Note): void {
       log.error('another agent took the data plane over');
       return;
     case 'resolution':
+    case 'lisp':
     case 'push':
     case 'peer-refused':
       log.debug({ ...note }, 'map-cache');

@@ -268,6 +268,7 @@ export class Host {
           Object.assign(this.saved, this.agent.save(this.world.now));
           break;
         case 'link':
+        case 'lisp-router':
           break;
         default:
           output satisfies never;

@@ -347,6 +347,7 @@ export class Host {
         this.link?.handleAddresses(output.addresses);
         return;
       case 'operator':
+      case 'lisp-router':
         return;
       default:
         output satisfies never;

@@ -1,0 +1,146 @@
+/**
+ * What an agent answers LISP routers on UDP 4342 (RFC 9301), if it exchanges plain packets with them.
+ *
+ * - RLOC-probes and Map-Requests for EIDs of this host, and at a gateway for the overlay's: with this host's own
+ *   locators, as they have no tunnel key. Other EIDs are not answered for.
+ * - Solicit-Map-Requests: nothing proves them, so they only make this agent ask its map server again for what it has in
+ *   its map-cache.
+ *
+ * Only RLOCs that plain packets are exchanged with are heard, at a bounded rate, and answered where they ask from, so
+ * nobody is answered who did not ask.
+ */
+import { type IpAddress, type IpPrefix, ipFamily, prefixAddress, prefixContains } from '../../proto/address.ts';
+import type { PlainRules } from '../../proto/dataplane/messages.ts';
+import { type Eid, type InstanceId, prefixEid } from '../../proto/eid.ts';
+import { DecodeError } from '../../proto/errors.ts';
+import { ipLispAddress, type LispAddress } from '../../proto/lisp/afi.ts';
+import type { EidRecord, RlocRecord } from '../../proto/lisp/eid-record.ts';
+import type { MapRequest } from '../../proto/lisp/map-request.ts';
+import { recordKeyToEid } from '../../proto/lisp/mapping-record.ts';
+import {
+  decodeLispMessage,
+  encapsulatedMessage,
+  encodeLispMessage,
+  type LispMessage,
+} from '../../proto/lisp/message.ts';
+import { type Locator, NEVER_USE } from '../../proto/mapping.ts';
+import type { Instant } from '../../proto/time.ts';
+import type { Outbox } from './outbox.ts';
+import { isAgentPrefix } from './remote-mappings.ts';
+import { TokenBucket } from './token-bucket.ts';
+
+export interface LispPeer {
+  readonly address: IpAddress;
+  readonly port: number;
+}
+
+export type LispOutcome = 'answered' | 'solicited' | 'refused' | 'limited' | 'malformed' | 'ignored';
+
+export interface LispResponderParts {
+  readonly rules: PlainRules;
+  readonly instance: InstanceId;
+  readonly overlay: () => readonly IpPrefix[];
+  readonly locators: () => readonly Locator[];
+  readonly isOwn: (address: IpAddress) => boolean;
+  /** Asks for it again if it is in the map-cache. */
+  readonly askAgain: (eid: Eid, now: Instant) => boolean;
+  readonly outbox: Outbox;
+}
+
+export class LispResponder {
+  private readonly parts: LispResponderParts;
+  private readonly rate: TokenBucket;
+
+  constructor(parts: LispResponderParts, now: Instant) {
+    this.parts = parts;
+    this.rate = new TokenBucket(2 * MESSAGES_PER_SECOND, MESSAGES_PER_SECOND, now);
+  }
+
+  handleDatagram(from: LispPeer, bytes: Uint8Array, now: Instant): void {
+    this.parts.outbox.note({ type: 'lisp', result: this.handle(from, bytes, now) });
+  }
+
+  private handle(from: LispPeer, bytes: Uint8Array, now: Instant): LispOutcome {
+    const isPeer = this.parts.rules.sites.some(({ rlocs }) => rlocs.some((rloc) => prefixContains(rloc, from.address)));
+    if (!isPeer) return 'refused';
+    if (!this.rate.take(now)) return 'limited';
+    try {
+      const message = unwrapped(decodeLispMessage(bytes));
+      if (message?.type !== 'map-request' || message.dontReply) return 'ignored';
+      return message.smr ? this.solicited(message, now) : this.answer(from, message);
+    } catch (error) {
+      if (!(error instanceof DecodeError)) throw error;
+      return 'malformed';
+    }
+  }
+
+  /** The source EID is what changed; some name it in the record only. */
+  private solicited({ sourceEid, records }: MapRequest, now: Instant): LispOutcome {
+    const named = [
+      ...(sourceEid.kind === 'none' ? [] : [this.eidOf(sourceEid)]),
+      ...records.slice(0, 1).map(this.query),
+    ];
+    const asked = named.filter((eid) => eid !== undefined && this.parts.askAgain(eid, now));
+    return asked.length > 0 ? 'solicited' : 'ignored';
+  }
+
+  private answer(from: LispPeer, { nonce, probe, records: queries }: MapRequest): LispOutcome {
+    const [query] = queries;
+    if (query === undefined || !this.answersFor(this.query(query))) return 'ignored';
+    const record: EidRecord = {
+      ttl: TTL_MINUTES,
+      eid: query.eid,
+      maskLength: query.maskLength,
+      action: 0,
+      authoritative: true,
+      mapVersion: 0,
+      locators: this.rlocs(probe ? from : null),
+    };
+    const reply = { type: 'map-reply', probe, echoNonce: false, nonce, records: [record] } as const;
+    this.parts.outbox.sendPlainly(from, encodeLispMessage(reply));
+    return 'answered';
+  }
+
+  private answersFor(eid: Eid | undefined): boolean {
+    if (eid?.kind !== 'prefix' || isAgentPrefix(eid.prefix)) return false;
+    if (this.parts.isOwn(prefixAddress(eid.prefix))) return true;
+    return this.parts.rules.gateway && this.parts.overlay().some((prefix) => prefixContains(prefix, eid.prefix));
+  }
+
+  private readonly query = ({ eid, maskLength }: MapRequest['records'][number]) => this.eidOf(eid, maskLength);
+
+  /** In the overlay's instance what is in that of plain packets. */
+  private eidOf(address: LispAddress, maskLength?: number): Eid | undefined {
+    const inner = address.kind === 'instance-id' ? address.address : address;
+    if (inner.kind !== 'ip') return undefined;
+    const eid = recordKeyToEid(address, maskLength ?? (ipFamily(inner.address) === 4 ? 32 : 128));
+    const { rules, instance } = this.parts;
+    return eid.kind === 'prefix' && eid.iid === rules.instance ? prefixEid(instance, eid.prefix) : undefined;
+  }
+
+  /** `probedBy`: a probe came from there, so one locator of its family is the probed one. */
+  private rlocs(probedBy: LispPeer | null): RlocRecord[] {
+    const usable = this.parts.locators().filter(({ priority }) => priority < NEVER_USE);
+    const family = probedBy === null ? null : ipFamily(probedBy.address);
+    const probed = usable.findIndex(({ address }) => ipFamily(address) === family);
+    return usable.slice(0, MAX_RLOCS).map(({ address, priority, weight }, at) => ({
+      priority,
+      weight,
+      multicastPriority: NEVER_USE,
+      multicastWeight: 0,
+      local: true,
+      probed: at === probed,
+      reachable: true,
+      locator: ipLispAddress(address),
+    }));
+  }
+}
+
+function unwrapped(message: LispMessage): LispMessage | undefined {
+  return message.type === 'encapsulated-control' ? encapsulatedMessage(message) : message;
+}
+
+const MESSAGES_PER_SECOND = 500;
+const MAX_RLOCS = 8;
+/** Short, as a roam is told to nobody who asked here. */
+const TTL_MINUTES = 1;
