@@ -1,6 +1,8 @@
 /** What routers of a site register over UDP, and what becomes of it. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { MapRegister } from '../../proto/lisp/map-register.ts';
+import { decodeLispMessage } from '../../proto/lisp/message.ts';
 import { mappingsOf } from '../../proto/lisp/native.ts';
 import type { Mapping } from '../../proto/mapping.ts';
 import { minutes, seconds } from '../../proto/time.ts';
@@ -94,6 +96,19 @@ describe('a registration', () => {
       1,
     );
   });
+});
+
+test('a registration with an older map-version is refused, also when the versions have begun anew', () => {
+  const { xtr } = paris();
+  const version = (mapVersion: number): string => {
+    const { records } = decodeLispMessage(xtr.signed('10.50.1.0/24')) as MapRegister;
+    return xtr.register('10.50.1.0/24', { flags: { records: records.map((record) => ({ ...record, mapVersion })) } });
+  };
+  const said = [100, 99, 101, 0, 2_000, 4_000, 1, 4_000, 2].map(version);
+  const no = 'outdated';
+  const yes = 'accepted';
+  // Without a version nothing is known of the one before.
+  assert.deepEqual(said, [yes, no, yes, yes, yes, yes, yes, no, yes]);
 });
 
 test('a policy that names an EID of a site holds for the agents that talk to it', () => {

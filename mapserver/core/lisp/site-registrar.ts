@@ -19,6 +19,7 @@ import {
 import { NO_AUTHENTICATION } from '../../../proto/lisp/authentication-data.ts';
 import { type EidRecord, encodeEidRecord, TTL_RECEIVER_DECIDES } from '../../../proto/lisp/eid-record.ts';
 import type { MapRegister } from '../../../proto/lisp/map-register.ts';
+import { isOlderVersion, NULL_VERSION } from '../../../proto/lisp/map-version.ts';
 import { recordKeyToEid } from '../../../proto/lisp/mapping-record.ts';
 import { type Instant, type Millis, minutes, seconds } from '../../../proto/time.ts';
 import type { ServerEvent } from '../actions.ts';
@@ -34,9 +35,11 @@ import { recipientOf, type Xtr, type Xtrs } from './xtrs.ts';
 
 export type RegisterResult =
   | 'accepted'
-  /** Some of its records are no EIDs that the site may register; the others were taken. */
+  /** Some of its records are no EIDs that the site may register, or outdated; the others were taken. */
   | 'partly'
   | 'not-granted'
+  /** Its map-versions are older than what is registered. */
+  | 'outdated'
   | 'malformed'
   /** No site may register its first EID. */
   | 'site-unknown'
@@ -112,6 +115,7 @@ export class SiteRegistrar {
       signing,
       wantsNotify: message.wantMapNotify,
     });
+    let refused: 'not-granted' | 'outdated' = 'not-granted';
     const allowed: EidKey[] = [];
     const changes: Change[] = [];
     for (const [i, record] of message.records.entries()) {
@@ -122,11 +126,16 @@ export class SiteRegistrar {
         event({ kind: 'registration', result: 'not-granted', xtrId: site.owner, eid: key });
         continue;
       }
+      if (this.isOutdated(site, key, record)) {
+        event({ kind: 'registration', result: 'stale', xtrId: site.owner, eid: key });
+        refused = 'outdated';
+        continue;
+      }
       allowed.push(key);
       const change = this.read(site, xtr, key, record, message, now);
       if (change !== undefined) changes.push(change);
     }
-    if (allowed.length === 0) return 'not-granted';
+    if (allowed.length === 0) return refused;
     this.register(site, xtr, changes, now, (outcomes) => this.acknowledge(received, signing, allowed, outcomes));
     return allowed.length === message.records.length ? 'accepted' : 'partly';
   }
@@ -189,6 +198,13 @@ export class SiteRegistrar {
     if (!this.replay.accept(record, by.keyId, xtrId, nonce, unproven)) return false;
     if (this.replay.hasDirty) this.flushAt ??= now + FLUSH_DELAY;
     return true;
+  }
+
+  /** RFC 9302 section 7.3; versions of another site are no measure. */
+  private isOutdated(site: Site, eid: EidKey, { mapVersion }: EidRecord): boolean {
+    const stored = this.parts.replica.get(ownershipKey(eid));
+    if (stored?.kind !== 'eid' || stored.owner !== site.owner || stored.state !== 'live') return false;
+    return isOlderVersion(mapVersion, stored.site?.mapVersion ?? NULL_VERSION);
   }
 
   /** Undefined: it says what is known. */
