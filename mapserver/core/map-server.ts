@@ -125,10 +125,10 @@ export class MapServer {
     const { overlay, limits } = config;
     const act = (action: Action): void => this.act(action);
     const event = (each: ServerEvent): void => this.event(each);
-    const names = new Names(
-      overlay,
-      (address) => this.database.match(prefixEid(overlay.instance, hostPrefix(address))) !== undefined,
-    );
+    const names = new Names(overlay, {
+      ownerOf: (address) => this.database.match(prefixEid(overlay.instance, hostPrefix(address)))?.owner,
+      isAway: (owner) => this.presence.isAway(owner),
+    });
     const replica = new Replica((before, after) => this.follow(before, after));
     const transactions = new Transactions(
       replica,
@@ -254,10 +254,13 @@ export class MapServer {
       this.subscriptions.deleteAll(xtrId);
     }
     this.sessions.add(id, xtrId, this.config.wallClock());
-    this.presence.opened(xtrId, id, now);
+    const wasAway = this.presence.opened(xtrId, id, now);
     const session = this.sessions.get(id);
     if (session !== undefined) this.revocations.welcome(session);
     this.policy.opened(xtrId);
+    if (!wasAway) return;
+    this.names.noteOwner(this.database.ownedBy(xtrId));
+    this.settle(now);
   }
 
   handleSessionClosed(id: SessionId, now: Instant): void {
@@ -368,6 +371,7 @@ export class MapServer {
     this.targets.handleTimeout(now);
     this.orders.handleTimeout(now);
     this.lisp.handleTimeout(now);
+    for (const xtrId of this.presence.handleLeaving(now)) this.names.noteOwner(this.database.ownedBy(xtrId));
     for (const overdue of this.presence.handleTimeout(now)) this.registrar.withdraw(overdue, now);
     this.settle(now);
   }

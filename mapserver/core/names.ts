@@ -19,7 +19,7 @@ import {
   serviceTargets,
 } from '../../proto/dns/record-sets.ts';
 import { APEX, parseEidKey, zoneNameEid } from '../../proto/eid.ts';
-import type { Generation, Mapping } from '../../proto/mapping.ts';
+import type { Generation, Mapping, XtrId } from '../../proto/mapping.ts';
 import { PrefixTrie } from '../../proto/prefix-trie.ts';
 import { minutes } from '../../proto/time.ts';
 import { inOverlay, type Overlay } from './grants.ts';
@@ -28,7 +28,7 @@ import type { NameRecord, OwnershipRecord, StoreRecord } from './records.ts';
 export interface Member {
   readonly address: IpAddress;
   readonly weight: number;
-  /** Somebody answers for it, as far as is known here. */
+  /** Somebody answers for it and is not away, as far as is known here. */
   readonly live: boolean;
   /**
    * The address leads back to the name: its own registration carries it, or it was set. That somebody points a name to
@@ -52,6 +52,13 @@ export type ZoneFinding =
   | { readonly kind: 'delegated'; readonly cut: string; readonly entry: ZoneEntry }
   | { readonly kind: 'absent' };
 
+/** Of the EIDs behind the names. */
+export interface Owners {
+  /** Undefined: nobody has registered the address. */
+  ownerOf(address: IpAddress): XtrId | undefined;
+  isAway(owner: XtrId): boolean;
+}
+
 export interface NameChanges {
   readonly names: ReadonlySet<string>;
   /** All names at or below these may be answered otherwise; the empty one: all of the zone. */
@@ -60,8 +67,7 @@ export interface NameChanges {
 
 export class Names {
   private readonly overlay: Overlay;
-  /** Whether somebody answers for an address of the overlay. */
-  private readonly isLive: (address: IpAddress) => boolean;
+  private readonly owners: Owners;
   private readonly nodes = new Map<string, Node>();
   /** Names that point to an address, whether or not it is registered. */
   private readonly referring = new PrefixTrie<Set<string>>();
@@ -73,9 +79,9 @@ export class Names {
   private changed = new Set<string>();
   private reshaped = new Set<string>();
 
-  constructor(overlay: Overlay, isLive: (address: IpAddress) => boolean) {
+  constructor(overlay: Overlay, owners: Owners) {
     this.overlay = overlay;
-    this.isLive = isLive;
+    this.owners = owners;
   }
 
   /** Names that exist. */
@@ -157,6 +163,15 @@ export class Names {
     return { ...this.bare(name), ttl: 0, action: 'drop' };
   }
 
+  /** Whether the owner of these is away has changed, and so which EIDs of a name are preferred. */
+  noteOwner(records: Iterable<OwnershipRecord>): void {
+    for (const { eid: key, names } of records) {
+      for (const name of names) if (this.nodes.has(name)) this.note(name);
+      const eid = parseEidKey(key);
+      if (eid.kind === 'prefix' && eid.iid === this.overlay.instance) this.noteReferring(eid.prefix);
+    }
+  }
+
   /** Since the last call. */
   takeChanges(): NameChanges {
     const changes = { names: this.changed, below: this.reshaped };
@@ -173,12 +188,18 @@ export class Names {
     const members = [...addresses].map((address) => ({
       address,
       weight: weights.get(address) ?? DEFAULT_WEIGHT,
-      live: node.carriers.has(address) || !inOverlay(this.overlay, address) || this.isLive(address),
+      live: this.isLive(address, node.carriers.get(address)?.owner),
       leadsBack: node.carriers.has(address) || set.has(address),
     }));
     // An agent's registration is news, what an operator set may be old.
     const isAlias = records.cname !== null && members.length === 0;
     return { name, members, records: isAlias ? records : { ...records, cname: null } };
+  }
+
+  private isLive(address: IpAddress, carrier: XtrId | undefined): boolean {
+    if (!inOverlay(this.overlay, address)) return true;
+    const owner = carrier ?? this.owners.ownerOf(address);
+    return owner !== undefined && !this.owners.isAway(owner);
   }
 
   private told(name: string, { members, records }: ZoneEntry): Mapping {

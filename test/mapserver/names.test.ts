@@ -65,6 +65,35 @@ describe('EIDs behind a name', () => {
     assert.deepEqual(addresses(world, 'web').sort(), ['10.77.0.5', '10.77.0.6']);
   });
 
+  test('give way to others while their owner is away for longer than a roam takes, and not among themselves', () => {
+    const world = new CoreWorld();
+    const [a, b, c] = [world.agent('a', GRANT), world.agent('b', GRANT), world.agent('c', GRANT)];
+    a.claim('10.77.0.5', 0, { names: ['web'] });
+    b.claim('10.77.0.6', 0, { names: ['web'] });
+    set(world, 'web', { addresses: [parseIpAddress('10.77.0.5')] });
+    c.subscribe('web');
+    c.pushed();
+    a.disconnect();
+    world.advance(4_999);
+    assert.deepEqual(live(world, 'web'), ['10.77.0.5', '10.77.0.6']);
+    world.advance(1);
+    assert.deepEqual(live(world, 'web'), ['10.77.0.6']);
+    const [told] = c.pushed();
+    assert.deepEqual(
+      [told?.targets, told?.zone?.weights],
+      [
+        ['10.77.0.6', '10.77.0.5'],
+        [1, 0],
+      ],
+    );
+    a.connect();
+    assert.deepEqual(live(world, 'web').sort(), ['10.77.0.5', '10.77.0.6']);
+    assert.equal(c.pushed().length, 1);
+    for (const agent of [a, b]) agent.disconnect();
+    world.advance(5_000);
+    assert.deepEqual([live(world, 'web'), world.core.names.mapping('web')?.targets.length], [[], 2]);
+  });
+
   test('stay through a move, which is no change of the name', () => {
     const world = new CoreWorld();
     const [a, b] = [world.agent('a', GRANT), world.agent('b', GRANT)];
