@@ -1,6 +1,5 @@
 /** What this host's programs ask for names: making it the agent, putting back, looking for what is wrong. */
 import type { Command } from 'commander';
-import { createLog } from '../../runtime/log.ts';
 import { printLines } from '../output.ts';
 
 export function registerDnsCommands(program: Command): void {
@@ -11,9 +10,10 @@ export function registerDnsCommands(program: Command): void {
     .option('--config <file>', "the agent's configuration file")
     .option('--socket <path>', 'socket of the agent')
     .action(async ({ config, socket }: { readonly config?: string; readonly socket?: string }) => {
-      const [{ loadAgentConfig }, { runDnsHost }] = await Promise.all([
+      const [{ loadAgentConfig }, { runDnsHost }, { createLog }] = await Promise.all([
         import('../../agent/config.ts'),
         import('../../agent/shell/dns-host.ts'),
+        import('../../runtime/log.ts'),
       ]);
       const loaded = loadAgentConfig(config, { socket: socket ?? process.env.STAYPUT_SOCKET });
       await runDnsHost(loaded, createLog('dns-host', loaded.logLevel));

@@ -4,8 +4,6 @@ import { Argument, type Command } from 'commander';
 import { StayputError, UsageError } from '../../proto/errors.ts';
 import { type ClientOptions, withClientOptions } from '../agent-client.ts';
 import { criuEvent } from '../hooks/criu.ts';
-import { libvirtEvents } from '../hooks/libvirt.ts';
-import { demandOwnNetwork, ociSteps } from '../hooks/oci.ts';
 import { checkedEid, checkedInterface, tellAgent } from '../hooks/workload.ts';
 
 export function registerHookCommands(program: Command): void {
@@ -28,6 +26,7 @@ export function registerHookCommands(program: Command): void {
       _extra: unknown,
       options: ClientOptions,
     ) => {
+      const { libvirtEvents } = await import('../hooks/libvirt.ts');
       await tellAgent(libvirtEvents(operation, subOperation ?? '', await standardInput()), options);
     },
   );
@@ -57,6 +56,7 @@ export function registerHookCommands(program: Command): void {
       .command('oci')
       .description('A hook of an OCI runtime: the EID is the annotation stayput.eid of the state on standard input'),
   ).action(async (options: ClientOptions) => {
+    const { demandOwnNetwork, ociSteps } = await import('../hooks/oci.ts');
     const steps = ociSteps(await standardInput());
     if (steps === null) return;
     if (steps.pid !== null) await demandOwnNetwork(steps.pid);
