@@ -2,8 +2,8 @@
  * Map-Notifies that nobody asked for, repeated until they are acknowledged (RFC 9301 section 5.7).
  *
  * Each is sent at once, then three times every 3 s and three times after twice as long, and given up. A recipient that
- * is known by the port that it spoke from and by the port of LISP is tried at both in turn: the RFC sends to 4342, and a
- * NAT lets only the other one in. How much waits for acknowledgement is bounded, for each recipient and in all. What is
+ * is known by the port that it spoke from and by the port of LISP is sent each to both: the RFC sends to 4342, and a NAT
+ * lets only the other one in. Of several addresses one is tried after the other. How much waits for acknowledgement is bounded, for each recipient and in all. What is
  * said of a subject replaces what was said of it before and is not acknowledged yet.
  */
 import { NO_AUTHENTICATION } from '../../../proto/lisp/authentication-data.ts';
@@ -17,7 +17,7 @@ import type { Received, UdpPeer } from './udp-peer.ts';
 export interface NotifyRecipient {
   /** Tells recipients apart. */
   readonly id: string;
-  /** Tried in turn. */
+  /** Of one address all at once, several addresses in turn. */
   readonly peers: readonly UdpPeer[];
   readonly sign: (notify: MapNotify) => Uint8Array;
   /** Whether an acknowledgement, by its octets, is from it. */
@@ -135,8 +135,9 @@ export class SiteNotifier {
 
   private attempt(pending: Pending, now: Instant): void {
     const { peers } = pending.recipient;
-    const peer = peers[pending.attempts % peers.length];
-    if (peer !== undefined) this.parts.send(peer, pending.bytes);
+    const addresses = [...new Set(peers.map(({ address }) => address))];
+    const tried = addresses[pending.attempts % addresses.length];
+    for (const peer of peers) if (peer.address === tried) this.parts.send(peer, pending.bytes);
     this.deadlines.set(pending, now + (PAUSES[pending.attempts] ?? LAST_PAUSE));
     pending.attempts++;
   }

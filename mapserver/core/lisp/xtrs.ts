@@ -84,7 +84,7 @@ function remove<K>(sets: Map<K, Set<Xtr>>, key: K, xtr: Xtr): void {
   if (set?.size === 0) sets.delete(key);
 }
 
-/** `peers`: where it is tried; undefined: where LISP is spoken, and where it spoke from. */
+/** `peers`: where it is reached; undefined: where LISP is spoken, and where it spoke from. */
 export function recipientOf({ site, id, peer, signing }: Xtr, peers?: readonly UdpPeer[]): NotifyRecipient {
   const known = peer.port === LISP_CONTROL_PORT ? [peer] : [{ ...peer, port: LISP_CONTROL_PORT }, peer];
   return {
