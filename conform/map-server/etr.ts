@@ -48,7 +48,8 @@ export class Etr {
   readonly xtrId: Octets = new Uint8Array(Buffer.concat([XTR_ID_START, randomBytes(12)]));
   private readonly stage: MapServerStage;
   private readonly key: SiteKey;
-  private readonly registered = new Map<string, EidRecord>();
+  /** With the trailer that they were registered with, since an ETR without an xTR-ID is another one. */
+  private readonly registered = new Map<string, EidRecord & { readonly trailer: Octets }>();
   private lastNonce: bigint;
 
   /** `serial` keeps the nonces of ETRs apart that begin in the same millisecond. */
@@ -75,7 +76,7 @@ export class Etr {
     this.continueFrom(nonce);
     for (const each of records) {
       const { eid, maskLength = hostMask(eid) } = each;
-      this.registered.set(`${maskLength} ${Buffer.from(eid).toString('hex')}`, { eid, maskLength });
+      this.registered.set(`${maskLength} ${Buffer.from(eid).toString('hex')}`, { eid, maskLength, trailer });
     }
     const plain = authenticatedMessage({
       type: TYPE.mapRegister,
@@ -120,15 +121,16 @@ export class Etr {
   }
 
   async withdrawAll(): Promise<void> {
-    const records = [...this.registered.values()].map((each) => ({ ...each, ttl: 0 }));
-    if (records.length === 0) return;
-    this.registered.clear();
-    for (let at = 0; at < records.length; at += RECORDS) {
-      const { nonce, octets } = this.message(records.slice(at, at + RECORDS), {});
-      this.registered.clear();
-      await this.stage.port.send(octets);
-      await this.stage.answer(nonce);
+    const left = [...this.registered.values()];
+    for (const named of [true, false]) {
+      const records = left.filter(({ trailer }) => trailer.length > 0 === named).map((each) => ({ ...each, ttl: 0 }));
+      for (let at = 0; at < records.length; at += RECORDS) {
+        const { nonce, octets } = this.message(records.slice(at, at + RECORDS), named ? {} : { trailer: u8() });
+        await this.stage.port.send(octets);
+        await this.stage.answer(nonce);
+      }
     }
+    this.registered.clear();
   }
 
   private forget(eid: Octets, maskLength: number): void {

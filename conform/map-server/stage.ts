@@ -134,7 +134,9 @@ export class MapServerStage implements Stage {
     const before = on.inbox.length;
     await on.send(octets);
     const fenced = await this.fence();
-    const unwanted = on.inbox.slice(before).filter((datagram) => withNonce(datagram, fenced) === undefined);
+    const unwanted = on.inbox
+      .slice(before)
+      .filter((datagram) => !solicits(datagram) && withNonce(datagram, fenced) === undefined);
     demand(unwanted.length === 0, `${what} was answered with ${unwanted.map(describeDatagram).join(', ')}.`);
     return `Nothing came back for ${what}, and the target went on to answer.`;
   }
@@ -170,6 +172,11 @@ export function randomNonce(): bigint {
 
 export function describeDatagram({ octets }: Datagram): string {
   return `${octets.length} octets of type ${(octets[0] ?? 0) >>> 4}`;
+}
+
+/** An SMR answers nothing: it tells an ITR of a change, perhaps one by an earlier check. */
+function solicits({ octets }: Datagram): boolean {
+  return (octets[0] ?? 0) >>> 4 === TYPE.mapRequest && ((octets[0] ?? 0) & 0x01) !== 0;
 }
 
 function withNonce({ octets }: Datagram, nonce: bigint): Answer | undefined {
