@@ -127,6 +127,12 @@ export function auditEvent(audit: AuditLog, event: ServerEvent, from: (xtrId: st
     case 'rejected':
       audit.writeLimited(line('message-rejected', event.xtrId, {}, event.reason));
       return;
+    case 'lisp-received': {
+      const { from: address, message, result } = event;
+      if (result !== 'authentication' && result !== 'replay') return;
+      audit.writeLimited({ event: 'authentication-failed', who: 'unknown', from: address, what: { message }, result });
+      return;
+    }
     case 'limit':
     case 'operation':
     case 'order':
@@ -135,7 +141,6 @@ export function auditEvent(audit: AuditLog, event: ServerEvent, from: (xtrId: st
     case 'policy-too-large':
     case 'request':
     case 'notify':
-    case 'lisp-received':
     case 'lisp-sent':
     case 'lisp-notify':
       return;

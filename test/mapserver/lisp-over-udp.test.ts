@@ -2,9 +2,12 @@
 import assert from 'node:assert/strict';
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { verifyAuthentication } from '../../proto/lisp/authentication.ts';
 import { decodeLispMessage } from '../../proto/lisp/message.ts';
+import { waitFor } from '../lab/wait.ts';
 import { CoreWorld } from './core-world.ts';
 import { type TestAgent, TestOverlay } from './overlay.ts';
 import { base64, recordsText, SECRET, SiteXtr } from './site-world.ts';
@@ -48,9 +51,31 @@ test('the site is shown with what it registered and without its secret', async (
   assert.ok(lines.includes('stayput_mapserver_lisp_received_total{message="map-register",result="accepted"} 1'));
 });
 
-async function ask(bytes: Uint8Array): Promise<Buffer> {
+test('a message that is not authentic leaves a line in the audit log, and no answer', async () => {
+  const stranger = new SiteXtr(new CoreWorld(), '192.0.2.1', 2);
+  stranger.signing = { ...stranger.signing, psk: Buffer.from('guessed') };
+  await send(stranger.signed('10.77.9.5'));
+  const lines = await waitFor('the audit log has it', () => {
+    const found = readFileSync(join(overlay.dataDir, 'audit.log'), 'utf8')
+      .split('\n')
+      .filter((line) => line.includes('authentication-failed'));
+    return found.length > 0 ? found : undefined;
+  });
+  const { who, from, what, result } = JSON.parse(lines[0] ?? '{}');
+  assert.deepEqual(
+    { who, from, what, result },
+    { who: 'unknown', from: '127.0.0.1', what: { message: 'map-register' }, result: 'authentication' },
+  );
+});
+
+async function send(bytes: Uint8Array): Promise<void> {
   const [host = '', port = ''] = overlay.lispAddress.split(':');
-  router.send(bytes, Number(port), host);
-  const [answer] = (await once(router, 'message')) as [Buffer];
+  await new Promise<void>((resolve) => router.send(bytes, Number(port), host, () => resolve()));
+}
+
+async function ask(bytes: Uint8Array): Promise<Buffer> {
+  const answered = once(router, 'message');
+  await send(bytes);
+  const [answer] = (await answered) as [Buffer];
   return answer;
 }

@@ -174,6 +174,17 @@ describe('replay', () => {
     assert.equal(after.register('10.50.1.0/24', { nonce: xtr.lastNonce + 1n }), 'accepted');
   });
 
+  test('nothing is left of it when the site is removed', () => {
+    const { world, xtr } = paris();
+    xtr.register('10.50.1.0/24');
+    world.advance(seconds(6));
+    const nonces = (): number => [...world.store.entries.keys()].filter((key) => key.startsWith('site-nonces/')).length;
+    assert.equal(nonces(), 1);
+    world.operate({ kind: 'remove-site', name: 'paris' });
+    world.advance(seconds(6));
+    assert.equal(nonces(), 0);
+  });
+
   test('a new secret begins anew, also under the key ID of the former', () => {
     const { world, xtr } = paris();
     xtr.register('10.50.1.0/24', { nonce: 1000n });

@@ -108,7 +108,7 @@ export class SiteRegistrar {
     const proof = authenticate(candidates, received);
     if (proof === undefined) return 'authentication';
     const { site, signing } = proof;
-    if (!this.isFresh(site, message, signing, now)) return 'replay';
+    if (!this.isFresh(site, message, signing)) return 'replay';
     const id = message.xtrId ?? from.address;
     const xtr = this.parts.xtrs.heard(site.record.name, id, {
       peer: from,
@@ -172,6 +172,7 @@ export class SiteRegistrar {
   }
 
   settle(now: Instant): void {
+    if (this.replay.hasDirty) this.flushAt ??= now + FLUSH_DELAY;
     for (const { xtrs, after } of this.lost.splice(0)) {
       const record = siteRecordOf(after) ?? this.parts.describe(after);
       for (const xtr of xtrs) this.notify(xtr, record, now);
@@ -192,12 +193,10 @@ export class SiteRegistrar {
     return deadlines.length === 0 ? undefined : Math.min(...deadlines);
   }
 
-  private isFresh({ record }: Site, { xtrId, nonce, authentication }: MapRegister, by: Signing, now: Instant): boolean {
+  private isFresh({ record }: Site, { xtrId, nonce, authentication }: MapRegister, by: Signing): boolean {
     const mac = Buffer.from(authentication.data).toString('latin1');
     const unproven = xtrId !== undefined && by.coverage === 'records' ? mac : undefined;
-    if (!this.replay.accept(record, by.keyId, xtrId, nonce, unproven)) return false;
-    if (this.replay.hasDirty) this.flushAt ??= now + FLUSH_DELAY;
-    return true;
+    return this.replay.accept(record, by.keyId, xtrId, nonce, unproven);
   }
 
   /** RFC 9302 section 7.3; versions of another site are no measure. */
