@@ -80,9 +80,9 @@ export class Reader {
     return new Reader(this.#bytes, at, at + length);
   }
 
-  /** Another Reader at the same place, which goes on by itself. */
-  fork(): Reader {
-    return new Reader(this.#bytes, this.#offset, this.#end);
+  /** A copy of what was read since `offset`. */
+  since(offset: number): Uint8Array {
+    return this.#bytes.slice(offset, this.#offset);
   }
 
   /** Octets before the next zero octet, which is skipped too. */

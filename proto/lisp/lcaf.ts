@@ -99,7 +99,7 @@ export function lcafType(lcaf: Lcaf): number {
 /** Reads what follows the AFI. */
 export function decodeLcaf(reader: Reader, field: string, depth: number): Lcaf {
   if (depth >= MAX_DEPTH) throw reader.fail(field, `more than ${MAX_DEPTH} nested LCAFs`);
-  const whole = reader.fork();
+  const start = reader.offset;
   reader.skip(1, 'LCAF Rsvd1');
   const flags = reader.u8('LCAF flags');
   const type = reader.u8('LCAF type');
@@ -109,7 +109,7 @@ export function decodeLcaf(reader: Reader, field: string, depth: number): Lcaf {
   if (codec === undefined) return { kind: 'lcaf', type, flags, rsvd2, body: body.rest() };
   const lcaf = codec.decode({ reader: body, rsvd2, address: () => decodeAddress(body, field, depth + 1) });
   if (USED_BY_AGENTS.has(type)) return lcaf;
-  const asReceived = whole.bytes(reader.offset - whole.offset, field);
+  const asReceived = reader.since(start);
   const writer = new Writer();
   encodeLcaf(lcaf, writer, depth);
   return sameOctets(writer.finish(), asReceived) ? lcaf : { ...lcaf, asReceived };
