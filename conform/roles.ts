@@ -8,11 +8,12 @@ import { Exclusive } from './exclusive.ts';
 import type { SiteKey } from './lisp/message-code.ts';
 import { mapServerChecks } from './map-server/checks.ts';
 import { DEFAULT_OUTSIDE, DEFAULT_RANGE, mapServerRole } from './map-server/subject.ts';
+import { nativeChecks, nativeRole } from './native/checks.ts';
 import type { Report } from './report/report.ts';
 import type { Role } from './role.ts';
 import { type RunOptions, runConformance } from './run.ts';
 
-export const DEFAULT_PORTS: Readonly<Record<Role, number>> = { 'map-server': 4342, dns: 53 };
+export const DEFAULT_PORTS: Readonly<Record<Role, number>> = { 'map-server': 4342, dns: 53, native: 4342 };
 
 export interface RoleSettings {
   readonly local: string;
@@ -48,6 +49,8 @@ export async function runRole(role: Role, settings: RoleSettings, options: RunOp
     case 'dns':
       if (zone === undefined) throw new UsageError('the role dns needs a zone that the target knows (--zone)');
       return runConformance(dnsRole({ target, local, pacer, answerMs, graceMs, zone: trimmed(zone), name }), options);
+    case 'native':
+      return runConformance(nativeRole({ target, local, pacer, answerMs }), options);
   }
 }
 
@@ -58,6 +61,8 @@ export function checksOf(role: Role): readonly Check<never>[] {
       return mapServerChecks();
     case 'dns':
       return dnsChecks();
+    case 'native':
+      return nativeChecks();
   }
 }
 
