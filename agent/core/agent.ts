@@ -173,6 +173,7 @@ export class Agent {
               locators: () => locators.list(),
               isOwn: (address) => registrar.covering(address) !== undefined,
               askAgain: (eid, at) => resolver.askAgain(eid, at),
+              newNonce: () => session.nextNonce(),
               outbox,
             },
             now,
@@ -213,6 +214,7 @@ export class Agent {
         if (!changed) return;
         this.outbox.note({ type: 'locators', count: this.locators.list().length });
         this.register(now);
+        if (this.responder !== null) this.askPlainCorrespondents();
         return;
       }
       case 'interface':
@@ -318,6 +320,11 @@ export class Agent {
       this.outbox.note({ type: 'push', records: mappings.length });
     }
     if (asked !== null) this.resolver.answer(asked, now);
+  }
+
+  /** RLOCs that exchanged plain packets with EIDs of this prefix lately, as the data plane says. */
+  handlePlainCorrespondents(prefix: IpPrefix, rlocs: readonly IpAddress[], now: Instant): void {
+    this.responder?.solicit(prefix, rlocs, now);
   }
 
   /** From a LISP router, over UDP. */
@@ -488,6 +495,12 @@ export class Agent {
         return;
       default:
         outcome satisfies never;
+    }
+  }
+
+  private askPlainCorrespondents(): void {
+    for (const { eid } of this.registrar.addresses()) {
+      if (eid.kind === 'prefix') this.outbox.command({ type: 'correspondents', prefix: eid.prefix });
     }
   }
 

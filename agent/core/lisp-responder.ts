@@ -6,8 +6,10 @@
  * - Solicit-Map-Requests: nothing proves them, so they only make this agent ask its map server again for what it has in
  *   its map-cache.
  *
- * Only RLOCs that plain packets are exchanged with are heard, at a bounded rate, and answered where they ask from, so
- * nobody is answered who did not ask.
+ * When this host's locators change, it solicits the RLOCs that exchanged plain packets with its EIDs in the last minute, each
+ * once in 3 s for an EID at most.
+ *
+ * Only RLOCs that plain packets are exchanged with are heard, at a bounded rate, and answered where they ask from.
  */
 import { type IpAddress, type IpPrefix, ipFamily, prefixAddress, prefixContains } from '../../proto/address.ts';
 import type { PlainRules } from '../../proto/dataplane/messages.ts';
@@ -15,8 +17,9 @@ import { type Eid, type InstanceId, prefixEid } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import { ipLispAddress, type LispAddress } from '../../proto/lisp/afi.ts';
 import type { EidRecord, RlocRecord } from '../../proto/lisp/eid-record.ts';
+import type { Nonce } from '../../proto/lisp/header.ts';
 import type { MapRequest } from '../../proto/lisp/map-request.ts';
-import { recordKeyToEid } from '../../proto/lisp/mapping-record.ts';
+import { eidToRecordKey, recordKeyToEid } from '../../proto/lisp/mapping-record.ts';
 import {
   decodeLispMessage,
   encapsulatedMessage,
@@ -24,7 +27,7 @@ import {
   type LispMessage,
 } from '../../proto/lisp/message.ts';
 import { type Locator, NEVER_USE } from '../../proto/mapping.ts';
-import type { Instant } from '../../proto/time.ts';
+import { type Instant, seconds } from '../../proto/time.ts';
 import type { Outbox } from './outbox.ts';
 import { isAgentPrefix } from './remote-mappings.ts';
 import { TokenBucket } from './token-bucket.ts';
@@ -44,12 +47,15 @@ export interface LispResponderParts {
   readonly isOwn: (address: IpAddress) => boolean;
   /** Asks for it again if it is in the map-cache. */
   readonly askAgain: (eid: Eid, now: Instant) => boolean;
+  readonly newNonce: () => Nonce;
   readonly outbox: Outbox;
 }
 
 export class LispResponder {
   private readonly parts: LispResponderParts;
   private readonly rate: TokenBucket;
+  /** By RLOC and EID. */
+  private readonly solicitedAt = new Map<string, Instant>();
 
   constructor(parts: LispResponderParts, now: Instant) {
     this.parts = parts;
@@ -58,6 +64,30 @@ export class LispResponder {
 
   handleDatagram(from: LispPeer, bytes: Uint8Array, now: Instant): void {
     this.parts.outbox.note({ type: 'lisp', result: this.handle(from, bytes, now) });
+  }
+
+  /** These exchanged plain packets with an EID of ours, whose mapping has changed (RFC 9301 section 6.1). */
+  solicit(prefix: IpPrefix, rlocs: readonly IpAddress[], now: Instant): void {
+    const { rules, locators, newNonce, outbox } = this.parts;
+    for (const [rloc, at] of this.solicitedAt) if (now - at >= SMR_INTERVAL) this.solicitedAt.delete(rloc);
+    const key = eidToRecordKey(prefixEid(rules.instance, prefix));
+    const own = locators()
+      .slice(0, MAX_RLOCS)
+      .map(({ address }) => ipLispAddress(address));
+    for (const rloc of rlocs.slice(0, MAX_SOLICITED)) {
+      const known = `${rloc} ${prefix}`;
+      if (this.solicitedAt.has(known) || this.solicitedAt.size >= MAX_SOLICITED || own.length === 0) continue;
+      this.solicitedAt.set(known, now);
+      const { eid } = key;
+      const request = {
+        ...SOLICIT,
+        nonce: newNonce(),
+        sourceEid: eid,
+        itrRlocs: own,
+        records: [{ ...key, notify: false }],
+      };
+      outbox.sendPlainly({ address: rloc, port: LISP_CONTROL_PORT }, encodeLispMessage(request));
+    }
   }
 
   private handle(from: LispPeer, bytes: Uint8Array, now: Instant): LispOutcome {
@@ -140,6 +170,20 @@ function unwrapped(message: LispMessage): LispMessage | undefined {
   return message.type === 'encapsulated-control' ? encapsulatedMessage(message) : message;
 }
 
+const SOLICIT = {
+  type: 'map-request',
+  authoritative: false,
+  probe: false,
+  smr: true,
+  pitr: false,
+  smrInvoked: false,
+  mobileNode: false,
+  localXtr: false,
+  dontReply: false,
+} as const;
+const LISP_CONTROL_PORT = 4342;
+const SMR_INTERVAL = seconds(3);
+const MAX_SOLICITED = 1024;
 const MESSAGES_PER_SECOND = 500;
 const MAX_RLOCS = 8;
 /** Short, as a roam is told to nobody who asked here. */

@@ -388,8 +388,11 @@ export class AgentDriver {
 
   private async askCorrespondents(prefix: IpPrefix): Promise<void> {
     try {
-      const { peers } = await this.dataplane.correspondents(prefix);
-      this.input((now) => this.agent.handleCorrespondents(prefix, peers, now));
+      const { peers, rlocs = [] } = await this.dataplane.correspondents(prefix);
+      this.input((now) => {
+        this.agent.handleCorrespondents(prefix, peers, now);
+        this.agent.handlePlainCorrespondents(prefix, rlocs, now);
+      });
     } catch (err) {
       // Asked again soon; one that is older than this agent does not know them.
       this.log.debug({ err }, 'the data plane does not say who talks to an EID');

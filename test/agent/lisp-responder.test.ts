@@ -58,6 +58,7 @@ function world(gateway = false) {
         asked.push(eidKey(eid));
         return eidKey(eid) === eidKey(prefixEid(OVERLAY, parseIpPrefix('10.9.0.7')));
       },
+      newNonce: () => nonce(5n),
       outbox,
     },
     0,
@@ -72,7 +73,12 @@ function world(gateway = false) {
     }
     return { sent, result };
   };
-  return { hear, asked };
+  const solicit = (now: number) => {
+    responder.solicit(parseIpPrefix('10.77.0.1'), [PEER.address], now);
+    const output = outbox.poll();
+    return output?.to === 'lisp-router' ? { peer: output.peer, message: decodeLispMessage(output.bytes) } : undefined;
+  };
+  return { hear, asked, solicit };
 }
 
 describe('an agent that exchanges plain packets', () => {
@@ -120,6 +126,16 @@ describe('an agent that exchanges plain packets', () => {
     assert.equal(asked[0], eidKey(prefixEid(OVERLAY, parseIpPrefix('10.9.0.7'))));
     const unknown = { smr: true, sourceEid: inPlainInstance('10.9.0.99') };
     assert.equal(hear(request(inPlainInstance('10.77.0.1'), unknown)).result, 'ignored');
+  });
+
+  test('solicits who exchanged plain packets with its EID when it has moved, once in 3 s', () => {
+    const { solicit } = world();
+    const sent = solicit(0);
+    assert.deepEqual(sent?.peer, { address: PEER.address, port: 4342 });
+    assert.ok(sent?.message.type === 'map-request' && sent.message.smr);
+    assert.deepEqual(sent.message.sourceEid, inPlainInstance('10.77.0.1'));
+    assert.equal(solicit(2999), undefined);
+    assert.notEqual(solicit(3000), undefined);
   });
 
   // Attack: RLOC-probes and SMRs from an address that is no configured RLOC | 2 | not decoded, not answered
