@@ -130,7 +130,7 @@ class Relay {
   static async start(server: number, spoil: Fault['spoil'], turnAnswers: boolean): Promise<Relay> {
     const front = createSocket('udp4');
     front.on('message', (query, client) => {
-      const back = createSocket('udp4');
+      const back = createSocket('udp4').unref();
       back.on('message', (answer) => {
         const spoilt = spoil(answer, query);
         if (spoilt !== undefined) front.send(spoilt, client.port, client.address);
