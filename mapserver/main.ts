@@ -164,7 +164,7 @@ async function start(
         audit.write({ event: 'server-certificate-renewed', who: 'map server', what: {}, result: 'ok' });
         log.info('certificate of the map server renewed');
       }
-      if (trust.retireIfUnused(core.records(), now)) {
+      if (trust.retireIfUnused(core.state.records(), now)) {
         audit.write({ event: 'authority-retired', who: 'map server', what: {}, result: 'ok' });
         log.info('former certificate authority retired, nobody depends on it any more');
       }

@@ -4,9 +4,9 @@
  * Sans-IO. In: sessions that open and close, LISP messages, operations, orders, outcomes of the store, changes that
  * other map servers made, time. Out: actions. This file takes the inputs and connects the parts: who gets a session
  * (`admission.ts`, `sessions.ts`), Map-Registers (`registrar.ts`), Map-Requests (`resolver.ts`), prepared moves
- * (`handover.ts`, `orders.ts`), who is told of changes (`publisher.ts`), and what policy each agent gets (`policy/`).
- * What an input changes goes through `Transactions`, so nothing is acknowledged before it is durable; after every input
- * publisher and policy settle.
+ * (`handover.ts`, `orders.ts`), what operators change (`administration.ts`), who is told of changes (`publisher.ts`),
+ * and what policy each agent gets (`policy/`). What an input changes goes through `Transactions`, so nothing is
+ * acknowledged before it is durable; after every input publisher and policy settle. `state.ts` is what others read of it.
  */
 import { hostPrefix } from '../../proto/address.ts';
 import { eidKey, prefixEid } from '../../proto/eid.ts';
@@ -15,7 +15,8 @@ import type { Nonce } from '../../proto/lisp/header.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import type { Instant, Millis, WallClock } from '../../proto/time.ts';
-import { type Action, CLOSE, type OperationId, type OperationResult, type ServerEvent } from './actions.ts';
+import { type Action, CLOSE, type OperationId, type ServerEvent } from './actions.ts';
+import { Administration } from './administration.ts';
 import { Admission, type Verdict } from './admission.ts';
 import { Companions } from './companions.ts';
 import type { Overlay } from './grants.ts';
@@ -26,47 +27,22 @@ import { LispServer, type LispSettings } from './lisp/lisp-server.ts';
 import type { UdpPeer } from './lisp/udp-peer.ts';
 import { MappingDatabase } from './mapping-database.ts';
 import { Names } from './names.ts';
-import { OperationError } from './operation-error.ts';
-import {
-  awaitsSight,
-  evaluateOperation,
-  hasSecret,
-  limitOf,
-  type Operation,
-  subjectOf,
-  tokenIdOf,
-} from './operations.ts';
+import type { Operation } from './operations.ts';
 import { type EidOrder, type OrderId, Orders } from './orders.ts';
-import { PolicyDistribution, type PolicyInForce } from './policy/distribution.ts';
-import type { Endpoint } from './policy/document.ts';
-import {
-  checkPolicy,
-  type Explanation,
-  explainPolicy,
-  type PolicyCheck,
-  type PolicySurroundings,
-} from './policy/inspection.ts';
-import type { PolicyRecords } from './policy/selection.ts';
+import { PolicyDistribution } from './policy/distribution.ts';
+import { surroundingsOf } from './policy/surroundings.ts';
 import { Presence, type SessionId } from './presence.ts';
 import { Publisher } from './publisher.ts';
-import {
-  type AgentRecord,
-  agentKey,
-  type NameRecord,
-  nameKey,
-  type StoreRecord,
-  type TokenRecord,
-  tokenKey,
-  tokenState,
-} from './records.ts';
+import type { AgentRecord, StoreRecord } from './records.ts';
 import { Registrar } from './registrar.ts';
 import { Replica } from './replica.ts';
 import { Resolver } from './resolver.ts';
 import { Revocations } from './revocations.ts';
 import { Sessions } from './sessions.ts';
+import { MapServerState } from './state.ts';
 import { Subscriptions } from './subscriptions.ts';
 import { Targets } from './targets.ts';
-import { type CommitOutcome, type LearnedRecord, type Transaction, Transactions } from './transactions.ts';
+import { type CommitOutcome, type LearnedRecord, Transactions } from './transactions.ts';
 
 export interface MapServerConfig {
   readonly overlay: Overlay;
@@ -101,12 +77,14 @@ export class MapServer {
   private readonly held = new HeldAddresses();
   /** The zone, to be read. */
   readonly names: Names;
+  readonly state: MapServerState;
   private readonly replica: Replica;
   private readonly transactions: Transactions;
   private readonly subscriptions: Subscriptions;
   private readonly presence: Presence;
   private readonly sessions: Sessions;
   private readonly admission: Admission;
+  private readonly administration: Administration;
   private readonly targets = new Targets();
   private readonly orders: Orders;
   private readonly handover: Handover;
@@ -118,7 +96,6 @@ export class MapServer {
   private readonly lisp: LispServer;
   private readonly gateways: Gateways;
   private actions: Action[] = [];
-  private lastOperation = 0;
 
   constructor(config: MapServerConfig) {
     this.config = config;
@@ -153,6 +130,7 @@ export class MapServer {
       },
     });
     const revocations = new Revocations(overlay.instance, replica, sessions);
+    const surroundings = surroundingsOf(overlay, replica, database);
     const handover = new Handover({ overlay, database, replica, targets, sessions, companions });
     this.names = names;
     this.gateways = gateways;
@@ -162,6 +140,20 @@ export class MapServer {
     this.presence = presence;
     this.sessions = sessions;
     this.admission = new Admission(replica, transactions);
+    this.administration = new Administration({
+      overlay,
+      limits,
+      wallClock: config.wallClock,
+      replica,
+      transactions,
+      names,
+      database,
+      held: this.held,
+      policy: surroundings,
+      dismiss: (agent) => this.dismiss(agent),
+      act,
+      event,
+    });
     this.orders = orders;
     this.handover = handover;
     this.registrar = new Registrar({
@@ -211,12 +203,23 @@ export class MapServer {
       act,
     });
     this.policy = new PolicyDistribution({
-      records: this.policyRecords(),
+      records: surroundings.records,
       send: (xtrId, policy) => {
         const session = sessions.of(xtrId);
         if (session !== undefined) sessions.policy(session, policy);
       },
       event,
+    });
+    this.state = new MapServerState({
+      wallClock: config.wallClock,
+      replica,
+      database,
+      presence,
+      sessions,
+      subscriptions,
+      transactions,
+      policy: this.policy,
+      surroundings,
     });
   }
 
@@ -306,36 +309,7 @@ export class MapServer {
 
   /** The outcome follows as an action with the returned id. */
   handleOperation(operation: Operation, now: Instant): OperationId {
-    const id = ++this.lastOperation as OperationId;
-    let result: OperationResult = unavailable;
-    const finish = (outcome: OperationResult): void => {
-      this.act({ kind: 'outcome', id, result: outcome });
-      const subject = outcome.ok ? subjectOf(outcome.record) : undefined;
-      this.event({
-        kind: 'operation',
-        operation: operation.kind,
-        result: outcome.ok ? 'ok' : outcome.error.code,
-        ...(subject === undefined ? {} : { subject }),
-      });
-      if (!outcome.ok && outcome.error.code === 'STAYPUT_TOO_MANY') {
-        this.event({ kind: 'limit', limit: limitOf(operation), source: operation.kind });
-      }
-    };
-    this.transactions.add(
-      {
-        sender: 'operations',
-        evaluate: (transaction) => {
-          result = this.evaluate(transaction, operation);
-        },
-        complete: () => {
-          if (result.ok && result.record.kind === 'agent' && operation.kind === 'revoke-agent')
-            this.dismiss(result.record);
-          finish(result);
-        },
-        fail: () => finish(unavailable),
-      },
-      now,
-    );
+    const id = this.administration.begin(operation, now);
     this.settle(now);
     return id;
   }
@@ -402,119 +376,9 @@ export class MapServer {
     return this.admission.judge(xtrId, incarnation);
   }
 
-  /** A token that an agent could join with now. */
-  isTokenValid(secretHash: string): boolean {
-    const token = this.replica.get(tokenKey(tokenIdOf(secretHash)));
-    if (token?.kind !== 'token' || !hasSecret(token, secretHash)) return false;
-    return tokenState(token, this.config.wallClock()) === 'valid';
-  }
-
   /** The newest run of the agent that was heard of; 0 when none was. */
   newestRun(xtrId: XtrId): number {
     return this.admission.newestRun(xtrId);
-  }
-
-  /** Every record, for listings. */
-  *records(): IterableIterator<StoreRecord> {
-    for (const { record } of this.replica.values()) yield record;
-  }
-
-  token(id: string): TokenRecord | undefined {
-    const token = this.replica.get(tokenKey(id));
-    return token?.kind === 'token' ? token : undefined;
-  }
-
-  /** Whether it should be told by `certificate-seen` that the agent has shown a certificate of this authority. */
-  awaitsCertificate(xtrId: XtrId, authority: string): boolean {
-    const agent = this.replica.get(agentKey(xtrId));
-    return agent?.kind === 'agent' && awaitsSight(agent, authority);
-  }
-
-  /** What was set at the name. */
-  nameRecord(name: string): NameRecord | undefined {
-    const record = this.replica.get(nameKey(this.config.overlay.instance, name));
-    return record?.kind === 'name' ? record : undefined;
-  }
-
-  /** Undefined: none was ever set. */
-  policyInForce(): PolicyInForce | undefined {
-    return this.policy.inForce;
-  }
-
-  /** What a text would be as the policy, now. */
-  checkPolicy(text: string): PolicyCheck {
-    return checkPolicy(text, this.policySurroundings());
-  }
-
-  /** What the policy says; undefined when there is none. `protocol`, `port` null: any. */
-  explainPolicy(question: {
-    readonly from: Endpoint;
-    readonly to: Endpoint;
-    readonly protocol: number | null;
-    readonly port: number | null;
-  }): Explanation | undefined {
-    const policy = this.policy.inForce;
-    return policy === undefined ? undefined : explainPolicy(policy.document, policy.selection, question);
-  }
-
-  agentState(xtrId: XtrId): {
-    readonly connectedSince: WallClock | undefined;
-    readonly subscriptions: number;
-    readonly mappings: number;
-  } {
-    return {
-      connectedSince: this.sessions.of(xtrId)?.openedAt,
-      subscriptions: this.subscriptions.of(xtrId),
-      mappings: this.database.ownedCount(xtrId),
-    };
-  }
-
-  statistics(): {
-    readonly sessions: number;
-    readonly agents: number;
-    readonly tokens: number;
-    readonly mappings: number;
-    readonly names: number;
-    readonly subscriptions: number;
-    readonly pending: number;
-    readonly policyVersion: number;
-  } {
-    const { prefixes, names } = this.database.counts;
-    return {
-      sessions: this.presence.size,
-      agents: this.replica.counts.agent,
-      tokens: this.replica.counts.token,
-      mappings: prefixes,
-      names,
-      subscriptions: this.subscriptions.size,
-      pending: this.transactions.waiting,
-      policyVersion: this.policy.inForce?.record.version ?? 0,
-    };
-  }
-
-  private evaluate(transaction: Transaction, operation: Operation): OperationResult {
-    try {
-      const record = evaluateOperation(transaction, operation, {
-        overlay: this.config.overlay,
-        limits: this.config.limits,
-        wallClock: this.config.wallClock(),
-        counts: {
-          tokens: this.replica.counts.token,
-          agents: this.replica.counts.agent,
-          names: this.replica.counts.name,
-          sites: this.replica.counts.site,
-        },
-        isRegistered: (name) => this.names.isRegistered(name),
-        pointingAt: (target) => this.names.pointingAt(target),
-        database: this.database,
-        held: this.held,
-        policy: this.policySurroundings(),
-      });
-      return { ok: true, record };
-    } catch (error) {
-      if (error instanceof OperationError) return { ok: false, error };
-      throw error;
-    }
   }
 
   /** It was revoked. */
@@ -553,31 +417,6 @@ export class MapServer {
     this.policy.follow(before, after);
   }
 
-  private policySurroundings(): PolicySurroundings {
-    const { replica } = this;
-    return {
-      overlay: this.config.overlay,
-      records: this.policyRecords(),
-      *grants() {
-        for (const { record } of replica.values()) {
-          if (record.kind === 'agent' && record.revokedAt === undefined) yield record.eids;
-        }
-      },
-    };
-  }
-
-  private policyRecords(): PolicyRecords {
-    const { instance } = this.config.overlay;
-    return {
-      instance,
-      agent: (xtrId) => {
-        return agentOf(this.replica.get(agentKey(xtrId)));
-      },
-      ownedBy: (xtrId) => this.database.ownedBy(xtrId),
-      owners: () => this.database.owners(),
-    };
-  }
-
   private event(event: ServerEvent): void {
     this.act({ kind: 'event', event });
   }
@@ -586,11 +425,6 @@ export class MapServer {
     this.actions.push(action);
   }
 }
-
-const unavailable: OperationResult = {
-  ok: false,
-  error: new OperationError('STAYPUT_STORE', 'the map server cannot store changes now; try again later'),
-};
 
 function agentOf(record: StoreRecord | undefined): AgentRecord | undefined {
   return record?.kind === 'agent' ? record : undefined;

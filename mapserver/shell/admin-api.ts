@@ -37,7 +37,9 @@ export interface AdminApiOptions {
 export function adminRoutes(options: AdminApiOptions): Route[] {
   const { driver, overlay, trust } = options;
   const records = <K extends StoreRecord['kind']>(kind: K): Extract<StoreRecord, { kind: K }>[] =>
-    [...driver.core.records()].filter((record): record is Extract<StoreRecord, { kind: K }> => record.kind === kind);
+    [...driver.core.state.records()].filter(
+      (record): record is Extract<StoreRecord, { kind: K }> => record.kind === kind,
+    );
   const operate = async (operation: Operation): Promise<TokenRecord | AgentRecord> => {
     const result = await driver.operate(operation);
     if (!result.ok) throw apiError(result.error);
@@ -89,7 +91,7 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
         auditLinesLost: options.auditLost(),
         uptimeMs: Date.now() - options.startedAt,
         rssBytes: process.memoryUsage.rss(),
-        ...driver.core.statistics(),
+        ...driver.core.state.statistics(),
       }),
     },
     {
@@ -149,10 +151,10 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
         const xtrId = resolveAgent(records('agent'), params.xtrId ?? '');
         const joinedWith = records('agent').find((record) => record.xtrId === xtrId)?.tokenId ?? '';
         // Before the agent, which might join again in between.
-        if (withToken && driver.core.token(joinedWith) !== undefined)
+        if (withToken && driver.core.state.token(joinedWith) !== undefined)
           await operate({ kind: 'revoke-token', id: joinedWith });
         const revoked = await operate({ kind: 'revoke-agent', xtrId });
-        const left = driver.core.token(joinedWith);
+        const left = driver.core.state.token(joinedWith);
         return { ...(token(revoked) as object), token: left === undefined ? null : tokenView(left, Date.now()) };
       },
     },
@@ -243,7 +245,7 @@ function tokenView(record: TokenRecord, now: number): Record<string, unknown> {
 
 function agentView(driver: Driver, record: AgentRecord): Record<string, unknown> {
   const { xtrId, tunnelKey, eids, names, groups, software, enrolledAt, revokedAt, tokenId, certificate } = record;
-  const { connectedSince, subscriptions, mappings } = driver.core.agentState(xtrId);
+  const { connectedSince, subscriptions, mappings } = driver.core.state.agentState(xtrId);
   const state = revokedAt !== undefined ? 'revoked' : connectedSince === undefined ? 'gone' : 'connected';
   return {
     xtrId,
@@ -266,7 +268,8 @@ function agentView(driver: Driver, record: AgentRecord): Record<string, unknown>
 function eidView(driver: Driver, record: OwnershipRecord): Record<string, unknown> {
   const eid = parseEidKey(record.eid);
   const { generation, owner, state, ownerSince, ttl, locators, names, targets, tunnelKey, site } = record;
-  const isGone = state === 'live' && site === undefined && driver.core.agentState(owner).connectedSince === undefined;
+  const isGone =
+    state === 'live' && site === undefined && driver.core.state.agentState(owner).connectedSince === undefined;
   return {
     eid: eid.kind === 'prefix' ? eid.prefix : eid.name,
     instance: eid.iid,

@@ -6,7 +6,7 @@ import { adoptAuthority } from './certificate-authority.ts';
 import type { Dependents, Trust } from './trust.ts';
 
 export function authorityRoutes(trust: Trust, core: MapServer): Route[] {
-  const view = (): unknown => trust.view(core.records(), Date.now());
+  const view = (): unknown => trust.view(core.state.records(), Date.now());
   return [
     { method: 'GET', path: '/v1/authority', handle: view },
     {
@@ -24,7 +24,7 @@ export function authorityRoutes(trust: Trust, core: MapServer): Route[] {
       path: '/v1/authority/retire',
       handle: ({ body }) => {
         const { force } = parseBody(RETIRE, body ?? {});
-        const left = trust.dependents(core.records(), Date.now());
+        const left = trust.dependents(core.state.records(), Date.now());
         if ((left.agents > 0 || left.tokens.length > 0) && !force) {
           throw new ApiError(409, 'STAYPUT_CA_IN_USE', `${describeDependents(left)}; wait, or force it`);
         }

@@ -242,7 +242,7 @@ export class ControlServer {
       return { reason: 'revoked', status: '403 Forbidden', sentence, xtrId };
     }
     const { authority } = caller;
-    if (core.awaitsCertificate(xtrId, authority)) {
+    if (core.state.awaitsCertificate(xtrId, authority)) {
       // If it cannot be stored, the next session says so again.
       void this.options.driver.operate({ kind: 'certificate-seen', xtrId, authority });
     }

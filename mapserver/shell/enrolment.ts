@@ -73,7 +73,7 @@ export function enrolmentRoutes(options: EnrolmentOptions): Route[] {
     const asked = counted(metrics, () => parseBody(ENROL, body));
     const secretHash = hashSecret(counted(metrics, () => secretOf(asked.token)));
     // What everybody shares is used up by those with a token only.
-    if (driver.core.isTokenValid(secretHash) && !rate.tryTake(performance.now())) {
+    if (driver.core.state.isTokenValid(secretHash) && !rate.tryTake(performance.now())) {
       reports.hit('enrolmentsPerSecond', source);
       throw tooMany(metrics);
     }
@@ -92,7 +92,7 @@ export function enrolmentRoutes(options: EnrolmentOptions): Route[] {
     if (!result.ok) throw apiError(result.error);
     if (result.record.kind !== 'agent') throw new Error('an enrolment must end in an agent');
     const { xtrId, eids, names, assigned, tokenId, enrolledAt } = result.record;
-    const token = driver.core.token(tokenId);
+    const token = driver.core.state.token(tokenId);
     if (token?.used === token?.uses && enrolledAt >= now) {
       audit.write({ event: 'token-used-up', who: `agent ${xtrId}`, from, what: { id: tokenId }, result: 'ok' });
     }

@@ -3,6 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { MapServerSettings } from '../config.ts';
 import type { ServerEvent } from '../core/actions.ts';
 import type { MapServer } from '../core/map-server.ts';
+import type { MapServerState } from '../core/state.ts';
 import type { ZoneRequestKind } from '../core/zone-primary.ts';
 import type { AuditCount } from './audit-log.ts';
 import type { Trust } from './trust.ts';
@@ -89,12 +90,12 @@ export class MapServerMetrics {
 
   /** Values that are read from the core when they are asked for. */
   observe(core: MapServer): void {
-    const gauge = (name: keyof ReturnType<MapServer['statistics']>, help: string, title: string = name): void => {
+    const gauge = (name: keyof ReturnType<MapServerState['statistics']>, help: string, title: string = name): void => {
       const instrument: Gauge = new Gauge({
         name: `stayput_mapserver_${title}`,
         help,
         registers: [this.registry],
-        collect: () => instrument.set(core.statistics()[name]),
+        collect: () => instrument.set(core.state.statistics()[name]),
       });
     };
     gauge('sessions', 'Agents connected');

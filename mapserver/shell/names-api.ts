@@ -10,7 +10,7 @@ import { RECORD_SETS } from './record-codec.ts';
 
 export function nameRoutes(driver: Driver, zone: () => string): Route[] {
   const change = async (name: string, news: Partial<RecordSets> | null): Promise<unknown> => {
-    const record = driver.core.nameRecord(name);
+    const record = driver.core.state.nameRecord(name);
     const records = news === null ? null : { ...(record?.records ?? NO_RECORDS), ...news };
     const changes = [{ name, records, ifVersion: record?.version ?? 0 }];
     const result = await driver.operate({ kind: 'change-names', changes });
@@ -18,7 +18,7 @@ export function nameRoutes(driver: Driver, zone: () => string): Route[] {
     const entry = driver.core.names.entry(name);
     return {
       ...(entry === undefined ? { name } : entryView(entry)),
-      version: driver.core.nameRecord(name)?.version ?? 0,
+      version: driver.core.state.nameRecord(name)?.version ?? 0,
     };
   };
   return [

@@ -21,7 +21,7 @@ export function policyRoutes(driver: Driver): Route[] {
     {
       method: 'GET',
       path: '/v1/policy',
-      handle: () => policyView(driver, driver.core.policyInForce()?.record),
+      handle: () => policyView(driver, driver.core.state.policyInForce()?.record),
     },
     {
       method: 'POST',
@@ -36,17 +36,17 @@ export function policyRoutes(driver: Driver): Route[] {
     {
       method: 'POST',
       path: '/v1/policy/check',
-      handle: ({ body }) => checkView(driver.core.checkPolicy(parseBody(TEXT, body).text)),
+      handle: ({ body }) => checkView(driver.core.state.checkPolicy(parseBody(TEXT, body).text)),
     },
     {
       method: 'GET',
       path: '/v1/policy/explain',
       handle: ({ query }) => {
-        const explanation = driver.core.explainPolicy(parseBody(QUESTION, Object.fromEntries(query)));
+        const explanation = driver.core.state.explainPolicy(parseBody(QUESTION, Object.fromEntries(query)));
         if (explanation === undefined) {
           throw new ApiError(404, 'STAYPUT_NO_POLICY', 'there is no policy, so everything is allowed');
         }
-        return explanationView(explanation, driver.core.policyInForce()?.record.version ?? 0);
+        return explanationView(explanation, driver.core.state.policyInForce()?.record.version ?? 0);
       },
     },
   ];
@@ -92,7 +92,7 @@ function checkView({ ok, document, problems, warnings, expectations }: PolicyChe
 }
 
 function policyView(driver: Driver, record: PolicyRecord | undefined): unknown {
-  const inForce = driver.core.policyInForce();
+  const inForce = driver.core.state.policyInForce();
   return {
     version: record?.version ?? 0,
     appliedAt: record?.appliedAt ?? null,

@@ -17,7 +17,7 @@ export function siteRoutes(driver: Driver, defaultInstance: number): Route[] {
     if (result.record.kind !== 'site') throw new Error('a change of a site must end in one');
     return siteView(result.record);
   };
-  const sites = (): SiteRecord[] => [...driver.core.records()].filter((record) => record.kind === 'site');
+  const sites = (): SiteRecord[] => [...driver.core.state.records()].filter((record) => record.kind === 'site');
   return [
     { method: 'GET', path: '/v1/sites', handle: () => ({ sites: sites().map(siteView) }) },
     {
@@ -70,7 +70,7 @@ function siteView({ kind: _, iid, keys, ...site }: SiteRecord): SiteView {
 
 function registered(driver: Driver, { name }: SiteRecord): unknown[] {
   const owner = siteXtrIdOf(name);
-  return [...driver.core.records()].flatMap((record) => {
+  return [...driver.core.state.records()].flatMap((record) => {
     if (record.kind !== 'eid' || record.owner !== owner || record.state === 'released') return [];
     const { state, generation, locators, site } = record;
     const eid = parseEidKey(record.eid);

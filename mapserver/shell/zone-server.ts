@@ -39,8 +39,9 @@ export interface ZoneServerOptions {
 }
 
 /** The names of the zone, and what is set there. */
-export interface ZoneCore extends SetNames {
+export interface ZoneCore {
   readonly names: ZoneNames;
+  readonly state: SetNames;
 }
 
 export class ZoneServer {
@@ -70,7 +71,7 @@ export class ZoneServer {
     this.primary = new ZonePrimary(
       {
         names: driver.core.names,
-        set: driver.core,
+        set: driver.core.state,
         zone,
         prefixes,
         nameServers: settings.nameServers.map(parseDomainName),

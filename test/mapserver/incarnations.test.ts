@@ -16,7 +16,7 @@ describe('two agents with one identity', () => {
     assert.ok(opened(world, agent, start(2, 'b')));
     assert.equal(agent.claim(EID, 1)[0]?.generation, 1);
     world.core.handleSessionClosed(lingering!, world.now);
-    assert.equal(world.core.statistics().sessions, 1);
+    assert.equal(world.core.state.statistics().sessions, 1);
   });
 
   test('one process that connects again takes the place of its own connection', () => {
@@ -52,7 +52,7 @@ describe('two agents with one identity', () => {
     const { world, agent } = setUp();
     const first = opened(world, agent, start(5, 'a'));
     refused(world, agent, start(5, 'b'));
-    assert.equal(world.core.statistics().sessions, 1);
+    assert.equal(world.core.state.statistics().sessions, 1);
     agent.session = first;
     assert.equal(agent.claim(EID)[0]?.generation, 1);
   });

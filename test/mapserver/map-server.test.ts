@@ -195,7 +195,7 @@ describe('registering', () => {
         greedy.mapping(name, { generation: 2 as Generation, ttl: 0, targets: [] }),
       );
     }
-    assert.equal([...world.core.records()].filter(({ kind }) => kind === 'eid').length, 8);
+    assert.equal([...world.core.state.records()].filter(({ kind }) => kind === 'eid').length, 8);
     assert.ok(world.count('limit', (event) => event.kind === 'limit' && event.limit === 'releasedPerAgent') > 0);
     assert.equal(greedy.claim('n0.web')[0]?.generation, 3, 'what it had it may have again');
     const other = world.agent('other', { names: ['*.web'] });
@@ -207,7 +207,7 @@ describe('registering', () => {
     greedy.claim('n41.web', 1, { ttl: 0 });
     greedy.claim('n42.web', 1, { ttl: 0 });
     assert.equal(greedy.claim('n43.web')[0]?.action, 'policy-denied');
-    assert.equal(restarted.core.statistics().names, 2);
+    assert.equal(restarted.core.state.statistics().names, 2);
   });
 
   // Attack: a Map-Register with an old nonce, and one with a foreign xTR-ID | 2 | dropped and counted; the session
@@ -337,7 +337,7 @@ describe('resolving', () => {
     const [agent, client] = [world.agent('a', GRANT), world.agent('c')];
     client.subscribe(EID);
     world.advance(minutes(16));
-    assert.equal(world.core.statistics().subscriptions, 0);
+    assert.equal(world.core.state.statistics().subscriptions, 0);
     agent.claim(EID);
     assert.deepEqual(client.pushed(), []);
   });
@@ -382,7 +382,7 @@ describe('resolving', () => {
     agent.claim(EID, 1, { locators: [] });
     assert.deepEqual(one.pushed(), []);
     assert.deepEqual(two.pushed(), []);
-    assert.equal(world.core.statistics().subscriptions, 0);
+    assert.equal(world.core.state.statistics().subscriptions, 0);
   });
 
   // Attack: subscriptions beyond the limit | 2 at a limit of 1 | answered once with a TTL of a minute; not kept
@@ -466,9 +466,9 @@ describe('coming and going', () => {
     agent.claim(EID);
     const second = world.open(agent);
     assert.notEqual(second, first);
-    assert.equal(world.core.statistics().sessions, 1);
+    assert.equal(world.core.state.statistics().sessions, 1);
     world.core.handleSessionClosed(first!, world.now);
-    assert.equal(world.core.agentState(agent.xtrId).connectedSince !== undefined, true);
+    assert.equal(world.core.state.agentState(agent.xtrId).connectedSince !== undefined, true);
     assert.equal(agent.claim(EID, 1)[0]?.generation, 1);
   });
 
@@ -516,7 +516,7 @@ describe('revoking', () => {
       ],
     );
     assert.equal(world.core.admits(agent.xtrId, null), 'revoked');
-    assert.equal(world.core.statistics().sessions, 2);
+    assert.equal(world.core.state.statistics().sessions, 2);
     agent.connect();
     assert.equal(agent.closed, CLOSE.revoked);
     assert.equal(heir.claim(EID)[0]?.generation, 2);
@@ -663,7 +663,7 @@ describe('joining', () => {
     assert.equal(stored(world, EID)?.state, 'released');
     assert.equal(stored(world, 'db')?.state, 'released');
     assert.equal(stored(world, '10.77.1.1')?.state, 'live');
-    assert.equal(world.core.agentState(xtrId).mappings, 2, 'with the agent address');
+    assert.equal(world.core.state.agentState(xtrId).mappings, 2, 'with the agent address');
     assert.equal(follower.pushed()[0]?.ttl, 0, 'the follower is told of the withdrawal');
     assert.equal(agent.claim(EID)[0]?.action, 'policy-denied');
     assert.equal(codeOf(world.operate(less)), 'STAYPUT_NOT_GRANTED', 'it cannot be taken away twice');

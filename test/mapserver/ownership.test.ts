@@ -138,6 +138,6 @@ function checkStore(world: CoreWorld, ledger: Ledger): void {
   for (const { record } of world.store.all()) {
     if (record?.kind === 'eid') ledger.stored(record.eid, record.generation, record.owner);
   }
-  const live = [...world.core.records()].filter((record) => record.kind === 'eid' && record.state === 'live');
+  const live = [...world.core.state.records()].filter((record) => record.kind === 'eid' && record.state === 'live');
   assert.equal(new Set(live.map((record) => record.kind === 'eid' && record.eid)).size, live.length);
 }

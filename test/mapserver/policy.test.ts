@@ -46,7 +46,7 @@ describe('what agents are sent', () => {
       web.policies.map((policy) => allows(policy, WEB, DB, 5432)),
       [true],
     );
-    assert.equal(restarted.core.policyInForce()?.record.text, TEXT);
+    assert.equal(restarted.core.state.policyInForce()?.record.text, TEXT);
   });
 
   test('a name that is registered, moved or given up changes the rules at once, where it concerns anybody', () => {
@@ -82,7 +82,7 @@ describe('what agents are sent', () => {
     };
     assert.deepEqual(allowed(), [true, true]);
     const asked = { from: { kind: 'name', name: 'one.web' }, to: { kind: 'name', name: 'db' } } as const;
-    const explained = world.core.explainPolicy({ ...asked, protocol: 6, port: 5432 });
+    const explained = world.core.state.explainPolicy({ ...asked, protocol: 6, port: 5432 });
     assert.deepEqual([explained?.action, explained?.from.addresses], ['allow', eids]);
     second.claim('one.web', 2, { ttl: 0 });
     second.claim(eids[1], 1, { names: [] });
@@ -299,7 +299,7 @@ describe('a change of the policy', () => {
     assert.equal(result.error.code, 'STAYPUT_POLICY_TEST');
     assert.match(result.error.message, /^line 6: .* it is allowed by line 3 "allow from \*\.web to db tcp 5432"$/);
     assert.equal(formatPolicyVersion(latest(db).version), '1.0');
-    assert.equal(world.core.policyInForce()?.record.version, 1);
+    assert.equal(world.core.state.policyInForce()?.record.version, 1);
   });
 
   test('is refused when somebody else was faster', () => {
@@ -338,7 +338,7 @@ describe('a change of the policy', () => {
     assert.equal(allows(latest(db), WEB, DB, 5432), true);
     assert.equal(codeOf(world, { kind: 'roll-back-policy', ifVersion: null }), 'ok');
     assert.equal(allows(latest(db), WEB, DB, 5432), false);
-    assert.equal(world.core.policyInForce()?.record.version, 4);
+    assert.equal(world.core.state.policyInForce()?.record.version, 4);
   });
 
   test('by another map server on the same store is followed', () => {
@@ -355,7 +355,7 @@ test('an explanation names addresses, groups and every rule that has a say', () 
   const { world, web } = overlay();
   apply(world, `group front = *.web\n${TEXT}`);
   const ask = (port: number | null) =>
-    world.core.explainPolicy({
+    world.core.state.explainPolicy({
       from: { kind: 'name', name: 'one.web' },
       to: { kind: 'name', name: 'db' },
       protocol: port === null ? null : 6,

@@ -36,8 +36,8 @@ describe('what a pool gives', () => {
     const world = withPool('10.77.0.0/16', 400);
     world.durable = false;
     for (let i = 0; i < 300; i++) enrol(world, `agent ${i}`);
-    while (world.core.statistics().pending > 0) world.release();
-    const eids = [...world.core.records()].flatMap((record) => (record.kind === 'agent' ? record.eids : []));
+    while (world.core.state.statistics().pending > 0) world.release();
+    const eids = [...world.core.state.records()].flatMap((record) => (record.kind === 'agent' ? record.eids : []));
     assert.deepEqual(new Set(eids), new Set(Array.from({ length: 300 }, (_, i) => address(i + 1))));
   });
 

@@ -91,7 +91,7 @@ describe('authentication', () => {
     addSite(world, 'lyon', { within: ['10.50.0.0/16'], secret: 'another secret' });
     xtr.signing = { ...xtr.signing, psk: Buffer.from('another secret') };
     xtr.register('10.50.1.0/24');
-    const [record] = [...world.core.records()].filter(({ kind }) => kind === 'eid');
+    const [record] = [...world.core.state.records()].filter(({ kind }) => kind === 'eid');
     assert.equal(record?.kind === 'eid' && record.site?.name, 'lyon');
   });
 });
@@ -229,5 +229,5 @@ function paris(): { readonly world: CoreWorld; readonly xtr: SiteXtr } {
 
 /** Live mappings. */
 function resolved(world: CoreWorld): number {
-  return [...world.core.records()].filter((record) => record.kind === 'eid' && record.state === 'live').length;
+  return [...world.core.state.records()].filter((record) => record.kind === 'eid' && record.state === 'live').length;
 }

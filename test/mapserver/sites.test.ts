@@ -13,7 +13,7 @@ describe('a site', () => {
   test('survives a restart, with its keys', () => {
     const world = new CoreWorld();
     assert.ok(add(world, 'paris', ['10.50.0.0/16']).ok);
-    const stored = [...world.restarted().core.records()].find(({ kind }) => kind === 'site');
+    const stored = [...world.restarted().core.state.records()].find(({ kind }) => kind === 'site');
     assert.deepEqual(stored?.kind === 'site' && stored.keys, [KEY]);
   });
 

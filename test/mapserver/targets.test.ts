@@ -44,7 +44,7 @@ describe('a target of a move', () => {
     assert.ok(!isTarget(agent), 'its agent address is there to be used');
     assert.deepEqual(more, []);
     assert.equal(a.claim(EID, 1)[0]?.owner, a.xtrId);
-    assert.equal(world.core.statistics().mappings, 3);
+    assert.equal(world.core.state.statistics().mappings, 3);
   });
 
   test('is told to the owner with each of its registrations, and in each session of the owner', () => {

@@ -95,7 +95,7 @@ test('names that are registered while the sockets are bound are served', async (
     zone: 'stayput.internal',
     prefixes: [],
     driver: {
-      core: { names, nameRecord: () => undefined },
+      core: { names, state: { nameRecord: () => undefined } },
       operate: () => assert.fail('nothing is changed'),
       onNames: (listener) => {
         tell = listener;
