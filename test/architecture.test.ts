@@ -33,13 +33,22 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
     match: /^mapserver\/store\//,
     may: ['mapserver/store', 'proto', 'runtime', 'npm', 'node'],
   },
-  { name: 'agent/main', match: /^agent\/main\.ts$/, may: ['agent', 'agent/core', 'proto', 'runtime', 'npm', 'node'] },
+  { name: 'agent/platform', match: /^agent\/platform\//, may: ['agent/platform', 'proto', 'runtime', 'npm', 'node'] },
+  {
+    name: 'agent/main',
+    match: /^agent\/main\.ts$/,
+    may: ['agent', 'agent/core', 'agent/platform', 'proto', 'runtime', 'npm', 'node'],
+  },
   {
     name: 'mapserver/main',
     match: /^mapserver\/main\.ts$/,
     may: ['mapserver', 'mapserver/core', 'mapserver/store', 'proto', 'runtime', 'npm', 'node'],
   },
-  { name: 'agent', match: /^agent\//, may: ['agent', 'agent/core', 'proto', 'runtime', 'npm', 'node'] },
+  {
+    name: 'agent',
+    match: /^agent\//,
+    may: ['agent', 'agent/core', 'agent/platform', 'proto', 'runtime', 'npm', 'node'],
+  },
   {
     name: 'mapserver',
     match: /^mapserver\//,
@@ -49,7 +58,7 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
   {
     name: 'cli: agent',
     match: /^cli\/commands\/(agent|dns|doctor)\.ts$/,
-    may: ['cli', 'agent/main', 'agent', 'proto', 'runtime', 'npm', 'node'],
+    may: ['cli', 'agent/main', 'agent', 'agent/platform', 'proto', 'runtime', 'npm', 'node'],
   },
   {
     name: 'cli: mapserver',

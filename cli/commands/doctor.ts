@@ -9,6 +9,11 @@ interface DoctorDnsOptions {
   readonly json?: boolean;
 }
 
+interface DoctorPlatformOptions {
+  readonly platform: string;
+  readonly json?: boolean;
+}
+
 export function registerDoctorCommands(program: Command): void {
   const doctor = program.command('doctor').description('Look for what is wrong on this host, and say what to do');
   doctor
@@ -38,5 +43,18 @@ export function registerDoctorCommands(program: Command): void {
         }
       }
       if (!healthy) process.exitCode = 1;
+    });
+  doctor
+    .command('platform')
+    .description('Which cloud or hypervisor this host is on, how that was found out, and what it says')
+    .option('--platform <name>', 'ask this one, whatever was detected', 'auto')
+    .option('--json', 'print JSON')
+    .action(async ({ platform, json }: DoctorPlatformOptions) => {
+      const { examinePlatform } = await import('../../agent/platform/examination.ts');
+      const { platformReport, platformReportLines } = await import('../../agent/platform/report.ts');
+      const report = platformReport(await examinePlatform(platform));
+      if (json === true) printJson(report);
+      else printLines(...platformReportLines(report));
+      if (report.problem !== null) process.exitCode = 1;
     });
 }

@@ -1,0 +1,83 @@
+/** Which platform a machine is on is found out without network, quickly, and said with the reasons. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { detectPlatform } from '../../agent/platform/detection.ts';
+import { DRIVERS } from '../../agent/platform/drivers.ts';
+import { readLocalFacts } from '../../agent/platform/local-facts.ts';
+import { linkLocalAddress } from '../../agent/platform/metadata-client.ts';
+import { PlatformError } from '../../agent/platform/platform.ts';
+import { platformReport, platformReportLines } from '../../agent/platform/report.ts';
+import { UsageError } from '../../proto/errors.ts';
+import { FAULTS, PlatformEmulator } from './emulator.ts';
+
+test('a machine without any mark is on no known platform, and nobody is asked', async (t) => {
+  const emulator = await PlatformEmulator.start(t, {});
+  const { detected, facts, problem } = await emulator.examine();
+  assert.equal(detected.chosen.driver.name, 'none');
+  assert.deepEqual(facts?.locators, []);
+  assert.equal(problem, null);
+  assert.deepEqual(emulator.requests, []);
+  assert.ok(detected.verdicts.every(({ confidence, reason }) => confidence === 'none' && reason !== ''));
+});
+
+test('what nobody set, what is empty and what cannot be read is no mark', async (t) => {
+  const { root } = await PlatformEmulator.start(t, {
+    files: {
+      'sys/class/dmi/id/sys_vendor': Buffer.alloc(16, 0xff),
+      'sys/class/dmi/id/product_name': '  \n',
+      'sys/class/dmi/id/chassis_asset_tag/is': 'a folder',
+    },
+  });
+  const facts = readLocalFacts(root);
+  assert.deepEqual([facts.sysVendor, facts.productName, facts.chassisAssetTag], [null, null, null]);
+});
+
+test('one that is named is asked whatever was detected; a name that is none is refused', async (t) => {
+  const emulator = await PlatformEmulator.start(t, {});
+  assert.equal((await emulator.examine('ec2')).detected.chosen.driver.name, 'ec2');
+  assert.equal((await emulator.examine('none')).detected.chosen.driver.name, 'none');
+  await assert.rejects(emulator.examine('ec3'), UsageError);
+});
+
+test('detection from local facts is quick', async (t) => {
+  const { root } = await PlatformEmulator.start(t, { files: { 'sys/class/dmi/id/sys_vendor': 'Amazon EC2' } });
+  const before = process.cpuUsage();
+  for (let i = 0; i < 100; i++) detectPlatform(readLocalFacts(root), DRIVERS);
+  const { user, system } = process.cpuUsage(before);
+  assert.ok((user + system) / 100 < 100_000, `${(user + system) / 100} µs of CPU for one`);
+});
+
+test('a metadata service is on this link', () => {
+  assert.equal(linkLocalAddress('169.254.169.254'), '169.254.169.254');
+  assert.equal(linkLocalAddress('10.1.1.1', ['10.1.1.1']), '10.1.1.1');
+  for (const elsewhere of ['192.0.2.1', '127.0.0.1', '10.1.1.1', '::1', 'fd00::1']) {
+    assert.throws(() => linkLocalAddress(elsewhere), PlatformError);
+  }
+});
+
+for (const { name } of DRIVERS) {
+  for (const [fault, server] of Object.entries(FAULTS)) {
+    test(`${name}: a service that ${fault} gives no address, and an end in time`, async (t) => {
+      const emulator = await PlatformEmulator.start(t, {}, server);
+      emulator.limits = { requestMs: 200, readingMs: 400, maxOctets: 1 << 20 };
+      const { facts, problem } = await emulator.examine(name);
+      assert.deepEqual(facts?.locators ?? [], []);
+      assert.deepEqual(facts?.provisioning ?? {}, {});
+      if (facts === null) assert.ok(problem instanceof PlatformError);
+    });
+  }
+}
+
+test('the report names all others and their reasons, and does not show the join token', async (t) => {
+  const emulator = await PlatformEmulator.start(t, {
+    files: { 'sys/class/dmi/id/product_name': 'OpenStack Nova' },
+    routes: { '/openstack/latest/meta_data.json': '{"uuid": "u-1", "meta": {"stayput-token": "stp1.secret"}}' },
+  });
+  const report = platformReport(await emulator.examine());
+  const lines = platformReportLines(report).join('\n');
+  assert.match(lines, /^platform +OpenStack \(openstack\), certain: the firmware says OpenStack Nova/);
+  assert.match(lines, /^instance +u-1$/m);
+  assert.match(lines, /^not ec2 +none: \S/m);
+  assert.equal(report.others.length, DRIVERS.length - 1);
+  assert.ok(!`${JSON.stringify(report)}${lines}`.includes('stp1.secret'));
+});

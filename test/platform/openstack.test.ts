@@ -1,0 +1,115 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { addresses, type EmulatedPlatform, PlatformEmulator } from './emulator.ts';
+import { isoImage } from './iso-image.ts';
+
+test('OpenStack by its service: fixed addresses, the floating one of the EC2 tree, metadata of the operator', async (t) => {
+  const examination = await (await PlatformEmulator.start(t, OPENSTACK)).examine();
+  const { detected, facts, problem } = examination;
+  assert.equal(problem, null);
+  assert.equal(detected.chosen.driver.name, 'openstack');
+  assert.equal(facts?.instanceId, 'b0fa911b-69d4-4476-bbe2-1c92bff6535c');
+  assert.equal(facts?.zone, 'nova');
+  assert.equal(facts?.network, 'net-1');
+  assert.deepEqual(addresses(examination, 'local'), ['10.0.0.3', '2001:db8::3']);
+  assert.deepEqual(addresses(examination, 'public'), ['198.51.100.20']);
+  assert.deepEqual(facts?.provisioning, { 'map-server': 'https://map.example.org:4342', token: 'stp1.secret' });
+  assert.equal(facts?.asOf, 'now');
+});
+
+test('a service without the EC2 tree, or without a floating address, has no public one', async (t) => {
+  for (const routes of [
+    { ...OPENSTACK.routes, '/latest/meta-data/public-ipv4': '' },
+    Object.fromEntries(Object.entries(OPENSTACK.routes).filter(([path]) => path.startsWith('/openstack'))),
+  ]) {
+    const examination = await (await PlatformEmulator.start(t, { ...OPENSTACK, routes })).examine();
+    assert.equal(examination.problem, null);
+    assert.deepEqual(addresses(examination, 'public'), []);
+    assert.equal(addresses(examination, 'local').length, 2);
+  }
+});
+
+for (const joliet of [true, false]) {
+  test(`the config drive where no service answers, with ${joliet ? 'Joliet' : 'plain'} names: as of the boot`, async (t) => {
+    const image = isoImage(
+      {
+        'ec2/latest/meta-data.json': '{}',
+        'openstack/latest/meta_data.json': METADATA,
+        'openstack/latest/network_data.json': NETWORKS,
+      },
+      { joliet },
+    );
+    const emulator = await PlatformEmulator.start(t, { files: { 'dev/disk/by-label/config-2': image } });
+    const examination = await emulator.examine();
+    assert.equal(examination.problem, null);
+    assert.equal(examination.detected.chosen.driver.name, 'openstack');
+    assert.equal(examination.facts?.asOf, 'boot');
+    assert.deepEqual(addresses(examination, 'local'), ['10.0.0.3', '2001:db8::3']);
+  });
+}
+
+test('a config drive that is none, is cut off, or has something else in it, is a failure with a name', async (t) => {
+  const image = isoImage({ 'openstack/latest/meta_data.json': METADATA });
+  for (const content of [
+    '',
+    'garbage'.repeat(10_000),
+    isoImage({ 'cloudstack/metadata/instance-id.txt': 'x' }),
+    isoImage({ 'openstack/latest/meta_data.json': '{' }),
+    isoImage({ 'openstack/latest/meta_data.json': 'x'.repeat(2 << 20) }),
+    image.subarray(0, 16 * 2048 + 200),
+    Buffer.from(image).fill(0xff, 20 * 2048),
+  ]) {
+    const emulator = await PlatformEmulator.start(t, { files: { 'dev/disk/by-label/CONFIG-2': content } });
+    const { facts, problem } = await emulator.examine();
+    assert.equal(facts, null);
+    assert.ok(['malformed', 'too-large', 'unreadable'].includes(problem?.failure ?? ''), `${problem?.failure}`);
+  }
+});
+
+test('on other architectures there is no mark: it is possible, and asked only when it is named', async (t) => {
+  const emulator = await PlatformEmulator.start(t, { ...OPENSTACK, files: {}, architecture: 'arm64' });
+  const detected = await emulator.examine();
+  assert.equal(detected.detected.chosen.driver.name, 'none');
+  assert.deepEqual(emulator.requests, []);
+  assert.equal((await emulator.examine('openstack')).facts?.zone, 'nova');
+});
+
+const METADATA = JSON.stringify({
+  uuid: 'b0fa911b-69d4-4476-bbe2-1c92bff6535c',
+  name: 'vm',
+  availability_zone: 'nova',
+  project_id: '7f1e',
+  meta: { role: 'db', 'stayput-map-server': 'https://map.example.org:4342', 'stayput.token': 'stp1.secret' },
+  keys: [],
+  random_seed: 'yWQ=',
+});
+
+const NETWORKS = JSON.stringify({
+  links: [{ id: 'tap1', ethernet_mac_address: 'fa:16:3e:9c:bf:3d', type: 'bridge', mtu: 1450 }],
+  networks: [
+    {
+      id: 'network0',
+      link: 'tap1',
+      type: 'ipv4',
+      ip_address: '10.0.0.3',
+      netmask: '255.255.255.0',
+      routes: [{ network: '0.0.0.0', netmask: '0.0.0.0', gateway: '10.0.0.1' }],
+      network_id: 'net-1',
+    },
+    { id: 'network1', link: 'tap1', type: 'ipv6', ip_address: '2001:db8::3', network_id: 'net-2' },
+    { id: 'network2', link: 'tap1', type: 'ipv4_dhcp', network_id: 'net-3' },
+  ],
+  services: [{ type: 'dns', address: '10.0.0.2' }],
+});
+
+const OPENSTACK = {
+  files: { 'sys/class/dmi/id/sys_vendor': 'OpenStack Foundation', 'sys/class/dmi/id/product_name': 'OpenStack Nova' },
+  routes: {
+    '/openstack/latest/meta_data.json': METADATA,
+    '/openstack/latest/network_data.json': NETWORKS,
+    '/latest/meta-data/instance-id': 'i-00000012',
+    '/latest/meta-data/local-ipv4': '10.0.0.3',
+    '/latest/meta-data/public-ipv4': '198.51.100.20',
+    '/latest/meta-data/placement/availability-zone': 'nova',
+  },
+} satisfies EmulatedPlatform;
