@@ -19,6 +19,7 @@
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import type { DataplaneEvent, ForwardingReply, HelloReply, PlainRules } from '../../proto/dataplane/messages.ts';
 import type { Eid } from '../../proto/eid.ts';
+import { type Nonce, nonce } from '../../proto/lisp/header.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotifyAck, mappingsOf } from '../../proto/lisp/native.ts';
 import { orderOf } from '../../proto/lisp/order.ts';
@@ -29,7 +30,9 @@ import { Callers } from './callers.ts';
 import { DataplaneTable } from './dataplane-table.ts';
 import { Departures, type SavedDeparture } from './departures.ts';
 import { KnownTargets, LIFE, type SavedTarget } from './known-targets.ts';
-import { type LispPeer, LispResponder } from './lisp-responder.ts';
+import type { LispMapServer } from './lisp-registrations.ts';
+import type { LispPeer } from './lisp-responder.ts';
+import { LispRouters } from './lisp-routers.ts';
 import { type ConfiguredLocator, Locators } from './locators.ts';
 import { type CacheEntry, isNegative, type SavedEntry } from './map-cache.ts';
 import { MapRegisters, type SavedWithdrawal } from './map-registers.ts';
@@ -58,6 +61,10 @@ export interface AgentOptions {
   readonly locators: readonly ConfiguredLocator[];
   /** With which sites of LISP routers plain packets are exchanged; null for none. */
   readonly plain?: PlainRules | null;
+  /** Map-Servers of others, where own EIDs are registered as well; only together with `plain`. */
+  readonly mapServers?: readonly LispMapServer[];
+  /** Larger than all that processes before this one sent to them. */
+  readonly firstNonce?: Nonce;
   readonly saved: SavedState;
   readonly cacheLimit?: number;
 }
@@ -106,7 +113,7 @@ export class Agent {
   private readonly locators: Locators;
   private readonly table: DataplaneTable;
   private readonly policy: EnforcedPolicy;
-  private readonly responder: LispResponder | null;
+  private readonly lispRouters: LispRouters | null;
   private readonly probing = new Callers<number>(MAX_PROBES);
   private overlay: readonly IpPrefix[];
   private dataplane: SavedDataplane;
@@ -162,13 +169,17 @@ export class Agent {
     this.locators = locators;
     this.registers = registers;
     this.resolver = resolver;
-    this.responder =
+    this.lispRouters =
       options.plain == null
         ? null
-        : new LispResponder(
+        : new LispRouters(
             {
               rules: options.plain,
+              mapServers: options.mapServers ?? [],
+              firstNonce: options.firstNonce ?? nonce(0n),
+              identity,
               instance: identity.instance,
+              registrar,
               overlay: () => this.overlay,
               locators: () => locators.list(),
               isOwn: (address) => registrar.covering(address) !== undefined,
@@ -214,7 +225,7 @@ export class Agent {
         if (!changed) return;
         this.outbox.note({ type: 'locators', count: this.locators.list().length });
         this.register(now);
-        if (this.responder !== null) this.askPlainCorrespondents();
+        if (this.lispRouters !== null) this.askPlainCorrespondents();
         return;
       }
       case 'interface':
@@ -324,12 +335,12 @@ export class Agent {
 
   /** RLOCs that exchanged plain packets with EIDs of this prefix lately, as the data plane says. */
   handlePlainCorrespondents(prefix: IpPrefix, rlocs: readonly IpAddress[], now: Instant): void {
-    this.responder?.solicit(prefix, rlocs, now);
+    this.lispRouters?.solicit(prefix, rlocs, now);
   }
 
   /** From a LISP router, over UDP. */
   handleLispDatagram(from: LispPeer, bytes: Uint8Array, now: Instant): void {
-    this.responder?.handleDatagram(from, bytes, now);
+    this.lispRouters?.handleDatagram(from, bytes, now);
   }
 
   // ── operator, DNS ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -372,6 +383,7 @@ export class Agent {
     if (now >= this.nextRegister) this.register(now);
     if (now >= this.nextSweep) this.sweep(now);
     this.resolver.handleTimeout(now);
+    this.lispRouters?.handleTimeout(now);
   }
 
   /** When `handleTimeout` wants to be called; now or earlier while outputs wait. */
@@ -379,7 +391,8 @@ export class Agent {
     if (!this.outbox.isEmpty) return Number.NEGATIVE_INFINITY;
     const requests = this.resolver.pollTimeout() ?? Number.POSITIVE_INFINITY;
     const register = this.session.isUp ? this.nextRegister : Number.POSITIVE_INFINITY;
-    return Math.min(this.nextSweep, requests, register, this.channel.pollTimeout(), this.mover.pollTimeout());
+    const routers = this.lispRouters?.pollTimeout() ?? Number.POSITIVE_INFINITY;
+    return Math.min(this.nextSweep, requests, register, this.channel.pollTimeout(), this.mover.pollTimeout(), routers);
   }
 
   pollOutput(): AgentOutput | undefined {

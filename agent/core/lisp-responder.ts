@@ -37,7 +37,17 @@ export interface LispPeer {
   readonly port: number;
 }
 
-export type LispOutcome = 'answered' | 'solicited' | 'refused' | 'limited' | 'malformed' | 'ignored';
+export type LispOutcome =
+  | 'answered'
+  | 'solicited'
+  | 'refused'
+  | 'limited'
+  | 'malformed'
+  | 'ignored'
+  /** Of Map-Notifies: a registration is done, something changed without us, or no Map-Server's key made it. */
+  | 'acknowledged'
+  | 'notified'
+  | 'unauthentic';
 
 export interface LispResponderParts {
   readonly rules: PlainRules;
@@ -62,8 +72,18 @@ export class LispResponder {
     this.rate = new TokenBucket(2 * MESSAGES_PER_SECOND, MESSAGES_PER_SECOND, now);
   }
 
-  handleDatagram(from: LispPeer, bytes: Uint8Array, now: Instant): void {
-    this.parts.outbox.note({ type: 'lisp', result: this.handle(from, bytes, now) });
+  handleDatagram(from: LispPeer, bytes: Uint8Array, now: Instant): LispOutcome {
+    const isPeer = this.parts.rules.sites.some(({ rlocs }) => rlocs.some((rloc) => prefixContains(rloc, from.address)));
+    if (!isPeer) return 'refused';
+    if (!this.rate.take(now)) return 'limited';
+    try {
+      const message = unwrapped(decodeLispMessage(bytes));
+      if (message?.type !== 'map-request' || message.dontReply) return 'ignored';
+      return message.smr ? this.solicited(message, now) : this.answer(from, message);
+    } catch (error) {
+      if (!(error instanceof DecodeError)) throw error;
+      return 'malformed';
+    }
   }
 
   /** These exchanged plain packets with an EID of ours, whose mapping has changed (RFC 9301 section 6.1). */
@@ -87,20 +107,6 @@ export class LispResponder {
         records: [{ ...key, notify: false }],
       };
       outbox.sendPlainly({ address: rloc, port: LISP_CONTROL_PORT }, encodeLispMessage(request));
-    }
-  }
-
-  private handle(from: LispPeer, bytes: Uint8Array, now: Instant): LispOutcome {
-    const isPeer = this.parts.rules.sites.some(({ rlocs }) => rlocs.some((rloc) => prefixContains(rloc, from.address)));
-    if (!isPeer) return 'refused';
-    if (!this.rate.take(now)) return 'limited';
-    try {
-      const message = unwrapped(decodeLispMessage(bytes));
-      if (message?.type !== 'map-request' || message.dontReply) return 'ignored';
-      return message.smr ? this.solicited(message, now) : this.answer(from, message);
-    } catch (error) {
-      if (!(error instanceof DecodeError)) throw error;
-      return 'malformed';
     }
   }
 

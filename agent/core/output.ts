@@ -86,6 +86,14 @@ export type Note =
   | { readonly type: 'policy-refused'; readonly reason: string }
   /** What became of a message of a LISP router. */
   | { readonly type: 'lisp'; readonly result: LispOutcome }
+  /** Own EIDs at a Map-Server of others: registered, not answered to, or also registered by somebody else. */
+  | {
+      readonly type: 'lisp-registration';
+      readonly result: 'accepted' | 'unanswered' | 'taken';
+      /** HOST:PORT */
+      readonly server: string;
+      readonly eids: number;
+    }
   | { readonly type: 'dataplane-superseded' }
   | {
       readonly type: 'limit';

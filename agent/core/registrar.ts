@@ -103,6 +103,7 @@ export type RecordOutcome =
 export class Registrar {
   private readonly identity: AgentIdentity;
   private readonly owned = new Map<EidKey, OwnedEid>();
+  private changes = 0;
 
   constructor(identity: AgentIdentity, saved: readonly SavedEid[], now: Instant) {
     this.identity = identity;
@@ -113,6 +114,11 @@ export class Registrar {
     }
     const agent = prefixEid(identity.instance, hostPrefix(identity.agentAddress));
     if (!this.owned.has(eidKey(agent))) this.add(agent, 'agent', 'base', now);
+  }
+
+  /** Another one after each change of what is owned, or of a state. */
+  get revision(): number {
+    return this.changes;
   }
 
   find(eid: Eid): OwnedEid | undefined {
@@ -188,6 +194,7 @@ export class Registrar {
     const owned = this.owned.get(key);
     if (owned === undefined || owned.kind !== 'address') return null;
     this.owned.delete(key);
+    this.changes += 1;
     const withdrawals: Mapping[] = [];
     if (owned.state === 'live') withdrawals.push(this.withdrawal(owned));
     if (owned.state === 'target') withdrawals.push({ ...asTarget(this.mapping(owned, [])), ttl: 0 });
@@ -477,6 +484,7 @@ export class Registrar {
 
   private enter(owned: OwnedEid, state: EidState, now: Instant): void {
     if (owned.state === state) return;
+    this.changes += 1;
     owned.state = state;
     owned.since = now;
   }

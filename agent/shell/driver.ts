@@ -6,6 +6,7 @@ import type { IpPrefix } from '../../proto/address.ts';
 import type { PlainRules } from '../../proto/dataplane/messages.ts';
 import { type Eid, type InstanceId, instanceId, parseEid } from '../../proto/eid.ts';
 import { StayputError } from '../../proto/errors.ts';
+import { nonce } from '../../proto/lisp/header.ts';
 import type { TunnelKey } from '../../proto/mapping.ts';
 import type { Millis } from '../../proto/time.ts';
 import { Faults } from '../../runtime/faults.ts';
@@ -21,6 +22,7 @@ import { DataplaneLink } from './dataplane-link.ts';
 import { agentIdentity, type Identity, mapServerTarget, type StateFolder } from './identity.ts';
 import { OwnIncarnation } from './incarnation.ts';
 import { LispListener } from './lisp-listener.ts';
+import { lispMapServers } from './lisp-map-servers.ts';
 import { readMachine } from './machine.ts';
 import { MapServerLink } from './map-server-link.ts';
 import type { AgentMetrics } from './metrics.ts';
@@ -96,6 +98,8 @@ export class AgentDriver {
         mtu: config.mtu,
         locators: config.locators,
         plain: plainRules(config, agentIdentity(identity).instance),
+        mapServers: lispMapServers(config),
+        firstNonce: nonce(BigInt(Date.now()) << 16n),
         saved: {
           ...folder.eids(),
           cache: folder.cache(Date.now(), log),

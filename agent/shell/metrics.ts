@@ -34,6 +34,7 @@ export class AgentMetrics {
   private readonly correspondents: Counter;
   private readonly faults: Counter;
   private readonly lisp: Counter<'result'>;
+  private readonly lispRegistrations: Counter<'result'>;
 
   constructor(gauges: () => AgentGauges, stats: () => Promise<StatsReply | null>) {
     const registry = new ScrapedRegistry(stats);
@@ -129,6 +130,12 @@ export class AgentMetrics {
       labelNames: ['result'],
       registers,
     });
+    this.lispRegistrations = new Counter({
+      name: 'stayput_agent_lisp_registrations_total',
+      help: 'EIDs at Map-Servers of others, by what became of their registrations',
+      labelNames: ['result'],
+      registers,
+    });
     this.correspondents = new Counter({
       name: 'stayput_agent_correspondents_total',
       help: 'Peers that were told where an EID of ours went, and introduced to its new owner',
@@ -174,6 +181,9 @@ export class AgentMetrics {
         return;
       case 'lisp':
         this.lisp.inc({ result: note.result });
+        return;
+      case 'lisp-registration':
+        this.lispRegistrations.inc({ result: note.result }, note.eids);
         return;
       case 'peer-refused':
         this.refused.inc({ what: 'peer' });

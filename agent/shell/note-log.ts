@@ -12,6 +12,11 @@ export function logNote(log: Log, note: Note): void {
       }
       log.warn({ eid: note.eid, result: note.result }, REGISTRATION_LOG[note.result]);
       return;
+    case 'lisp-registration':
+      if (note.result === 'accepted')
+        log.info({ server: note.server, count: note.eids }, LISP_REGISTRATION_LOG.accepted);
+      else log.warn({ server: note.server, count: note.eids }, LISP_REGISTRATION_LOG[note.result]);
+      return;
     case 'eid-state':
       log.info({ eid: note.eid, state: note.state, generation: note.generation }, 'EID changed its state');
       return;
@@ -74,4 +79,10 @@ const REGISTRATION_LOG = {
   lost: 'another agent took an EID over',
   denied: 'the map server does not grant an EID',
   forgotten: 'the map server does not have an EID any more, registering it again',
+} as const;
+
+const LISP_REGISTRATION_LOG = {
+  accepted: 'EIDs are registered at a Map-Server of others',
+  unanswered: 'a Map-Server of others does not confirm EIDs',
+  taken: 'somebody else registers EIDs of ours at a Map-Server of others',
 } as const;

@@ -64,12 +64,10 @@ function world(gateway = false) {
     0,
   );
   const hear = (bytes: Uint8Array, from = PEER, now = 0) => {
-    responder.handleDatagram(from, bytes, now);
+    const result = responder.handleDatagram(from, bytes, now);
     const sent: { peer: LispPeer; message: LispMessage }[] = [];
-    let result = '';
     for (let output = outbox.poll(); output !== undefined; output = outbox.poll()) {
       if (output.to === 'lisp-router') sent.push({ peer: output.peer, message: decodeLispMessage(output.bytes) });
-      else if (output.to === 'operator' && output.note.type === 'lisp') result = output.note.result;
     }
     return { sent, result };
   };

@@ -1,6 +1,6 @@
 /** Agents, their data planes and a map server as values: virtual time, messages delivered at once and in order. */
 import { strict as assert } from 'node:assert';
-import { Agent, type SavedState } from '../../agent/core/agent.ts';
+import { Agent, type AgentOptions, type SavedState } from '../../agent/core/agent.ts';
 import type { Ticket } from '../../agent/core/map-requests.ts';
 import type { AttachRequest } from '../../agent/core/mover.ts';
 import type { Answer, Note } from '../../agent/core/output.ts';
@@ -77,6 +77,7 @@ interface HostOptions {
   readonly address?: string;
   readonly from?: Host;
   readonly cacheLimit?: number;
+  readonly lisp?: Pick<AgentOptions, 'plain' | 'mapServers'>;
 }
 
 export class Host {
@@ -91,6 +92,9 @@ export class Host {
   connected = false;
   /** Messages that the map server got. */
   readonly sent: LispMessage[] = [];
+  /** To LISP routers. */
+  readonly datagrams: Uint8Array[] = [];
+  private readonly lisp: HostOptions['lisp'];
   private readonly world: World;
   private late: LispMessage[] | null = null;
   private parked: { readonly from: TunnelKey; readonly payload: string }[] = [];
@@ -110,6 +114,7 @@ export class Host {
       dataplane: { process: null, epoch: 0 },
       policy: null,
     };
+    this.lisp = options.lisp;
     this.agent = this.start(options.cacheLimit);
   }
 
@@ -267,8 +272,10 @@ export class Host {
         case 'disk':
           Object.assign(this.saved, this.agent.save(this.world.now));
           break;
-        case 'link':
         case 'lisp-router':
+          this.datagrams.push(output.bytes);
+          break;
+        case 'link':
           break;
         default:
           output satisfies never;
@@ -323,6 +330,7 @@ export class Host {
         listenPort: 4341,
         mtu: 1420,
         locators: [],
+        ...this.lisp,
         saved: structuredClone(this.saved),
         ...(cacheLimit === undefined ? {} : { cacheLimit }),
       },
