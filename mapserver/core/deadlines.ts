@@ -30,6 +30,7 @@ export class Deadlines<K> {
     const item = { key, at: due, due };
     this.items.set(key, item);
     this.push(item);
+    if (this.heap.length > 2 * this.items.size + SLACK) this.compact();
   }
 
   delete(key: K): void {
@@ -56,6 +57,13 @@ export class Deadlines<K> {
   /** When to look again; may be too early. */
   next(): Instant | undefined {
     return this.heap[0]?.at;
+  }
+
+  /** Without what was deleted or brought forward, which would stay until it is due. */
+  private compact(): void {
+    const kept = this.heap.filter((item) => this.items.get(item.key) === item);
+    this.heap.length = 0;
+    for (const item of kept) this.push(item);
   }
 
   private push(item: Item<K>): void {
@@ -88,3 +96,5 @@ export class Deadlines<K> {
     heap[at] = last;
   }
 }
+
+const SLACK = 64;

@@ -36,3 +36,15 @@ test('each key is taken once, when its last deadline has come, and never slept o
     { numRuns: 500, seed: 1 },
   );
 });
+
+test('what was deleted or brought forward many times is taken once, in order', () => {
+  const deadlines = new Deadlines<number>();
+  for (let i = 0; i < 1_000; i++) {
+    deadlines.set(i % 10, 10_000 - i);
+    deadlines.set(100 + i, 50_000);
+    deadlines.delete(100 + i);
+  }
+  assert.deepEqual(deadlines.take(9_005), [9, 8, 7, 6, 5]);
+  assert.deepEqual(deadlines.take(60_000), [4, 3, 2, 1, 0]);
+  assert.equal(deadlines.next(), undefined);
+});

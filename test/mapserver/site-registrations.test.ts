@@ -1,8 +1,12 @@
 /** What routers of a site register over UDP, and what becomes of it. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { XtrRegistrations } from '../../mapserver/core/lisp/xtr-registrations.ts';
+import { parseIpAddress } from '../../proto/address.ts';
+import { eidKey, parseEid } from '../../proto/eid.ts';
+import { type LispAddress, NO_ADDRESS } from '../../proto/lisp/afi.ts';
 import type { MapRegister } from '../../proto/lisp/map-register.ts';
-import { decodeLispMessage } from '../../proto/lisp/message.ts';
+import { decodeLispMessage, encodeLispMessage } from '../../proto/lisp/message.ts';
 import { mappingsOf } from '../../proto/lisp/native.ts';
 import type { Mapping } from '../../proto/mapping.ts';
 import { minutes, seconds } from '../../proto/time.ts';
@@ -85,6 +89,52 @@ describe('a registration', () => {
     assert.deepEqual(xtr.notifies(), []);
     xtr.register('10.50.1.0/24');
     assert.equal(xtr.notifies().length, 1);
+  });
+
+  test('that ends while the store fails is withdrawn as soon as it does not', () => {
+    const { world, xtr, other } = paris();
+    xtr.register('10.50.1.0/24');
+    world.durable = false;
+    xtr.register('10.50.2.0/24');
+    xtr.register('10.50.1.0/24', { ttl: 0 });
+    other.register('10.50.3.0/24');
+    world.release();
+    world.release('failed');
+    world.durable = true;
+    assert.deepEqual(placeOf(resolve(world.agent('a'))), ['192.0.2.1:4341']);
+    world.advance(seconds(10));
+    assert.deepEqual(placeOf(resolve(world.agent('b'))), []);
+  });
+
+  // Attack: RLOCs of two routers that merge, of 40,000 octets each, in ECMs | 2 | those are kept that fit into 4,096 octets
+  test('attack: RLOCs that together fit into no message', () => {
+    const { world, xtr, other } = paris();
+    for (const [i, each] of [xtr, other].entries()) {
+      const json = new Uint8Array(40_000).fill(0x61 + i);
+      const long: LispAddress = { kind: 'json', binary: false, json, address: NO_ADDRESS };
+      const message = each.signed('10.50.1.0/24', { rlocs: [each.peer.address, long], flags: { merge: true } });
+      assert.equal(each.send(inEcm(message)), 'accepted');
+    }
+    const answers = world.datagrams.filter(({ to }) => to.address === other.peer.address);
+    assert.deepEqual(
+      answers.map(({ message }) => message.type),
+      ['encapsulated-control'],
+    );
+    assert.deepEqual(placeOf(resolve(world.agent('a'))), ['192.0.2.1:4341', '192.0.2.2:4341']);
+  });
+
+  // Attack: a router that gives itself another xTR-ID each time, with merge, at a site with --legacy-replay | 1,000 | 256 are remembered of an EID
+  test('attack: one EID of very many xTRs', () => {
+    const registrations = new XtrRegistrations();
+    const content = { ttl: 5, mapVersion: 0, rlocs: [], proxyReply: true, merge: true };
+    const eid = eidKey(parseEid('10.50.1.0/24'));
+    for (let id = 0; id < 1_000; id++) {
+      const peer = { address: parseIpAddress('192.0.2.1'), port: 4342 };
+      const signing = { keyId: 0, algorithm: 2, psk: new Uint8Array(8) };
+      const xtr = { site: 'paris', id: `${id}`, peer, signing, wantsNotify: false };
+      registrations.put({ eid, site: 'paris', xtr, content, fingerprint: '' }, minutes(3));
+    }
+    assert.deepEqual([registrations.of(eid, 'paris').length, registrations.size], [256, 256]);
   });
 
   test('beyond the limit of the site is left out of the answer', () => {
@@ -343,4 +393,21 @@ function withdrawals(agent: CoreAgent): number[] {
 
 function notifyResults(world: CoreWorld): string[] {
   return world.events.flatMap((event) => (event.kind === 'lisp-notify' ? [event.result] : []));
+}
+
+function inEcm(payload: Uint8Array): Uint8Array {
+  return encodeLispMessage({
+    type: 'encapsulated-control',
+    ddt: false,
+    toEtr: false,
+    toMapServer: true,
+    forRtr: false,
+    relayed: false,
+    source: parseIpAddress('192.0.2.1'),
+    destination: parseIpAddress('198.51.100.1'),
+    hopLimit: 64,
+    sourcePort: 4342,
+    destinationPort: 4342,
+    payload,
+  });
 }

@@ -111,7 +111,10 @@ export class LispServer {
           xtrId,
           peers.map(({ address }) => address),
         );
-        return xtr === undefined ? undefined : { ...recipientOf(xtr, peers), id: `subscriber ${xtrId}` };
+        if (xtr === undefined) return undefined;
+        // All that are of no known xTR-ID share what may wait for the xTR at their RLOC: the IDs could be made up.
+        const id = xtr.id === xtrId ? `subscriber ${xtrId}` : `subscribers at ${xtr.site} ${xtr.id}`;
+        return { ...recipientOf(xtr, peers), id };
       },
     });
     this.requests = new MapRequests({

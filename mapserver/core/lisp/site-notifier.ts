@@ -165,14 +165,14 @@ export class SiteNotifier {
   }
 }
 
-/** Parts that no network has to fragment, as far as one record alone allows. */
-export function inDatagrams(records: readonly EidRecord[]): EidRecord[][] {
+/** Parts of at most `longest` octets, as far as one record alone allows; without it, that no network has to fragment. */
+export function inDatagrams(records: readonly EidRecord[], longest = MAX_DATAGRAM): EidRecord[][] {
   const parts: EidRecord[][] = [];
   let size = 0;
   for (const record of records) {
     const more = encodedRecordSize(record);
     const part = parts.at(-1);
-    if (part !== undefined && size + more <= MAX_DATAGRAM && part.length < MAX_RECORDS) {
+    if (part !== undefined && size + more <= longest && part.length < MAX_RECORDS) {
       part.push(record);
       size += more;
     } else {

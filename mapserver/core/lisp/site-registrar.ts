@@ -26,7 +26,7 @@ import type { ServerEvent } from '../actions.ts';
 import { type OwnershipRecord, ownershipKey, type SiteContent, type SiteRecord, siteNoncesKey } from '../records.ts';
 import type { Transactions } from '../transactions.ts';
 import { ReplayGuard } from './replay-guard.ts';
-import type { SiteNotifier } from './site-notifier.ts';
+import { inDatagrams, type SiteNotifier } from './site-notifier.ts';
 import { rlocsOf, type SiteOutcome, type SiteOwnershipContext, siteJudge, siteRecordOf } from './site-ownership.ts';
 import type { Site, Sites } from './sites.ts';
 import type { Received } from './udp-peer.ts';
@@ -79,8 +79,8 @@ export class SiteRegistrar {
   /** Routers whose EID another took over, and the mapping as it is now. */
   private readonly lost: { readonly xtrs: readonly Xtr[]; readonly after: OwnershipRecord }[] = [];
   private flushAt: Instant | undefined;
-  /** Expired, while the store failed. */
-  private unwithdrawn: { readonly site: Site; readonly eids: readonly EidKey[] }[] = [];
+  /** Expired or given up while the store failed, by site. */
+  private readonly unwithdrawn = new Map<string, Set<EidKey>>();
   private retryAt: Instant | undefined;
 
   constructor(parts: SiteRegistrarParts) {
@@ -183,7 +183,9 @@ export class SiteRegistrar {
     this.expire(now);
     if (this.retryAt !== undefined && now >= this.retryAt) {
       this.retryAt = undefined;
-      for (const { site, eids } of this.unwithdrawn.splice(0)) this.withdraw(site, eids, now);
+      const waiting = [...this.unwithdrawn];
+      this.unwithdrawn.clear();
+      for (const [name, eids] of waiting) this.withdrawOf(name, eids, now);
     }
     if (this.flushAt !== undefined && now >= this.flushAt) this.storeNonces(now);
   }
@@ -252,9 +254,11 @@ export class SiteRegistrar {
       }
       done(outcomes);
     };
-    // What is not stored is not registered: the next refresh is news again.
-    const fail = (): void => {
+    // What is not stored is not registered: the next refresh is news again. Of what is given up there is none.
+    const fail = (later: Instant): void => {
       for (const eid of eids) this.registrations.delete(eid, xtr);
+      const ended = changes.filter(({ content }) => content === undefined).map(({ eid }) => eid);
+      if (ended.length > 0) this.withdrawLater(site, ended, later);
     };
     this.judge(site, eids, now, complete, fail);
   }
@@ -326,9 +330,11 @@ export class SiteRegistrar {
       const given = asked.find((record) => keyOf(record) === eid);
       return given === undefined ? [] : [{ ...given, ttl: 0, locators: [] }];
     });
-    if (records.length === 0) return;
-    const notify = { type: 'map-notify' as const, nonce, authentication: NO_AUTHENTICATION, records };
-    this.parts.reply(received, signMessage(notify, signing));
+    // In one message if a datagram can hold it, as the router waits for one.
+    for (const part of inDatagrams(records, LONGEST_ANSWER)) {
+      const notify = { type: 'map-notify' as const, nonce, authentication: NO_AUTHENTICATION, records: part };
+      this.parts.reply(received, signMessage(notify, signing));
+    }
   }
 
   private notify(xtr: Xtr, record: EidRecord, now: Instant): void {
@@ -341,10 +347,12 @@ export class SiteRegistrar {
       const eids = bySite.get(site) ?? new Set<EidKey>();
       bySite.set(site, eids.add(eid));
     }
-    for (const [name, eids] of bySite) {
-      const site = this.parts.sites.get(name);
-      if (site !== undefined) this.withdraw(site, [...eids], now);
-    }
+    for (const [name, eids] of bySite) this.withdrawOf(name, eids, now);
+  }
+
+  private withdrawOf(name: string, eids: ReadonlySet<EidKey>, now: Instant): void {
+    const site = this.parts.sites.get(name);
+    if (site !== undefined) this.withdraw(site, [...eids], now);
   }
 
   /** What no xTR registers any more. */
@@ -353,10 +361,12 @@ export class SiteRegistrar {
       const count = [...outcomes.values()].filter((each) => each.kind === 'accepted' && each.how === 'released').length;
       if (count > 0) this.parts.event({ kind: 'withdrawn', xtrId: site.owner, count });
     };
-    this.judge(site, eids, now, done, (later) => {
-      this.unwithdrawn.push({ site, eids });
-      this.retryAt ??= later + RETRY;
-    });
+    this.judge(site, eids, now, done, (later) => this.withdrawLater(site, eids, later));
+  }
+
+  private withdrawLater({ record: { name } }: Site, eids: readonly EidKey[], now: Instant): void {
+    this.unwithdrawn.set(name, new Set([...(this.unwithdrawn.get(name) ?? []), ...eids]));
+    this.retryAt ??= now + RETRY;
   }
 
   private storeNonces(now: Instant): void {
@@ -449,5 +459,7 @@ const RETRY = seconds(10);
 const FLUSH_DELAY = seconds(5);
 /** Stored at once. */
 const FLUSH_SITES = 256;
+/** Octets of records that a datagram carries with all headers, also in an ECM. */
+const LONGEST_ANSWER = 60_000;
 /** Octets of authentication data that are not the whole digest. */
 const LONGEST_TRUNCATED = 16;

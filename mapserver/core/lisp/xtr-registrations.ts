@@ -59,6 +59,10 @@ export class XtrRegistrations {
     if (known === undefined) this.byEid.set(eid, [registration]);
     else known.push(registration);
     this.deadlines.set(registration, expiresAt);
+    if (known !== undefined && known.length > MAX_XTRS) {
+      const quietest = known.shift();
+      if (quietest !== undefined) this.deadlines.delete(quietest);
+    }
     return replaced.flatMap((each) => (each.xtr === undefined || each.xtr === xtr ? [] : [each.xtr]));
   }
 
@@ -111,14 +115,17 @@ export function merged(registrations: readonly XtrRegistration[]): RegisteredCon
   };
 }
 
-/** Ascending, as the standard has it, and each locator once, as its latest registration has it. */
+/** Ascending, as the standard has it, and each locator once, as its latest registration has it; as many as fit. */
 function sorted(rlocs: readonly RlocRecord[]): readonly RlocRecord[] {
-  if (rlocs.length < 2) return rlocs;
   const byOctets = new Map(rlocs.map((rloc) => [octetsOf(rloc), rloc]));
-  return [...byOctets]
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .slice(0, MAX_RLOCS)
-    .map(([, rloc]) => rloc);
+  const kept: RlocRecord[] = [];
+  let room = MAX_OCTETS;
+  for (const [octets, rloc] of [...byOctets].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    room -= octets.length / 2;
+    if (room < 0 || kept.length === MAX_RLOCS) break;
+    kept.push(rloc);
+  }
+  return kept;
 }
 
 function octetsOf({ locator }: RlocRecord): string {
@@ -127,5 +134,8 @@ function octetsOf({ locator }: RlocRecord): string {
   return Buffer.from(writer.finish()).toString('hex');
 }
 
-/** Of a mapping. */
+/** Of a mapping: what several xTRs say of an EID has to fit into a message, and into the store. */
 const MAX_RLOCS = 32;
+const MAX_OCTETS = 4_096;
+/** That register the same EID; the one that said something new longest ago is forgotten first. */
+export const MAX_XTRS = 256;

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type IpAddress, parseIpAddress } from '../../../proto/address.ts';
 import { parseEid } from '../../../proto/eid.ts';
+import { xtrIdFromBytes } from '../../../proto/identity.ts';
 import { ipLispAddress, NO_ADDRESS } from '../../../proto/lisp/afi.ts';
 import { verifyAuthentication } from '../../../proto/lisp/authentication.ts';
 import type { EncapsulatedControl } from '../../../proto/lisp/ecm.ts';
@@ -177,6 +178,23 @@ test('attack: subscribes and never acknowledges', () => {
   assert.deepEqual(notified(world, itr), []);
 });
 
+// Attack: subscriptions in the name of an ITR, each with an xTR-ID that is made up | 500 | 32 wait for it, the rest ends at once; those of its own xTR-ID are not disturbed
+test('attack: subscribes an ITR under very many xTR-IDs', () => {
+  const { world, etr, itr } = stage();
+  subscribe(itr, '10.50.1.1', 1n);
+  itr.ack(notified(world, itr)[0]!);
+  const attacker = new SiteXtr(world, '203.0.113.77', 9);
+  for (let i = 0; i < 500; i++) {
+    const forged = { ...request(`10.50.${i >> 8}.${i & 255}`, itr, true), xtrId: madeUp(i), nonce: nonce(7n) };
+    assert.equal(attacker.send(encodeLispMessage(forged)), 'accepted');
+  }
+  notified(world, itr);
+  world.advance(seconds(3));
+  assert.equal(notified(world, itr).length, 32);
+  etr.register('10.50.1.0/24', { rlocs: ['192.0.2.99'] });
+  assert.ok(notified(world, itr).some(({ nonce: value }) => value === 2n));
+});
+
 test('LISP-SEC: the answer is protected by the one-time key that the ITR has wrapped for its site', () => {
   const { world, itr } = stage();
   const otk = new Uint8Array(16).fill(7);
@@ -290,6 +308,15 @@ function secured(
     payload: encodeLispMessage(asked),
   };
   return encodeLispMessage(ecm);
+}
+
+function madeUp(id: number): XtrId {
+  return xtrIdFromBytes(
+    new Uint8Array(16)
+      .fill(0xee)
+      .fill(id & 255, 0, 1)
+      .fill(id >> 8, 1, 2),
+  );
 }
 
 function sentTo(world: CoreWorld, address: IpAddress): CoreWorld['datagrams'][number][] {
