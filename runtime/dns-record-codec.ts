@@ -1,7 +1,7 @@
 /** RDATA of the records that we give out, by dns-packet. Its decoder sees nothing from the network. */
 import { type Answer, encode } from 'dns-packet';
 import { Writer } from '../proto/bytes.ts';
-import type { DnsRecord, RecordEncoder } from '../proto/dns/message.ts';
+import type { DnsRecord, RecordEncoder } from '../proto/dns/reply.ts';
 
 export const encodeRecord: RecordEncoder = (record) => {
   if (record.type === 'other') return encodeOther(record.number, record.ttl, record.data);

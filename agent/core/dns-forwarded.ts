@@ -2,7 +2,8 @@
  * What the forwarder answers with: an upstream's message, just arrived or out of the cache, or a failure. An answer out
  * of the cache is as old as it says, or has expired and is marked (RFC 8767 section 4).
  */
-import { type DnsMessage, type DnsQuery, type DnsReply, EDE, RCODE } from '../../proto/dns/message.ts';
+import { type DnsMessage, type DnsQuery, EDE, RCODE } from '../../proto/dns/message.ts';
+import type { DnsReply } from '../../proto/dns/reply.ts';
 import type { Instant } from '../../proto/time.ts';
 import type { Cached, CacheEntry } from './dns-cache.ts';
 

@@ -12,18 +12,8 @@
  * Somebody who waits gets an answer that has expired when a new one does not come within 1.8 s or at all (RFC 8767);
  * what is asked for often is fetched again before it expires, so that nobody waits.
  */
-import {
-  answersId,
-  type DnsMessage,
-  type DnsQuery,
-  EDE,
-  encodeUpstreamQuery,
-  headerRcode,
-  parseMessage,
-  questionOctets,
-  RCODE,
-  sameQuestion,
-} from '../../proto/dns/message.ts';
+import { type DnsMessage, type DnsQuery, EDE, parseMessage, RCODE, sameQuestion } from '../../proto/dns/message.ts';
+import { answersId, encodeUpstreamQuery, headerRcode, questionOctets } from '../../proto/dns/upstream-query.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Instant, Millis } from '../../proto/time.ts';
 import { type CacheEntry, cacheKey, DnsCache } from './dns-cache.ts';

@@ -7,7 +7,7 @@
  * whoever asks is to look up: inside the zone by the next step, outside of it by the forwarder.
  */
 import { type IpAddress, ipFamily } from '../../proto/address.ts';
-import { type DnsRecord, type DnsRecordData, TYPE } from '../../proto/dns/message.ts';
+import { TYPE } from '../../proto/dns/message.ts';
 import {
   absoluteTarget,
   DEFAULT_WEIGHT,
@@ -15,6 +15,7 @@ import {
   NO_RECORDS,
   type ZoneData,
 } from '../../proto/dns/record-sets.ts';
+import type { DnsRecord, DnsRecordData } from '../../proto/dns/reply.ts';
 
 /** The aliases that were followed so far, and to where. */
 export interface Aliases {

@@ -6,6 +6,7 @@
  * from the cache of the forwarder counts while its entry does, and before that is due to be fetched again; one about the
  * overlay while nothing has reached the agent that could have changed it, and for a second at most. UDP only.
  */
+import { viewOf } from '../../proto/bytes.ts';
 import type { DnsMessage, DnsQuestion } from '../../proto/dns/message.ts';
 import type { Instant, Millis } from '../../proto/time.ts';
 import type { CacheEntry } from './dns-cache.ts';
@@ -118,10 +119,6 @@ function age(stored: Stored, seconds: number): void {
 function owned(reply: Uint8Array): Pick<Stored, 'reply' | 'view'> {
   const bytes = new Uint8Array(reply);
   return { reply: bytes, view: viewOf(bytes) };
-}
-
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /** All but the ID. */

@@ -10,21 +10,23 @@ import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import {
   type DnsQuery,
   type DnsQuestion,
-  type DnsRecord,
-  type DnsReply,
   type DnsTransport,
   EDE,
-  encodeReply,
   parseQuery,
   questionFor,
   RCODE,
+} from '../../proto/dns/message.ts';
+import { insideZone, type NameServer } from '../../proto/dns/record-sets.ts';
+import {
+  type DnsRecord,
+  type DnsReply,
+  encodeReply,
   type RecordEncoder,
   renderMessage,
   replyLimit,
   STALE_TTL,
   servFailTo,
-} from '../../proto/dns/message.ts';
-import { insideZone, type NameServer } from '../../proto/dns/record-sets.ts';
+} from '../../proto/dns/reply.ts';
 import { answersOfType } from '../../proto/dns/sections.ts';
 import { APEX } from '../../proto/eid.ts';
 import type { Instant, Millis } from '../../proto/time.ts';

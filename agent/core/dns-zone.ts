@@ -23,17 +23,10 @@ import {
   prefixContains,
   prefixLength,
 } from '../../proto/address.ts';
-import {
-  type DnsQuestion,
-  type DnsRecord,
-  type DnsRecordData,
-  type DnsReply,
-  EDE,
-  RCODE,
-  TYPE,
-} from '../../proto/dns/message.ts';
+import { type DnsQuestion, EDE, RCODE, TYPE } from '../../proto/dns/message.ts';
 import { fitsDomainName } from '../../proto/dns/name.ts';
 import { absoluteTarget, type ZoneData } from '../../proto/dns/record-sets.ts';
+import type { DnsRecord, DnsRecordData, DnsReply } from '../../proto/dns/reply.ts';
 import { APEX, DEFAULT_INSTANCE, nameEid } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import { type Aliases, ANSWER_TTL, type NameStep, stepAt } from './dns-names.ts';

@@ -5,16 +5,11 @@
  * Over UDP an answer that does not fit is cut off (TC), and differences that do not fit are the new SOA alone, which
  * tells the secondary to come over TCP.
  */
-import { MAX_TCP, MAX_UDP, RCODE, TYPE } from '../../proto/dns/message.ts';
+import { CLASS, FLAG } from '../../proto/dns/header.ts';
+import { MAX_TCP, RCODE, TYPE } from '../../proto/dns/message.ts';
 import { isWithin, readName } from '../../proto/dns/name.ts';
-import {
-  CLASS,
-  FLAG,
-  MessageBuilder,
-  type Question,
-  type ResourceRecord,
-  type SectionMessage,
-} from '../../proto/dns/sections.ts';
+import { MAX_UDP } from '../../proto/dns/opt.ts';
+import { MessageBuilder, type Question, type ResourceRecord, type SectionMessage } from '../../proto/dns/sections.ts';
 import type { ZoneLookup, ZoneRecords } from './zone-records.ts';
 
 export interface ZoneRequest {

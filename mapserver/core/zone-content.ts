@@ -8,11 +8,12 @@
  * have a weight, or all when none does, as an agent would answer; DNS has no word for weights among addresses.
  */
 import { type IpAddress, type IpPrefix, ipFamily, ipToBytes } from '../../proto/address.ts';
+import { CLASS } from '../../proto/dns/header.ts';
 import { TYPE } from '../../proto/dns/message.ts';
 import { encodeName, fitsDomainName, isWithin, parentOf } from '../../proto/dns/name.ts';
 import { absoluteTarget, insideZone, type RecordSets } from '../../proto/dns/record-sets.ts';
 import { reverseName, reverseZones } from '../../proto/dns/reverse-zones.ts';
-import { CLASS, type ResourceRecord } from '../../proto/dns/sections.ts';
+import type { ResourceRecord } from '../../proto/dns/sections.ts';
 import { APEX } from '../../proto/eid.ts';
 import type { Member, ZoneEntry } from './names.ts';
 import { type Serial, ZONE_TTL, ZoneRecords } from './zone-records.ts';

@@ -6,8 +6,9 @@
  * the next serial. An answer counts if it has the ID, and the signature where the secondary has a key: whoever could
  * forge it could keep the secondary from hearing.
  */
+import { CLASS, FLAG, OPCODE } from '../../proto/dns/header.ts';
 import { TYPE } from '../../proto/dns/message.ts';
-import { CLASS, decodeSections, encodeSections, FLAG, OPCODE } from '../../proto/dns/sections.ts';
+import { decodeSections, encodeSections } from '../../proto/dns/sections.ts';
 import { signRequest, type TsigKey, type TsigSession } from '../../proto/dns/tsig.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Instant, Millis, WallClock } from '../../proto/time.ts';

@@ -10,9 +10,10 @@
  */
 import { type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
 import { Reader } from '../../proto/bytes.ts';
+import { CLASS, OPCODE } from '../../proto/dns/header.ts';
 import { RCODE, TYPE } from '../../proto/dns/message.ts';
 import { readName } from '../../proto/dns/name.ts';
-import { CLASS, decodeSections, OPCODE, type Question, type SectionMessage } from '../../proto/dns/sections.ts';
+import { decodeSections, type Question, type SectionMessage } from '../../proto/dns/sections.ts';
 import { type TsigKey, type TsigVerdict, verifyRequest } from '../../proto/dns/tsig.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Instant, Millis, WallClock } from '../../proto/time.ts';

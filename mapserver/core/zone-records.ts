@@ -6,9 +6,10 @@
  * more. Changes gather until `commit` gives them a serial. The journal is bounded by the number of its records: who is
  * further behind takes the whole zone.
  */
+import { CLASS } from '../../proto/dns/header.ts';
 import { TYPE } from '../../proto/dns/message.ts';
 import { encodeName, isWithin, parentOf, readName } from '../../proto/dns/name.ts';
-import { CLASS, type ResourceRecord, recordIdentity } from '../../proto/dns/sections.ts';
+import { type ResourceRecord, recordIdentity } from '../../proto/dns/sections.ts';
 
 /** Serial number arithmetic (RFC 1982) is modulo 2^32. */
 export type Serial = number;

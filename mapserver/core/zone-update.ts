@@ -10,6 +10,7 @@
  * cannot be kept (`record-sets.ts`); what is to be deleted is what agents have registered, which only they can give up.
  */
 import { ipFromBytes } from '../../proto/address.ts';
+import { CLASS } from '../../proto/dns/header.ts';
 import { RCODE, TYPE } from '../../proto/dns/message.ts';
 import { isWithin, readName } from '../../proto/dns/name.ts';
 import {
@@ -21,7 +22,7 @@ import {
   type RecordSets,
   type ServiceTarget,
 } from '../../proto/dns/record-sets.ts';
-import { CLASS, type ResourceRecord, recordIdentity, type SectionMessage } from '../../proto/dns/sections.ts';
+import { type ResourceRecord, recordIdentity, type SectionMessage } from '../../proto/dns/sections.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import { nameMatches } from './grants.ts';
 import type { NameChange, SeenName } from './name-changes.ts';

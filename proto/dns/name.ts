@@ -44,6 +44,12 @@ export function readName(message: Uint8Array, start: number): { readonly name: s
   return { name: labels.join('.'), end: end ?? offset };
 }
 
+/** Uncompressed, from labels of one character per octet that are known to be short enough. */
+export function encodeLabels(labels: readonly string[]): Uint8Array {
+  const octets = labels.flatMap((label) => [label.length, ...Array.from(label, (letter) => letter.charCodeAt(0))]);
+  return Uint8Array.of(...octets, 0);
+}
+
 /** Uncompressed. @throws DecodeError when a label or the name is too long or a label is empty */
 export function encodeName(name: string): Uint8Array {
   const labels = labelsOf(name).map(labelOctets);

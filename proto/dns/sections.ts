@@ -1,6 +1,6 @@
 /**
  * Whole DNS messages with all of their sections, as name servers exchange them: queries, transfers (RFC 5936,
- * RFC 1995), NOTIFY (RFC 1996) and updates (RFC 2136). `message.ts` is for what clients ask.
+ * RFC 1995), NOTIFY (RFC 1996) and updates (RFC 2136). `message.ts` and `reply.ts` are for clients.
  *
  * RDATA is kept as octets without compressed names, so records can be compared and kept whatever their type. Names in
  * the RDATA of the types of RFC 1035 and of SRV may arrive compressed and are written out; other types are copied
@@ -8,14 +8,9 @@
  */
 import { Reader, Writer } from '../bytes.ts';
 import { DecodeError } from '../errors.ts';
+import { HEADER_SIZE } from './header.ts';
 import { type DnsMessage, packMessage, TYPE } from './message.ts';
 import { encodeName, labelsOf, readName } from './name.ts';
-
-export const OPCODE = { query: 0, notify: 4, update: 5 } as const;
-
-export const CLASS = { in: 1, none: 254, any: 255 } as const;
-
-export const FLAG = { qr: 0x8000, aa: 0x0400, tc: 0x0200, rd: 0x0100 } as const;
 
 export interface Question {
   readonly name: string;
@@ -249,7 +244,6 @@ function hex(bytes: Uint8Array): string {
 }
 
 const HEX = Array.from({ length: 256 }, (_, each) => each.toString(16).padStart(2, '0'));
-const HEADER_SIZE = 12;
 const MIN_QUESTION = 5;
 const MIN_RECORD = 11;
 /** TYPE, CLASS, TTL and RDLENGTH. */

@@ -14,9 +14,10 @@ import { createHmac, timingSafeEqual } from 'node:crypto';
 import { Reader, Writer } from '../bytes.ts';
 import { DecodeError } from '../errors.ts';
 import type { WallClock } from '../time.ts';
+import { CLASS } from './header.ts';
 import { RCODE, TYPE } from './message.ts';
 import { encodeName, readName } from './name.ts';
-import { CLASS, type DecodedMessage, type ResourceRecord } from './sections.ts';
+import type { DecodedMessage, ResourceRecord } from './sections.ts';
 
 /** Hash of Node and octets of its MAC, by the algorithm's name. */
 export const TSIG_ALGORITHMS = {

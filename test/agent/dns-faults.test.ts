@@ -8,7 +8,7 @@ import { askDns } from '../../agent/shell/dns-question.ts';
 import { startDnsServer } from '../../agent/shell/dns-server.ts';
 import type { NameAnswer } from '../../agent/shell/name-resolver.ts';
 import { type IpAddress, parseIpAddress } from '../../proto/address.ts';
-import { servFailTo } from '../../proto/dns/message.ts';
+import { servFailTo } from '../../proto/dns/reply.ts';
 import { parseHostPort } from '../../runtime/host-port.ts';
 import { InheritedSockets } from '../../runtime/inherited-sockets.ts';
 import { Bench, query, read } from './dns-support.ts';

@@ -16,20 +16,14 @@ import { judgeUpdate } from '../../mapserver/core/zone-update.ts';
 import { readSigningRequest } from '../../mapserver/shell/signing-request.ts';
 import { CertificateError } from '../../mapserver/shell/x509.ts';
 import { Reader, Writer } from '../../proto/bytes.ts';
-import {
-  encodeReply,
-  encodeUpstreamQuery,
-  parseMessage,
-  parseQuery,
-  renderMessage,
-  replyLimit,
-  sameQuestion,
-  TYPE,
-} from '../../proto/dns/message.ts';
+import { CLASS, FLAG } from '../../proto/dns/header.ts';
+import { parseMessage, parseQuery, sameQuestion, TYPE } from '../../proto/dns/message.ts';
 import { encodeName } from '../../proto/dns/name.ts';
 import { hasRecords } from '../../proto/dns/record-sets.ts';
-import { CLASS, decodeSections, encodeSections, FLAG, type SectionMessage } from '../../proto/dns/sections.ts';
+import { encodeReply, renderMessage, replyLimit } from '../../proto/dns/reply.ts';
+import { decodeSections, encodeSections, type SectionMessage } from '../../proto/dns/sections.ts';
 import { verifyRequest } from '../../proto/dns/tsig.ts';
+import { encodeUpstreamQuery } from '../../proto/dns/upstream-query.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import { decodeAddress, encodeAddress, type LispAddress } from '../../proto/lisp/afi.ts';
 import { verifyAuthentication } from '../../proto/lisp/authentication.ts';

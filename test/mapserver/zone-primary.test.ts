@@ -5,8 +5,9 @@ import fc from 'fast-check';
 import { isNewer } from '../../mapserver/core/zone-answers.ts';
 import { ZoneContent } from '../../mapserver/core/zone-content.ts';
 import { type IpPrefix, parseIpAddress } from '../../proto/address.ts';
+import { FLAG } from '../../proto/dns/header.ts';
 import { RCODE, TYPE } from '../../proto/dns/message.ts';
-import { decodeSections, encodeSections, FLAG } from '../../proto/dns/sections.ts';
+import { decodeSections, encodeSections } from '../../proto/dns/sections.ts';
 import { TsigSession } from '../../proto/dns/tsig.ts';
 import {
   applied,

@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { parseIpAddress } from '../../proto/address.ts';
+import { CLASS, OPCODE } from '../../proto/dns/header.ts';
 import { RCODE, TYPE } from '../../proto/dns/message.ts';
 import { encodeName } from '../../proto/dns/name.ts';
 import { NO_RECORDS } from '../../proto/dns/record-sets.ts';
-import { CLASS, decodeSections, encodeSections, OPCODE, type ResourceRecord } from '../../proto/dns/sections.ts';
+import { decodeSections, encodeSections, type ResourceRecord } from '../../proto/dns/sections.ts';
 import { signRequest } from '../../proto/dns/tsig.ts';
 import { KEY, OTHER_KEY, short, ZONE, ZoneWorld } from './zone-world.ts';
 

@@ -4,15 +4,13 @@ import type { NameChange, SeenName } from '../../mapserver/core/name-changes.ts'
 import type { ZoneEntry } from '../../mapserver/core/names.ts';
 import { type ZoneOutput, ZonePrimary, type ZonePrimaryOptions } from '../../mapserver/core/zone-primary.ts';
 import { type IpAddress, type IpPrefix, parseIpAddress } from '../../proto/address.ts';
+import { CLASS, FLAG, OPCODE } from '../../proto/dns/header.ts';
 import { TYPE } from '../../proto/dns/message.ts';
 import { hasRecords, NO_RECORDS, type RecordSets } from '../../proto/dns/record-sets.ts';
 import {
-  CLASS,
   type DecodedMessage,
   decodeSections,
   encodeSections,
-  FLAG,
-  OPCODE,
   type ResourceRecord,
   type SectionMessage,
 } from '../../proto/dns/sections.ts';

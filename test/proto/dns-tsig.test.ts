@@ -1,8 +1,9 @@
 /** Requests as `dig -y` and `nsupdate -y` of BIND 9.18 sent them, and what must not pass for one. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { CLASS, FLAG, OPCODE } from '../../proto/dns/header.ts';
 import { RCODE, TYPE } from '../../proto/dns/message.ts';
-import { CLASS, decodeSections, encodeSections, FLAG, OPCODE } from '../../proto/dns/sections.ts';
+import { decodeSections, encodeSections } from '../../proto/dns/sections.ts';
 import {
   signRequest,
   TSIG_ERROR,
