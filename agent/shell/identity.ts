@@ -16,7 +16,7 @@ import type { SavedDataplane, SavedState } from '../core/agent.ts';
 import type { SavedIncarnation } from '../core/incarnation.ts';
 import type { SavedEntry } from '../core/map-cache.ts';
 import type { AgentIdentity } from '../core/registrar.ts';
-import type { MapServerTarget } from './map-server-link.ts';
+import type { MapServerTarget } from './map-server-connection.ts';
 import { decoded, parsed } from './parsed.ts';
 
 /** What this agent owns, gave up, and who may take it over. */

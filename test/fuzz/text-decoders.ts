@@ -7,7 +7,7 @@ import { parseNameservers } from '../../agent/core/dns-resolv-conf.ts';
 import * as agentApi from '../../agent/shell/admin-socket.ts';
 import * as dataplane from '../../agent/shell/dataplane-link.ts';
 import { parseMapServerUrl, parseToken } from '../../agent/shell/enrolment.ts';
-import { parseWelcome } from '../../agent/shell/map-server-link.ts';
+import { parseWelcome } from '../../agent/shell/map-server-connection.ts';
 import { libvirtEvents } from '../../cli/hooks/libvirt.ts';
 import { CONFIG } from '../../mapserver/config.ts';
 import { parseNamePattern } from '../../mapserver/core/grants.ts';
