@@ -1,6 +1,33 @@
-/** All platforms. Of two that are equally sure, the former: services with a mark of their own before hypervisors. */
+/** All platforms. Of two that are equally sure, the former: clouds before the hypervisors below them. */
+import { AZURE } from './azure.ts';
+import { CLOUDSTACK } from './cloudstack.ts';
+import { DIGITALOCEAN } from './digitalocean.ts';
 import { EC2 } from './ec2.ts';
+import { EUCALYPTUS } from './eucalyptus.ts';
+import { GCE } from './gce.ts';
+import { HETZNER } from './hetzner.ts';
+import { KVM } from './kvm.ts';
+import { OPENNEBULA } from './opennebula.ts';
 import { OPENSTACK } from './openstack.ts';
+import { ORACLE } from './oracle.ts';
+import { OVF } from './ovf.ts';
 import type { PlatformDriver } from './platform.ts';
+import { VSPHERE } from './vsphere.ts';
+import { XEN } from './xen.ts';
 
-export const DRIVERS: readonly PlatformDriver[] = [EC2, OPENSTACK];
+export const DRIVERS: readonly PlatformDriver[] = [
+  EC2,
+  AZURE,
+  GCE,
+  ORACLE,
+  DIGITALOCEAN,
+  HETZNER,
+  CLOUDSTACK,
+  OPENNEBULA,
+  OPENSTACK,
+  VSPHERE,
+  XEN,
+  OVF,
+  EUCALYPTUS,
+  KVM,
+];

@@ -6,6 +6,7 @@ import { DRIVERS } from './drivers.ts';
 import { type LocalFacts, readLocalFacts } from './local-facts.ts';
 import { linkLocalAddress, METADATA_LIMITS, MetadataClient } from './metadata-client.ts';
 import { type PlatformAccess, PlatformError, type PlatformEvent, type PlatformFacts } from './platform.ts';
+import { routersOnLink } from './routers.ts';
 
 export interface Examination {
   readonly detected: Detected;
@@ -47,7 +48,11 @@ export type AccessTo = () => { readonly facts: LocalFacts; readonly open: () => 
 export function realAccess(): ReturnType<AccessTo> {
   const root = '/';
   const facts = readLocalFacts(root);
-  return { facts, open: () => openAccess(root, facts, (address, port) => ({ host: linkLocalAddress(address), port })) };
+  return {
+    facts,
+    open: () =>
+      openAccess(root, facts, (address, port) => ({ host: linkLocalAddress(address, routersOnLink(root)), port })),
+  };
 }
 
 /** `resolve` says where the service at an address is reached. */

@@ -55,6 +55,6 @@ export function registerDoctorCommands(program: Command): void {
       const report = platformReport(await examinePlatform(platform));
       if (json === true) printJson(report);
       else printLines(...platformReportLines(report));
-      if (report.problem !== null) process.exitCode = 1;
+      if (report.facts === null) process.exitCode = 1;
     });
 }

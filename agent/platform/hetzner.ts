@@ -1,0 +1,34 @@
+/** Hetzner Cloud. https://docs.hetzner.cloud/#server-metadata */
+import { FactsBuilder } from './facts-builder.ts';
+import type { LocalFacts } from './local-facts.ts';
+import {
+  certain,
+  type Detection,
+  none,
+  type PlatformAccess,
+  type PlatformDriver,
+  type PlatformFacts,
+} from './platform.ts';
+
+export const HETZNER: PlatformDriver = { name: 'hetzner', title: 'Hetzner Cloud', detect, read };
+
+function detect({ sysVendor }: LocalFacts): Detection {
+  return sysVendor === 'Hetzner' ? certain('the firmware names Hetzner') : none('the vendor is not Hetzner');
+}
+
+async function read(access: PlatformAccess): Promise<PlatformFacts> {
+  const client = access.metadata('169.254.169.254');
+  const facts = new FactsBuilder().text('instance-id', await client.text(`${TREE}/instance-id`));
+  const [zone, region, publicAddress, networks] = await Promise.all(
+    ['availability-zone', 'region', 'public-ipv4', 'private-networks'].map((path) => client.text(`${TREE}/${path}`)),
+  );
+  facts.text('zone', zone).text('region', region).locator('public', 'public-ipv4', publicAddress);
+  // YAML, of which one line of each network matters: `- ip: 10.0.0.2`.
+  for (const [, address] of (networks ?? '').slice(0, MAX_YAML).matchAll(/^\s*-?\s*ip:\s*(\S{1,45})\s*$/gm)) {
+    facts.locator('local', 'private-networks', address);
+  }
+  return facts.build();
+}
+
+const TREE = '/hetzner/v1/metadata';
+const MAX_YAML = 16 * 1024;

@@ -1,0 +1,43 @@
+/** Any platform that hands the OVF environment over on a CD: VirtualBox, oVirt, vCloud and vSphere where so asked. */
+import { FactsBuilder } from './facts-builder.ts';
+import { readIsoFile } from './iso9660.ts';
+import { deviceOfLabel, type LocalFacts } from './local-facts.ts';
+import { addOvfEnvironment } from './ovf-environment.ts';
+import {
+  type Detection,
+  likely,
+  none,
+  type PlatformAccess,
+  type PlatformDriver,
+  PlatformError,
+  type PlatformFacts,
+} from './platform.ts';
+
+export const OVF: PlatformDriver = { name: 'ovf', title: 'OVF environment', detect, read };
+
+function detect({ labels }: LocalFacts): Detection {
+  const found = labels.find((label) => LABELS.some((known) => known.toLowerCase() === label.toLowerCase()));
+  return found === undefined
+    ? none('no disk has a label of the OVF environment')
+    : likely(`there is a disk labelled ${found}`);
+}
+
+async function read({ root }: PlatformAccess): Promise<PlatformFacts> {
+  const text = await readOvfDisc(root);
+  if (text === null) throw new PlatformError('unreadable', 'no disk holds an OVF environment');
+  const facts = new FactsBuilder('boot');
+  addOvfEnvironment(facts, text);
+  return facts.build();
+}
+
+/** Null when there is no such disk, or no environment on it. @throws PlatformError */
+export async function readOvfDisc(root: string): Promise<string | null> {
+  for (const label of LABELS) {
+    const device = deviceOfLabel(root, label);
+    if (device === undefined) continue;
+    return (await readIsoFile(device, 'ovf-env.xml')) ?? (await readIsoFile(device, 'ovf_env.xml'));
+  }
+  return null;
+}
+
+const LABELS = ['OVF-TRANSPORT', 'OVFENV', 'OVF ENV'];

@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { addresses, type EmulatedPlatform, PlatformEmulator, type Route } from './emulator.ts';
+
+test('Google: instance, zone, addresses, attributes, and the notice of a live migration', async (t) => {
+  const examination = await (await PlatformEmulator.start(t, GCE)).examine();
+  const { detected, facts, events, problem } = examination;
+  assert.equal(problem, null);
+  assert.equal(detected.chosen.driver.name, 'gce');
+  assert.equal(facts?.instanceId, '9007199254740993123', 'not rounded');
+  assert.equal(facts?.zone, 'europe-west1-b');
+  assert.equal(facts?.region, 'europe-west1');
+  assert.equal(facts?.network, 'projects/123/networks/default');
+  assert.deepEqual(addresses(examination, 'local'), ['10.132.0.2', '2600:1900::2']);
+  assert.deepEqual(addresses(examination, 'public'), ['198.51.100.30', '198.51.100.31']);
+  assert.deepEqual(facts?.provisioning, { eid: '10.77.0.5/32' });
+  assert.deepEqual(events, [
+    { id: 'MIGRATE_ON_HOST_MAINTENANCE', action: 'MIGRATE_ON_HOST_MAINTENANCE', notBefore: null },
+  ]);
+});
+
+test('without an external address there is none, and without maintenance no event', async (t) => {
+  const routes = {
+    ...GCE.routes,
+    [`${TREE}/?recursive=true&alt=json`]: marked('{"networkInterfaces": [{"accessConfigs": [{"externalIp": ""}]}]}'),
+    [`${TREE}/maintenance-event`]: marked('NONE\n'),
+  };
+  const examination = await (await PlatformEmulator.start(t, { ...GCE, routes })).examine();
+  assert.equal(examination.problem, null);
+  assert.deepEqual(examination.facts?.locators, []);
+  assert.deepEqual(examination.events, []);
+});
+
+test('who answers without the mark of Google is not believed', async (t) => {
+  const routes = { ...GCE.routes, [`${TREE}/id`]: '1' };
+  const { facts, problem } = await (await PlatformEmulator.start(t, { ...GCE, routes })).examine();
+  assert.equal(facts, null);
+  assert.equal(problem?.failure, 'malformed');
+});
+
+const TREE = '/computeMetadata/v1/instance';
+
+function marked(body: string): Route {
+  return ({ headers }) =>
+    headers['metadata-flavor'] === 'Google' ? { headers: { 'metadata-flavor': 'Google' }, body } : { status: 403 };
+}
+
+const GCE = {
+  files: { 'sys/class/dmi/id/product_name': 'Google Compute Engine\n' },
+  routes: {
+    [`${TREE}/id`]: marked('9007199254740993123'),
+    [`${TREE}/?recursive=true&alt=json`]: marked(
+      JSON.stringify({
+        attributes: { 'ssh-keys': 'x', 'stayput-eid': '10.77.0.5/32' },
+        id: 9007199254740992000,
+        name: 'vm',
+        networkInterfaces: [
+          {
+            accessConfigs: [{ externalIp: '198.51.100.30', type: 'ONE_TO_ONE_NAT' }],
+            forwardedIps: ['198.51.100.31'],
+            ip: '10.132.0.2',
+            ipv6s: ['2600:1900::2'],
+            mac: '42:01:0a:84:00:02',
+            network: 'projects/123/networks/default',
+          },
+        ],
+        zone: 'projects/123/zones/europe-west1-b',
+      }),
+    ),
+    [`${TREE}/maintenance-event`]: marked('MIGRATE_ON_HOST_MAINTENANCE'),
+  } as Record<string, Route>,
+} satisfies EmulatedPlatform;
