@@ -8,6 +8,7 @@ import { Exclusive } from './exclusive.ts';
 import type { SiteKey } from './lisp/message-code.ts';
 import { mapServerChecks } from './map-server/checks.ts';
 import { DEFAULT_OUTSIDE, DEFAULT_RANGE, mapServerRole } from './map-server/subject.ts';
+import { XtrPool } from './map-server/xtrs.ts';
 import { nativeChecks, nativeRole } from './native/checks.ts';
 import type { Report } from './report/report.ts';
 import type { Role } from './role.ts';
@@ -38,6 +39,7 @@ export async function runRole(role: Role, settings: RoleSettings, options: RunOp
           local,
           pacer,
           lispPort: new Exclusive(),
+          xtrs: new XtrPool(local),
           answerMs,
           graceMs,
           key: settings.siteKey,

@@ -3,7 +3,7 @@ import { type Check, demand, group } from '../check.ts';
 import { describeAnswer } from '../lisp/answers.ts';
 import { codeLengths, type SiteKey } from '../lisp/message-code.ts';
 import { AUTHENTICATION_OFFSET, altered, ip, locator, type Octets, u8 } from '../lisp/octets.ts';
-import { PROXY_NOTIFY, type RegisterChange } from './etr.ts';
+import type { RegisterChange } from './etr.ts';
 import type { MapServerStage } from './stage.ts';
 
 type Draft = Omit<Check<MapServerStage>, 'id'>;
@@ -75,6 +75,8 @@ interface Tampered {
   readonly at: number;
   readonly behindCode?: boolean;
   readonly bit?: number;
+  /** Believed, it would leave the xTR-ID with a nonce that is hard to surpass. */
+  readonly ahead?: boolean;
 }
 
 /** Stimuli: one bit is changed after the code was made. Offsets behind the code are those of the first record. */
@@ -82,7 +84,7 @@ const TAMPERED: readonly Tampered[] = [
   { what: 'the proxy bit', at: 0, bit: 0x08 },
   { what: 'a reserved bit of the header', at: 1, bit: 0x80 },
   { what: 'the merge bit', at: 2, bit: 0x04 },
-  { what: 'the first octet of the nonce', at: 4, bit: 0x40 },
+  { what: 'the first octet of the nonce', at: 4, bit: 0x40, ahead: true },
   { what: 'the last octet of the nonce', at: 11 },
   { what: 'the first octet of the code', at: AUTHENTICATION_OFFSET },
   { what: 'an octet in the middle of the code', at: AUTHENTICATION_OFFSET + 6 },
@@ -100,7 +102,7 @@ const TAMPERED: readonly Tampered[] = [
   { what: 'the last octet of the locator', at: 27, behindCode: true },
 ];
 
-function tamperedCheck({ what, at, behindCode = false, bit = 1 }: Tampered): Draft {
+function tamperedCheck({ what, at, behindCode = false, bit = 1, ahead = false }: Tampered): Draft {
   return {
     level: 'MUST',
     source: 'RFC 9301 5.6',
@@ -110,7 +112,8 @@ function tamperedCheck({ what, at, behindCode = false, bit = 1 }: Tampered): Dra
     run: async (stage) => {
       const eid = ip(stage.block.v4(1));
       const locators = [locator(ip('192.0.2.7'))];
-      const { octets } = stage.etr().message([{ eid, locators }]);
+      const xtr = ahead ? stage.subject.xtrs.named(what) : stage.xtr();
+      const { octets } = stage.etr(xtr).message([{ eid, locators }]);
       const start = behindCode ? AUTHENTICATION_OFFSET + codeLengths(stage.key.algorithm).rfc : 0;
       const changed = altered(octets, (copy) => {
         copy[start + at] = (copy[start + at] ?? 0) ^ bit;
@@ -298,7 +301,7 @@ const REPLAYS: readonly Draft[] = [
       sent: `Two right Map-Registers of one ETR, the second with a nonce that is larger by ${ahead}.`,
       expected: 'Two Map-Notify messages.',
       run: async (stage) => {
-        const etr = stage.etr();
+        const etr = stage.etr(ahead < 1n << 32n ? stage.xtr() : stage.subject.xtrs.behind());
         const { nonce } = await etr.register([{ eid: ip(stage.block.v4(1)) }]);
         const { notify } = await etr.register([{ eid: ip(stage.block.v4(1)) }], { nonce: nonce + ahead });
         return `${describeAnswer(notify)}.`;
@@ -312,10 +315,11 @@ const REPLAYS: readonly Draft[] = [
     sent: 'A right Map-Register of one xTR-ID, then one of another xTR-ID with a smaller nonce.',
     expected: 'Two Map-Notify messages.',
     run: async (stage) => {
-      const { nonce } = await stage.etr().register([{ eid: ip(stage.block.v4(1)) }]);
-      const { notify } = await stage
-        .etr()
-        .register([{ eid: ip(stage.block.v4(2)) }], { nonce: nonce - 500_000n, flags: PROXY_NOTIFY });
+      const [larger, smaller] = [stage.xtr(), stage.xtr()];
+      const nonce = smaller.nextNonce();
+      larger.continueFrom(nonce);
+      await stage.etr(larger).register([{ eid: ip(stage.block.v4(1)) }]);
+      const { notify } = await stage.etr(smaller).register([{ eid: ip(stage.block.v4(2)) }], { nonce });
       return `${describeAnswer(notify)}.`;
     },
   },

@@ -1,5 +1,4 @@
-/** One ETR of the kit's site: its xTR-ID, its nonces, and what it registered, which it withdraws at the end. */
-import { randomBytes } from 'node:crypto';
+/** One ETR of the kit's site, and what it registered, which it withdraws at the end. */
 import { demand } from '../check.ts';
 import type { Answer } from '../lisp/answers.ts';
 import { codeLengths, type SiteKey, seal } from '../lisp/message-code.ts';
@@ -19,6 +18,7 @@ import {
 } from '../lisp/octets.ts';
 import type { UdpPort } from '../lisp/udp-port.ts';
 import type { MapServerStage } from './stage.ts';
+import type { Xtr } from './xtrs.ts';
 
 export interface EidRecord extends RecordOptions {
   /** With its AFI. */
@@ -45,35 +45,23 @@ export interface Registration {
 }
 
 export class Etr {
-  readonly xtrId: Octets = new Uint8Array(Buffer.concat([XTR_ID_START, randomBytes(12)]));
+  readonly xtr: Xtr;
   private readonly stage: MapServerStage;
   private readonly key: SiteKey;
   /** With the trailer that they were registered with, since an ETR without an xTR-ID is another one. */
   private readonly registered = new Map<string, EidRecord & { readonly trailer: Octets }>();
-  private lastNonce: bigint;
 
-  /** `serial` keeps the nonces of ETRs apart that begin in the same millisecond. */
-  constructor(stage: MapServerStage, key: SiteKey, serial: number) {
+  constructor(stage: MapServerStage, key: SiteKey, xtr: Xtr) {
     this.stage = stage;
     this.key = key;
-    this.lastNonce = (BigInt(Date.now()) << 16n) + BigInt(serial % 64) * 256n;
-  }
-
-  nextNonce(): bigint {
-    this.lastNonce += 1n;
-    return this.lastNonce;
-  }
-
-  /** Nonces go on from here. */
-  continueFrom(nonce: bigint): void {
-    if (nonce > this.lastNonce) this.lastNonce = nonce;
+    this.xtr = xtr;
   }
 
   /** A Map-Register; its EIDs are withdrawn at the end, whatever becomes of it. */
   message(records: readonly EidRecord[], change: RegisterChange = {}): { nonce: bigint; octets: Octets } {
-    const { flags = PROXY_NOTIFY, nonce = this.nextNonce(), key = this.key, covers = 'records' } = change;
-    const { trailer = xtrTrailer(this.xtrId), codeLength = codeLengths(key.algorithm).rfc } = change;
-    this.continueFrom(nonce);
+    const { flags = PROXY_NOTIFY, nonce = this.xtr.nextNonce(), key = this.key, covers = 'records' } = change;
+    const { trailer = xtrTrailer(this.xtr.id), codeLength = codeLengths(key.algorithm).rfc } = change;
+    this.xtr.continueFrom(nonce);
     for (const each of records) {
       const { eid, maskLength = hostMask(eid) } = each;
       this.registered.set(`${maskLength} ${Buffer.from(eid).toString('hex')}`, { eid, maskLength, trailer });
@@ -167,7 +155,5 @@ export function acknowledgement(notify: Answer, key: SiteKey): Octets {
 export const PROXY_NOTIFY: number = REGISTER.P | REGISTER.M;
 
 const AUTHENTICATION_END = (notify: Answer): number => 16 + notify.authentication.length;
-/** "conf" in ASCII: whoever finds one of these in a log knows where it is from. */
-const XTR_ID_START = Buffer.from('conf', 'latin1');
 const TURNS = 3;
 const RECORDS = 12;

@@ -417,10 +417,11 @@ async function forwarded(stage: MapServerStage) {
   await stage.etr().register([{ eid }], { flags: REGISTER.M });
   const { octets, nonce } = stage.request(eid);
   await stage.port.send(octets);
-  const ecm = await etrPort.wait(
-    (datagram) => ((datagram.octets[0] ?? 0) >>> 4 === TYPE.ecm ? datagram.octets : undefined),
-    stage.subject.answerMs,
-  );
+  const ecm = await etrPort.wait((datagram) => {
+    if ((datagram.octets[0] ?? 0) >>> 4 !== TYPE.ecm) return undefined;
+    const asked = readAnswer(decapsulated(datagram.octets).message).records[0]?.eid.text;
+    return asked === stage.block.v4(1) ? datagram.octets : undefined;
+  }, stage.subject.answerMs);
   demand(ecm !== undefined, 'No ECM came to port 4342.');
   const { message, destinationPort } = decapsulated(ecm);
   return { message: readAnswer(message), destinationPort, nonce };

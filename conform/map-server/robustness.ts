@@ -295,7 +295,7 @@ const REGISTERED_ADDRESSES: readonly (readonly [string, (stage: MapServerStage) 
 ];
 
 function registerOf(stage: MapServerStage, eid: Octets): Octets {
-  return stage.etr(stage.key).message([{ eid }], { flags: PROXY_NOTIFY }).octets;
+  return stage.etr().message([{ eid }], { flags: PROXY_NOTIFY }).octets;
 }
 
 interface Flood {

@@ -17,6 +17,7 @@ import { ip, mapRequest, NO_ADDRESS, type Octets, type RequestOptions, TYPE } fr
 import { type Datagram, UdpPort, type UdpTarget } from '../lisp/udp-port.ts';
 import type { Pacer } from '../pacer.ts';
 import { Etr } from './etr.ts';
+import type { Xtr, XtrPool } from './xtrs.ts';
 
 export interface MapServerSubject {
   readonly target: UdpTarget;
@@ -30,6 +31,7 @@ export interface MapServerSubject {
   readonly pacer: Pacer;
   /** Whose turn it is to have this machine's UDP port 4342. */
   readonly lispPort: Exclusive;
+  readonly xtrs: XtrPool;
   /** How long an answer is waited for before it is asked for again. */
   readonly answerMs: number;
   /** How long after a fence something unwanted could still come. */
@@ -44,6 +46,9 @@ export class MapServerStage implements Stage {
   readonly block: AddressBlock;
   readonly outside: AddressBlock;
   private readonly etrs: Etr[] = [];
+  private readonly taken: Xtr[] = [];
+  private fencing: Etr | undefined;
+  private readonly endings: (() => Promise<void>)[] = [];
   private readonly others: UdpPort[] = [];
   private lispPortOpened: UdpPort | undefined;
   private endOfTurn: () => void = () => {};
@@ -67,10 +72,17 @@ export class MapServerStage implements Stage {
   }
 
   /** An ETR of the site with an xTR-ID of its own. */
-  etr(key: SiteKey = this.key): Etr {
-    const etr = new Etr(this, key, this.etrs.length);
+  etr(xtr: Xtr = this.xtr()): Etr {
+    const etr = new Etr(this, this.key, xtr);
     this.etrs.push(etr);
     return etr;
+  }
+
+  /** One that no other check plays until this one ends. */
+  xtr(): Xtr {
+    const xtr = this.subject.xtrs.take();
+    this.taken.push(xtr);
+    return xtr;
   }
 
   /** Another socket. */
@@ -134,9 +146,10 @@ export class MapServerStage implements Stage {
     const before = on.inbox.length;
     await on.send(octets);
     const fenced = await this.fence();
+    const nonce = nonceIn(octets);
     const unwanted = on.inbox
       .slice(before)
-      .filter((datagram) => !solicits(datagram) && withNonce(datagram, fenced) === undefined);
+      .filter((datagram) => !informs(datagram, nonce) && withNonce(datagram, fenced) === undefined);
     demand(unwanted.length === 0, `${what} was answered with ${unwanted.map(describeDatagram).join(', ')}.`);
     return `Nothing came back for ${what}, and the target went on to answer.`;
   }
@@ -148,14 +161,25 @@ export class MapServerStage implements Stage {
     return nonce;
   }
 
+  /** Something to undo at the end, before what was registered is withdrawn. */
+  atEnd(ending: () => Promise<void>): void {
+    this.endings.push(ending);
+  }
+
   async clear(): Promise<void> {
-    for (const etr of this.etrs) await etr.withdrawAll();
-    for (const port of [this.port, ...this.others]) port.close();
-    this.endOfTurn();
+    try {
+      for (const ending of this.endings) await ending();
+      for (const etr of this.etrs) await etr.withdrawAll();
+    } finally {
+      for (const port of [this.port, ...this.others]) port.close();
+      for (const xtr of this.taken) this.subject.xtrs.giveBack(xtr);
+      this.endOfTurn();
+    }
   }
 
   private async fenceByRegister(): Promise<bigint> {
-    const registration = await this.etr().register([{ eid: ip(this.block.v4(FENCE_HOST)) }]);
+    this.fencing ??= this.etr();
+    const registration = await this.fencing.register([{ eid: ip(this.block.v4(FENCE_HOST)) }]);
     return registration.nonce;
   }
 
@@ -174,15 +198,25 @@ export function describeDatagram({ octets }: Datagram): string {
   return `${octets.length} octets of type ${(octets[0] ?? 0) >>> 4}`;
 }
 
-/** An SMR answers nothing: it tells an ITR of a change, perhaps one by an earlier check. */
-function solicits({ octets }: Datagram): boolean {
-  return (octets[0] ?? 0) >>> 4 === TYPE.mapRequest && ((octets[0] ?? 0) & 0x01) !== 0;
+/**
+ * An SMR, and a Map-Notify with another nonce than what was sent, answer nothing: they tell of a change, perhaps one by
+ * an earlier check, which had the same port.
+ */
+function informs({ octets }: Datagram, sent: bigint | undefined): boolean {
+  const type = (octets[0] ?? 0) >>> 4;
+  if (type === TYPE.mapNotify) return nonceIn(octets) !== sent;
+  return type === TYPE.mapRequest && ((octets[0] ?? 0) & 0x01) !== 0;
 }
 
 function withNonce({ octets }: Datagram, nonce: bigint): Answer | undefined {
-  if (octets.length < 12) return undefined;
-  const said = new DataView(octets.buffer, octets.byteOffset).getBigUint64(4);
-  return said === nonce ? readAnswer(octets) : undefined;
+  return (octets[0] ?? 0) >>> 4 !== TYPE.ecm && nonceIn(octets) === nonce ? readAnswer(octets) : undefined;
+}
+
+/** Of an ECM: that of the message in it. */
+export function nonceIn(octets: Octets): bigint | undefined {
+  const inner = (octets[4] ?? 0) >>> 4 === 6 ? 4 + 40 + 8 : 4 + 20 + 8;
+  const at = ((octets[0] ?? 0) >>> 4 === TYPE.ecm ? inner : 0) + 4;
+  return octets.length < at + 8 ? undefined : new DataView(octets.buffer, octets.byteOffset).getBigUint64(at);
 }
 
 const ASKS = 4;

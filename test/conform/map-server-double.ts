@@ -240,7 +240,10 @@ export class MapServerDouble {
     if (before !== undefined && nonce <= before.nonce) return;
     const active = itrRlocs.some(({ afi }) => afi !== 0);
     this.subscribers.set(key, { eid: asked, peer, nonce, active });
-    if (!active) return;
+    if (!active) {
+      this.send(this.notify(nonce, [this.negative(asked)]), peer);
+      return;
+    }
     const found = this.longest(asked);
     if (found === undefined) this.send(join(u32(0x2000_0001), u64(nonce), this.negative(asked)), peer);
     else this.repeat(nonce, this.notify(nonce, [this.registeredRecord(found.record)]), peer);

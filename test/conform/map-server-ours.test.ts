@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { AddressRange } from '../../conform/address-range.ts';
 import { Exclusive } from '../../conform/exclusive.ts';
 import { DEFAULT_OUTSIDE, DEFAULT_RANGE, mapServerRole } from '../../conform/map-server/subject.ts';
+import { XtrPool } from '../../conform/map-server/xtrs.ts';
 import { Pacer } from '../../conform/pacer.ts';
 import { runConformance } from '../../conform/run.ts';
 import { parseHostPort } from '../../runtime/host-port.ts';
@@ -11,7 +12,7 @@ import { TestOverlay } from '../mapserver/overlay.ts';
 
 const KEY = { keyId: 1, algorithm: 2, secret: Buffer.from('secret of the site') };
 
-test('our map server passes the full profile, and has nothing left of it', async (t) => {
+test('our map server passes the full profile, has nothing left of it, and is ready for the next run', async (t) => {
   const overlay = new TestOverlay({
     lisp: { listen: ['127.0.0.1:0'], requesters: [`${LOCAL}/32`], messagesPerSecond: 20_000, repliesPerSecond: 20_000 },
   });
@@ -25,23 +26,26 @@ test('our map server passes the full profile, and has nothing left of it', async
   const { host, port } = parseHostPort(overlay.lispAddress);
   const target = { address: host, port, family: 4 } as const;
   const pacer = new Pacer(1_000);
-  const role = mapServerRole({
-    target,
-    local: LOCAL,
-    pacer,
-    lispPort: new Exclusive(),
-    answerMs: 1_000,
-    graceMs: 40,
-    key: KEY,
-    range: new AddressRange([], DEFAULT_RANGE),
-    outside: new AddressRange([], DEFAULT_OUTSIDE),
-  });
-  const report = await runConformance(role, { target, pacer, parallel: 16, only: [] });
-  const others = report.checks.filter(({ outcome }) => outcome !== 'passed');
-  assert.deepEqual(
-    others.map(({ id, title, outcome, seen }) => `${id} ${title}: ${outcome}: ${seen}`),
-    [],
-  );
+  for (const only of [[], ['MS-AUTH', 'MS-REPLAY', 'MS-SUB']]) {
+    const role = mapServerRole({
+      target,
+      local: LOCAL,
+      pacer,
+      lispPort: new Exclusive(),
+      xtrs: new XtrPool(LOCAL),
+      answerMs: 1_000,
+      graceMs: 40,
+      key: KEY,
+      range: new AddressRange([], DEFAULT_RANGE),
+      outside: new AddressRange([], DEFAULT_OUTSIDE),
+    });
+    const report = await runConformance(role, { target, pacer, parallel: 16, only });
+    const others = report.checks.filter(({ outcome }) => outcome !== 'passed');
+    assert.deepEqual(
+      others.map(({ id, title, outcome, seen }) => `${id} ${title}: ${outcome}: ${seen}`),
+      [],
+    );
+  }
   const { registered } = await overlay.admin<{ registered: { eid: string; state: string }[] }>(
     'GET',
     '/v1/sites/conform',

@@ -5,6 +5,7 @@ import { AddressRange } from '../../conform/address-range.ts';
 import type { Verdict } from '../../conform/engine.ts';
 import { Exclusive } from '../../conform/exclusive.ts';
 import { DEFAULT_OUTSIDE, DEFAULT_RANGE, mapServerRole } from '../../conform/map-server/subject.ts';
+import { XtrPool } from '../../conform/map-server/xtrs.ts';
 import { Pacer } from '../../conform/pacer.ts';
 import type { Report } from '../../conform/report/report.ts';
 import { runConformance } from '../../conform/run.ts';
@@ -91,6 +92,7 @@ async function examine(
     local: `127.77.43.${runs}`,
     pacer,
     lispPort: new Exclusive(),
+    xtrs: new XtrPool(`127.77.43.${runs}`),
     answerMs: port === undefined ? 1_000 : 50,
     graceMs: 40,
     key: key ?? undefined,
