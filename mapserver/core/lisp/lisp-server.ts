@@ -119,6 +119,7 @@ export class LispServer {
     });
     this.requests = new MapRequests({
       settings: requests,
+      overlay,
       database,
       replies,
       isSiteRloc: (address) => this.registrar.isAddress(address),

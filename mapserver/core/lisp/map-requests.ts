@@ -29,7 +29,9 @@ import type { EidQuery, MapRequest } from '../../../proto/lisp/map-request.ts';
 import { eidToRecordKey, MAP_ACTIONS, recordKeyToEid } from '../../../proto/lisp/mapping-record.ts';
 import { encodeLispMessage, type LispMessage } from '../../../proto/lisp/message.ts';
 import { NEVER_USE } from '../../../proto/mapping.ts';
+import { isPlausibleLocator } from '../../../proto/overlay.ts';
 import type { Instant, Millis } from '../../../proto/time.ts';
+import type { Overlay } from '../grants.ts';
 import type { MappingDatabase } from '../mapping-database.ts';
 import { RateTable } from '../rate-table.ts';
 import type { OwnershipRecord } from '../records.ts';
@@ -59,6 +61,7 @@ export interface MapRequestSettings {
 
 export interface MapRequestsParts {
   readonly settings: MapRequestSettings;
+  readonly overlay: Overlay;
   readonly database: MappingDatabase;
   readonly replies: MapReplies;
   /** Whether a site has registered from this address, or with it as an RLOC. */
@@ -241,7 +244,7 @@ export class MapRequests {
   /** To the ETR that the site prefers, whose answer goes to the ITR itself. */
   private forward(received: Received<MapRequest>, query: EidQuery, eid: PrefixEid, rlocs: readonly RlocRecord[]): void {
     const { message, bytes, ecm, from } = received;
-    const etr = preferred(rlocs, this.families, message.nonce);
+    const etr = preferred(rlocs, (address) => this.mayForwardTo(address), message.nonce);
     if (etr === undefined) return;
     const destination = prefixAddress(eid.prefix);
     const family = ipFamily(destination);
@@ -281,6 +284,11 @@ export class MapRequests {
     const usable = others.filter((address) => this.families.has(ipFamily(address)) && this.mayAsk(address));
     const listening = to.port === LISP_CONTROL_PORT ? [] : [{ ...to, port: LISP_CONTROL_PORT }];
     return [to, ...listening, ...usable.map((address) => ({ address, port: LISP_CONTROL_PORT }))].slice(0, MAX_PEERS);
+  }
+
+  /** A site could name the map server's own host, or everybody. */
+  private mayForwardTo(address: IpAddress): boolean {
+    return this.families.has(ipFamily(address)) && isPlausibleLocator(address, this.parts.overlay.prefixes);
   }
 
   private mayAsk(address: IpAddress): boolean {
@@ -349,16 +357,16 @@ function hostOf(address: LispAddress): LispAddress {
 /** By priority; among equal ones by their weights. */
 function preferred(
   rlocs: readonly RlocRecord[],
-  families: ReadonlySet<IpFamily>,
+  usable: (address: IpAddress) => boolean,
   random: Nonce,
 ): IpAddress | undefined {
-  const usable = rlocs.flatMap(({ priority, weight, reachable, locator }) => {
+  const candidates = rlocs.flatMap(({ priority, weight, reachable, locator }) => {
     const address = plainAddress(locator);
-    const fits = address !== undefined && families.has(ipFamily(address)) && reachable && priority !== NEVER_USE;
+    const fits = address !== undefined && usable(address) && reachable && priority !== NEVER_USE;
     return fits ? [{ address, priority, weight }] : [];
   });
-  const best = Math.min(...usable.map(({ priority }) => priority));
-  const equal = usable.filter(({ priority }) => priority === best);
+  const best = Math.min(...candidates.map(({ priority }) => priority));
+  const equal = candidates.filter(({ priority }) => priority === best);
   const total = equal.reduce((sum, { weight }) => sum + weight, 0);
   if (total === 0) return equal[Number(random % BigInt(Math.max(1, equal.length)))]?.address;
   let left = Number(random % BigInt(total));

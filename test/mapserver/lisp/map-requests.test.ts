@@ -134,6 +134,15 @@ test('a site is asked itself when it wants that: in an ECM, by the best of its R
   assert.deepEqual(encapsulatedMessage(ecm), asked);
 });
 
+// Attack: a site that answers itself, with RLOCs that are loopback, multicast, broadcast or in the overlay | 4 | nothing is forwarded there
+test('attack: has requests forwarded to the map server itself, or to everybody', () => {
+  const world = new World();
+  const rlocs = ['127.0.0.1', '224.0.0.5', '255.255.255.255', '10.77.0.1'].map((address) => rloc(address));
+  world.site('10.1.0.0/16', { proxyReply: false, rlocs });
+  assert.equal(world.ask(request('10.1.2.3')), 'accepted');
+  assert.deepEqual(world.taken(), []);
+});
+
 test('requests that are forwarded are spread over equal RLOCs by their weights', () => {
   const world = new World({ repliesPerSecond: 10_000 });
   const rlocs = [
@@ -283,8 +292,9 @@ class World {
 
   constructor({ repliesPerSecond = 100, remembered = 1_000, families = [4, 6] as readonly (4 | 6)[] } = {}) {
     const { database } = this;
+    const overlay = { instance: DEFAULT_INSTANCE, prefixes: ['10.77.0.0/16' as IpPrefix] };
     const replies = new MapReplies({
-      overlay: { instance: DEFAULT_INSTANCE, prefixes: ['10.77.0.0/16' as IpPrefix] },
+      overlay,
       database,
       sitePrefixes: () => undefined,
       gateways: () => [],
@@ -302,6 +312,7 @@ class World {
         families,
         addresses: [],
       },
+      overlay,
       database,
       replies,
       subscriptions: new SubscriptionRequests({ limits, ttl: minutes(10), replies, notifier, recipient }),
