@@ -231,6 +231,20 @@ describe('an end', () => {
     assert.deepEqual(placeOf(resolve(agent)), []);
   });
 
+  test('that comes after a restart ends what was stored, unless its router merges', () => {
+    for (const [merge, left] of [
+      [false, []],
+      [true, ['192.0.2.1:4341']],
+    ] as const) {
+      const { world, xtr } = paris();
+      xtr.register('10.50.1.0/24', { flags: { merge } });
+      world.advance(seconds(10));
+      const back = new SiteXtr(world.restarted(), '192.0.2.1', 1);
+      back.register('10.50.1.0/24', { nonce: 200n, ttl: 0, flags: { merge } });
+      assert.deepEqual(placeOf(resolve(back.world.agent('a'))), left);
+    }
+  });
+
   test('comes when the site is removed', () => {
     const { world, xtr } = paris();
     const agent = world.agent('a');

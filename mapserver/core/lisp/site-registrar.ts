@@ -64,6 +64,7 @@ interface Change {
   readonly eid: EidKey;
   /** Undefined: the xTR gives it up. */
   readonly content: RegisteredContent | undefined;
+  readonly merge: boolean;
   readonly fingerprint: string;
   readonly expiresAt: Instant;
 }
@@ -219,13 +220,14 @@ export class SiteRegistrar {
   ): Change | undefined {
     const expiresAt = now + lifeOf(record, message.useTtl);
     const fingerprint = fingerprintOf(record, message);
-    if (record.ttl === 0 || record.locators.length === 0) return { eid, content: undefined, fingerprint, expiresAt };
+    const { proxyReply, merge } = message;
+    const change = { eid, merge, fingerprint, expiresAt };
+    if (record.ttl === 0 || record.locators.length === 0) return { ...change, content: undefined };
     const stored = this.parts.replica.get(ownershipKey(eid));
     const holds = stored?.kind === 'eid' && stored.owner === site.owner && stored.state === 'live';
     if (holds && this.registrations.refresh(eid, xtr, fingerprint, expiresAt)) return undefined;
     const { ttl, mapVersion, locators: rlocs } = record;
-    const { proxyReply, merge } = message;
-    return { eid, content: { ttl, mapVersion, rlocs, proxyReply, merge }, fingerprint, expiresAt };
+    return { ...change, content: { ttl, mapVersion, rlocs, proxyReply, merge } };
   }
 
   /** Takes over what the xTR says now, and judges what that makes of the mappings. */
@@ -242,8 +244,8 @@ export class SiteRegistrar {
     }
     const { name } = site.record;
     const replaced = new Map<EidKey, readonly Xtr[]>();
-    for (const { eid, content, fingerprint, expiresAt } of changes) {
-      if (content === undefined) this.registrations.delete(eid, xtr);
+    for (const { eid, content, merge, fingerprint, expiresAt } of changes) {
+      if (content === undefined) this.registrations.delete(eid, xtr, !merge);
       else replaced.set(eid, this.registrations.put({ eid, site: name, xtr, content, fingerprint }, expiresAt));
     }
     const eids = changes.map(({ eid }) => eid);

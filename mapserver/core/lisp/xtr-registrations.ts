@@ -66,8 +66,9 @@ export class XtrRegistrations {
     return replaced.flatMap((each) => (each.xtr === undefined || each.xtr === xtr ? [] : [each.xtr]));
   }
 
-  delete(eid: EidKey, xtr: Xtr): void {
-    this.remove(eid, (each) => each.xtr === xtr);
+  /** `stored`: also what was stored, which could be its own. */
+  delete(eid: EidKey, xtr: Xtr, stored = false): void {
+    this.remove(eid, (each) => each.xtr === xtr || (stored && each.xtr === undefined && each.site === xtr.site));
   }
 
   /** All but those of `site`, which are of no owner any more. */
