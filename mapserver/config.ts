@@ -120,7 +120,10 @@ const LISP = z.strictObject({
     .default([])
     .describe('HOST:PORT of UDP, one or several, where LISP routers are served; empty for none'),
   rtrs: z.array(ipAddressText).max(8).default([]).describe('RTRs that relay for routers behind NATs'),
-  messagesPerSecond: count(2_000, 'LISP messages per second from one address (IPv6: /64), twice as many at once'),
+  messagesPerSecond: count(
+    2_000,
+    'LISP messages per second from one address (IPv6: /64), twice as many at once; each KiB of one counts as one more',
+  ),
   requesters: z
     .array(ipPrefixText)
     .max(1_024)

@@ -38,6 +38,20 @@ describe('a datagram', () => {
     world.receive({ ...STRANGER, address: parseIpAddress('198.51.100.10') }, Uint8Array.of(0xff));
     assert.equal(results(world).at(-1), 'unknown malformed');
   });
+
+  // Attack: datagrams of 64,000 octets to UDP 4342 from one address | 1,000 at once | the 31 that are worth twice `lisp.messagesPerSecond` are decoded
+  test('attack: long datagrams from one source', () => {
+    const world = new CoreWorld();
+    const long = new Uint8Array(64_000).fill(0xff);
+    for (let i = 0; i < 1_000; i++) world.receive(STRANGER, long);
+    assert.equal(results(world).filter((result) => result !== 'unknown limited').length, 31);
+  });
+
+  test('a long message passes also where few are allowed', () => {
+    const world = new CoreWorld({ lisp: { messagesPerSecond: 1 } });
+    world.receive(STRANGER, new Uint8Array(64_000).fill(0xff));
+    assert.notEqual(results(world).at(-1), 'unknown limited');
+  });
 });
 
 describe('an Info-Request', () => {

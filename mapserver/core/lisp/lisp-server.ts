@@ -37,7 +37,7 @@ import { chargedTo, LISP_CONTROL_PORT, type Received, type UdpPeer } from './udp
 import { recipientOf, Xtrs } from './xtrs.ts';
 
 export interface LispSettings {
-  /** Of one source (IPv6: /64). */
+  /** Of one source (IPv6: /64); one of several KiB counts as so many more. */
   readonly messagesPerSecond: number;
   /** Agents that join plain sites and tunnels; the first that is there serves. */
   readonly gateways: readonly XtrId[];
@@ -155,7 +155,7 @@ export class LispServer {
   handleDatagram(from: UdpPeer, bytes: Uint8Array, now: Instant): void {
     let kind: LispMessageKind = 'unknown';
     let result: LispResult = 'limited';
-    if (this.rates.tryTake(chargedTo(from), now)) {
+    if (this.rates.tryTake(chargedTo(from), now, this.charge(bytes))) {
       try {
         const received = unwrapped(from, bytes);
         kind = received.message.type;
@@ -229,6 +229,11 @@ export class LispServer {
     this.parts.act({ kind: 'event', event: { kind: 'lisp-sent', message: kind } });
   }
 
+  /** Long messages take long to read and to verify. Any can pass, even if few are allowed. */
+  private charge(bytes: Uint8Array): number {
+    return Math.min(1 + Math.floor(bytes.length / OCTETS_OF_ONE), this.parts.settings.messagesPerSecond);
+  }
+
   /** Of sites whose routers spoke from these addresses. */
   private secretsOf(addresses: readonly IpAddress[], keyId: number): Uint8Array[] {
     const sites = new Set(this.xtrs.at(addresses).map(({ site }) => site));
@@ -290,5 +295,6 @@ function siteOf(record: StoreRecord | undefined): SiteRecord | undefined {
 }
 
 const MAX_SOURCES = 20_000;
+const OCTETS_OF_ONE = 1_024;
 /** Whose keys are tried for one request. */
 const MAX_SITES_OF_ITR = 4;
