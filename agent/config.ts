@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { isIpAddress, parseIpAddress, parseIpPrefix, prefixLength } from '../proto/address.ts';
 import { loadConfig } from '../runtime/config-file.ts';
 import { LOG_LEVELS } from '../runtime/log.ts';
+import { PLATFORM_NAMES } from './platform/platform.ts';
 
 export const DEFAULT_CONFIG_PATH = '/etc/stayput/agent.json';
 export const DEFAULT_SOCKET = '/run/stayput/agent.sock';
@@ -142,6 +143,8 @@ export const AGENT_CONFIG = z.strictObject({
     )
     .max(8)
     .default([]),
+  /** Whom to ask for public addresses: what is recognised, nobody, or one by name. */
+  platform: z.enum(['auto', 'off', ...PLATFORM_NAMES]).default('auto'),
   identity: IDENTITY.prefault({}),
   lisp: LISP.prefault({}),
   logLevel: z.enum(LOG_LEVELS).default('info'),

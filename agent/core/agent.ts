@@ -222,10 +222,7 @@ export class Agent {
       case 'locators': {
         const { moved, changed } = this.locators.handleLocal(event.addresses, this.overlay);
         if (moved) this.outbox.addressesChanged(this.locators.localAddresses());
-        if (!changed) return;
-        this.outbox.note({ type: 'locators', count: this.locators.list().length });
-        this.register(now);
-        if (this.lispRouters !== null) this.askPlainCorrespondents();
+        if (changed) this.announceLocators(now);
         return;
       }
       case 'interface':
@@ -300,6 +297,11 @@ export class Agent {
     this.register(now);
     this.remote.cache.handleSession(now);
     this.resolver.handleSession(now);
+  }
+
+  /** The public addresses of this host, by the platform that it runs on. */
+  handlePlatformAddresses(addresses: readonly IpAddress[], now: Instant): void {
+    if (this.locators.handlePlatform(addresses, this.overlay)) this.announceLocators(now);
   }
 
   handleSessionLost(): void {
@@ -441,6 +443,12 @@ export class Agent {
       policyProblem: this.policy.problem,
       enforcesPolicy: this.hello === null || this.hello.capability >= POLICY_CAPABILITY,
     };
+  }
+
+  private announceLocators(now: Instant): void {
+    this.outbox.note({ type: 'locators', count: this.locators.list().length });
+    this.register(now);
+    if (this.lispRouters !== null) this.askPlainCorrespondents();
   }
 
   // ── records ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,10 +1,11 @@
 /**
  * The locators of this host: where peers can reach it.
  *
- * They come from three sources: the underlay addresses that the data plane reports (interfaces with a default route
+ * They come from four sources: the underlay addresses that the data plane reports (interfaces with a default route
  * first), addresses that the operator configured (a static NAT, an elastic IP), and the address from which the map
- * server saw this agent, when it is none of ours, which means that a NAT is between. The observed one is forgotten as
- * soon as the host's addresses change: after a roam it names the network that was left.
+ * server saw this agent, when it is none of ours, which means that a NAT is between, and the public addresses that the
+ * platform below says to have. The latter two are forgotten as soon as the host's addresses change: after a roam they
+ * name the network that was left.
  *
  * The address of an uplink through which nobody answers is registered as the last resort, not withheld: it may work
  * again before that is proven, and who only hears would otherwise be lost when the uplink in use falls silent too,
@@ -31,6 +32,7 @@ export class Locators {
   private readonly configured: readonly ConfiguredLocator[];
   private local: readonly LocalAddress[] | null = null;
   private observed: IpAddress | null = null;
+  private platform: readonly IpAddress[] = [];
   private current: readonly Locator[];
 
   constructor(port: number, configured: readonly ConfiguredLocator[]) {
@@ -58,13 +60,22 @@ export class Locators {
     this.local = addresses;
     const after = this.localAddresses();
     const moved = known && (after.length !== before.size || after.some((address) => !before.has(address)));
-    if (moved) this.observed = null;
+    if (moved) {
+      this.observed = null;
+      this.platform = [];
+    }
     return { moved, changed: this.update(overlay) };
   }
 
   /** True when the locators changed. */
   handleObserved(address: IpAddress, overlay: readonly IpPrefix[]): boolean {
     this.observed = isPlausibleLocator(address, overlay) ? address : null;
+    return this.update(overlay);
+  }
+
+  /** True when the locators changed. */
+  handlePlatform(addresses: readonly IpAddress[], overlay: readonly IpPrefix[]): boolean {
+    this.platform = addresses.slice(0, MAX_LOCATORS);
     return this.update(overlay);
   }
 
@@ -95,6 +106,11 @@ export class Locators {
     }
     if (this.observed !== null) {
       all.push({ address: this.observed, port: this.port, priority: PRIORITY_OBSERVED, weight: WEIGHT });
+    }
+    // They lead to an address of an interface: without one, to nobody.
+    for (const address of usable.length === 0 ? [] : this.platform) {
+      if (!isPlausibleLocator(address, overlay)) continue;
+      all.push({ address, port: this.port, priority: PRIORITY_OBSERVED, weight: WEIGHT });
     }
     const seen = new Set<string>();
     return all

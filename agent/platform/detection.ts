@@ -2,7 +2,7 @@
 import { UsageError } from '../../proto/errors.ts';
 import type { LocalFacts } from './local-facts.ts';
 import { NONE } from './none.ts';
-import { type Confidence, type Detection, likely, type PlatformDriver } from './platform.ts';
+import { type Confidence, type Detection, likely, PLATFORM_NAMES, type PlatformDriver } from './platform.ts';
 
 export interface Verdict extends Detection {
   readonly driver: PlatformDriver;
@@ -19,7 +19,7 @@ export function detectPlatform(facts: LocalFacts, drivers: readonly PlatformDriv
   const verdicts = drivers.map((driver) => ({ driver, ...driver.detect(facts) }));
   if (wanted !== 'auto') {
     const named = [...drivers, NONE].find(({ name }) => name === wanted);
-    if (named === undefined) throw new UsageError(`there is no platform ${wanted}: ${platformNames(drivers)}`);
+    if (named === undefined) throw new UsageError(`there is no platform ${wanted}: ${PLATFORM_NAMES.join(', ')}`);
     return { chosen: { driver: named, ...likely('it was named; nothing was detected') }, verdicts };
   }
   let chosen: Verdict = { driver: NONE, ...NONE.detect(facts) };
@@ -31,10 +31,6 @@ export function detectPlatform(facts: LocalFacts, drivers: readonly PlatformDriv
 
 function above(one: Verdict, other: Verdict): boolean {
   return RANK[one.confidence] > RANK[other.confidence];
-}
-
-function platformNames(drivers: readonly PlatformDriver[]): string {
-  return [...drivers, NONE].map(({ name }) => name).join(', ');
 }
 
 const RANK: Readonly<Record<Confidence, number>> = { certain: 3, likely: 2, possible: 1, none: 0 };

@@ -17,16 +17,20 @@ export interface Examination {
   readonly problem: PlatformError | null;
 }
 
-/** `wanted`: `auto` or the name of a driver. @throws UsageError for another name */
-export async function examinePlatform(wanted: string, access: AccessTo = realAccess): Promise<Examination> {
+/** `wanted`: `auto` or the name of a driver. `givenUp`: questions under way end at once. @throws UsageError for another name */
+export async function examinePlatform(
+  wanted: string,
+  givenUp?: AbortSignal,
+  access: AccessTo = realAccess,
+): Promise<Examination> {
   const begin = performance.now();
   const { facts: local, open } = access();
   const detected = detectPlatform(local, DRIVERS, wanted);
   const detectionMs = performance.now() - begin;
   const { driver } = detected.chosen;
   const [read, announced] = await Promise.all([
-    attempt(open, (opened) => driver.read(opened)),
-    attempt(open, async (opened) => (await driver.events?.(opened)) ?? []),
+    attempt(open, givenUp, (opened) => driver.read(opened)),
+    attempt(open, givenUp, async (opened) => (await driver.events?.(opened)) ?? []),
   ]);
   return {
     detected,
@@ -86,15 +90,18 @@ export function openAccess(
 
 async function attempt<T>(
   open: () => OpenedAccess,
+  givenUp: AbortSignal | undefined,
   act: (access: PlatformAccess) => Promise<T>,
 ): Promise<{ readonly value: T | null; readonly problem: PlatformError | null }> {
   const { access, close } = open();
+  givenUp?.addEventListener('abort', close, { once: true });
   try {
     return { value: await act(access), problem: null };
   } catch (error) {
     if (!(error instanceof PlatformError)) throw error;
     return { value: null, problem: error };
   } finally {
+    givenUp?.removeEventListener('abort', close);
     close();
   }
 }

@@ -6,7 +6,7 @@
  * Each request has a short time, a reading as a whole too, and each body a bound, since whatever answers at such an
  * address on a bad link is a stranger.
  */
-import { Agent, type IncomingHttpHeaders, request } from 'node:http';
+import { Agent, type ClientRequest, type IncomingHttpHeaders, request } from 'node:http';
 import type { z } from 'zod';
 import { type IpAddress, type IpPrefix, parseIpAddress, prefixContains } from '../../proto/address.ts';
 import { firstIssue } from '../../runtime/json-file.ts';
@@ -33,6 +33,7 @@ export class MetadataClient {
   private readonly limits: MetadataLimits;
   /** One of its own: Node's shared one can be told to use a proxy by the environment. */
   private readonly connections = new Agent({ keepAlive: true, maxSockets: MAX_CONNECTIONS });
+  private readonly underway = new Set<ClientRequest>();
   private readonly end: number;
 
   /** `host`: a literal address, checked by `linkLocalAddress`. */
@@ -50,6 +51,8 @@ export class MetadataClient {
     if (patience <= 0) return Promise.reject(new PlatformError('timeout', `${what}: the time for asking is used up`));
     return new Promise((resolve, reject) => {
       const outgoing = request({ host: this.host, port: this.port, method, path, headers, agent: this.connections });
+      this.underway.add(outgoing);
+      outgoing.on('close', () => this.underway.delete(outgoing));
       const fail = (error: PlatformError): void => {
         clearTimeout(timer);
         reject(error);
@@ -107,7 +110,9 @@ export class MetadataClient {
     return text === null ? null : parseJson(schema, text, `GET ${path}`);
   }
 
+  /** Ends what is under way. */
   close(): void {
+    for (const outgoing of this.underway) outgoing.destroy(new Error('given up'));
     this.connections.destroy();
   }
 }

@@ -24,9 +24,29 @@ export interface Detection {
   readonly reason: string;
 }
 
+/** As in the configuration. */
+export const PLATFORM_NAMES = [
+  'ec2',
+  'azure',
+  'gce',
+  'oracle',
+  'digitalocean',
+  'hetzner',
+  'cloudstack',
+  'opennebula',
+  'openstack',
+  'vsphere',
+  'xen',
+  'ovf',
+  'eucalyptus',
+  'kvm',
+  'none',
+] as const;
+
+export type PlatformName = (typeof PLATFORM_NAMES)[number];
+
 export interface PlatformDriver {
-  /** As in the configuration. */
-  readonly name: string;
+  readonly name: PlatformName;
   readonly title: string;
   detect(facts: LocalFacts): Detection;
   /** @throws PlatformError */

@@ -62,8 +62,9 @@ function withoutSecret(facts: PlatformFacts): PlatformFacts {
   return { ...facts, provisioning: token === undefined ? rest : { ...rest, token: '(secret)' } };
 }
 
+/** What a platform said must not speak to the terminal. */
 function row(what: string, value: string): string {
-  return `${what.padEnd(WIDTH)} ${value}`;
+  return `${what.padEnd(WIDTH)} ${value.replace(/\p{C}/gu, '?')}`;
 }
 
 const WIDTH = 18;

@@ -27,6 +27,7 @@ import { readMachine } from './machine.ts';
 import { MapServerLink } from './map-server-link.ts';
 import type { AgentMetrics } from './metrics.ts';
 import { logNote } from './note-log.ts';
+import { PlatformWatch } from './platform-watch.ts';
 import { Tolerance } from './tolerance.ts';
 
 type CallerOutput = Extract<AgentOutput, { readonly to: 'caller' }>;
@@ -52,6 +53,7 @@ export class AgentDriver {
   private readonly callers = new Map<Ticket, { answer(answer: Answer): void; fail(error: Error): void }>();
   private lastTicket = 0;
   private lisp: LispListener | null = null;
+  private platform: PlatformWatch | null = null;
   private timer: NodeJS.Timeout | null = null;
   private cacheTimer: NodeJS.Timeout | null = null;
   private eidsTimer: NodeJS.Timeout | null = null;
@@ -180,9 +182,25 @@ export class AgentDriver {
     );
   }
 
+  /** From now on the platform below is asked for public addresses. */
+  followPlatform(wanted: string, metrics: AgentMetrics): void {
+    this.platform = new PlatformWatch(
+      wanted,
+      {
+        onAddresses: (addresses) => this.receive((now) => this.agent.handlePlatformAddresses(addresses, now)),
+        onRead: (result) => metrics.countPlatformReading(result),
+        onAnnounced: () => metrics.countMaintenance(),
+        onFault: (error) => this.tolerance.note(error, this.now()),
+      },
+      this.log,
+    );
+    this.platform.start();
+  }
+
   close(): void {
     this.closed = true;
     this.lisp?.close();
+    this.platform?.close();
     this.stopTimers();
     this.mapServer.close();
     this.dataplane.close();
@@ -373,6 +391,7 @@ export class AgentDriver {
         return;
       case 'link':
         this.mapServer.handleAddresses(output.addresses);
+        this.platform?.handleMoved();
         return;
       case 'operator':
         this.metrics?.count(output.note);

@@ -33,6 +33,8 @@ export class AgentMetrics {
   private readonly peerMessages: Counter<'kind' | 'result'>;
   private readonly correspondents: Counter;
   private readonly faults: Counter;
+  private readonly platformReadings: Counter<'result'>;
+  private readonly maintenance: Counter;
   private readonly lisp: Counter<'result'>;
   private readonly lispRegistrations: Counter<'result'>;
 
@@ -87,6 +89,17 @@ export class AgentMetrics {
     this.faults = new Counter({
       name: 'stayput_agent_faults_total',
       help: 'Inputs that an error of the agent came up at',
+      registers,
+    });
+    this.platformReadings = new Counter({
+      name: 'stayput_agent_platform_readings_total',
+      help: 'Times that the platform below this host was asked',
+      labelNames: ['result'],
+      registers,
+    });
+    this.maintenance = new Counter({
+      name: 'stayput_agent_platform_maintenance_total',
+      help: 'Maintenance or migrations of this instance that the platform announced',
       registers,
     });
     this.registrations = new Counter({
@@ -147,9 +160,18 @@ export class AgentMetrics {
       buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10],
       registers,
     });
+    for (const result of ['read', 'failed']) this.platformReadings.inc({ result }, 0);
     for (const result of ['accepted', 'lost', 'denied', 'forgotten']) this.registrations.inc({ result }, 0);
     for (const result of ['found', 'absent', 'unavailable']) this.resolutions.inc({ result }, 0);
     for (const what of REFUSED) this.refused.inc({ what }, 0);
+  }
+
+  countPlatformReading(result: 'read' | 'failed'): void {
+    this.platformReadings.inc({ result });
+  }
+
+  countMaintenance(): void {
+    this.maintenance.inc();
   }
 
   countFault(): void {

@@ -78,6 +78,22 @@ describe('registration', () => {
     );
   });
 
+  test('public addresses that the platform names come after those of interfaces, and go with the place', () => {
+    const locators = new Locators(4341, []);
+    const at = (address: string) => [{ address: ip(address), interface: 'eth0', defaultRoute: true }];
+    const listed = () => locators.list().map(({ address, priority }) => `${address} ${priority}`);
+    locators.handlePlatform([ip('203.0.113.9')], []);
+    assert.deepEqual(listed(), [], 'without an interface they lead nowhere');
+    locators.handleLocal(at('10.0.0.5'), []);
+    assert.deepEqual(listed(), ['10.0.0.5 1', '203.0.113.9 2']);
+    assert.equal(locators.handlePlatform([ip('203.0.113.9')], []), false, 'nothing new');
+    assert.equal(locators.handlePlatform([ip('10.0.0.5'), ip('127.0.0.1')], []), true);
+    assert.deepEqual(listed(), ['10.0.0.5 1'], 'neither twice, nor one that cannot be');
+    locators.handlePlatform([ip('203.0.113.9')], []);
+    locators.handleLocal(at('10.9.0.5'), []);
+    assert.deepEqual(listed(), ['10.9.0.5 1'], 'it was that of the place before');
+  });
+
   test('an uplink through which nobody answers is registered as the last resort, and the host counts as moved', () => {
     const locators = new Locators(4341, [{ interface: 'lte0', priority: 9 }]);
     const local = (address: string, name: string, silent: boolean) => ({

@@ -1,13 +1,16 @@
 /** Which platform a machine is on is found out without network, quickly, and said with the reasons. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { detectPlatform } from '../../agent/platform/detection.ts';
 import { DRIVERS } from '../../agent/platform/drivers.ts';
 import { readLocalFacts } from '../../agent/platform/local-facts.ts';
 import { linkLocalAddress } from '../../agent/platform/metadata-client.ts';
-import { PlatformError } from '../../agent/platform/platform.ts';
+import { PLATFORM_NAMES, PlatformError } from '../../agent/platform/platform.ts';
 import { platformReport, platformReportLines } from '../../agent/platform/report.ts';
 import { UsageError } from '../../proto/errors.ts';
+import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import { FAULTS, PlatformEmulator } from './emulator.ts';
 
 test('a machine without any mark is on no known platform, and nobody is asked', async (t) => {
@@ -47,12 +50,30 @@ test('detection from local facts is quick', async (t) => {
   assert.ok((user + system) / 100 < 100_000, `${(user + system) / 100} µs of CPU for one`);
 });
 
+test('each platform that can be named has a driver, in this order, and a row in the docs', () => {
+  const names = [...DRIVERS.map(({ name }) => name), 'none'];
+  assert.deepEqual(names, [...PLATFORM_NAMES]);
+  const page = readFileSync(join(PROJECT_ROOT, 'docs/platforms.md'), 'utf8');
+  assert.deepEqual(
+    [...page.matchAll(/^\| `([a-z0-9]+)` \| /gm)].map(([, name]) => name).filter((name) => name !== 'certain'),
+    ['likely', 'possible', 'none', ...names],
+  );
+});
+
 test('a metadata service is on this link', () => {
   assert.equal(linkLocalAddress('169.254.169.254'), '169.254.169.254');
   assert.equal(linkLocalAddress('10.1.1.1', ['10.1.1.1']), '10.1.1.1');
   for (const elsewhere of ['192.0.2.1', '127.0.0.1', '10.1.1.1', '::1', 'fd00::1']) {
     assert.throws(() => linkLocalAddress(elsewhere), PlatformError);
   }
+});
+
+test('a reading that is given up ends at once, with all its questions', async (t) => {
+  const emulator = await PlatformEmulator.start(t, {}, FAULTS['accepts and is silent']);
+  const end = new AbortController();
+  const reading = emulator.examine('ec2', end.signal);
+  setImmediate(() => end.abort());
+  assert.equal((await reading).problem?.failure, 'unreachable');
 });
 
 for (const { name } of DRIVERS) {

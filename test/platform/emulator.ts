@@ -85,8 +85,8 @@ export class PlatformEmulator {
     return emulator;
   }
 
-  examine(wanted = 'auto'): Promise<Examination> {
-    return examinePlatform(wanted, () => {
+  examine(wanted = 'auto', givenUp?: AbortSignal): Promise<Examination> {
+    return examinePlatform(wanted, givenUp, () => {
       const facts = readLocalFacts(this.root, this.platform.architecture ?? 'x64');
       return {
         facts,
