@@ -116,7 +116,7 @@ export class MapServer {
     const subscriptions = new Subscriptions({ perAgent: limits.subscriptionsPerAgent, total: limits.subscriptions });
     const presence = new Presence(config.grace);
     const sessions = new Sessions(presence, act);
-    const gateways = new Gateways(config.lisp.gateways, overlay.instance, replica);
+    const gateways = new Gateways(config.lisp.gateways, overlay.instance, replica, (xtrId) => presence.isAway(xtrId));
     const companions = new Companions(overlay.instance, replica, gateways);
     const { database, targets } = this;
     const orders = new Orders({
@@ -262,7 +262,7 @@ export class MapServer {
     if (session !== undefined) this.revocations.welcome(session);
     this.policy.opened(xtrId);
     if (!wasAway) return;
-    this.names.noteOwner(this.database.ownedBy(xtrId));
+    this.notePresence(xtrId);
     this.settle(now);
   }
 
@@ -345,7 +345,7 @@ export class MapServer {
     this.targets.handleTimeout(now);
     this.orders.handleTimeout(now);
     this.lisp.handleTimeout(now);
-    for (const xtrId of this.presence.handleLeaving(now)) this.names.noteOwner(this.database.ownedBy(xtrId));
+    for (const xtrId of this.presence.handleLeaving(now)) this.notePresence(xtrId);
     for (const overdue of this.presence.handleTimeout(now)) this.registrar.withdraw(overdue, now);
     this.settle(now);
   }
@@ -387,6 +387,11 @@ export class MapServer {
     const session = this.sessions.of(agent.xtrId);
     if (session !== undefined) this.sessions.end(session.id, CLOSE.revoked, 'revoked');
     this.revocations.add(agent);
+  }
+
+  private notePresence(xtrId: XtrId): void {
+    this.names.noteOwner(this.database.ownedBy(xtrId));
+    this.gateways.notePresence(xtrId);
   }
 
   private settle(now: Instant): void {

@@ -1,7 +1,8 @@
 /**
  * Gateways: agents that join the sites of plain LISP routers and the agents' tunnels (an RTR or proxy xTR).
  *
- * The operator names them. The first that is there serves. Plain askers are told its RLOCs as those of every agent's EID;
+ * The operator names them. The first that is there serves; one that has lost its session gives way to the next, although
+ * its mapping stays, and stands in only while none is better. Plain askers are told its RLOCs as those of every agent's EID;
  * agents are told the EIDs of sites as if they were the gateway's, with its tunnel key, so they need not know of any of
  * this: their packets go to the gateway, and what it passes on comes from the owner that they know. A gateway itself is
  * told the truth, and so is everybody while no gateway is there.
@@ -15,14 +16,16 @@ export class Gateways {
   private readonly named: ReadonlySet<XtrId>;
   private readonly instance: InstanceId;
   private readonly replica: Replica;
+  private readonly isAway: (xtrId: XtrId) => boolean;
   private changed = false;
   /** As everybody was told. */
   private told: OwnershipRecord | undefined;
 
-  constructor(named: readonly XtrId[], instance: InstanceId, replica: Replica) {
+  constructor(named: readonly XtrId[], instance: InstanceId, replica: Replica, isAway: (xtrId: XtrId) => boolean) {
     this.named = new Set(named);
     this.instance = instance;
     this.replica = replica;
+    this.isAway = isAway;
   }
 
   /** Where plain packets for agents go. */
@@ -41,13 +44,21 @@ export class Gateways {
 
   /** The agent address record of the one that serves. */
   serving(): OwnershipRecord | undefined {
+    let standIn: OwnershipRecord | undefined;
     for (const xtrId of this.named) {
       const agent = this.replica.get(agentKey(xtrId));
       if (agent?.kind !== 'agent' || agent.revokedAt !== undefined) continue;
       const record = this.replica.get(ownershipKey(agentEidKey(this.instance, agent.tunnelKey)));
-      if (record?.kind === 'eid' && record.state === 'live' && record.locators.length > 0) return record;
+      if (record?.kind !== 'eid' || record.state !== 'live' || record.locators.length === 0) continue;
+      if (!this.isAway(xtrId)) return record;
+      standIn ??= record;
     }
-    return undefined;
+    return standIn;
+  }
+
+  /** The agent is away from now on, or back. */
+  notePresence(xtrId: XtrId): void {
+    this.changed ||= this.named.has(xtrId);
   }
 
   follow(before: StoreRecord | undefined, after: StoreRecord | undefined): void {

@@ -61,6 +61,30 @@ test('who talks to a site is told when the gateway moves, and when another one t
   assert.equal(replaced?.tunnelKey, other.tunnelKey);
 });
 
+test('a gateway that loses its session gives way to another within seconds, until it is back', () => {
+  const { world, agent, gateway, other } = overlay();
+  agent.subscribe('10.50.1.1');
+  const pushed = () => agent.pushed().find(({ eid }) => eidKey(eid) === eidKey(parseEid(SITE)))?.tunnelKey;
+  pushed();
+  world.close(gateway);
+  world.advance(seconds(4));
+  assert.equal(pushed(), undefined, 'it may be back at once');
+  world.advance(seconds(2));
+  assert.equal(pushed(), other.tunnelKey);
+  assert.deepEqual(asked(world, '10.77.0.1'), ['198.51.100.8']);
+  world.open(gateway);
+  assert.equal(pushed(), gateway.tunnelKey);
+});
+
+test('a gateway that is away serves as long as no other is there', () => {
+  const { world, agent, gateway, other } = overlay();
+  other.claim('agent', 1, { ttl: 0, locators: [] });
+  world.close(gateway);
+  world.advance(seconds(60));
+  const [seen] = told(agent, '10.50.1.1');
+  assert.equal(seen?.tunnelKey, gateway.tunnelKey);
+});
+
 test('plain askers are told the RLOCs of the gateway for the EIDs of agents, and solicited when it moves', () => {
   const { world, gateway } = overlay();
   assert.deepEqual(asked(world, '10.77.0.1'), ['198.51.100.7']);
