@@ -27,6 +27,7 @@ import {
   type LispMessage,
 } from '../../proto/lisp/message.ts';
 import { type Locator, NEVER_USE } from '../../proto/mapping.ts';
+import { PrefixTrie } from '../../proto/prefix-trie.ts';
 import { type Instant, seconds } from '../../proto/time.ts';
 import type { Outbox } from './outbox.ts';
 import { isAgentPrefix } from './remote-mappings.ts';
@@ -64,17 +65,18 @@ export interface LispResponderParts {
 export class LispResponder {
   private readonly parts: LispResponderParts;
   private readonly rate: TokenBucket;
+  private readonly rlocs = new PrefixTrie<true>();
   /** By RLOC and EID. */
   private readonly solicitedAt = new Map<string, Instant>();
 
   constructor(parts: LispResponderParts, now: Instant) {
     this.parts = parts;
     this.rate = new TokenBucket(2 * MESSAGES_PER_SECOND, MESSAGES_PER_SECOND, now);
+    for (const { rlocs } of parts.rules.sites) for (const rloc of rlocs) this.rlocs.set(rloc, true);
   }
 
   handleDatagram(from: LispPeer, bytes: Uint8Array, now: Instant): LispOutcome {
-    const isPeer = this.parts.rules.sites.some(({ rlocs }) => rlocs.some((rloc) => prefixContains(rloc, from.address)));
-    if (!isPeer) return 'refused';
+    if (this.rlocs.longestMatch(from.address) === undefined) return 'refused';
     if (!this.rate.take(now)) return 'limited';
     try {
       const message = unwrapped(decodeLispMessage(bytes));
@@ -89,7 +91,10 @@ export class LispResponder {
   /** These exchanged plain packets with an EID of ours, whose mapping has changed (RFC 9301 section 6.1). */
   solicit(prefix: IpPrefix, rlocs: readonly IpAddress[], now: Instant): void {
     const { rules, locators, newNonce, outbox } = this.parts;
-    for (const [rloc, at] of this.solicitedAt) if (now - at >= SMR_INTERVAL) this.solicitedAt.delete(rloc);
+    for (const [known, at] of this.solicitedAt) {
+      if (now - at < SMR_INTERVAL) break;
+      this.solicitedAt.delete(known);
+    }
     const key = eidToRecordKey(prefixEid(rules.instance, prefix));
     const own = locators()
       .slice(0, MAX_RLOCS)
@@ -130,7 +135,7 @@ export class LispResponder {
       action: 0,
       authoritative: true,
       mapVersion: 0,
-      locators: this.rlocs(probe ? from : null),
+      locators: this.ownRlocs(probe ? from : null),
     };
     const reply = { type: 'map-reply', probe, echoNonce: false, nonce, records: [record] } as const;
     this.parts.outbox.sendPlainly(from, encodeLispMessage(reply));
@@ -155,7 +160,7 @@ export class LispResponder {
   }
 
   /** `probedBy`: a probe came from there, so one locator of its family is the probed one. */
-  private rlocs(probedBy: LispPeer | null): RlocRecord[] {
+  private ownRlocs(probedBy: LispPeer | null): RlocRecord[] {
     const usable = this.parts.locators().filter(({ priority }) => priority < NEVER_USE);
     const family = probedBy === null ? null : ipFamily(probedBy.address);
     const probed = usable.findIndex(({ address }) => ipFamily(address) === family);

@@ -3,7 +3,7 @@
  * carrying out all outputs in their order, so nothing waits for a timer that need not.
  */
 import type { IpPrefix } from '../../proto/address.ts';
-import type { PlainRules } from '../../proto/dataplane/messages.ts';
+import type { CorrespondentsReply, PlainRules } from '../../proto/dataplane/messages.ts';
 import { type Eid, type InstanceId, instanceId, parseEid } from '../../proto/eid.ts';
 import { StayputError } from '../../proto/errors.ts';
 import { nonce } from '../../proto/lisp/header.ts';
@@ -14,6 +14,7 @@ import type { Log } from '../../runtime/log.ts';
 import type { AgentConfig } from '../config.ts';
 import { Agent } from '../core/agent.ts';
 import { describeFence, type Machine } from '../core/incarnation.ts';
+import type { LispPeer } from '../core/lisp-responder.ts';
 import type { Ticket } from '../core/map-requests.ts';
 import type { AttachRequest } from '../core/mover.ts';
 import type { AgentOutput, Answer, Persistent, Resolution } from '../core/output.ts';
@@ -177,9 +178,15 @@ export class AgentDriver {
 
   /** LISP routers are heard from now on. */
   async serveLisp(): Promise<void> {
-    this.lisp = await LispListener.start((from, bytes) =>
-      this.input((now) => this.agent.handleLispDatagram(from, bytes, now)),
-    );
+    this.lisp = await LispListener.start((from, bytes) => this.receiveLisp(from, bytes));
+  }
+
+  /** From a LISP router, or from anybody. */
+  receiveLisp(from: LispPeer, bytes: Uint8Array): void {
+    const { inputs } = this;
+    this.receive((now) => this.agent.handleLispDatagram(from, bytes, now));
+    // It changes no answer; what the map server is asked because of it does.
+    this.inputs = inputs;
   }
 
   /** From now on the platform below is asked for public addresses. */
@@ -410,16 +417,19 @@ export class AgentDriver {
   }
 
   private async askCorrespondents(prefix: IpPrefix): Promise<void> {
+    let reply: CorrespondentsReply;
     try {
-      const { peers, rlocs = [] } = await this.dataplane.correspondents(prefix);
-      this.input((now) => {
-        this.agent.handleCorrespondents(prefix, peers, now);
-        this.agent.handlePlainCorrespondents(prefix, rlocs, now);
-      });
+      reply = await this.dataplane.correspondents(prefix);
     } catch (err) {
       // Asked again soon; one that is older than this agent does not know them.
       this.log.debug({ err }, 'the data plane does not say who talks to an EID');
+      return;
     }
+    const { peers, rlocs = [] } = reply;
+    this.receive((now) => {
+      this.agent.handleCorrespondents(prefix, peers, now);
+      this.agent.handlePlainCorrespondents(prefix, rlocs, now);
+    });
   }
 
   private persist(what: Persistent): void {

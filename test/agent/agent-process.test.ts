@@ -107,6 +107,15 @@ describe('an agent process', () => {
     );
     const attached = (await a.call('POST', '/v1/eids', { eid: '10.77.0.99' })) as { state: string };
     assert.equal(attached.state, 'live');
+    const { inputs } = a.driver;
+    const stranger = { address: parseIpAddress('203.0.113.1'), port: 4342 };
+    a.driver.receiveLisp(stranger, new Uint8Array());
+    assert.equal(a.driver.inputs, inputs, 'nobody can empty the cache of DNS answers by datagrams');
+    a.driver.agent.handleLispDatagram = () => {
+      throw new TypeError('on purpose');
+    };
+    a.driver.receiveLisp(stranger, new Uint8Array());
+    assert.match(await a.metrics.registry.metrics(), /^stayput_agent_faults_total 2$/m);
   });
 
   test('a move is over in one exchange: target, claim, redirect', async () => {
