@@ -338,7 +338,15 @@ export class AgentDriver {
     try {
       this.input(act);
     } catch (error) {
-      this.tolerance.note(error, this.now());
+      try {
+        this.tolerance.note(error, this.now());
+      } catch (last) {
+        // On its own, or a link takes it for garbage from the other side and connects again.
+        setImmediate(() => {
+          throw last;
+        });
+        return;
+      }
       // What was decided before the error is carried out, and the clock goes on.
       if (!this.busy) this.receive(() => undefined);
     }

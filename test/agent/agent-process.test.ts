@@ -92,7 +92,7 @@ describe('an agent process', () => {
     assert.match(text, /^stayput_dataplane_sessions 1$/m);
   });
 
-  test('goes on after an error of its own at an input', async () => {
+  test('goes on after an error of its own at an input, and ends when they come thick', async (t) => {
     const a = await agent('a-fault', ['10.77.0.9'], '192.0.2.1');
     await a.until('registered');
     const poisoned = { type: 'interface', name: 'poison', up: true } as const;
@@ -116,6 +116,20 @@ describe('an agent process', () => {
     };
     a.driver.receiveLisp(stranger, new Uint8Array());
     assert.match(await a.metrics.registry.metrics(), /^stayput_agent_faults_total 2$/m);
+    const ends: unknown[] = [];
+    const { setImmediate } = globalThis;
+    t.mock.method(globalThis, 'setImmediate', (act: () => void) =>
+      setImmediate(() => {
+        try {
+          act();
+        } catch (error) {
+          ends.push(error);
+        }
+      }),
+    );
+    for (let i = 0; i < 4; i++) a.dataplane.emit(poisoned);
+    await waitFor('the agent to end', () => ends.length > 0);
+    assert.match(String(ends[0]), /on purpose/);
   });
 
   test('a move is over in one exchange: target, claim, redirect', async () => {
