@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, RawFd};
@@ -59,7 +60,12 @@ pub struct HostNetwork {
     last_appearance: u64,
     /// Numbers when each interface began to carry.
     rises: HashMap<u32, u64>,
-    last_rise: u64,
+    /// Numbers when the own addresses of each interface last changed, by family: which of them the kernel sends from,
+    /// and so peers answer to, is not known here.
+    renumberings: HashMap<(u32, bool), u64>,
+    /// Of the routes that `uplinks` does not weigh as the kernel does, and when it last became another.
+    unweighed: (u64, u64),
+    last_change: u64,
     addresses: HashSet<Address>,
     routes: HashSet<Route>,
     installed: BTreeSet<Item>,
@@ -79,7 +85,9 @@ impl HostNetwork {
             appearances: HashMap::new(),
             last_appearance: 0,
             rises: HashMap::new(),
-            last_rise: 0,
+            renumberings: HashMap::new(),
+            unweighed: (0, 0),
+            last_change: 0,
             addresses: HashSet::new(),
             routes: HashSet::new(),
             installed: BTreeSet::new(),
@@ -129,6 +137,20 @@ impl HostNetwork {
             for change in found {
                 self.apply(change, &mut false);
             }
+            self.number_unweighed();
+        }
+    }
+
+    /// What rules make of other tables is not followed, nor are single routes when there are too many.
+    fn number_unweighed(&mut self) {
+        let routes = || self.routes.iter().filter(|r| self.is_underlay_route(r));
+        let too_many = routes().nth(MAX_UPLINK_ROUTES).is_some();
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let hashes = routes().filter(|r| too_many || in_other_table(r)).map(|r| hasher.hash_one(r));
+        let sum = hashes.fold(0, u64::wrapping_add);
+        if sum != self.unweighed.0 {
+            self.last_change += 1;
+            self.unweighed = (sum, self.last_change);
         }
     }
 
@@ -164,15 +186,13 @@ impl HostNetwork {
             *lowest = (*lowest).min(a.address);
         }
         let mut routes: Vec<&Route> = self.routes.iter().filter(|r| self.is_underlay_route(r)).collect();
-        routes.sort_by_key(|r| {
-            let other_table = r.table != u32::from(libc::RT_TABLE_MAIN);
-            (Reverse(r.destination.length), other_table, r.priority, r.link, r.destination)
-        });
+        routes.sort_by_key(|r| (Reverse(r.destination.length), in_other_table(r), r.priority, r.link, r.destination));
         if routes.len() > MAX_UPLINK_ROUTES {
             routes.retain(|r| r.destination.length == 0);
         }
         let uplink = |route: &&Route| {
-            let address = *addresses.get(&(route.link, route.destination.address.is_ipv6()))?;
+            let family = (route.link, route.destination.address.is_ipv6());
+            let address = *addresses.get(&family)?;
             let up = self.links.get(&route.link).is_some_and(|l| l.up);
             Some(Uplink {
                 link: route.link,
@@ -180,10 +200,15 @@ impl HostNetwork {
                 destination: route.destination,
                 gateway: route.gateway,
                 up,
-                rise: self.rises.get(&route.link).copied().unwrap_or_default(),
+                version: self.version(family),
             })
         };
         routes.iter().filter_map(uplink).collect()
+    }
+
+    fn version(&self, family: (u32, bool)) -> u64 {
+        let numbers = [self.rises.get(&family.0), self.renumberings.get(&family), Some(&self.unweighed.1)];
+        numbers.into_iter().flatten().copied().max().unwrap_or_default()
     }
 
     /// `is_silent`: addresses of an interface through which nobody answers.
@@ -268,8 +293,8 @@ impl HostNetwork {
                 *links_changed = true;
                 let index = link.index;
                 if link.up && !self.links.get(&index).is_some_and(|before| before.up) {
-                    self.last_rise += 1;
-                    self.rises.insert(index, self.last_rise);
+                    self.last_change += 1;
+                    self.rises.insert(index, self.last_change);
                 }
                 if !link.up {
                     self.forget_installed_on(index, false);
@@ -287,6 +312,7 @@ impl HostNetwork {
                 self.links.remove(&link.index);
                 self.appearances.remove(&link.index);
                 self.rises.remove(&link.index);
+                self.renumberings.retain(|(index, _), _| *index != link.index);
                 self.addresses.retain(|a| a.link != link.index);
                 self.routes.retain(|r| r.link != link.index);
                 self.forget_installed_on(link.index, true);
@@ -297,6 +323,9 @@ impl HostNetwork {
                 // The same address with other flags replaces the old entry.
                 self.addresses.retain(|a| a.address != address.address || a.link != address.link);
                 let relevant = !known && self.is_underlay_address(&address) && address.usable;
+                if relevant {
+                    self.number_renumbering(&address);
+                }
                 self.addresses.insert(address);
                 relevant
             }
@@ -306,7 +335,11 @@ impl HostNetwork {
                     let prefix = Prefix { address: address.address, length: address.prefix_length };
                     self.installed.remove(&Item::Address(prefix));
                 }
-                self.is_underlay_address(&address)
+                let relevant = self.is_underlay_address(&address);
+                if relevant {
+                    self.number_renumbering(&address);
+                }
+                relevant
             }
             Change::Route(route) => {
                 let relevant = self.is_underlay_route(&route);
@@ -322,6 +355,11 @@ impl HostNetwork {
                 self.is_underlay_route(&route)
             }
         }
+    }
+
+    fn number_renumbering(&mut self, address: &Address) {
+        self.last_change += 1;
+        self.renumberings.insert((address.link, address.address.is_ipv6()), self.last_change);
     }
 
     fn forget_installed_on(&mut self, index: u32, gone: bool) {
@@ -392,6 +430,10 @@ pub fn gateway(v6: bool) -> IpAddr {
     if v6 { IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)) } else { IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1)) }
 }
 
+fn in_other_table(route: &Route) -> bool {
+    route.table != u32::from(libc::RT_TABLE_MAIN)
+}
+
 pub fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
@@ -403,3 +445,64 @@ pub fn is_link_local(address: IpAddr) -> bool {
 const MAX_UPLINK_ROUTES: usize = 256;
 const OVERLAY_METRIC: u32 = 100;
 const HOST_METRIC: u32 = 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINK: u32 = 1 << 30;
+
+    fn address(last: u8) -> Address {
+        Address { link: LINK, prefix_length: 24, address: [192, 0, 2, last].into(), usable: true }
+    }
+
+    fn route(link: u32, table: u8) -> Route {
+        let destination = "203.0.113.0/24".parse().unwrap();
+        let table = table.into();
+        Route { destination, gateway: None, link, priority: 0, protocol: 4, table, unicast: true }
+    }
+
+    /// A host with an interface of which nothing but the numbers in its uplink changes, while `changes` happen.
+    fn uplinks_after(changes: Vec<Change>) -> (Uplink, Uplink) {
+        let mut host = HostNetwork::open("lo").unwrap();
+        let link = Link { index: LINK, name: "test".into(), up: true, loopback: false, mtu: 1500 };
+        let first = [
+            Change::Link(link),
+            Change::Address(address(5)),
+            Change::Address(address(10)),
+            Change::Route(route(LINK, libc::RT_TABLE_MAIN)),
+        ];
+        let mut after = |changes: Vec<Change>| {
+            for change in changes {
+                host.apply(change, &mut false);
+            }
+            host.number_unweighed();
+            host.uplinks(|_| false).into_iter().find(|uplink| uplink.link == LINK).unwrap()
+        };
+        (after(Vec::from(first)), after(changes))
+    }
+
+    #[test]
+    fn what_changes_the_way_out_unseen_shows_in_its_version() {
+        let other_table = || Change::Route(route(LINK + 1, 99));
+        for (what, changes) in [
+            ("an address that the kernel may have sent from went", vec![Change::AddressGone(address(10))]),
+            ("an address that the kernel may send from came", vec![Change::Address(address(20))]),
+            ("a table that rules may choose changed", vec![other_table()]),
+        ] {
+            let (before, after) = uplinks_after(changes);
+            assert!(after.version > before.version, "{what}");
+            assert_eq!(Uplink { version: before.version, ..after }, before, "{what}");
+        }
+        let unrelated = vec![Change::Address(address(5)), Change::Route(route(LINK + 1, libc::RT_TABLE_MAIN))];
+        let (before, after) = uplinks_after(unrelated);
+        assert_eq!(before, after);
+        let many = (0..300u32).map(|n| {
+            let destination = Prefix::host(std::net::Ipv4Addr::from(0xc633_6400 + n).into());
+            Change::Route(Route { destination, ..route(LINK + 1, libc::RT_TABLE_MAIN) })
+        });
+        let default = Route { destination: "0.0.0.0/0".parse().unwrap(), ..route(LINK, libc::RT_TABLE_MAIN) };
+        let (before, after) = uplinks_after(std::iter::once(Change::Route(default)).chain(many).collect());
+        assert!(after.version > before.version, "single routes are not told apart any more");
+    }
+}

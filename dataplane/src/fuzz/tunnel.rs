@@ -291,8 +291,8 @@ fn locator(input: &mut Input<'_>) -> Locator {
 fn uplink(input: &mut Input<'_>) -> Uplink {
     let [link, address, state] = input.array();
     let destination = crate::prefix::Prefix { address: IpAddr::from([0; 4]), length: 0 };
-    let (address, up, rise) = ([192, 0, 2, address].into(), state & 1 == 0, u64::from(state >> 6));
-    Uplink { link: u32::from(link % 4), address, destination, gateway: None, up, rise }
+    let (address, up, version) = ([192, 0, 2, address].into(), state & 1 == 0, u64::from(state >> 6));
+    Uplink { link: u32::from(link % 4), address, destination, gateway: None, up, version }
 }
 
 const MAX_STEPS: usize = 300;

@@ -13,7 +13,7 @@ use crate::wire::{Control, DATA_OVERHEAD, Kind, Report};
 
 impl Tunnel {
     /// This host's addresses, links or routes changed: speak at once to every active peer to whom another way leads
-    /// now. Of many changes in a row the later ones are merged.
+    /// now, or who has not answered. Of many changes in a row the later ones are merged.
     pub fn locators_changed(&mut self, now: Time) {
         let earned = now.since(self.changes_since).as_nanos() / CHANGE_INTERVAL.as_nanos();
         if earned >= u128::from(CHANGES_AT_ONCE) {
@@ -47,7 +47,8 @@ impl Tunnel {
     fn takes_another_way(&self, id: PeerId) -> bool {
         let Some(peer) = self.peer(id) else { return false };
         let way = peer.endpoint.and_then(|path| self.uplinks.way(&path));
-        way.is_none() || way != peer.spoken_by.as_ref() || peer.roam.as_ref().is_some_and(|roam| roam.failed)
+        let waits = peer.handshake.is_some() || peer.roam.as_ref().is_some_and(|roam| roam.failed);
+        way.is_none() || way != peer.spoken_by.as_ref() || waits
     }
 
     /// Through the path in use if it is still there, or through the best that is.
@@ -222,6 +223,8 @@ impl Tunnel {
             if answered {
                 return;
             }
+            // It has not heard of the change, so it is to hear of the next one.
+            peer.spoken_by = None;
             return self.want_session(id, now);
         };
         roam.step += 1;

@@ -324,7 +324,7 @@ fn a_change_that_leads_no_other_way_to_a_peer_is_not_told_to_it() {
     assert_eq!(probes_after(&[elsewhere.clone(), to_peers.clone()]), 0, "another route, which does not concern it");
     let gateway = Uplink { gateway: Some(B2), ..to_peers.clone() };
     assert_eq!(probes_after(&[elsewhere.clone(), gateway.clone()]), 1, "another gateway");
-    let flapped = Uplink { rise: 2, ..gateway.clone() };
+    let flapped = Uplink { version: 2, ..gateway.clone() };
     assert_eq!(probes_after(&[elsewhere.clone(), flapped.clone()]), 1, "its cable was away");
     assert_eq!(probes_after(&[elsewhere.clone(), flapped]), 0);
     world.run(millis(600));
@@ -332,6 +332,29 @@ fn a_change_that_leads_no_other_way_to_a_peer_is_not_told_to_it() {
     let now = world.now;
     world.nodes[0].tunnel.resumed(now);
     assert_eq!(world.count(0, Counter::ProbesSent), before + 1, "the host was suspended");
+}
+
+#[test]
+fn who_has_not_heard_of_a_change_hears_of_the_next_whichever_it_is() {
+    let (to_peers, elsewhere) = (route(1, A1, "0.0.0.0/0"), route(2, A2, "203.0.113.0/24"));
+    for away in [seconds(7), seconds(120)] {
+        let mut world = World::pair();
+        world.send(0, 1);
+        world.run(millis(30));
+        world.loses(|_| true);
+        let new = "192.0.2.99:4341".parse().unwrap();
+        world.nodes[0].address = new;
+        let change = |world: &mut World, routes: &[&Uplink], then: Duration| {
+            let now = world.now;
+            world.nodes[0].tunnel.set_uplinks(routes.iter().copied().cloned().collect());
+            world.nodes[0].tunnel.locators_changed(now);
+            world.run(then);
+        };
+        change(&mut world, &[&to_peers], away);
+        world.loses(|_| false);
+        change(&mut world, &[&elsewhere, &to_peers], millis(30));
+        assert_eq!(world.endpoint(1), new, "after {away:?}");
+    }
 }
 
 const A1: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -344,7 +367,7 @@ fn both_ways(pairs: &[(IpAddr, IpAddr)]) -> Vec<(IpAddr, IpAddr)> {
 }
 
 fn route(link: u32, address: IpAddr, destination: &str) -> Uplink {
-    Uplink { link, address, destination: destination.parse::<Prefix>().unwrap(), gateway: None, up: true, rise: 1 }
+    Uplink { link, address, destination: destination.parse::<Prefix>().unwrap(), gateway: None, up: true, version: 1 }
 }
 
 /// B has a second locator, which is not preferred.

@@ -28,8 +28,8 @@ pub struct Uplink {
     pub gateway: Option<IpAddr>,
     /// The interface can carry packets.
     pub up: bool,
-    /// Another number each time when it began to.
-    pub rise: u64,
+    /// Another number after each change that the rest does not show: it began to carry, other own addresses.
+    pub version: u64,
 }
 
 #[derive(Default)]
