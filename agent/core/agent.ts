@@ -31,7 +31,7 @@ import { DataplaneTable } from './dataplane-table.ts';
 import { Departures, type SavedDeparture } from './departures.ts';
 import { KnownTargets, LIFE, type SavedTarget } from './known-targets.ts';
 import type { LispMapServer } from './lisp-registrations.ts';
-import type { LispPeer } from './lisp-responder.ts';
+import type { LispOutcome, LispPeer } from './lisp-responder.ts';
 import { LispRouters } from './lisp-routers.ts';
 import { type ConfiguredLocator, Locators } from './locators.ts';
 import { type CacheEntry, isNegative, type SavedEntry } from './map-cache.ts';
@@ -341,8 +341,8 @@ export class Agent {
   }
 
   /** From a LISP router, over UDP. */
-  handleLispDatagram(from: LispPeer, bytes: Uint8Array, now: Instant): void {
-    this.lispRouters?.handleDatagram(from, bytes, now);
+  handleLispDatagram(from: LispPeer, bytes: Uint8Array, now: Instant): LispOutcome {
+    return this.lispRouters?.handleDatagram(from, bytes, now) ?? 'refused';
   }
 
   // ── operator, DNS ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -75,8 +75,13 @@ export class LispResponder {
     for (const { rlocs } of parts.rules.sites) for (const rloc of rlocs) this.rlocs.set(rloc, true);
   }
 
+  /** Plain packets are exchanged with this RLOC. */
+  private isPeer(address: IpAddress): boolean {
+    return this.rlocs.longestMatch(address) !== undefined;
+  }
+
   handleDatagram(from: LispPeer, bytes: Uint8Array, now: Instant): LispOutcome {
-    if (this.rlocs.longestMatch(from.address) === undefined) return 'refused';
+    if (!this.isPeer(from.address)) return 'refused';
     if (!this.rate.take(now)) return 'limited';
     try {
       const message = unwrapped(decodeLispMessage(bytes));

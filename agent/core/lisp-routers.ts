@@ -35,9 +35,10 @@ export class LispRouters {
     this.registrations = new LispRegistrations(registering, now);
   }
 
-  handleDatagram(from: LispPeer, bytes: Uint8Array, now: Instant): void {
+  handleDatagram(from: LispPeer, bytes: Uint8Array, now: Instant): LispOutcome {
     const result = this.handleFromServer(from, bytes, now) ?? this.responder.handleDatagram(from, bytes, now);
     this.parts.outbox.note({ type: 'lisp', result });
+    return result;
   }
 
   /** These exchanged plain packets with an EID of ours, whose mapping has changed. */

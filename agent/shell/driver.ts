@@ -14,7 +14,7 @@ import type { Log } from '../../runtime/log.ts';
 import type { AgentConfig } from '../config.ts';
 import { Agent } from '../core/agent.ts';
 import { describeFence, type Machine } from '../core/incarnation.ts';
-import type { LispPeer } from '../core/lisp-responder.ts';
+import type { LispOutcome, LispPeer } from '../core/lisp-responder.ts';
 import type { Ticket } from '../core/map-requests.ts';
 import type { AttachRequest } from '../core/mover.ts';
 import type { AgentOutput, Answer, Persistent, Resolution } from '../core/output.ts';
@@ -184,9 +184,11 @@ export class AgentDriver {
   /** From a LISP router, or from anybody. */
   receiveLisp(from: LispPeer, bytes: Uint8Array): void {
     const { inputs } = this;
-    this.receive((now) => this.agent.handleLispDatagram(from, bytes, now));
-    // It changes no answer; what the map server is asked because of it does.
-    this.inputs = inputs;
+    let outcome: LispOutcome | undefined;
+    this.receive((now) => {
+      outcome = this.agent.handleLispDatagram(from, bytes, now);
+    });
+    if (outcome !== undefined && CHANGES_NOTHING.has(outcome)) this.inputs = inputs;
   }
 
   /** From now on the platform below is asked for public addresses. */
@@ -514,6 +516,15 @@ function plainRules({ lisp }: AgentConfig, overlay: InstanceId): PlainRules | nu
   return { instance, gateway: lisp.gateway, sites: lisp.plain };
 }
 
+/** What is known is the same after it; after a question to the map server it is the answer that may change it. */
+const CHANGES_NOTHING: ReadonlySet<LispOutcome> = new Set([
+  'answered',
+  'solicited',
+  'refused',
+  'limited',
+  'malformed',
+  'ignored',
+]);
 const MAX_CALLERS = 4096;
 const CACHE_WRITE_MS = 1000;
 const EIDS_WRITE_MS = 100;
