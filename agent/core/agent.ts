@@ -23,7 +23,7 @@ import { type Nonce, nonce } from '../../proto/lisp/header.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotifyAck, mappingsOf } from '../../proto/lisp/native.ts';
 import { orderOf } from '../../proto/lisp/order.ts';
-import { isRevocation, isTarget, type Mapping, type TunnelKey } from '../../proto/mapping.ts';
+import type { TunnelKey } from '../../proto/mapping.ts';
 import type { AgentPolicy } from '../../proto/policy.ts';
 import { type Instant, type Millis, minutes, seconds } from '../../proto/time.ts';
 import { Callers } from './callers.ts';
@@ -34,7 +34,7 @@ import type { LispMapServer } from './lisp-registrations.ts';
 import type { LispOutcome, LispPeer } from './lisp-responder.ts';
 import { LispRouters } from './lisp-routers.ts';
 import { type ConfiguredLocator, Locators } from './locators.ts';
-import { type CacheEntry, isNegative, type SavedEntry } from './map-cache.ts';
+import type { CacheEntry, SavedEntry } from './map-cache.ts';
 import { MapRegisters, type SavedWithdrawal } from './map-registers.ts';
 import type { Ticket } from './map-requests.ts';
 import { MapServerSession } from './map-server-session.ts';
@@ -45,8 +45,9 @@ import { PeerChannel } from './peer-channel.ts';
 import { PeerMoves } from './peer-moves.ts';
 import { EnforcedPolicy } from './policy.ts';
 import { Preparations } from './preparations.ts';
+import { ReceivedMappings } from './received-mappings.ts';
 import { type AgentIdentity, type OwnedEid, Registrar, type SavedEid } from './registrar.ts';
-import { isAgentPrefix, RemoteMappings } from './remote-mappings.ts';
+import { RemoteMappings } from './remote-mappings.ts';
 import { Resolver } from './resolver.ts';
 import { Takeovers } from './takeovers.ts';
 
@@ -105,6 +106,7 @@ export class Agent {
   private readonly remote: RemoteMappings;
   private readonly resolver: Resolver;
   private readonly mover: Mover;
+  private readonly received: ReceivedMappings;
   private readonly channel: PeerChannel;
   private readonly peerMoves: PeerMoves;
   private readonly departures: Departures;
@@ -156,6 +158,12 @@ export class Agent {
     const parts = { ...tables, takeovers, departures, targets, preparations, session, outbox };
     const mover = new Mover(parts);
     departures.restore(saved.departures, now);
+    this.received = new ReceivedMappings({
+      ...{ identity, registrar, registers, remote, resolver, mover, outbox },
+      registerBy: (at) => {
+        this.nextRegister = Math.min(this.nextRegister, at);
+      },
+    });
     this.peerMoves = new PeerMoves({ ...parts, mover, channel });
     this.preparations = preparations;
     this.mover = mover;
@@ -327,7 +335,7 @@ export class Agent {
     const asked = register !== null ? null : this.resolver.finish(message.nonce);
     if (message.type === 'map-reply' && asked === null) return;
     // A withdrawal is done with its answer, whatever that says: it may have been attached again meanwhile.
-    if (register !== 'withdrawal') this.applyRecords(mappings, register !== null, asked?.eid ?? null, now);
+    if (register !== 'withdrawal') this.received.apply(mappings, register !== null, asked?.eid ?? null, now);
     if (register === null && asked === null) {
       this.outbox.send(mapNotifyAck(message.nonce));
       this.outbox.note({ type: 'push', records: mappings.length });
@@ -445,91 +453,6 @@ export class Agent {
     };
   }
 
-  private announceLocators(now: Instant): void {
-    this.outbox.note({ type: 'locators', count: this.locators.list().length });
-    this.register(now);
-    if (this.lispRouters !== null) this.askPlainCorrespondents();
-  }
-
-  // ── records ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  /** Agent addresses first, so that the peers are known when the mappings that need them come. */
-  private applyRecords(mappings: readonly Mapping[], registered: boolean, asked: Eid | null, now: Instant): void {
-    const agents = mappings.filter(isAgent);
-    const others = agents.flatMap(({ tunnelKey }) => tunnelKey ?? []).filter((key) => key !== this.identity.tunnelKey);
-    for (const mapping of [...agents, ...mappings.filter((each) => !isAgent(each))]) {
-      this.applyRecord(mapping, registered, asked, others[0], now);
-    }
-    this.resolver.evict(now);
-    this.outbox.persist('map-cache');
-  }
-
-  private applyRecord(
-    mapping: Mapping,
-    registered: boolean,
-    asked: Eid | null,
-    previousOwner: TunnelKey | undefined,
-    now: Instant,
-  ): void {
-    if (isRevocation(mapping)) {
-      this.mover.handleRevoked(mapping, now);
-      return;
-    }
-    if (isTarget(mapping)) {
-      this.mover.handleTarget(mapping, now);
-      return;
-    }
-    const outcome = this.registrar.handleRecord(mapping, registered, now);
-    // There may be more at a name of ours than we know; the answer to a registration has only that.
-    if (mapping.eid.kind === 'name' && !registered && outcome.kind !== 'not-ours')
-      this.remote.apply(mapping, asked, now);
-    switch (outcome.kind) {
-      case 'not-ours':
-        this.mover.handleElsewhere(mapping, now);
-        // What we asked to own and do not any more is not followed: nobody would tell us of its next owner.
-        if (registered && !isAgent(mapping)) return;
-        this.remote.apply(mapping, asked, now);
-        if (isAgent(mapping) && isNegative(mapping)) this.mover.handleAgentGone(mapping.eid);
-        // Told as the owner before, and detached meanwhile.
-        if (asked === null && !isAgent(mapping) && !this.remote.isFollowed(mapping.eid))
-          this.resolver.followBounded(mapping.eid, now);
-        return;
-      case 'unchanged':
-        return;
-      case 'unwanted':
-        this.registers.withdraw([{ ...mapping, ttl: 0, locators: [], names: [], targets: [] }], now);
-        return;
-      case 'accepted': {
-        const { owned, took, entered } = outcome;
-        this.mover.handleAccepted(owned, took ? previousOwner : undefined, took || entered, now);
-        return;
-      }
-      case 'lost':
-        this.mover.handleLost(outcome.owned, outcome.to, now);
-        return;
-      case 'denied':
-        this.mover.handleDenied(outcome.owned, now);
-        return;
-      case 'forgotten':
-        this.nextRegister = Math.min(this.nextRegister, now + FORGOTTEN_RETRY);
-        this.outbox.note({ type: 'registration', result: 'forgotten', eid: outcome.owned.key });
-        return;
-      default:
-        outcome satisfies never;
-    }
-  }
-
-  private askPlainCorrespondents(): void {
-    for (const { eid } of this.registrar.addresses()) {
-      if (eid.kind === 'prefix') this.outbox.command({ type: 'correspondents', prefix: eid.prefix });
-    }
-  }
-
-  private isHere(eid: Eid): boolean {
-    const owned = this.registrar.find(eid);
-    return owned !== undefined && this.registrar.isHere(owned);
-  }
-
   // ── repeated ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private register(now: Instant): void {
@@ -570,10 +493,23 @@ export class Agent {
     } as const;
     this.outbox.command(command);
   }
-}
 
-function isAgent({ eid }: Mapping): boolean {
-  return eid.kind === 'prefix' && isAgentPrefix(eid.prefix);
+  private announceLocators(now: Instant): void {
+    this.outbox.note({ type: 'locators', count: this.locators.list().length });
+    this.register(now);
+    if (this.lispRouters !== null) this.askPlainCorrespondents();
+  }
+
+  private askPlainCorrespondents(): void {
+    for (const { eid } of this.registrar.addresses()) {
+      if (eid.kind === 'prefix') this.outbox.command({ type: 'correspondents', prefix: eid.prefix });
+    }
+  }
+
+  private isHere(eid: Eid): boolean {
+    const owned = this.registrar.find(eid);
+    return owned !== undefined && this.registrar.isHere(owned);
+  }
 }
 
 const NO_ANSWER: Answer = { kind: 'probe', rttUs: null };
@@ -583,5 +519,4 @@ const CACHE_LIMIT = 4096;
 const MAX_PROBES = 64;
 const SWEEP = seconds(1);
 const REGISTER_INTERVAL = minutes(1);
-const FORGOTTEN_RETRY = seconds(1);
 const PROBE_PATIENCE = seconds(4);
