@@ -155,7 +155,7 @@ export class SiteRegistrar {
   followSite(before: SiteRecord | undefined, after: SiteRecord | undefined): void {
     if (before === undefined) return;
     this.replay.followKeys(before, after);
-    if (after === undefined) this.parts.xtrs.deleteAll(before.name);
+    this.parts.xtrs.followKeys(before.name, after?.keys ?? []);
   }
 
   /** What is stored stays for as long as its routers need to register it again. */

@@ -7,6 +7,7 @@
 import type { IpAddress } from '../../../proto/address.ts';
 import { type SigningOptions, signMessage, verifyAuthentication } from '../../../proto/lisp/authentication.ts';
 import type { XtrId } from '../../../proto/mapping.ts';
+import type { SiteKey } from '../records.ts';
 import type { NotifyRecipient } from './site-notifier.ts';
 import { LISP_CONTROL_PORT, type UdpPeer } from './udp-peer.ts';
 
@@ -60,10 +61,17 @@ export class Xtrs {
     return addresses.flatMap((address) => [...(this.byAddress.get(address) ?? [])]);
   }
 
-  deleteAll(site: string): void {
+  /** Those that authenticate by a key that the site has not any more have no say until they speak by another. */
+  followKeys(site: string, keys: readonly SiteKey[]): void {
     const all = this.bySite.get(site) ?? new Map<string, Xtr>();
-    for (const xtr of [...all.values()]) this.forget(all, xtr);
-    this.bySite.delete(site);
+    for (const xtr of [...all.values()]) {
+      const { keyId, algorithm, psk } = xtr.signing;
+      const isKept = keys.some((key) => {
+        return key.keyId === keyId && key.algorithm === algorithm && Buffer.from(key.secret, 'base64').equals(psk);
+      });
+      if (!isKept) this.forget(all, xtr);
+    }
+    if (all.size === 0) this.bySite.delete(site);
   }
 
   private forget(all: Map<string, Xtr>, xtr: Xtr): void {

@@ -135,6 +135,21 @@ test('a subscription without an xTR-ID is dropped, one of no site refused', () =
   assert.deepEqual([record?.action, record?.locators.length], [5, 0]);
 });
 
+test('a router whose key was taken away may not ask from its address any more, and is not told of changes', () => {
+  const { world, etr, itr } = stage();
+  const key = { keyId: 1, algorithm: 2 as const, secret: Buffer.from('the next secret').toString('base64') };
+  world.operate({ kind: 'add-site-key', name: 'paris', key });
+  etr.signing = { keyId: 1, algorithm: 2, psk: Buffer.from('the next secret') };
+  assert.equal(etr.register('10.50.1.0/24'), 'accepted');
+  assert.equal(itr.register('10.50.200.0/24', { rlocs: ['192.0.2.77'] }), 'accepted');
+  assert.equal(subscribe(itr, '10.50.1.1', 1n), 'accepted');
+  sentTo(world, itr.peer.address);
+  world.operate({ kind: 'remove-site-key', name: 'paris', keyId: 0 });
+  assert.equal(subscribe(itr, '10.50.1.1', 2n), 'refused');
+  etr.register('10.50.1.0/24', { rlocs: ['192.0.2.99'] });
+  assert.deepEqual(sentTo(world, itr.peer.address), []);
+});
+
 // Attack: subscriptions with the xTR-ID of another, to an address that may not ask | 2 | refused; nothing is sent there
 test('attack: has the publications for an xTR sent to somebody else', () => {
   const { world, etr, itr } = stage();
