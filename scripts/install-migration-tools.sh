@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the tests of deploy/hooks need besides the packages of the other tests: QEMU, a small kernel for its guests, and
+# What the tests of deploy/hooks need besides the packages of the other tests: QEMU, libvirt, a small kernel for guests, and
 # a CRIU newer than Debian 12's, which is put beside the system and not into it. All of it from Debian's archive.
 # Usage: sudo scripts/install-migration-tools.sh [FOLDER]   (default: .ci/migration-tools)
 set -euo pipefail
@@ -12,7 +12,7 @@ chmod 755 "$work"
 
 apt-get update -qq
 env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-  busybox-static cpio crun podman qemu-system-x86
+  busybox-static cpio crun libvirt-clients libvirt-daemon podman qemu-system-x86
 
 if [ ! -e "$folder/guest/vmlinuz" ]; then
   kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '$1 == "Depends:" { print $2; exit }')

@@ -1,6 +1,7 @@
 /**
- * The hooks of deploy/hooks with the real tools: a guest of QEMU is migrated live, a container is dumped and restored by
- * CRIU, podman starts and stops one. Needs scripts/install-migration-tools.sh. Budget of each: 30 s.
+ * The hooks of deploy/hooks with the real tools: guests of QEMU and of libvirt are migrated live, a container is dumped
+ * and restored by CRIU, podman starts and stops one. Needs scripts/install-migration-tools.sh. Budget of each: 30 s;
+ * libvirt's is 90 s, of which 30 s pass before an EID is given up.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, it, type TestContext } from 'node:test';
@@ -11,6 +12,7 @@ import { hookEnvironment, hookScript } from '../lab/hooks.ts';
 import { Internet } from '../lab/internet.ts';
 import { Lab } from '../lab/lab.ts';
 import type { LabProcess } from '../lab/lab-process.ts';
+import { Libvirt } from '../lab/libvirt.ts';
 import { missingMigrationTools } from '../lab/migration-tools.ts';
 import { type Agent, Overlay } from '../lab/overlay.ts';
 import { Podman } from '../lab/podman.ts';
@@ -24,6 +26,7 @@ requireLab();
 const GUEST = '10.77.0.30';
 const CONTAINER = '10.77.0.31';
 const BOX = '10.77.0.32';
+const DOMAIN = '10.77.0.33';
 
 describe('a workload that another program moves', { skip: missingMigrationTools() ?? false }, () => {
   let lab: Lab;
@@ -36,7 +39,10 @@ describe('a workload that another program moves', { skip: missingMigrationTools(
     lab = await Lab.create({ name: 'hooks' });
     const internet = await Internet.build(lab, { clouds: ['a', 'b', 'c'], roundTripMs: 1 });
     const overlay = await Overlay.start(await internet.attach('mapserver', 'c'), { dataplane });
-    const mayAlso = { eids: [GUEST, CONTAINER, BOX].map((eid) => `${eid}/32`), names: ['guest', 'container'] };
+    const mayAlso = {
+      eids: [GUEST, CONTAINER, BOX, DOMAIN].map((eid) => `${eid}/32`),
+      names: ['guest', 'container', 'domain'],
+    };
     const join = async (name: string, cloud: string, eid: string): Promise<Agent> =>
       await overlay.join(await internet.attach(name, cloud), { eids: [eid], names: [name], mayAlso });
     [from, to, client] = await Promise.all([
@@ -73,6 +79,24 @@ describe('a workload that another program moves', { skip: missingMigrationTools(
       'live',
       'given up only after the patience, since it may have been sent away',
     );
+  });
+
+  it('is a guest of libvirt, which migrates it live and stops it', async (t) => {
+    const [source, target] = await Promise.all([Libvirt.start(from), Libvirt.start(to)]);
+    await source.boot({ name: 'domain', eid: DOMAIN, mac: '52:54:00:00:00:33', tap: 'tap-domain' });
+    await isLive(from, DOMAIN);
+    const heartbeat = await startHeartbeat(client.host, DOMAIN);
+
+    await source.migrate('domain', target);
+    await isLive(to, DOMAIN);
+    assert.notEqual(await from.eidState(DOMAIN), 'live');
+    await target.restart();
+    await goesOn(t, heartbeat);
+    assert.equal(await to.eidState(DOMAIN), 'live', 'libvirtd tells of it again when it is started again');
+
+    await target.destroy('domain');
+    await waitFor('the EID is given up', async () => (await to.eidState(DOMAIN)) === undefined, { timeoutMs: 60_000 });
+    assert.deepEqual([source.complaints(), target.complaints()], ['', '']);
   });
 
   it('is a container that CRIU dumps on one host and restores on another', async (t) => {

@@ -1,4 +1,4 @@
-/** QEMU guests and CRIU need more than the other tests: `scripts/install-migration-tools.sh` brings it. */
+/** QEMU's and libvirt's guests and CRIU need more than the other tests: `scripts/install-migration-tools.sh` brings it. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { findProgram } from '../../runtime/programs.ts';
@@ -21,9 +21,8 @@ export const CRIU = [
 
 /** Why the tests cannot run here; undefined if they can. */
 export function missingMigrationTools(): string | undefined {
-  const programs = ['qemu-system-x86_64', 'busybox', 'cpio', 'podman', 'crun'].filter(
-    (name) => findProgram(name) === undefined,
-  );
+  const needed = ['qemu-system-x86_64', 'libvirtd', 'virsh', 'busybox', 'cpio', 'podman', 'crun'];
+  const programs = needed.filter((name) => findProgram(name) === undefined);
   const files = [GUEST_KERNEL, GUEST_MODULES, CRIU[0], CRIU[3]].filter((path) => !existsSync(path));
   if (programs.length + files.length === 0) return undefined;
   return `${[...programs, ...files].join(', ')} not found: sudo scripts/install-migration-tools.sh`;
