@@ -1,6 +1,6 @@
 /** The DNS server's view of the agent: names and addresses of the overlay through the map-cache. */
 import { hostPrefix, type IpAddress, type IpPrefix } from '../../proto/address.ts';
-import { APEX, type InstanceId, prefixEid, zoneNameEid } from '../../proto/eid.ts';
+import { APEX, type EidKey, eidKey, type InstanceId, prefixEid, zoneNameEid } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { AgentDriver } from './driver.ts';
 import type { NameAnswer, NameResolver, PointerAnswer } from './name-resolver.ts';
@@ -27,10 +27,11 @@ export class CachedNameResolver implements NameResolver {
   }
 
   async resolveName(name: string): Promise<NameAnswer> {
-    const { knowsApex } = this.driver;
-    if (name === APEX && knowsApex !== true) return { kind: knowsApex === null ? 'unavailable' : 'absent' };
     try {
-      const resolution = await this.driver.resolve(zoneNameEid(this.instance, name));
+      const eid = zoneNameEid(this.instance, name);
+      const unasked = name === APEX ? this.unaskedApex(eidKey(eid)) : undefined;
+      if (unasked !== undefined) return { kind: unasked };
+      const resolution = await this.driver.resolve(eid);
       if (resolution.kind !== 'found') return { kind: resolution.kind };
       const { mapping, stale } = resolution;
       const { targets: addresses, zone } = mapping;
@@ -41,6 +42,14 @@ export class CachedNameResolver implements NameResolver {
       // What is not a host name cannot have been registered.
       return { kind: error instanceof DecodeError ? 'absent' : 'unavailable' };
     }
+  }
+
+  /** What is answered without asking; undefined where a map server that knows of it can be asked, or was before. */
+  private unaskedApex(key: EidKey): 'absent' | 'unavailable' | undefined {
+    const { knowsApex, agent } = this.driver;
+    if (knowsApex === true || (knowsApex === null && agent.cached().some((entry) => entry.key === key)))
+      return undefined;
+    return knowsApex === null ? 'unavailable' : 'absent';
   }
 
   async resolvePointer(address: IpAddress): Promise<PointerAnswer> {

@@ -18,7 +18,7 @@ import { AgentDriver } from '../../agent/shell/driver.ts';
 import { join } from '../../agent/shell/enrolment.ts';
 import { StateFolder } from '../../agent/shell/identity.ts';
 import { AgentMetrics } from '../../agent/shell/metrics.ts';
-import { DEFAULT_INSTANCE } from '../../proto/eid.ts';
+import { APEX, DEFAULT_INSTANCE } from '../../proto/eid.ts';
 import { parseHostPort } from '../../runtime/host-port.ts';
 import { InheritedSockets } from '../../runtime/inherited-sockets.ts';
 import { waitFor } from '../lab/wait.ts';
@@ -130,6 +130,26 @@ test('what an operator sets is answered at once, also when the map server is gon
   assert.equal(await digZone('TXT'), '"of the zone"');
   assert.deepEqual(await resolver.resolve4('any.apps.stayput.internal'), ['10.77.0.5']);
   assert.match(await dig('never-asked', 'A', '+comments'), /status: SERVFAIL/);
+
+  driver?.close();
+  const state = new StateFolder(joinPath(folder, 'state'));
+  const again = new AgentDriver(
+    AGENT_CONFIG.parse({ stateDir: state.path }),
+    state.requireIdentity(),
+    state,
+    'test',
+    log,
+  );
+  driver = again;
+  const restarted = new CachedNameResolver(again, DEFAULT_INSTANCE);
+  for (const [at, txt] of [
+    [APEX, 'of the zone'],
+    ['web', 'hello world'],
+  ] as const) {
+    const answer = await restarted.resolveName(at);
+    assert.ok(answer.kind === 'found' && answer.stale, at);
+    assert.deepEqual(answer.zone?.records.txt, [txt]);
+  }
 });
 
 function dig(label: string, type: string, ...more: string[]): Promise<string> {
