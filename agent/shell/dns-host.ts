@@ -13,9 +13,10 @@ import { type GateVerdict, HostGate } from '../core/dns-host-gate.ts';
 import { type HostFacts, type HostMethod, ownerOf } from '../core/dns-host-owner.ts';
 import { RESOLV_CONF, RESOLVED_FOLDER, readHostFacts } from './dns-host-facts.ts';
 import { giveResolvConfBack, takeResolvConf } from './dns-host-file.ts';
+import { PauseAfterFailure } from './dns-host-pause.ts';
 import { addRecord, removeRecord } from './dns-host-resolvconf.ts';
 import { configureLink, revertLink } from './dns-host-resolved.ts';
-import { type DnsStatus, plainServersOf, readDnsStatus, serversOf } from './dns-host-target.ts';
+import { type DnsStatus, plainServersOf, readDnsStatus, serversOf, tunnelInterface } from './dns-host-target.ts';
 import { askDns } from './dns-question.ts';
 import { FolderWatch } from './folder-watch.ts';
 
@@ -50,9 +51,7 @@ class HostDns {
   readonly #log: Log;
   readonly #gate = new HostGate();
   readonly #folders: FolderWatch;
-  readonly #backoff = new Backoff(POLL, MAX_PAUSE, Math.random);
-  /** What was tried in vain, and until when it is not tried again. */
-  #paused: { readonly host: GateVerdict['host']; readonly until: number } | undefined;
+  readonly #pause = new PauseAfterFailure(new Backoff(POLL, MAX_PAUSE, Math.random));
   #status: DnsStatus | undefined;
   #method: HostMethod | undefined;
   #because: string | undefined;
@@ -78,7 +77,7 @@ class HostDns {
       this.#enqueue(async () => {
         this.#folders.follow(FOLDERS);
         await this.#probe();
-        if (!this.#pauses()) await this.#settle();
+        if (!this.#pause.lasts(this.#circumstances(), performance.now())) await this.#settle();
         if (!this.#closed) this.#poll = setTimeout(turn, POLL);
       });
     };
@@ -102,10 +101,11 @@ class HostDns {
     }, COALESCE);
   }
 
-  /** What failed is tried again after a pause, or when something has changed. */
-  #pauses(): boolean {
-    const now = performance.now();
-    return this.#paused?.host === this.#gate.verdict(now).host && now < this.#paused.until;
+  /** All that decides what is done, but what the watched folders tell of. */
+  #circumstances(): string {
+    const status = this.#status;
+    const tunnel = status === undefined ? undefined : tunnelInterface(status);
+    return JSON.stringify([this.#gate.verdict(performance.now()).host, status, tunnel]);
   }
 
   #enqueue(act: () => Promise<void>): void {
@@ -142,11 +142,10 @@ class HostDns {
         await this.#putBack();
       }
       this.#problem = undefined;
-      this.#paused = undefined;
-      this.#backoff.reset();
+      this.#pause.handleSuccess();
     } catch (error) {
       if (!(error instanceof StayputError)) throw error;
-      this.#paused = { host: verdict.host, until: performance.now() + this.#backoff.next() };
+      this.#pause.handleFailure(this.#circumstances(), performance.now());
       if (error.message === this.#problem) return;
       this.#problem = error.message;
       this.#log.error({ err: error }, 'this host cannot be made to ask the agent');

@@ -72,7 +72,10 @@ describe('a host on which another program decides about names', { skip: missingD
   test('a systemd-resolved that takes nothing is asked less and less, and complained of once', async (t) => {
     const sandbox = await Sandbox.create('resolved');
     t.after(() => sandbox.close());
-    sandbox.write('/run/refusing', '#!/bin/sh\ndate +%s%3N >> /run/attempts\necho no >&2\nexit 1\n');
+    sandbox.write(
+      '/run/refusing',
+      '#!/bin/sh\n[ "$1" = revert ] || date +%s%3N >> /run/attempts\necho no >&2\nexit 1\n',
+    );
     await sandbox.run('chmod', '+x', '/run/refusing');
     await sandbox.run('mount', '--bind', '/run/refusing', '/usr/bin/resolvectl');
     await sandbox.agent('127.0.0.1:5353');
@@ -83,7 +86,8 @@ describe('a host on which another program decides about names', { skip: missingD
       () => (attempts().length >= 4 ? attempts() : undefined),
       { timeoutMs: 30_000 },
     );
-    assert.ok(fourth - third >= 2000, `the last pause was ${fourth - third} ms`);
+    // From two to four seconds; the clock that is read here is another one.
+    assert.ok(fourth - third >= 1900, `the last pause was ${fourth - third} ms`);
     assert.equal(host.output().match(/cannot be made to ask/g)?.length, 1);
   });
 
