@@ -9,7 +9,6 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { callApi } from '../../runtime/http-api.ts';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import { waitFor } from '../../test/lab/wait.ts';
-import { BenchError } from '../bench-error.ts';
 
 /** In which all EIDs are. */
 export const EID_SPACE = '10.0.0.0/8';
@@ -59,10 +58,12 @@ export class BenchMapServer {
     const child = spawn('taskset', command, { stdio: ['ignore', 'ignore', 'inherit'] });
     const server = new BenchMapServer(dir, port, metricsPort, child);
     try {
-      await waitFor('the map server runs', async () => {
-        if (child.exitCode !== null) throw new BenchError('the map server ended at once');
-        return existsSync(join(dir, 'admin.sock')) && (await server.admin('GET', '/v1/status').catch(() => undefined));
-      });
+      await waitFor(
+        'the map server runs',
+        async () =>
+          existsSync(join(dir, 'admin.sock')) && (await server.admin('GET', '/v1/status').catch(() => undefined)),
+        { unless: () => (child.exitCode === null ? undefined : 'it ended at once') },
+      );
     } catch (error) {
       await server.stop();
       throw error;
