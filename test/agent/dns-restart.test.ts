@@ -1,4 +1,4 @@
-/** An agent whose DNS sockets somebody holds is killed under load, and nobody notices more than a pause. */
+/** An agent whose DNS sockets somebody holds is killed, and those who ask meanwhile notice no more than a pause. */
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -27,14 +27,20 @@ test('Questions that are asked while a killed agent starts again are all answere
   await asked(port, 0);
   const answers: Promise<number>[] = [];
   let outstanding = 0;
-  const load = setInterval(() => {
-    if (outstanding === WAITING) return;
-    outstanding += 1;
-    answers.push(asked(port, answers.length).finally(() => (outstanding -= 1)));
-  }, 5);
+  const ask = (): NodeJS.Timeout =>
+    setInterval(() => {
+      if (outstanding === WAITING) return;
+      outstanding += 1;
+      answers.push(asked(port, answers.length).finally(() => (outstanding -= 1)));
+    }, 5);
+  let load = ask();
   t.after(() => clearInterval(load));
   await answered(answers, 20);
+  // A question that the agent has taken out of the socket dies with it.
+  clearInterval(load);
+  await Promise.all(answers);
   process.kill(first, 'SIGKILL');
+  load = ask();
   await parent.child();
   const atKill = answers.length;
   const overTcp = askedOverTcp(port);
