@@ -65,22 +65,30 @@ const prefix = z.string().transform((text, context) => {
 const prefixes = z.array(prefix).max(64);
 /** Of EIDs, which are routed into the TUN. */
 const SHORTEST_EIDS = 4;
+const eidPrefixes = prefixes.refine(
+  (list) => list.every((each) => prefixLength(each) >= SHORTEST_EIDS),
+  'has a prefix of less than 4 bits',
+);
 
 /** Map-Servers of others. */
 const MAP_SERVERS = z
   .array(
-    z.strictObject({
-      address,
-      port: z.int().min(1).max(65535).default(4342),
-      /** A file with the key of the site there, one line. */
-      keyFile: path,
-      keyId: z.int().min(0).max(255).default(0),
-      algorithm: z.enum(['hmac-sha-256', 'hkdf']).default('hmac-sha-256'),
-      /** Sign as lispers.net and OOR want it: the whole message, with the digest not truncated. */
-      wholeDigest: z.boolean().default(false),
-      /** Own EIDs inside these are registered there. */
-      eids: prefixes.min(1),
-    }),
+    z
+      .strictObject({
+        address,
+        port: z.int().min(1).max(65535).default(4342),
+        /** A file with the key of the site there, one line. */
+        keyFile: path.nullable().default(null),
+        keyId: z.int().min(0).max(255).default(0),
+        algorithm: z.enum(['hmac-sha-256', 'hkdf']).default('hmac-sha-256'),
+        /** Sign as lispers.net and OOR want it: the whole message, with the digest not truncated. */
+        wholeDigest: z.boolean().default(false),
+        /** Own EIDs inside these are registered there. */
+        eids: prefixes.default([]),
+        /** For EIDs inside these it is asked, and not the own map server. */
+        resolve: eidPrefixes.default([]),
+      })
+      .refine(({ eids, keyFile }) => eids.length === 0 || keyFile !== null, 'has eids, but no keyFile'),
   )
   .max(8)
   .refine((list) => new Set(list.map((each) => each.address)).size === list.length, 'names an address twice');
@@ -106,12 +114,12 @@ const LISP = z
     instance: z.int().min(0).max(0xff_ffff).nullable().default(null),
     /** Pass packets on between these sites and the tunnels. */
     gateway: z.boolean().default(false),
-    /** Where own EIDs are registered beside the own map server. */
+    /** Where own EIDs are registered, and others asked for, beside the own map server. */
     mapServers: MAP_SERVERS.default([]),
   })
   .refine(
     ({ plain, mapServers }) => plain.length > 0 || mapServers.length === 0,
-    'has mapServers, but no plain: nobody could send to what is registered there',
+    'has mapServers, but no plain: no packets would be exchanged with what is there',
   );
 
 const PREFERENCE = {

@@ -19,7 +19,6 @@
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import type { DataplaneEvent, ForwardingReply, HelloReply, PlainRules } from '../../proto/dataplane/messages.ts';
 import type { Eid } from '../../proto/eid.ts';
-import { type Nonce, nonce } from '../../proto/lisp/header.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mapNotifyAck, mappingsOf } from '../../proto/lisp/native.ts';
 import { orderOf } from '../../proto/lisp/order.ts';
@@ -30,9 +29,8 @@ import { Callers } from './callers.ts';
 import { DataplaneTable } from './dataplane-table.ts';
 import { Departures, type SavedDeparture } from './departures.ts';
 import { KnownTargets, LIFE, type SavedTarget } from './known-targets.ts';
-import type { LispMapServer } from './lisp-registrations.ts';
 import type { LispOutcome, LispPeer } from './lisp-responder.ts';
-import { LispRouters } from './lisp-routers.ts';
+import { type LispElsewhere, LispRouters } from './lisp-routers.ts';
 import { type ConfiguredLocator, Locators } from './locators.ts';
 import type { CacheEntry, SavedEntry } from './map-cache.ts';
 import { MapRegisters, type SavedWithdrawal } from './map-registers.ts';
@@ -62,10 +60,8 @@ export interface AgentOptions {
   readonly locators: readonly ConfiguredLocator[];
   /** With which sites of LISP routers plain packets are exchanged; null for none. */
   readonly plain?: PlainRules | null;
-  /** Map-Servers of others, where own EIDs are registered as well; only together with `plain`. */
-  readonly mapServers?: readonly LispMapServer[];
-  /** Larger than all that processes before this one sent to them. */
-  readonly firstNonce?: Nonce;
+  /** Mapping systems of others; only together with `plain`. */
+  readonly elsewhere?: LispElsewhere | null;
   readonly saved: SavedState;
   readonly cacheLimit?: number;
 }
@@ -183,8 +179,9 @@ export class Agent {
         : new LispRouters(
             {
               rules: options.plain,
-              mapServers: options.mapServers ?? [],
-              firstNonce: options.firstNonce ?? nonce(0n),
+              elsewhere: options.elsewhere ?? null,
+              remote,
+              table,
               identity,
               instance: identity.instance,
               registrar,
@@ -237,9 +234,11 @@ export class Agent {
         this.mover.handleInterface(event.name, event.up, now);
         return;
       case 'miss':
+        if (this.lispRouters?.resolutions?.handleMiss(event.eid, event.reason, now) === true) return;
         this.resolver.handleMiss(event.eid, event.reason, now);
         return;
       case 'conflict':
+        if (this.lispRouters?.resolutions?.handleConflict(event.eid, now) === true) return;
         this.resolver.handleConflict(event.eid, now);
         return;
       case 'unknown-peer':
@@ -372,7 +371,7 @@ export class Agent {
 
   /** Answered with `resolution`, from what is known at once, else within about two seconds. */
   resolve(eid: Eid, ticket: Ticket, now: Instant): void {
-    this.resolver.resolve(eid, ticket, now);
+    if (this.lispRouters?.resolutions?.resolve(eid, ticket, now) !== true) this.resolver.resolve(eid, ticket, now);
   }
 
   /** Answered with `probe`. */

@@ -48,7 +48,9 @@ export type LispOutcome =
   /** Of Map-Notifies: a registration is done, something changed without us, or no Map-Server's key made it. */
   | 'acknowledged'
   | 'notified'
-  | 'unauthentic';
+  | 'unauthentic'
+  /** Of Map-Replies: one of our questions is answered. */
+  | 'resolved';
 
 export interface LispResponderParts {
   readonly rules: PlainRules;
@@ -56,6 +58,8 @@ export interface LispResponderParts {
   readonly overlay: () => readonly IpPrefix[];
   readonly locators: () => readonly Locator[];
   readonly isOwn: (address: IpAddress) => boolean;
+  /** Of others, which this agent asks: it may solicit. */
+  readonly isMapResolver: (address: IpAddress) => boolean;
   /** Asks for it again if it is in the map-cache. */
   readonly askAgain: (eid: Eid, now: Instant) => boolean;
   readonly newNonce: () => Nonce;
@@ -76,17 +80,19 @@ export class LispResponder {
   }
 
   /** Plain packets are exchanged with this RLOC. */
-  private isPeer(address: IpAddress): boolean {
+  isPeer(address: IpAddress): boolean {
     return this.rlocs.longestMatch(address) !== undefined;
   }
 
   handleDatagram(from: LispPeer, bytes: Uint8Array, now: Instant): LispOutcome {
-    if (!this.isPeer(from.address)) return 'refused';
+    const isPeer = this.isPeer(from.address);
+    if (!isPeer && !this.parts.isMapResolver(from.address)) return 'refused';
     if (!this.rate.take(now)) return 'limited';
     try {
       const message = unwrapped(decodeLispMessage(bytes));
       if (message?.type !== 'map-request' || message.dontReply) return 'ignored';
-      return message.smr ? this.solicited(message, now) : this.answer(from, message);
+      if (message.smr) return this.solicited(message, now);
+      return isPeer ? this.answer(from, message) : 'refused';
     } catch (error) {
       if (!(error instanceof DecodeError)) throw error;
       return 'malformed';

@@ -1,42 +1,87 @@
 /**
  * What this agent has to do with LISP routers over UDP 4342: it answers those that plain packets are exchanged with
- * (`lisp-responder.ts`), and registers at the Map-Servers of others (`lisp-registrations.ts`). Each datagram goes to the one
- * that it is for, by where it is from and what it is.
+ * (`lisp-responder.ts`), registers at the Map-Servers of others (`lisp-registrations.ts`) and asks their Map-Resolvers
+ * (`lisp-resolutions.ts`). Each datagram goes to the one that it is for, by where it is from and what it is.
  */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Nonce } from '../../proto/lisp/header.ts';
 import { decodeLispMessage } from '../../proto/lisp/message.ts';
 import type { Instant } from '../../proto/time.ts';
+import type { DataplaneTable } from './dataplane-table.ts';
 import { type LispMapServer, LispRegistrations } from './lisp-registrations.ts';
+import { type LispMapResolver, LispResolutions } from './lisp-resolutions.ts';
 import { type LispOutcome, type LispPeer, LispResponder, type LispResponderParts } from './lisp-responder.ts';
 import type { AgentIdentity, Registrar } from './registrar.ts';
+import type { RemoteMappings } from './remote-mappings.ts';
+import { TokenBucket } from './token-bucket.ts';
 
-export interface LispRoutersParts extends LispResponderParts {
-  readonly identity: AgentIdentity;
-  readonly registrar: Registrar;
+/** The mapping systems of others, as the operator names them. */
+export interface LispElsewhere {
   readonly mapServers: readonly LispMapServer[];
+  readonly mapResolvers: readonly LispMapResolver[];
   /** Of Map-Registers: larger than all nonces of processes before this one. */
   readonly firstNonce: Nonce;
+  readonly randomNonce: () => Nonce;
+}
+
+export interface LispRoutersParts extends Omit<LispResponderParts, 'isMapResolver'> {
+  readonly elsewhere: LispElsewhere | null;
+  readonly identity: AgentIdentity;
+  readonly registrar: Registrar;
+  readonly remote: RemoteMappings;
+  readonly table: DataplaneTable;
 }
 
 export class LispRouters {
+  readonly resolutions: LispResolutions | null;
   private readonly parts: LispRoutersParts;
   private readonly responder: LispResponder;
-  private readonly registrations: LispRegistrations;
+  private readonly registrations: LispRegistrations | null;
+  private readonly rate: TokenBucket;
 
   constructor(parts: LispRoutersParts, now: Instant) {
-    const { identity, registrar, mapServers: servers, firstNonce, rules, locators, outbox } = parts;
-    const { xtrId } = identity;
-    const { instance } = rules;
+    const { elsewhere, identity, rules, outbox } = parts;
     this.parts = parts;
-    this.responder = new LispResponder(parts, now);
-    const registering = { servers, firstNonce, xtrId, instance, registrar, locators, outbox };
-    this.registrations = new LispRegistrations(registering, now);
+    this.registrations = null;
+    this.resolutions = null;
+    if (elsewhere !== null) {
+      const { mapServers: servers, mapResolvers: resolvers, firstNonce, randomNonce } = elsewhere;
+      const { registrar, locators, overlay, isOwn, remote, table } = parts;
+      const { xtrId, instance } = identity;
+      this.registrations = new LispRegistrations(
+        { servers, firstNonce, xtrId, instance: rules.instance, registrar, locators, outbox },
+        now,
+      );
+      this.resolutions = new LispResolutions(
+        {
+          resolvers,
+          randomNonce,
+          plainInstance: rules.instance,
+          instance,
+          overlay,
+          locators,
+          isOwn,
+          remote,
+          table,
+          outbox,
+        },
+        now,
+      );
+    }
+    this.responder = new LispResponder(
+      {
+        ...parts,
+        isMapResolver: (address) => this.resolutions?.isResolver(address) === true,
+        askAgain: (eid, at) => this.resolutions?.askAgain(eid, at) === true || parts.askAgain(eid, at),
+      },
+      now,
+    );
+    this.rate = new TokenBucket(2 * REPLIES_PER_SECOND, REPLIES_PER_SECOND, now);
   }
 
   handleDatagram(from: LispPeer, bytes: Uint8Array, now: Instant): LispOutcome {
-    const result = this.handleFromServer(from, bytes, now) ?? this.responder.handleDatagram(from, bytes, now);
+    const result = this.handleAnswer(from, bytes, now) ?? this.responder.handleDatagram(from, bytes, now);
     this.parts.outbox.note({ type: 'lisp', result });
     return result;
   }
@@ -47,23 +92,36 @@ export class LispRouters {
   }
 
   handleTimeout(now: Instant): void {
-    this.registrations.handleTimeout(now);
+    this.registrations?.handleTimeout(now);
+    this.resolutions?.handleTimeout(now);
   }
 
   pollTimeout(): Instant {
-    return this.registrations.pollTimeout();
+    const { registrations, resolutions } = this;
+    const never = Number.POSITIVE_INFINITY;
+    return Math.min(registrations?.pollTimeout() ?? never, resolutions?.pollTimeout() ?? never);
   }
 
-  /** Undefined: it is nothing that a Map-Server answers with. */
-  private handleFromServer(from: LispPeer, bytes: Uint8Array, now: Instant): LispOutcome | undefined {
-    if (!this.registrations.isServer(from.address)) return undefined;
+  /** Of a Map-Server or to a question. Undefined: it is none. */
+  private handleAnswer(from: LispPeer, bytes: Uint8Array, now: Instant): LispOutcome | undefined {
+    const type = (bytes[0] ?? 0) >> 4;
+    const { registrations, resolutions, responder } = this;
+    const isNotify = type === MAP_NOTIFY && registrations?.isServer(from.address) === true;
+    const isReply =
+      type === MAP_REPLY && (resolutions?.isResolver(from.address) === true || responder.isPeer(from.address));
+    if (!isNotify && !isReply) return undefined;
+    if (isReply && !this.rate.take(now)) return 'limited';
     try {
       const message = decodeLispMessage(bytes);
-      if (message.type !== 'map-notify') return undefined;
-      return this.registrations.handleNotify(from, message, bytes, now);
+      if (message.type === 'map-notify') return registrations?.handleNotify(from, message, bytes, now);
+      return message.type === 'map-reply' ? resolutions?.handleReply(message, now) : undefined;
     } catch (error) {
       if (!(error instanceof DecodeError)) throw error;
       return 'malformed';
     }
   }
 }
+
+const MAP_REPLY = 2;
+const MAP_NOTIFY = 4;
+const REPLIES_PER_SECOND = 500;

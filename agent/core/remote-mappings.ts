@@ -76,7 +76,7 @@ export class RemoteMappings {
     for (const { publicKey, locators } of peers) {
       if (this.revoked.has(publicKey)) continue;
       if (this.table.peerLocators(publicKey) === undefined)
-        this.table.setPeer(publicKey, usable(locators, this.overlay()));
+        this.table.setPeer(publicKey, usableLocators(locators, this.overlay()));
       this.table.pinPeer(publicKey, now);
     }
     for (const { prefix, generation, publicKey: tunnelKey } of mappings) {
@@ -198,7 +198,7 @@ export class RemoteMappings {
         if (this.unconfirmed.size <= MAX_UNCONFIRMED) break;
         this.unconfirmed.delete(oldest);
       }
-      this.table.setPeer(key, usable(agent?.locators ?? [], this.overlay()).slice(0, MAX_INTRODUCED));
+      this.table.setPeer(key, usableLocators(agent?.locators ?? [], this.overlay()).slice(0, MAX_INTRODUCED));
     }
     this.table.pinPeer(key, now);
   }
@@ -292,12 +292,12 @@ export class RemoteMappings {
     const { eid, generation, tunnelKey, locators } = mapping;
     if (eid.kind === 'name') return;
     if (!negative && tunnelKey !== undefined) {
-      this.table.setPeer(tunnelKey, usable(locators, this.overlay()));
+      this.table.setPeer(tunnelKey, usableLocators(locators, this.overlay()));
       this.table.forward(eid.prefix, generation, tunnelKey);
     } else if (isAgentPrefix(eid.prefix)) {
       this.table.removeMapping(eid.prefix, now);
     } else if (!negative) {
-      this.table.forwardPlainly(eid.prefix, generation, usable(locators, this.overlay()));
+      this.table.forwardPlainly(eid.prefix, generation, usableLocators(locators, this.overlay()));
     } else {
       this.table.drop(eid.prefix, generation);
     }
@@ -350,7 +350,7 @@ function answers({ eid }: Mapping, asked: Eid): boolean {
 }
 
 /** What a peer says of itself must not make this host send to itself, to its link, or into the overlay. */
-function usable(locators: readonly Locator[], overlay: readonly IpPrefix[]): readonly Locator[] {
+export function usableLocators(locators: readonly Locator[], overlay: readonly IpPrefix[]): readonly Locator[] {
   return locators
     .filter(({ priority, port, address }) => priority < NEVER_USE && port > 0 && isPlausibleLocator(address, overlay))
     .slice(0, MAX_LOCATORS)

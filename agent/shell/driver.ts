@@ -6,7 +6,6 @@ import type { IpPrefix } from '../../proto/address.ts';
 import type { CorrespondentsReply, PlainRules } from '../../proto/dataplane/messages.ts';
 import { type Eid, type InstanceId, instanceId, parseEid } from '../../proto/eid.ts';
 import { StayputError } from '../../proto/errors.ts';
-import { nonce } from '../../proto/lisp/header.ts';
 import type { TunnelKey } from '../../proto/mapping.ts';
 import type { Millis } from '../../proto/time.ts';
 import { Faults } from '../../runtime/faults.ts';
@@ -23,7 +22,7 @@ import { DataplaneLink } from './dataplane-link.ts';
 import { agentIdentity, type Identity, mapServerTarget, type StateFolder } from './identity.ts';
 import { OwnIncarnation } from './incarnation.ts';
 import { LispListener } from './lisp-listener.ts';
-import { lispMapServers } from './lisp-map-servers.ts';
+import { lispElsewhere } from './lisp-map-servers.ts';
 import { readMachine } from './machine.ts';
 import { MapServerLink } from './map-server-link.ts';
 import type { AgentMetrics } from './metrics.ts';
@@ -101,8 +100,7 @@ export class AgentDriver {
         mtu: config.mtu,
         locators: config.locators,
         plain: plainRules(config, agentIdentity(identity).instance),
-        mapServers: lispMapServers(config),
-        firstNonce: nonce(BigInt(Date.now()) << 16n),
+        elsewhere: lispElsewhere(config),
         saved: {
           ...folder.eids(),
           cache: folder.cache(Date.now(), log),
@@ -524,6 +522,9 @@ const CHANGES_NOTHING: ReadonlySet<LispOutcome> = new Set([
   'limited',
   'malformed',
   'ignored',
+  'acknowledged',
+  'notified',
+  'unauthentic',
 ]);
 const MAX_CALLERS = 4096;
 const CACHE_WRITE_MS = 1000;

@@ -1,16 +1,31 @@
-/** The Map-Servers of others that the configuration names, with their keys from files. */
+/** The mapping systems of others that the configuration names, with their keys from files. */
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { UsageError } from '../../proto/errors.ts';
+import { nonce } from '../../proto/lisp/header.ts';
 import type { AgentConfig } from '../config.ts';
 import type { LispMapServer } from '../core/lisp-registrations.ts';
+import type { LispElsewhere } from '../core/lisp-routers.ts';
 
-/** @throws UsageError when a key cannot be read */
-export function lispMapServers({ lisp }: AgentConfig): readonly LispMapServer[] {
-  return lisp.mapServers.map(({ address, port, keyFile, keyId, algorithm, wholeDigest, eids }) => {
-    const psk = readKey(keyFile);
-    const made = wholeDigest ? ({ coverage: 'payload', length: 'full' } as const) : {};
-    return { address, port, signing: { keyId, algorithm: ALGORITHMS[algorithm], psk, ...made }, eids };
-  });
+/** Null for none. @throws UsageError when a key cannot be read */
+export function lispElsewhere({ lisp }: AgentConfig): LispElsewhere | null {
+  if (lisp.mapServers.length === 0) return null;
+  return {
+    mapServers: lisp.mapServers.flatMap(mapServer),
+    mapResolvers: lisp.mapServers.map(({ address, port, resolve }) => ({ address, port, resolve })),
+    firstNonce: nonce(BigInt(Date.now()) << 16n),
+    randomNonce: () => nonce(randomBytes(8).readBigUInt64BE()),
+  };
+}
+
+type Configured = AgentConfig['lisp']['mapServers'][number];
+
+function mapServer({ address, port, keyFile, keyId, algorithm, wholeDigest, eids }: Configured): LispMapServer[] {
+  if (keyFile === null) return [];
+  const made = wholeDigest ? ({ coverage: 'payload', length: 'full' } as const) : {};
+  return [
+    { address, port, signing: { keyId, algorithm: ALGORITHMS[algorithm], psk: readKey(keyFile), ...made }, eids },
+  ];
 }
 
 /** One line. */

@@ -210,7 +210,8 @@ describe('an agent with Map-Servers of others', () => {
 
   test('registers what its own map server granted, also after a roam, and not what another agent took', () => {
     const world = new World();
-    const lisp = { plain, mapServers: [SERVER] };
+    const elsewhere = { mapServers: [SERVER], mapResolvers: [], firstNonce: FIRST, randomNonce: () => nonce(5n) };
+    const lisp = { plain, elsewhere };
     const a = world.host('a', { eids: ['10.77.0.5'], address: '192.0.2.1', lisp });
     const b = world.host('b', { address: '192.0.2.2', lisp });
     world.advance(0);

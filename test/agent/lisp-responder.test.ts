@@ -13,6 +13,7 @@ import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../pr
 const PEER: LispPeer = { address: parseIpAddress('192.0.2.7'), port: 40_000 };
 const PLAIN = 7 as InstanceId;
 const OVERLAY = 3 as InstanceId;
+const RESOLVER = parseIpAddress('198.51.100.77');
 const OWN = parseIpAddress('10.77.0.1');
 
 function inPlainInstance(address: string): LispAddress {
@@ -54,6 +55,7 @@ function world(gateway = false) {
       overlay: () => [parseIpPrefix('10.77.0.0/16')],
       locators: () => locators,
       isOwn: (address) => address === OWN,
+      isMapResolver: (address) => address === RESOLVER,
       askAgain: (eid: Eid) => {
         asked.push(eidKey(eid));
         return eidKey(eid) === eidKey(prefixEid(OVERLAY, parseIpPrefix('10.9.0.7')));
@@ -134,6 +136,14 @@ describe('an agent that exchanges plain packets', () => {
     assert.deepEqual(sent.message.sourceEid, inPlainInstance('10.77.0.1'));
     assert.equal(solicit(2999), undefined);
     assert.notEqual(solicit(3000), undefined);
+  });
+
+  test('hears only solicitations from a Map-Resolver of others that has no configured RLOC', () => {
+    const resolver = { address: RESOLVER, port: 4342 };
+    const { hear } = world();
+    const smr = request(inPlainInstance('10.9.0.7'), { smr: true, sourceEid: inPlainInstance('10.9.0.7') });
+    assert.equal(hear(smr, resolver).result, 'solicited');
+    assert.equal(hear(request(inPlainInstance('10.77.0.1'), { probe: true }), resolver).result, 'refused');
   });
 
   // Attack: RLOC-probes and SMRs from an address that is no configured RLOC | 2 | not decoded, not answered

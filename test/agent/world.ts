@@ -77,7 +77,7 @@ interface HostOptions {
   readonly address?: string;
   readonly from?: Host;
   readonly cacheLimit?: number;
-  readonly lisp?: Pick<AgentOptions, 'plain' | 'mapServers'>;
+  readonly lisp?: Pick<AgentOptions, 'plain' | 'elsewhere'>;
 }
 
 export class Host {
@@ -313,6 +313,15 @@ export class Host {
     }
     if (!this.parked.some((each) => each.payload === payload)) this.parked.push({ from, payload });
     this.agent.handleDataplaneEvent({ type: 'unknown-peer', publicKey: from }, this.world.now);
+  }
+
+  /** From a LISP router, at UDP 4342. What became of it. */
+  hear4342(from: string, bytes: Uint8Array): string {
+    const before = this.notes.length;
+    this.agent.handleLispDatagram({ address: parseIpAddress(from), port: 4342 }, bytes, this.world.now);
+    this.world.pump();
+    const note = this.notes.slice(before).find(({ type }) => type === 'lisp');
+    return note?.type === 'lisp' ? note.result : 'nothing';
   }
 
   private start(cacheLimit?: number): Agent {
@@ -638,4 +647,5 @@ const HELLO: HelloReply = {
   configured: false,
   cipher: 'aes-256-gcm',
   offloads: [],
+  plain: true,
 };
