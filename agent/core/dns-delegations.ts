@@ -5,7 +5,7 @@
  */
 import type { Instant } from '../../proto/time.ts';
 import { minutes, seconds } from '../../proto/time.ts';
-import type { ZoneUpstreams } from './dns-forwarder.ts';
+import type { ZoneUpstreams } from './dns-upstream-zones.ts';
 import { sameUpstreams, type Upstream } from './dns-upstreams.ts';
 
 export class Delegations {

@@ -18,13 +18,8 @@ import { DecodeError } from '../../proto/errors.ts';
 import type { Instant, Millis } from '../../proto/time.ts';
 import { type CacheEntry, cacheKey, DnsCache } from './dns-cache.ts';
 import { type Forwarded, fresh, showsAuthentic, stale } from './dns-forwarded.ts';
-import {
-  sameUpstreams,
-  type Upstream,
-  type UpstreamHealth,
-  UpstreamSet,
-  type UpstreamTransport,
-} from './dns-upstreams.ts';
+import { isBelow, UpstreamZones, type ZoneUpstreams } from './dns-upstream-zones.ts';
+import type { Upstream, UpstreamHealth, UpstreamSet, UpstreamTransport } from './dns-upstreams.ts';
 import { failure } from './dns-zone.ts';
 
 /** Names one transmit towards the shell. */
@@ -48,22 +43,14 @@ export interface ForwarderLimits {
   readonly cacheEntries: number;
 }
 
-/** Resolvers for a zone and all below it. */
-export interface ZoneUpstreams {
-  readonly zone: string;
-  readonly upstreams: readonly Upstream[];
-}
-
 export class DnsForwarder<Client> {
   readonly #random: () => number;
   readonly #limits: ForwarderLimits;
   readonly #cache: DnsCache;
+  readonly #zones = new UpstreamZones();
   readonly #flights = new Map<string, Flight<Client>>();
   readonly #transmits = new Map<TransmitId, Transmit<Client>>();
   readonly #actions: ForwarderAction<Client>[] = [];
-  #everything = new UpstreamSet([], 0);
-  /** The longest zone first. */
-  #zones: readonly OwnZone[] = [];
   #lastTransmit: TransmitId = 0;
 
   /** `random` gives unpredictable numbers from 0 to 65535. */
@@ -78,32 +65,21 @@ export class DnsForwarder<Client> {
   }
 
   get health(): readonly UpstreamHealth[] {
-    return [this.#everything, ...this.#zones.map(({ upstreams }) => upstreams)].flatMap(({ health }) => health);
+    return this.#zones.health;
   }
 
   setUpstreams(upstreams: readonly Upstream[], now: Instant): void {
-    this.#everything = new UpstreamSet(upstreams, now);
+    this.#zones.setEverything(upstreams, now);
     this.#restart([], now);
   }
 
   /** A zone that stays as it was keeps what is known of its upstreams, and its answers. */
   setZones(zones: readonly ZoneUpstreams[], now: Instant): void {
-    const before = this.#zones;
-    this.#zones = zones
-      .map(({ zone, upstreams }) => {
-        const labels = labelsOf(zone);
-        const same = before.find((each) => each.labels.join('.') === labels.join('.'));
-        if (same !== undefined && sameUpstreams(same.upstreams.list, upstreams)) return same;
-        return { labels, upstreams: new UpstreamSet(upstreams, now) };
-      })
-      .sort((a, b) => b.labels.length - a.labels.length);
-    const gone = before.filter((zone) => !this.#zones.includes(zone));
-    const come = this.#zones.filter((zone) => !before.includes(zone));
-    for (const { labels } of [...gone, ...come]) this.#restart(labels, now);
+    for (const labels of this.#zones.setZones(zones, now)) this.#restart(labels, now);
   }
 
   handleQuery(client: Client, query: DnsQuery, now: Instant): void {
-    const cached = this.#cache.find(query, this.#zoneOf(query.question.labels)?.labels.length ?? 0, now);
+    const cached = this.#cache.find(query, this.#zones.depth(query.question.labels), now);
     switch (cached?.kind) {
       case 'failure': {
         const reply = { ...failure(EDE.cachedError, 'failed a moment ago'), rcode: cached.rcode };
@@ -252,7 +228,7 @@ export class DnsForwarder<Client> {
 
   /** Or says why not. */
   #launch(query: DnsQuery, expired: CacheEntry | undefined, now: Instant): Flight<Client> | string {
-    const upstreams = this.#upstreamsFor(query.question.labels);
+    const upstreams = this.#zones.of(query.question.labels);
     if (upstreams.list.length === 0) return NO_UPSTREAM;
     if (this.#flights.size >= this.#limits.flights) return 'too many questions in flight';
     const flight: Flight<Client> = {
@@ -282,14 +258,6 @@ export class DnsForwarder<Client> {
     if (typeof flight !== 'string') this.#attempt(flight, now);
   }
 
-  #upstreamsFor(labels: readonly string[]): UpstreamSet {
-    return this.#zoneOf(labels)?.upstreams ?? this.#everything;
-  }
-
-  #zoneOf(labels: readonly string[]): OwnZone | undefined {
-    return this.#zones.find((zone) => isBelow(labels, zone.labels));
-  }
-
   /** What is asked in a zone is asked of others from now on. */
   #restart(zone: readonly string[], now: Instant): void {
     this.#cache.forgetBelow(zone);
@@ -300,7 +268,7 @@ export class DnsForwarder<Client> {
 
   #askAnew(flight: Flight<Client>, now: Instant): void {
     this.#cancel(flight);
-    flight.upstreams = this.#upstreamsFor(flight.query.question.labels);
+    flight.upstreams = this.#zones.of(flight.query.question.labels);
     flight.order = flight.upstreams.ranking();
     flight.stale = undefined;
     flight.attempts = 0;
@@ -432,11 +400,6 @@ export class DnsForwarder<Client> {
   }
 }
 
-interface OwnZone {
-  readonly labels: readonly string[];
-  readonly upstreams: UpstreamSet;
-}
-
 interface Flight<Client> {
   readonly query: DnsQuery;
   upstreams: UpstreamSet;
@@ -484,18 +447,6 @@ function decoded(packet: Uint8Array): DnsMessage | undefined {
 
 function sameOctets(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((octet, i) => octet === b[i]);
-}
-
-function labelsOf(zone: string): string[] {
-  return zone
-    .toLowerCase()
-    .split('.')
-    .filter((label) => label !== '');
-}
-
-function isBelow(labels: readonly string[], zone: readonly string[]): boolean {
-  const skip = labels.length - zone.length;
-  return skip >= 0 && zone.every((label, i) => labels[skip + i] === label);
 }
 
 const NO_UPSTREAM = 'no upstream resolver is known';

@@ -32,9 +32,10 @@ import { APEX } from '../../proto/eid.ts';
 import type { Instant, Millis } from '../../proto/time.ts';
 import { Delegations } from './dns-delegations.ts';
 import type { CacheResult, Forwarded } from './dns-forwarded.ts';
-import { DnsForwarder, type ForwarderLimits, type TransmitId, type ZoneUpstreams } from './dns-forwarder.ts';
+import { DnsForwarder, type ForwarderLimits, type TransmitId } from './dns-forwarder.ts';
 import { type Aliases, MAX_ALIASES, NO_ALIASES } from './dns-names.ts';
 import { PreparedAnswers } from './dns-prepared.ts';
+import type { ZoneUpstreams } from './dns-upstream-zones.ts';
 import type { Upstream, UpstreamHealth, UpstreamTransport } from './dns-upstreams.ts';
 import { DnsZone, type Finding, failure } from './dns-zone.ts';
 
