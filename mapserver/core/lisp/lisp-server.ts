@@ -113,8 +113,10 @@ export class LispServer {
         );
         if (xtr === undefined) return undefined;
         // All that are of no known xTR-ID share what may wait for the xTR at their RLOC: the IDs could be made up.
-        const id = xtr.id === xtrId ? `subscriber ${xtrId}` : `subscribers at ${xtr.site} ${xtr.id}`;
-        return { ...recipientOf(xtr, peers), id };
+        if (xtr.id !== xtrId) return { ...recipientOf(xtr, peers), id: `subscribers at ${xtr.site} ${xtr.id}` };
+        // One for each of its subscriptions, as all that it has subscribed to may change at once.
+        const { perXtr } = parts.settings.subscriptions;
+        return { ...recipientOf(xtr, peers), id: `subscriber ${xtrId}`, most: perXtr };
       },
     });
     this.requests = new MapRequests({

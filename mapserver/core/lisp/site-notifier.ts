@@ -19,6 +19,8 @@ export interface NotifyRecipient {
   readonly id: string;
   /** Of one address all at once, several addresses in turn. */
   readonly peers: readonly UdpPeer[];
+  /** How many messages may wait for it; few without it. */
+  readonly most?: number;
   readonly sign: (notify: MapNotify) => Uint8Array;
   /** Whether an acknowledgement, by its octets, is from it. */
   readonly isFrom: (ack: Uint8Array) => boolean;
@@ -119,7 +121,7 @@ export class SiteNotifier {
     now: Instant,
   ): Pending | undefined {
     const waiting = this.waiting.get(recipient.id) ?? 0;
-    if (waiting >= MAX_OF_RECIPIENT || this.deadlines.size >= MAX_IN_ALL) {
+    if (waiting >= (recipient.most ?? MAX_OF_RECIPIENT) || this.deadlines.size >= MAX_IN_ALL) {
       this.parts.outcome('overflow');
       done?.(false, now);
       return undefined;

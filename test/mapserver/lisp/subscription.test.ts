@@ -74,6 +74,21 @@ test('a change that comes before the last was acknowledged replaces it', () => {
   );
 });
 
+test('a subscriber is told of all that changes at once', () => {
+  const { world, etr, itr } = stage(50);
+  const eids = Array.from({ length: 40 }, (_, i) => `10.50.${i}.0/24`);
+  etr.register(eids);
+  for (const [i] of eids.entries()) {
+    subscribe(itr, `10.50.${i}.1`, 1n);
+    for (const notify of notified(world, itr)) itr.ack(notify);
+  }
+  etr.register(eids, { rlocs: ['192.0.2.99'] });
+  assert.deepEqual(
+    notified(world, itr).map(summary),
+    eids.map((eid) => `2 ${eid} 5 min: 192.0.2.99`),
+  );
+});
+
 test('a withdrawal is published with TTL 0, with what answers instead', () => {
   const { world, etr, itr } = stage();
   etr.register('10.50.0.0/16', { rlocs: ['192.0.2.11'] });
@@ -255,8 +270,8 @@ test('attack: asks for answers protected by a key that the map server cannot kno
   assert.deepEqual(sentTo(world, itr.peer.address), []);
 });
 
-function stage(): { world: CoreWorld; etr: SiteXtr; itr: SiteXtr } {
-  const world = new CoreWorld();
+function stage(perXtr = 10): { world: CoreWorld; etr: SiteXtr; itr: SiteXtr } {
+  const world = new CoreWorld({ lisp: { subscriptions: { ttl: minutes(10), perXtr, total: 100 } } });
   addSite(world, 'paris', { within: ['10.50.0.0/16'] });
   const etr = new SiteXtr(world, '192.0.2.10', 1);
   const itr = new SiteXtr(world, '198.51.100.20', 2);
