@@ -1,5 +1,5 @@
 /** What a target can be tested as. */
-import type { IpPrefix } from '../proto/address.ts';
+import type { IpAddress, IpPrefix } from '../proto/address.ts';
 import { UsageError } from '../proto/errors.ts';
 import { AddressRange } from './address-range.ts';
 import type { Check } from './check.ts';
@@ -13,8 +13,14 @@ import { nativeChecks, nativeRole } from './native/checks.ts';
 import type { Report } from './report/report.ts';
 import type { Role } from './role.ts';
 import { type RunOptions, runConformance } from './run.ts';
+import { xtrChecks, xtrRole } from './xtr/subject.ts';
 
-export const DEFAULT_PORTS: Readonly<Record<Role, number>> = { 'map-server': 4342, dns: 53, native: 4342 };
+export const DEFAULT_PORTS: Readonly<Record<Role, number>> = {
+  'map-server': 4342,
+  xtr: 4342,
+  dns: 53,
+  native: 4342,
+};
 
 export interface RoleSettings {
   readonly local: string;
@@ -24,6 +30,10 @@ export interface RoleSettings {
   readonly outsidePrefixes: readonly IpPrefix[];
   readonly zone: string | undefined;
   readonly name: string | undefined;
+  readonly eid: IpAddress | undefined;
+  readonly ownEid: IpAddress | undefined;
+  readonly instance: number;
+  readonly isMapServer: boolean;
 }
 
 /** @throws UsageError when something that the role needs is missing */
@@ -48,6 +58,25 @@ export async function runRole(role: Role, settings: RoleSettings, options: RunOp
         }),
         options,
       );
+    case 'xtr':
+      if (settings.eid === undefined) throw new UsageError('the role xtr needs an EID behind the target (--eid)');
+      return runConformance(
+        xtrRole({
+          target,
+          local,
+          pacer,
+          dataPort: new Exclusive(),
+          lispPort: new Exclusive(),
+          answerMs,
+          graceMs,
+          eid: settings.eid,
+          ownEid: settings.ownEid,
+          instance: settings.instance,
+          outside: new AddressRange(settings.outsidePrefixes, DEFAULT_OUTSIDE),
+          isMapServer: settings.isMapServer,
+        }),
+        options,
+      );
     case 'dns':
       if (zone === undefined) throw new UsageError('the role dns needs a zone that the target knows (--zone)');
       return runConformance(dnsRole({ target, local, pacer, answerMs, graceMs, zone: trimmed(zone), name }), options);
@@ -61,6 +90,8 @@ export function checksOf(role: Role): readonly Check<never>[] {
   switch (role) {
     case 'map-server':
       return mapServerChecks();
+    case 'xtr':
+      return xtrChecks();
     case 'dns':
       return dnsChecks();
     case 'native':

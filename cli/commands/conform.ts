@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import type { Report } from '../../conform/report/report.ts';
 import { ROLES, type Role } from '../../conform/role.ts';
+import { parseIpAddress } from '../../proto/address.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { prefixes, wholeNumber } from '../option-values.ts';
 import { printJson, printLines } from '../output.ts';
@@ -17,6 +18,10 @@ interface RunCommandOptions {
   readonly local?: string;
   readonly zone?: string;
   readonly name?: string;
+  readonly eid?: string;
+  readonly data?: string;
+  readonly instance: string;
+  readonly mapServerHere?: true;
   readonly rate: string;
   readonly parallel: string;
   readonly answerTime: string;
@@ -87,6 +92,10 @@ function registerRun(conform: Command): void {
     .option('--outside-prefix <prefix...>', 'EIDs that no site of the target has: one of IPv4 and one of IPv6')
     .option('--zone <name>', 'a zone that the target knows (dns)')
     .option('--name <name>', 'a name in it that has addresses (dns)')
+    .option('--eid <address>', 'an EID behind the target that answers pings (xtr)')
+    .option('--data <address>', 'an EID whose packets the target sends to this machine (xtr)')
+    .addOption(new Option('--instance <iid>', 'of both (xtr)').default('0'))
+    .option('--map-server-here', 'the target asks this machine for mappings (xtr)')
     .option('--local <address>', 'own address; otherwise the one that the route to the target says')
     .addOption(new Option('--rate <n>', 'datagrams per second at most, 1 to 100000').default('50'))
     .addOption(new Option('--parallel <n>', 'checks at a time, 1 to 32').default('8'))
@@ -122,6 +131,10 @@ async function run(targetText: string, options: RunCommandOptions): Promise<void
     outsidePrefixes: prefixes('--outside-prefix', options.outsidePrefix ?? []),
     zone: options.zone,
     name: options.name,
+    eid: options.eid === undefined ? undefined : parseIpAddress(options.eid),
+    ownEid: options.data === undefined ? undefined : parseIpAddress(options.data),
+    instance: wholeNumber('--instance', options.instance, 0, 0xff_ffff),
+    isMapServer: options.mapServerHere === true,
   };
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
   const report = await runRole(options.role, settings, {

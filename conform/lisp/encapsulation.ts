@@ -56,7 +56,7 @@ export function decapsulated(ecm: Octets): { readonly message: Octets; readonly 
   return { message: udp.subarray(8), destinationPort: ((udp[2] ?? 0) << 8) | (udp[3] ?? 0) };
 }
 
-function internetChecksum(octets: Octets): number {
+export function internetChecksum(octets: Octets): number {
   let sum = 0;
   for (let i = 0; i < octets.length; i += 2) sum += ((octets[i] ?? 0) << 8) | (octets[i + 1] ?? 0);
   while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);

@@ -2,8 +2,9 @@
 import { type Check, demand, group } from '../check.ts';
 import { readAddressAt } from '../lisp/answers.ts';
 import { codeLengths, seal } from '../lisp/message-code.ts';
+import { randomNonce } from '../lisp/nonces.ts';
 import { distinguishedName, ip, join, NO_ADDRESS, type Octets, TYPE, u8, u16, u32, u64 } from '../lisp/octets.ts';
-import { type MapServerStage, randomNonce } from './stage.ts';
+import type { MapServerStage } from './stage.ts';
 
 type Draft = Omit<Check<MapServerStage>, 'id'>;
 

@@ -5,7 +5,6 @@
  * and once that was answered, and a moment more has passed, silence about the first is a fact, however slow the network
  * is. Without a site key the fence is a Map-Request, with one a Map-Register that wants a Map-Notify.
  */
-import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AddressBlock, AddressRange } from '../address-range.ts';
 import { demand, NotTried } from '../check.ts';
@@ -13,6 +12,7 @@ import type { Stage } from '../engine.ts';
 import type { Exclusive } from '../exclusive.ts';
 import { type Answer, readAnswer } from '../lisp/answers.ts';
 import type { SiteKey } from '../lisp/message-code.ts';
+import { nonceIn, randomNonce } from '../lisp/nonces.ts';
 import { ip, mapRequest, NO_ADDRESS, type Octets, type RequestOptions, TYPE } from '../lisp/octets.ts';
 import { type Datagram, UdpPort, type UdpTarget } from '../lisp/udp-port.ts';
 import type { Pacer } from '../pacer.ts';
@@ -190,10 +190,6 @@ export class MapServerStage implements Stage {
   }
 }
 
-export function randomNonce(): bigint {
-  return randomBytes(8).readBigUInt64BE();
-}
-
 export function describeDatagram({ octets }: Datagram): string {
   return `${octets.length} octets of type ${(octets[0] ?? 0) >>> 4}`;
 }
@@ -210,13 +206,6 @@ function informs({ octets }: Datagram, sent: bigint | undefined): boolean {
 
 function withNonce({ octets }: Datagram, nonce: bigint): Answer | undefined {
   return (octets[0] ?? 0) >>> 4 !== TYPE.ecm && nonceIn(octets) === nonce ? readAnswer(octets) : undefined;
-}
-
-/** Of an ECM: that of the message in it. */
-export function nonceIn(octets: Octets): bigint | undefined {
-  const inner = (octets[4] ?? 0) >>> 4 === 6 ? 4 + 40 + 8 : 4 + 20 + 8;
-  const at = ((octets[0] ?? 0) >>> 4 === TYPE.ecm ? inner : 0) + 4;
-  return octets.length < at + 8 ? undefined : new DataView(octets.buffer, octets.byteOffset).getBigUint64(at);
 }
 
 const ASKS = 4;

@@ -2,10 +2,11 @@
 import { type Check, demand, group } from '../check.ts';
 import { type Answer, describeAnswer, readAnswer } from '../lisp/answers.ts';
 import { codeCovers } from '../lisp/message-code.ts';
+import { nonceIn } from '../lisp/nonces.ts';
 import { ip, locator, NO_ADDRESS, type Octets, REQUEST, TYPE, xtrTrailer } from '../lisp/octets.ts';
 import type { UdpPort } from '../lisp/udp-port.ts';
 import { acknowledgement, type Etr } from './etr.ts';
-import { type MapServerStage, nonceIn } from './stage.ts';
+import type { MapServerStage } from './stage.ts';
 import type { Xtr } from './xtrs.ts';
 
 type Draft = Omit<Check<MapServerStage>, 'id'>;

@@ -1,0 +1,197 @@
+/**
+ * The kit as seen by an xTR: a peer that probes it, solicits it and sends it packets, from one UDP socket for each check.
+ *
+ * Silence is judged by a fence, as with Map-Servers: behind what must not be answered goes an RLOC-probe, or a packet to
+ * the EID, which must be.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { AddressBlock, AddressRange } from '../address-range.ts';
+import { demand, NotTried } from '../check.ts';
+import type { Stage } from '../engine.ts';
+import type { Exclusive } from '../exclusive.ts';
+import { type Answer, readAnswer } from '../lisp/answers.ts';
+import { nonceIn, randomNonce } from '../lisp/nonces.ts';
+import { inInstance, ip, mapRequest, type Octets, REQUEST, type RequestOptions, TYPE } from '../lisp/octets.ts';
+import { type Datagram, UdpPort, type UdpTarget } from '../lisp/udp-port.ts';
+import type { Pacer } from '../pacer.ts';
+import { type Echo, echoPacket, isEchoReply } from './echo.ts';
+
+export interface XtrSubject {
+  /** Its UDP port 4342; data goes to port 4341 of the same address. */
+  readonly target: UdpTarget;
+  readonly local: string;
+  readonly pacer: Pacer;
+  /** Whose turn it is to have this machine's UDP ports 4341 and 4342. */
+  readonly dataPort: Exclusive;
+  readonly lispPort: Exclusive;
+  readonly answerMs: number;
+  readonly graceMs: number;
+  /** Behind the target, which answers pings to it. */
+  readonly eid: string;
+  /** Of this machine for the target: packets to it come here. */
+  readonly ownEid: string | undefined;
+  readonly instance: number;
+  /** EIDs that are not behind the target. */
+  readonly outside: AddressRange;
+  /** The target asks this machine when it wants a mapping. */
+  readonly isMapServer: boolean;
+}
+
+export type RequestChange = Partial<RequestOptions>;
+
+export class XtrStage implements Stage {
+  readonly subject: XtrSubject;
+  readonly port: UdpPort;
+  readonly outside: AddressBlock;
+  private readonly ports: UdpPort[] = [];
+  private readonly endsOfTurns: (() => void)[] = [];
+  private data: UdpPort | undefined;
+  private lisp: UdpPort | undefined;
+
+  private constructor(subject: XtrSubject, port: UdpPort) {
+    this.subject = subject;
+    this.port = port;
+    this.ports.push(port);
+    this.outside = subject.outside.next();
+  }
+
+  static async open(subject: XtrSubject): Promise<XtrStage> {
+    return new XtrStage(subject, await UdpPort.open(subject.target, subject.pacer, { address: subject.local }));
+  }
+
+  /** With its AFI, in the instance of the run. */
+  eid(address = this.subject.eid): Octets {
+    const { instance } = this.subject;
+    return instance === 0 ? ip(address) : inInstance(instance, ip(address));
+  }
+
+  /** @throws NotTried without an EID of its own */
+  get ownEid(): string {
+    if (this.subject.ownEid === undefined) throw new NotTried('It needs an EID that the target has here (--data).');
+    return this.subject.ownEid;
+  }
+
+  /** @throws NotTried unless the target asks this machine */
+  demandMapServerHere(): void {
+    if (!this.subject.isMapServer) throw new NotTried('The target has to ask this machine (--map-server-here).');
+  }
+
+  /** Where SMRs come from, and Map-Requests for a Map-Server go to. @throws NotTried */
+  async lispPort(): Promise<UdpPort> {
+    this.lisp ??= await this.fixedPort(LISP_PORT, this.subject.lispPort, this.subject.target);
+    return this.lisp;
+  }
+
+  /** Where LISP data is sent from, and comes to. @throws NotTried */
+  async dataPort(): Promise<UdpPort> {
+    const target = { ...this.subject.target, port: DATA_PORT };
+    this.data ??= await this.fixedPort(DATA_PORT, this.subject.dataPort, target);
+    return this.data;
+  }
+
+  request(change: RequestChange = {}): { readonly octets: Octets; readonly nonce: bigint } {
+    const nonce = change.nonce ?? randomNonce();
+    const itrRlocs = [ip(this.subject.local)];
+    return { nonce, octets: mapRequest({ itrRlocs, eid: this.eid(), ...change, nonce }) };
+  }
+
+  probe(change: RequestChange = {}): { readonly octets: Octets; readonly nonce: bigint } {
+    return this.request({ flags: REQUEST.P, ...change });
+  }
+
+  /** Asks up to three times. @throws Deviation when nothing comes, or something else than a Map-Reply */
+  async reply(asked: { octets: Octets; nonce: bigint }): Promise<Answer & { readonly fromPort: number }> {
+    const { answerMs } = this.subject;
+    for (let turn = 0; turn < TURNS; turn++) {
+      await this.port.send(asked.octets);
+      const came = await this.port.wait(
+        (datagram) => (isDirect(datagram) && nonceIn(datagram.octets) === asked.nonce ? datagram : undefined),
+        Math.max(answerMs, turn * 1_000),
+      );
+      if (came === undefined) continue;
+      const answer = readAnswer(came.octets);
+      demand(answer.type === TYPE.mapReply, `A message of type ${answer.type} and no Map-Reply.`);
+      return { ...answer, fromPort: came.port };
+    }
+    demand(false, `No answer to ${TURNS} of them.`);
+  }
+
+  /** Sends what must not be answered, and demands that nothing comes but the answer to the fence. */
+  async unanswered(octets: Octets, what: string): Promise<string> {
+    const before = this.port.inbox.length;
+    await this.port.send(octets);
+    const fenced = await this.fence();
+    const unwanted = this.port.inbox.slice(before).filter((datagram) => nonceIn(datagram.octets) !== fenced);
+    const types = unwanted.map((datagram) => (datagram.octets[0] ?? 0) >>> 4);
+    demand(unwanted.length === 0, `${what} was answered with messages of type ${types.join(', ')}.`);
+    return `Nothing came back for ${what}, and the target went on to answer.`;
+  }
+
+  /** @returns its nonce. @throws Deviation when the target does not answer it */
+  async fence(): Promise<bigint> {
+    const { nonce } = await this.reply(this.probe());
+    await sleep(this.subject.graceMs);
+    return nonce;
+  }
+
+  /** The LISP packet with the answer of the EID's host, to one of three pings. */
+  async echo(ping: Partial<Echo> = {}): Promise<Octets | undefined> {
+    const port = await this.dataPort();
+    for (let turn = 0; turn < TURNS; turn++) {
+      const sent = this.ping(ping);
+      await port.send(sent.octets);
+      const came = await port.wait(({ octets }) => (isEchoReply(octets, sent.serial) ? octets : undefined), 1_000);
+      if (came !== undefined) return came;
+    }
+    return undefined;
+  }
+
+  /** Demands that the host of an EID does not answer this ping, but the next right one. */
+  async unechoed(ping: Partial<Echo>, what: string, cut?: number): Promise<string> {
+    const port = await this.dataPort();
+    demand((await this.echo()) !== undefined, `${this.subject.eid} did not answer a right ping.`);
+    const sent = this.ping(ping);
+    await port.send(sent.octets.subarray(0, cut));
+    demand((await this.echo()) !== undefined, `After ${what} ${this.subject.eid} did not answer any more.`);
+    await sleep(this.subject.graceMs);
+    demand(!port.inbox.some(({ octets }) => isEchoReply(octets, sent.serial)), `${what} was answered.`);
+    return `${what} was not answered, and right pings were.`;
+  }
+
+  async clear(): Promise<void> {
+    for (const port of this.ports) port.close();
+    for (const end of this.endsOfTurns) end();
+  }
+
+  private ping(ping: Partial<Echo>): { readonly octets: Octets; readonly serial: bigint } {
+    const serial = randomNonce();
+    const { instance, eid } = this.subject;
+    return { serial, octets: echoPacket({ source: this.ownEid, destination: eid, instance, serial, ...ping }) };
+  }
+
+  private async fixedPort(port: number, turns: Exclusive, target: UdpTarget): Promise<UdpPort> {
+    const { pacer, local } = this.subject;
+    this.endsOfTurns.push(await turns.take());
+    try {
+      const opened = await UdpPort.open(target, pacer, { address: local, port });
+      this.ports.push(opened);
+      return opened;
+    } catch (error) {
+      throw new NotTried(`It needs UDP port ${port} of ${local} (${(error as Error).message}).`);
+    }
+  }
+}
+
+function isDirect({ octets }: Datagram): boolean {
+  return (octets[0] ?? 0) >>> 4 !== TYPE.ecm;
+}
+
+/** An SMR: what changed is the source EID. */
+export function solicitation(stage: XtrStage, address: string): Octets {
+  const own = stage.eid(address);
+  return stage.request({ flags: REQUEST.S, sourceEid: own, eid: stage.eid() }).octets;
+}
+
+const TURNS = 3;
+const LISP_PORT = 4342;
+const DATA_PORT = 4341;

@@ -1,0 +1,150 @@
+/** A small xTR of one EID that does everything right, or all but one thing. It answers pings to the EID by itself. */
+import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
+import { once } from 'node:events';
+import { type Answer, readAddressAt, readAnswer } from '../../conform/lisp/answers.ts';
+import { decapsulated, encapsulated } from '../../conform/lisp/encapsulation.ts';
+import {
+  ip,
+  join,
+  locator,
+  mapRequest,
+  type Octets,
+  REQUEST,
+  record,
+  TYPE,
+  u32,
+  u64,
+} from '../../conform/lisp/octets.ts';
+import { HEADER } from '../../conform/xtr/echo.ts';
+
+export type Fault =
+  | 'answers with another nonce'
+  | 'does not say P in answers to probes'
+  | 'marks all locators as probed'
+  | 'says A=0'
+  | 'vouches for any EID'
+  | 'answers D'
+  | 'asks the source of an SMR'
+  | 'does not react to SMRs'
+  | 'asks for each SMR'
+  | 'answers what it cannot read'
+  | 'takes any instance'
+  | 'drops nonces'
+  | 'drops status bits'
+  | 'answers for any EID inside'
+  | 'sends status bits'
+  | 'stops at a truncated packet';
+
+export interface Place {
+  readonly address: string;
+  readonly eid: string;
+  /** Its Map-Server, and where it sends packets to. */
+  readonly peer: string;
+}
+
+export class XtrDouble {
+  private readonly place: Place;
+  private readonly fault: Fault | undefined;
+  private readonly control: Socket = createSocket('udp4');
+  private readonly data: Socket = createSocket('udp4');
+  private solicitedAt = Number.NEGATIVE_INFINITY;
+  private lastNonce = 0n;
+  private stopped = false;
+
+  constructor(place: Place, fault?: Fault) {
+    this.place = place;
+    this.fault = fault;
+    this.control.on('message', (octets, from) => this.hear(new Uint8Array(octets), from));
+    this.data.on('message', (octets) => this.take(new Uint8Array(octets)));
+  }
+
+  async start(): Promise<void> {
+    this.control.bind(4342, this.place.address);
+    this.data.bind(4341, this.place.address);
+    await Promise.all([once(this.control, 'listening'), once(this.data, 'listening')]);
+  }
+
+  close(): void {
+    this.control.close();
+    this.data.close();
+  }
+
+  private has(fault: Fault): boolean {
+    return this.fault === fault;
+  }
+
+  private hear(octets: Octets, from: RemoteInfo): void {
+    let message: Answer;
+    let port = from.port;
+    try {
+      message = readAnswer(octets);
+      if (message.type === TYPE.ecm) {
+        port = ((octets[24] ?? 0) << 8) | (octets[25] ?? 0);
+        message = readAnswer(decapsulated(octets).message);
+      }
+    } catch {
+      if (this.has('answers what it cannot read')) this.send(u32(0xe000_0000), from.address, from.port);
+      return;
+    }
+    if (message.type !== TYPE.mapRequest) return;
+    const changed = readAddressAt(message.octets, 12).address.text;
+    if ((message.word & REQUEST.S) !== 0) this.solicited(changed, from);
+    else this.request(message, from.address, port);
+  }
+
+  private request({ word, records, nonce, trailer }: Answer, address: string, port: number): void {
+    const [asked] = records;
+    if (asked === undefined || asked.maskLength > (asked.eid.afi === 2 ? 128 : 32)) return;
+    if ((word & REQUEST.M) !== 0 && trailer.length < 12) return;
+    if ((word & REQUEST.D) !== 0 && !this.has('answers D')) return;
+    const own = asked.eid.text === this.place.eid && asked.eid.instance === 0;
+    if (!own && !(this.has('vouches for any EID') && (asked.eid.afi === 1 || asked.eid.afi === 2))) return;
+    const probe = (word & REQUEST.P) !== 0;
+    const all = this.has('marks all locators as probed');
+    const locators = [this.place.address, '192.0.2.99'].map((each, at) =>
+      locator(ip(each), { flags: 5 | (probe && (at === 0 || all) ? 2 : 0) }),
+    );
+    const authority = this.has('says A=0') ? 0 : 0x1000;
+    const mapping = record(asked.eid.octets, { ttl: 1, maskLength: asked.maskLength, word: authority, locators });
+    const says = probe && !this.has('does not say P in answers to probes') ? 0x0800_0000 : 0;
+    const same = this.has('answers with another nonce') ? nonce ^ 1n : nonce;
+    this.send(join(u32((0x2000_0001 | says) >>> 0), u64(same), mapping), address, port);
+  }
+
+  private solicited(changed: string, { address, port }: RemoteInfo): void {
+    const { eid, peer } = this.place;
+    if (changed !== OTHER_EID || this.has('does not react to SMRs')) return;
+    if (performance.now() - this.solicitedAt < 3_000 && !this.has('asks for each SMR')) return;
+    this.solicitedAt = performance.now();
+    const nonce = ++this.lastNonce;
+    const asked = mapRequest({ nonce, flags: REQUEST.s, itrRlocs: [ip(this.place.address)], eid: ip(OTHER_EID) });
+    if (this.has('asks the source of an SMR')) this.send(asked, address, port);
+    else this.send(encapsulated(asked, { source: eid, destination: OTHER_EID, sourcePort: 4342 }), peer, 4342);
+  }
+
+  private take(octets: Octets): void {
+    const first = octets[0] ?? 0;
+    const inner = octets.subarray(8);
+    const length = ((inner[2] ?? 0) << 8) | (inner[3] ?? 0);
+    if (inner.length < 28 && this.has('stops at a truncated packet')) this.stopped = true;
+    if (this.stopped || inner.length < 36 || inner[0] !== 0x45 || length > inner.length) return;
+    const instance = (octets[4] ?? 0) | (octets[5] ?? 0) | (octets[6] ?? 0);
+    if ((first & HEADER.I) !== 0 && instance !== 0 && !this.has('takes any instance')) return;
+    if ((first & HEADER.N) !== 0 && this.has('drops nonces')) return;
+    if ((first & HEADER.L) !== 0 && this.has('drops status bits')) return;
+    const [source, destination] = [inner.subarray(12, 16), inner.subarray(16, 20)];
+    const toUs = Buffer.compare(destination, ip(this.place.eid).subarray(2)) === 0;
+    if (!toUs && !this.has('answers for any EID inside')) return;
+    const reply = join(inner.subarray(0, 12), destination, source, inner.subarray(20));
+    reply[20] = 0;
+    const header = join(u32(this.has('sends status bits') ? 0x4000_0000 : 0), u32(0));
+    this.data.send(join(header, reply), 4341, this.place.peer, () => {});
+  }
+
+  private send(octets: Octets, address: string, port: number): void {
+    this.control.send(octets, port, address, () => {});
+  }
+}
+
+/** The kit's. */
+export const OTHER_EID = '198.18.7.7';
