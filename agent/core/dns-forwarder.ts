@@ -209,7 +209,7 @@ export class DnsForwarder<Client> {
       const launched = this.#launch(query, expired, now);
       if (typeof launched !== 'string') {
         launched.waiting.push({ client, query });
-        this.#attempt(launched, now);
+        this.#guarded(launched, () => this.#attempt(launched, now));
       } else if (expired !== undefined) {
         this.#give(client, query, stale(expired, query));
       } else {
@@ -255,7 +255,7 @@ export class DnsForwarder<Client> {
     if (!wanted || this.#flights.size * 2 >= this.#limits.flights || this.#flights.has(cacheKey(query))) return;
     entry.retryAt = now + REFRESH_PAUSE;
     const flight = this.#launch(query, undefined, now);
-    if (typeof flight !== 'string') this.#attempt(flight, now);
+    if (typeof flight !== 'string') this.#guarded(flight, () => this.#attempt(flight, now));
   }
 
   /** What is asked in a zone is asked of others from now on. */

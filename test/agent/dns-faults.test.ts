@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { type Answer, decode } from 'dns-packet';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
+import type { Upstream } from '../../agent/core/dns-upstreams.ts';
 import { askDns } from '../../agent/shell/dns-question.ts';
 import { startDnsServer } from '../../agent/shell/dns-server.ts';
 import type { NameAnswer } from '../../agent/shell/name-resolver.ts';
@@ -54,6 +55,15 @@ test('A question whose forwarding fails is over, and others in flight are not', 
     ],
   );
   assert.deepEqual([bench.faults.length, bench.open.size, bench.service.pollTimeout()], [1, 0, undefined]);
+});
+
+test('A question that cannot even be sent is answered once', () => {
+  const bench = new Bench();
+  bench.service.setUpstreams([null as unknown as Upstream], bench.now);
+  bench.ask('www.example', 'A', { client: 'poisoned' });
+  assert.deepEqual([bench.replies.length, bench.last().rcodeNumber, bench.faults.length], [1, 2, 1]);
+  bench.pass(10_000);
+  assert.deepEqual([bench.replies.length, bench.faults.length, bench.service.pollTimeout()], [1, 1, undefined]);
 });
 
 test('SERVFAIL echoes the question where it is whole, whatever else the octets are', () => {
