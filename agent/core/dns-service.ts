@@ -33,14 +33,12 @@ import type { Instant, Millis } from '../../proto/time.ts';
 import { Delegations } from './dns-delegations.ts';
 import type { CacheResult, Forwarded } from './dns-forwarded.ts';
 import { DnsForwarder, type ForwarderLimits, type TransmitId } from './dns-forwarder.ts';
+import { type LookupId, type LookupLimits, Lookups } from './dns-lookups.ts';
 import { type Aliases, MAX_ALIASES, NO_ALIASES } from './dns-names.ts';
 import { PreparedAnswers } from './dns-prepared.ts';
 import type { ZoneUpstreams } from './dns-upstream-zones.ts';
 import type { Upstream, UpstreamHealth, UpstreamTransport } from './dns-upstreams.ts';
 import { DnsZone, type Finding, failure } from './dns-zone.ts';
-
-/** Names one lookup in the mapping system towards the shell. */
-export type LookupId = number;
 
 export type DnsAction<Client> =
   | {
@@ -69,8 +67,7 @@ export type DnsAction<Client> =
   | { readonly kind: 'cancel'; readonly transmit: TransmitId }
   | { readonly kind: 'fault'; readonly error: unknown };
 
-export interface DnsServiceLimits extends ForwarderLimits {
-  readonly lookups: number;
+export interface DnsServiceLimits extends ForwarderLimits, LookupLimits {
   /** Of the fast path. */
   readonly preparedAnswers: number;
 }
@@ -90,15 +87,13 @@ export class DnsService<Client> {
   readonly #forwarder: DnsForwarder<Asker<Client>>;
   readonly #limits: DnsServiceLimits;
   readonly #actions: DnsAction<Client>[] = [];
-  readonly #lookups = new Map<LookupId, Lookup<Client>>();
-  readonly #lookupKeys = new Map<string, Lookup<Client>>();
+  readonly #lookups: Lookups<Waiting<Client>>;
   #prepared: PreparedAnswers;
   readonly #random: () => number;
   readonly #delegations = new Delegations();
   #zones: readonly ZoneUpstreams[] = [];
   #zone = new DnsZone('', []);
   #version = 0;
-  #lastLookup: LookupId = 0;
 
   /** From 0 to below 1. */
   readonly #chance = (): number => this.#random() / 0x10000;
@@ -107,6 +102,7 @@ export class DnsService<Client> {
     this.#encodeRecord = options.encodeRecord;
     this.#alwaysForwarded = new Set(options.alwaysForwarded?.map((name) => name.toLowerCase().replace(/\.$/, '')));
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.#lookups = new Lookups(this.#limits);
     this.#prepared = new PreparedAnswers(this.#limits.preparedAnswers);
     this.#random = options.randomId;
     this.#forwarder = new DnsForwarder(options.randomId, this.#limits);
@@ -169,7 +165,7 @@ export class DnsService<Client> {
   }
 
   handleName(lookup: LookupId, finding: Finding<IpAddress>, now: Instant): void {
-    const taken = this.#taken(lookup);
+    const taken = this.#lookups.take(lookup);
     for (const waiting of taken?.waiting ?? []) {
       this.#guarded(waiting.asker, now, () => {
         if (waiting.service === undefined) this.#step(waiting, finding, taken?.version, now);
@@ -193,10 +189,8 @@ export class DnsService<Client> {
   }
 
   handleTimeout(now: Instant): void {
-    for (const lookup of [...this.#lookups.values()]) {
-      if (now >= lookup.deadline) {
-        this.#resolved(lookup.id, () => failure(EDE.noReachableAuthority, 'map server did not answer in time'), now);
-      }
+    for (const id of this.#lookups.overdue(now)) {
+      this.#resolved(id, () => failure(EDE.noReachableAuthority, 'map server did not answer in time'), now);
     }
     if (this.#delegations.expire(now)) this.#useZones(now);
     this.#forwarder.handleTimeout(now);
@@ -204,9 +198,7 @@ export class DnsService<Client> {
   }
 
   pollTimeout(): Instant | undefined {
-    // Lookups are in the order of their deadlines.
-    const lookup = this.#lookups.values().next().value?.deadline;
-    const due = [lookup, this.#forwarder.pollTimeout(), this.#delegations.pollTimeout()];
+    const due = [this.#lookups.pollTimeout(), this.#forwarder.pollTimeout(), this.#delegations.pollTimeout()];
     const earliest = Math.min(...due.map((each) => each ?? Number.POSITIVE_INFINITY));
     return earliest === Number.POSITIVE_INFINITY ? undefined : earliest;
   }
@@ -284,41 +276,20 @@ export class DnsService<Client> {
     action: (lookup: LookupId) => DnsAction<Client>,
     { aliases = NO_ALIASES, service }: { aliases?: Aliases; service?: PendingService } = {},
   ): void {
-    const pending = this.#lookupKeys.get(key);
-    const full = pending === undefined ? this.#lookups.size >= this.#limits.lookups : isFull(pending, this.#limits);
-    const waiting = { asker, query, aliases, service };
-    if (full) {
+    const lookup = this.#lookups.join(key, { asker, query, aliases, service }, this.#version, now);
+    if (lookup === 'full') {
       this.#answer(asker, query, service?.reply ?? failure(EDE.other, 'too many lookups are waiting'), now);
-    } else if (pending !== undefined) {
-      pending.waiting.push(waiting);
-    } else {
-      this.#lastLookup += 1;
-      const lookup = {
-        ...{ id: this.#lastLookup, key, waiting: [waiting], deadline: now + LOOKUP_TIME },
-        version: this.#version,
-      };
-      this.#lookups.set(lookup.id, lookup);
-      this.#lookupKeys.set(key, lookup);
-      this.#actions.push(action(lookup.id));
-    }
+    } else if (lookup !== 'joined') this.#actions.push(action(lookup));
   }
 
   #resolved(id: LookupId, reply: (query: DnsQuery) => DnsReply, now: Instant): void {
-    const lookup = this.#taken(id);
+    const lookup = this.#lookups.take(id);
     for (const { asker, query, service } of lookup?.waiting ?? []) {
       this.#guarded(asker, now, () => {
         if (service !== undefined) this.#answer(asker, query, service.reply, now);
         else this.#answerAt(lookup?.version, asker, query, reply(query), now);
       });
     }
-  }
-
-  #taken(id: LookupId): Lookup<Client> | undefined {
-    const lookup = this.#lookups.get(id);
-    if (lookup === undefined) return undefined;
-    this.#lookups.delete(id);
-    this.#lookupKeys.delete(lookup.key);
-    return lookup;
   }
 
   /** Keeps it for those who ask the same, if nothing has changed since the lookup. */
@@ -501,26 +472,11 @@ interface PendingService {
   readonly targets: readonly string[];
 }
 
-interface Lookup<Client> {
-  readonly id: LookupId;
-  readonly key: string;
-  readonly waiting: Waiting<Client>[];
-  readonly deadline: Instant;
-  /** Of the overlay, when it was asked. */
-  readonly version: number;
-}
-
 function emptyReply(rcode: number): DnsReply {
   return { rcode, authoritative: false, answers: [], authorities: [] };
-}
-
-function isFull(lookup: Lookup<unknown>, limits: ForwarderLimits): boolean {
-  return lookup.waiting.length >= limits.waitingPerFlight;
 }
 
 const FORWARD = { kind: 'forward' } as const;
 const OVERLAY_HIT = { zone: 'overlay' } as const;
 const FORWARD_HIT = { zone: 'forward', cache: 'hit' } as const;
 const DEFAULT_LIMITS = { flights: 256, waitingPerFlight: 32, cacheEntries: 1024, lookups: 256, preparedAnswers: 4096 };
-/** The resolver bounds its own time; this is for one that does not come back. */
-const LOOKUP_TIME: Millis = 4000;
