@@ -100,7 +100,7 @@ impl Engine {
             let held = Held { frame: (&*frame).into(), since, from };
             let queue = self.waiting.entry(peer).or_default();
             // What was held for a workload that has moved on comes all at once.
-            let limit = if from != Origin::Host { REDIRECT_LIMIT } else { SESSION_LIMIT };
+            let limit = if matches!(from, Origin::Peer(_)) { REDIRECT_LIMIT } else { SESSION_LIMIT };
             let kept = self.hold_room.push(queue, held, limit);
             return self.tunnel.stats.count(if kept { Counter::HeldPacketsTotal } else { Counter::DropQueueFull });
         };

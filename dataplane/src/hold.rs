@@ -16,6 +16,13 @@ pub struct Held {
     pub from: Origin,
 }
 
+impl Held {
+    /// Whose sender nothing proves.
+    fn is_plain(&self) -> bool {
+        matches!(self.from, Origin::Rloc(_))
+    }
+}
+
 #[derive(Default)]
 pub struct HoldQueue {
     held: VecDeque<Held>,
@@ -83,10 +90,11 @@ impl Room {
         Room { left: ROOM }
     }
 
-    /// False, and nothing kept, without room here or in the queue.
+    /// False, and nothing kept, without room here or in the queue. Half of it is not for plain packets.
     pub fn push(&mut self, queue: &mut HoldQueue, held: Held, limit: Limit) -> bool {
         let size = held.frame.len();
-        let kept = size <= self.left && queue.push(held, limit);
+        let reserved = if held.is_plain() { ROOM / 2 } else { 0 };
+        let kept = size + reserved <= self.left && queue.push(held, limit);
         if kept {
             self.left -= size;
         }
@@ -115,15 +123,20 @@ pub struct HoldKey {
     pub why: Why,
 }
 
-/// Held packets by EID.
+/// Held packets by EID. Plain ones, of which anybody can make up any number, may take a quarter.
 #[derive(Default)]
 pub struct Holds {
     queues: FastMap<HoldKey, Waiting>,
     bytes: usize,
+    plain_bytes: usize,
+    /// Queues that a plain packet began.
+    plain_eids: usize,
 }
 
 struct Waiting {
     queue: HoldQueue,
+    plain_bytes: usize,
+    began_plain: bool,
     started: Time,
     told: Time,
 }
@@ -137,23 +150,29 @@ pub struct HoldResult {
 
 impl Holds {
     pub fn hold(&mut self, key: HoldKey, held: Held, now: Time) -> HoldResult {
-        if self.bytes + held.frame.len() > TOTAL_BYTES
-            || (self.queues.len() >= MAX_EIDS && !self.queues.contains_key(&key))
-        {
+        let (size, plain) = (held.frame.len(), held.is_plain());
+        let share = if plain { PLAIN_SHARE } else { 1 };
+        let (bytes, eids) = if plain { (self.plain_bytes, self.plain_eids) } else { (self.bytes, self.queues.len()) };
+        let fits = bytes + size <= TOTAL_BYTES / share && self.bytes + size <= TOTAL_BYTES;
+        let is_room = eids < MAX_EIDS / share && self.queues.len() < MAX_EIDS;
+        if !fits || (!is_room && !self.queues.contains_key(&key)) {
             return HoldResult { kept: false, tell: false };
         }
         let mut tell = false;
         let waiting = self.queues.entry(key).or_insert_with(|| {
             tell = true;
-            Waiting { queue: HoldQueue::default(), started: now, told: now }
+            self.plain_eids += usize::from(plain);
+            Waiting { queue: HoldQueue::default(), plain_bytes: 0, began_plain: plain, started: now, told: now }
         });
         if now.since(waiting.told) >= seconds(1) {
             (tell, waiting.told) = (true, now);
         }
-        let size = held.frame.len();
         let kept = waiting.queue.push(held, EID_LIMIT);
         if kept {
             self.bytes += size;
+            let plain_size = if plain { size } else { 0 };
+            self.plain_bytes += plain_size;
+            waiting.plain_bytes += plain_size;
         }
         HoldResult { kept, tell }
     }
@@ -193,6 +212,8 @@ impl Holds {
     fn take(&mut self, key: &HoldKey) -> Option<HoldQueue> {
         let waiting = self.queues.remove(key)?;
         self.bytes -= waiting.queue.bytes();
+        self.plain_bytes -= waiting.plain_bytes;
+        self.plain_eids -= usize::from(waiting.began_plain);
         Some(waiting.queue)
     }
 }
@@ -217,6 +238,7 @@ const EID_LIMIT: Limit = Limit { packets: 1024, bytes: 1 << 20 };
 const TOTAL_BYTES: usize = 16 << 20;
 const ROOM: usize = 64 << 20;
 const MAX_EIDS: usize = 4096;
+const PLAIN_SHARE: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -248,6 +270,27 @@ mod tests {
             holds.hold(key(n, Why::Destination), held(200 << 10, now), now);
         }
         assert!(holds.bytes() <= TOTAL_BYTES && holds.bytes() > TOTAL_BYTES - (256 << 10));
+    }
+
+    // Attack: plain packets from made-up EIDs, and large ones, as many as are held | 5000 and 200 | others are still held
+    #[test]
+    fn attack_plain_packets_that_wait_for_a_mapping() {
+        let now = Time::from_millis(1);
+        let plain = |size| Held { from: Origin::Rloc(IpAddr::from([192, 0, 2, 7])), ..held(size, now) };
+        let mut holds = Holds::default();
+        for (packets, size) in [(5000, 10), (200, 200 << 10)] {
+            for n in 0..packets {
+                holds.hold(key(n, Why::Source), plain(size), now);
+            }
+            assert!(holds.hold(key(9999, Why::Destination), held(1400, now), now).kept);
+            assert!(holds.bytes() <= TOTAL_BYTES / PLAIN_SHARE + 2 * 1400);
+        }
+        holds.expire(Time::from_millis(60_000));
+        assert_eq!((holds.bytes(), holds.plain_bytes, holds.plain_eids), (0, 0, 0));
+        let (mut room, mut queues) = (Room::new(), [HoldQueue::default(), HoldQueue::default()]);
+        let no_limit = Limit { packets: usize::MAX, bytes: usize::MAX };
+        while room.push(&mut queues[0], plain(64 << 10), no_limit) {}
+        assert!(room.push(&mut queues[1], held(1400, now), SESSION_LIMIT));
     }
 
     #[test]

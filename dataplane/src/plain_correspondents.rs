@@ -13,6 +13,7 @@ use crate::time::{Time, seconds};
 pub struct PlainCorrespondents {
     seen: FastMap<(IpAddr, IpAddr), Time>,
     last: Option<(IpAddr, IpAddr, Time)>,
+    next_sweep: Time,
 }
 
 impl PlainCorrespondents {
@@ -27,7 +28,11 @@ impl PlainCorrespondents {
             return;
         }
         if self.seen.len() >= MAX_ENTRIES && !self.seen.contains_key(&(eid, rloc)) {
-            self.seen.retain(|_, at| now.since(*at) < LATELY);
+            // Not for each packet: anybody can send from ever more RLOCs.
+            if now >= self.next_sweep {
+                self.next_sweep = now + seconds(1);
+                self.seen.retain(|_, at| now.since(*at) < LATELY);
+            }
             if self.seen.len() >= MAX_ENTRIES {
                 return;
             }

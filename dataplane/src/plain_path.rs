@@ -38,16 +38,15 @@ pub struct PlainPath {
 impl Engine {
     pub(crate) fn set_plain(&mut self, rules: PlainRules) -> io::Result<()> {
         let was_enabled = self.table.plain.is_enabled();
+        let enabled = rules.is_enabled();
+        if enabled != was_enabled {
+            // Before the rules hold: without sockets there is nobody to be spoken to.
+            let sockets = if enabled { PlainSockets::open(&mut self.tunnel.stats)? } else { PlainSockets::default() };
+            log::info("plain peers", &[("allowed", &enabled)]);
+            self.plain = PlainPath { sockets, ..PlainPath::default() };
+        }
         self.table.plain = rules;
         self.host_dirty = true;
-        let enabled = self.table.plain.is_enabled();
-        if enabled != was_enabled {
-            log::info("plain peers", &[("allowed", &enabled)]);
-            self.plain = PlainPath::default();
-            if enabled {
-                self.plain.sockets = PlainSockets::open(&mut self.tunnel.stats)?;
-            }
-        }
         self.accept_plain_checksums();
         Ok(())
     }
