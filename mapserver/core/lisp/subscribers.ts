@@ -3,12 +3,13 @@
  *
  * A subscription is of an xTR-ID and an EID prefix, and has a nonce. A request counts if its nonce is larger than the
  * last one of them; so the nonce stays when the subscription has ended. A request is answered by a Map-Notify with its
- * nonce, each publication has the next. All are sent until they are acknowledged (`notify`). Who does not acknowledge the
+ * nonce, each publication has the next. All are sent until they are acknowledged (`notify`); a publication also tells of
+ * the changes of other EIDs that were not acknowledged yet, since it replaces those. Who does not acknowledge the
  * first has no subscription, and is told so; who does not acknowledge UNANSWERED publications one after the other is gone.
  * A subscription to what nobody has registered ends after TEMPORARY. Bounded per xTR and in all; of those that have
  * ended the oldest is forgotten first.
  */
-import { eidKey, type PrefixEid } from '../../../proto/eid.ts';
+import { type EidKey, eidKey, type PrefixEid } from '../../../proto/eid.ts';
 import type { EidRecord } from '../../../proto/lisp/eid-record.ts';
 import { type Nonce, nonce } from '../../../proto/lisp/header.ts';
 import type { XtrId } from '../../../proto/mapping.ts';
@@ -36,7 +37,8 @@ export interface Publication {
 
 export interface SubscribersParts {
   readonly limits: SubscriberLimits;
-  readonly notify: (publication: Publication, now: Instant) => void;
+  /** Returns how many messages it takes: each has the next nonce. */
+  readonly notify: (publication: Publication, now: Instant) => number;
   /** What an xTR is told that did not acknowledge: once, and without waiting for anything. */
   readonly dismiss: (publication: Omit<Publication, 'done'>, now: Instant) => void;
   /** That nothing is known any more of the EID because of the authentication. */
@@ -83,6 +85,7 @@ export class Subscribers {
     if (!active) this.begin(subscription);
     this.temporary.delete(subscription);
     Object.assign(subscription, { nonce: request.nonce, to: request.to });
+    subscription.untold.clear();
     subscription.endsAt = exists ? undefined : now + TEMPORARY;
     if (!exists) this.temporary.add(subscription);
     this.publish(subscription, records, now);
@@ -119,7 +122,15 @@ export class Subscribers {
         subscription.endsAt = undefined;
       }
       subscription.nonce = nonce(subscription.nonce + 1n);
-      this.publish(subscription, told, now);
+      const { untold } = subscription;
+      const changed = eidKey(eid);
+      untold.delete(changed);
+      untold.set(changed, told);
+      for (const oldest of untold.keys()) {
+        if (untold.size <= MAX_UNTOLD) break;
+        untold.delete(oldest);
+      }
+      this.publish(subscription, [...untold.values()].flat(), now);
     }
   }
 
@@ -138,13 +149,18 @@ export class Subscribers {
   private publish(subscription: Subscription, records: readonly EidRecord[], now: Instant): void {
     const { xtrId, to, nonce: current } = subscription;
     const done = (acknowledged: boolean, later: Instant): void => this.handleOutcome(subscription, acknowledged, later);
-    this.parts.notify({ subject: subjectOf(subscription), xtrId, to, nonce: current, records, done }, now);
+    const count = this.parts.notify(
+      { subject: subjectOf(subscription), xtrId, to, nonce: current, records, done },
+      now,
+    );
+    subscription.nonce = nonce(current + BigInt(Math.max(1, count) - 1));
   }
 
   private handleOutcome(subscription: Subscription, acknowledged: boolean, now: Instant): void {
     if (subscription.state === 'ended') return;
     if (acknowledged) {
       Object.assign(subscription, { state: 'confirmed', unanswered: 0 });
+      subscription.untold.clear();
       return;
     }
     subscription.unanswered++;
@@ -172,6 +188,7 @@ export class Subscribers {
       state: 'ended',
       unanswered: 0,
       endsAt: undefined,
+      untold: new Map(),
     };
     this.ended.add(subscription);
     this.index.set(eid, xtrId, subscription);
@@ -187,6 +204,7 @@ export class Subscribers {
 
   private end(subscription: Subscription): void {
     Object.assign(subscription, { state: 'ended', unanswered: 0 });
+    subscription.untold.clear();
     this.temporary.delete(subscription);
     this.ended.add(subscription);
     const left = this.of(subscription.xtrId) - 1;
@@ -211,6 +229,8 @@ interface Subscription {
   unanswered: number;
   /** Of a temporary one. */
   endsAt: Instant | undefined;
+  /** What was published since the last acknowledgement, by the EID that changed. */
+  readonly untold: Map<EidKey, readonly EidRecord[]>;
 }
 
 function subjectOf({ xtrId, eid }: Subscription): string {
@@ -219,3 +239,5 @@ function subjectOf({ xtrId, eid }: Subscription): string {
 
 const TEMPORARY = minutes(15);
 const UNANSWERED = 3;
+/** Changes that are told again with the next; each is told once in any case. */
+const MAX_UNTOLD = 16;

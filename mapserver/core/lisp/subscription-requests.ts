@@ -13,7 +13,7 @@ import type { MapAction, XtrId } from '../../../proto/mapping.ts';
 import type { Instant, Millis } from '../../../proto/time.ts';
 import type { OwnershipRecord } from '../records.ts';
 import type { MapAnswer, MapReplies } from './map-replies.ts';
-import type { NotifyRecipient, SiteNotifier } from './site-notifier.ts';
+import { inDatagrams, type NotifyRecipient, type SiteNotifier } from './site-notifier.ts';
 import { type Publication, type SubscriberLimits, Subscribers } from './subscribers.ts';
 import type { UdpPeer } from './udp-peer.ts';
 
@@ -98,10 +98,11 @@ export class SubscriptionRequests {
     return this.subscribers.pollTimeout();
   }
 
-  private notify({ subject, xtrId, to, nonce, records, done }: Publication, now: Instant): void {
+  private notify({ subject, xtrId, to, nonce, records, done }: Publication, now: Instant): number {
     const recipient = this.parts.recipient(xtrId, to);
     if (recipient === undefined) done(false, now);
     else this.parts.notifier.announce(recipient, records, now, { nonce, subject, done });
+    return inDatagrams(records).length;
   }
 }
 

@@ -132,6 +132,7 @@ class World {
     notify: (publication) => {
       this.waiting.push(publication);
       this.letters.push(this.text(publication));
+      return 1;
     },
     dismiss: (publication) => this.letters.push(`dismissed ${this.text(publication)}`),
     refusal: (eid) => record(eid),

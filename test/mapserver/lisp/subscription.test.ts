@@ -74,6 +74,21 @@ test('a change that comes before the last was acknowledged replaces it', () => {
   );
 });
 
+test('a change of one EID is told again with that of another, until it is acknowledged', () => {
+  const { world, etr, itr } = stage();
+  etr.register(['10.50.1.0/24', '10.50.2.0/24']);
+  subscribe(itr, '10.50.0.0/16', 1n);
+  itr.ack(notified(world, itr)[0]!);
+  etr.register('10.50.1.0/24', { rlocs: ['192.0.2.98'] });
+  notified(world, itr);
+  etr.register('10.50.2.0/24', { rlocs: ['192.0.2.99'] });
+  const [both] = notified(world, itr);
+  assert.equal(summary(both!), '3 10.50.1.0/24 5 min: 192.0.2.98, 10.50.2.0/24 5 min: 192.0.2.99');
+  itr.ack(both!);
+  etr.register('10.50.2.0/24', { rlocs: ['192.0.2.97'] });
+  assert.deepEqual(notified(world, itr).map(summary), ['4 10.50.2.0/24 5 min: 192.0.2.97']);
+});
+
 test('a subscriber is told of all that changes at once', () => {
   const { world, etr, itr } = stage(50);
   const eids = Array.from({ length: 40 }, (_, i) => `10.50.${i}.0/24`);
