@@ -1,6 +1,7 @@
 /** An agent whose DNS sockets somebody holds is killed, and those who ask meanwhile notice no more than a pause. */
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -50,12 +51,18 @@ test('Questions that are asked while a killed agent starts again are all answere
   await Promise.all(answers);
 });
 
-test('Sockets for another process, or without number, are left alone', () => {
+test('Sockets for another process, or without number, are left alone', async (t) => {
+  const socket = createSocket('udp4').bind(0, '127.0.0.1');
+  t.after(() => socket.close());
+  await once(socket, 'listening');
+  // It is one of the first descriptors of this process.
+  const all = inheritedSockets({ LISTEN_PID: String(process.pid), LISTEN_FDS: '64' }).unused;
+  assert.ok(all.includes(`127.0.0.1:${socket.address().port}/udp`), all.join());
   for (const [LISTEN_PID, LISTEN_FDS] of [
-    [String(process.pid + 1), '1'],
+    [String(process.pid + 1), '64'],
     [String(process.pid), 'x'],
     [String(process.pid), '0'],
-    [String(process.pid), '1000000'],
+    [String(process.pid), '65'],
   ] as const) {
     const env: NodeJS.ProcessEnv = { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES: 'dns' };
     assert.deepEqual(inheritedSockets(env).unused, []);
