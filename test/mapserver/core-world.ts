@@ -7,11 +7,11 @@ import { MapServer } from '../../mapserver/core/map-server.ts';
 import type { Operation } from '../../mapserver/core/operations.ts';
 import type { EidOrder, OrderResult } from '../../mapserver/core/orders.ts';
 import type { SessionId } from '../../mapserver/core/presence.ts';
-import type { RecordKey, StoreRecord } from '../../mapserver/core/records.ts';
+import { ownershipKey, type RecordKey, type StoreRecord } from '../../mapserver/core/records.ts';
 import type { Commit, LearnedRecord } from '../../mapserver/core/transactions.ts';
 import { decodeRecord, encodeRecord } from '../../mapserver/shell/record-codec.ts';
 import { hostPrefix, type IpAddress, type IpPrefix, parseIpAddress } from '../../proto/address.ts';
-import { DEFAULT_INSTANCE, parseEid, prefixEid } from '../../proto/eid.ts';
+import { DEFAULT_INSTANCE, eidKey, parseEid, prefixEid } from '../../proto/eid.ts';
 import { agentAddressOf, parseTunnelKey, xtrIdOf } from '../../proto/identity.ts';
 import type { Incarnation } from '../../proto/incarnation.ts';
 import { nonce } from '../../proto/lisp/header.ts';
@@ -403,4 +403,21 @@ function throughFrames(policy: AgentPolicy): AgentPolicy {
 
 function hash(text: string): string {
   return createHash('sha256').update(text).digest('hex');
+}
+
+/** What the store has of an EID. */
+export function stored(world: CoreWorld, text: string) {
+  const record = world.store.record(recordKey(text));
+  return record?.kind === 'eid' ? record : undefined;
+}
+
+/** Of the store. */
+export function recordKey(text: string) {
+  return ownershipKey(eidKey(parseEid(text)));
+}
+
+export function prefixOf(address: string) {
+  const eid = parseEid(address);
+  assert.ok(eid.kind === 'prefix');
+  return eid.prefix;
 }
