@@ -136,8 +136,10 @@ export class LispResponder {
     return asked.length > 0 ? 'solicited' : 'ignored';
   }
 
-  private answer(from: LispPeer, { nonce, probe, records: queries }: MapRequest): LispOutcome {
+  private answer(from: LispPeer, { nonce, probe, itrRlocs, records: queries }: MapRequest): LispOutcome {
     const [query] = queries;
+    // RFC 9301 section 5.2: who names no ITR-RLOC wants no answer.
+    if (itrRlocs.every(({ kind }) => kind === 'none')) return 'ignored';
     if (query === undefined || !this.answersFor(this.query(query))) return 'ignored';
     const record: EidRecord = {
       ttl: TTL_MINUTES,

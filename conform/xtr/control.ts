@@ -222,12 +222,22 @@ const REQUESTS: readonly Draft[] = [
     },
   },
   {
-    level: 'MUST',
+    level: 'SHOULD',
     source: 'RFC 9301 5.2',
     title: 'A Map-Request with D=1 is not answered',
     sent: 'A Map-Request for the EID with D=1.',
     expected: 'No answer.',
     run: async (stage) => stage.unanswered(stage.request({ flags: REQUEST.D }).octets, 'a Map-Request with D=1'),
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9301 5.2',
+    title: 'A Map-Request without a usable ITR-RLOC is not answered',
+    sent: 'A Map-Request for the EID whose only ITR-RLOC has AFI 0.',
+    expected: 'No answer.',
+    run: async (stage) => {
+      return stage.unanswered(stage.request({ itrRlocs: [NO_ADDRESS] }).octets, 'a Map-Request without an ITR-RLOC');
+    },
   },
 ];
 

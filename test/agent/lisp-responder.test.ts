@@ -117,6 +117,11 @@ describe('an agent that exchanges plain packets', () => {
     assert.equal(world(true).hear(request(agent, { records })).result, 'ignored');
   });
 
+  test('does not answer who names no ITR-RLOC', () => {
+    const { sent, result } = world().hear(request(inPlainInstance('10.77.0.1'), { itrRlocs: [NO_ADDRESS] }));
+    assert.deepEqual([sent, result], [[], 'ignored']);
+  });
+
   test('asks the map server again when it is solicited, for what it has in its map-cache', () => {
     const { hear, asked } = world();
     const smr = { smr: true, sourceEid: inPlainInstance('10.9.0.7') };

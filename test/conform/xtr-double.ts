@@ -24,6 +24,7 @@ export type Fault =
   | 'says A=0'
   | 'vouches for any EID'
   | 'answers D'
+  | 'answers without an ITR-RLOC'
   | 'asks the source of an SMR'
   | 'does not react to SMRs'
   | 'asks for each SMR'
@@ -92,8 +93,9 @@ export class XtrDouble {
     else this.request(message, from.address, port);
   }
 
-  private request({ word, records, nonce, trailer }: Answer, address: string, port: number): void {
+  private request({ word, records, nonce, trailer, itrRlocs }: Answer, address: string, port: number): void {
     const [asked] = records;
+    if (itrRlocs.every(({ afi }) => afi === 0) && !this.has('answers without an ITR-RLOC')) return;
     if (asked === undefined || asked.maskLength > (asked.eid.afi === 2 ? 128 : 32)) return;
     if ((word & REQUEST.M) !== 0 && trailer.length < 12) return;
     if ((word & REQUEST.D) !== 0 && !this.has('answers D')) return;

@@ -39,6 +39,7 @@ const FAULTS: Readonly<Record<Fault, { readonly only: readonly string[]; readonl
     only: ['XTR-PRB', 'XTR-REQ'],
     fails: ['XTR-PRB-020', 'XTR-PRB-021', 'XTR-PRB-022'],
   },
+  'answers without an ITR-RLOC': { only: ['XTR-REQ'], fails: ['XTR-REQ-005'] },
   'answers D': { only: ['XTR-REQ'], fails: ['XTR-REQ-004'] },
   'asks the source of an SMR': {
     only: ['XTR-SMR', 'XTR-REQ'],
