@@ -7,7 +7,7 @@
  */
 import type { IpAddress } from '../../proto/address.ts';
 import type { Log } from '../../runtime/log.ts';
-import { type Examination, examinePlatform } from '../platform/examination.ts';
+import type { Examination } from '../platform/examination.ts';
 
 export interface PlatformWatchHandlers {
   /** Whenever the platform was read. */
@@ -38,7 +38,7 @@ export class PlatformWatch {
     wanted: string,
     handlers: PlatformWatchHandlers,
     log: Log,
-    examine: PlatformWatch['examine'] = examinePlatform,
+    examine: PlatformWatch['examine'] = examineLoaded,
   ) {
     this.wanted = wanted;
     this.handlers = handlers;
@@ -100,6 +100,12 @@ export class PlatformWatch {
     }
     this.announced = new Set(events.map(({ id }) => id));
   }
+}
+
+/** Loaded when the agent is at work already: its start does not wait for the drivers. */
+async function examineLoaded(wanted: string, givenUp: AbortSignal): Promise<Examination> {
+  const { examinePlatform } = await import('../platform/examination.ts');
+  return await examinePlatform(wanted, givenUp);
 }
 
 const AGAIN_MS = 60_000;
