@@ -1,8 +1,8 @@
 //! What happened to the whole machine behind our back: it slept, or it is a copy, running on from a snapshot.
 //!
 //! After a sleep the peers must hear where this host is. A copy shares its session keys and counters with the machine
-//! it was copied from, and must never use them again. The kernel tells of a new VM generation (vmgenid) by a uevent of
-//! the device with `NEW_VMGENID=1` (Linux 6.10 and newer), and of a sleep, as of every step of the wall clock, by
+//! it was copied from, and must never use them again. Some kernels tell of a new VM generation (vmgenid) by a uevent of
+//! the device with `NEW_VMGENID=1`, all of a sleep, as of every step of the wall clock, by
 //! cancelling a timer that asked for it. The step alone changes nothing: all timers here run on the time since boot.
 
 use std::io;
