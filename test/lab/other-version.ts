@@ -7,7 +7,7 @@ import { LabError } from './lab-error.ts';
 
 /** Copies into `folder`, which must not exist yet. Returns the path of its cli/main.js. */
 export function otherVersion(folder: string, capability: number): string {
-  for (const part of ['agent', 'cli', 'proto', 'runtime', 'mapserver']) {
+  for (const part of ['agent', 'cli', 'conform', 'proto', 'runtime', 'mapserver']) {
     cpSync(join(PROJECT_ROOT, 'dist', part), join(folder, 'dist', part), { recursive: true });
   }
   cpSync(join(PROJECT_ROOT, 'package.json'), join(folder, 'package.json'));
