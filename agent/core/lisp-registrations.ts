@@ -19,6 +19,7 @@ import { NO_AUTHENTICATION } from '../../proto/lisp/authentication-data.ts';
 import { type EidRecord, encodedRecordSize, type RlocRecord } from '../../proto/lisp/eid-record.ts';
 import { type Nonce, nonce } from '../../proto/lisp/header.ts';
 import type { MapNotify } from '../../proto/lisp/map-notify.ts';
+import { MAP_REGISTER } from '../../proto/lisp/map-register.ts';
 import { eidToRecordKey, recordKeyToEid } from '../../proto/lisp/mapping-record.ts';
 import { type Locator, NEVER_USE, type XtrId } from '../../proto/mapping.ts';
 import { type Instant, type Millis, minutes, seconds } from '../../proto/time.ts';
@@ -301,14 +302,7 @@ function isAuthentic({ signing }: LispMapServer, { authentication }: MapNotify, 
 }
 
 const REGISTER = {
-  type: 'map-register',
-  proxyReply: true,
-  securityCapable: false,
-  eidNotify: false,
-  useTtl: false,
-  merge: false,
-  mobileNode: false,
-  wantMapNotify: true,
+  ...MAP_REGISTER,
   authentication: NO_AUTHENTICATION,
 } as const;
 const ELSEWHERE: ReadonlySet<EidState | undefined> = new Set(['drain', 'lost']);

@@ -23,7 +23,7 @@ import { ipLispAddress, NO_ADDRESS } from '../../proto/lisp/afi.ts';
 import type { EncapsulatedControl } from '../../proto/lisp/ecm.ts';
 import type { Nonce } from '../../proto/lisp/header.ts';
 import type { MapReply } from '../../proto/lisp/map-reply.ts';
-import type { MapRequest } from '../../proto/lisp/map-request.ts';
+import { MAP_REQUEST, type MapRequest } from '../../proto/lisp/map-request.ts';
 import { eidToRecordKey, recordToMapping } from '../../proto/lisp/mapping-record.ts';
 import { encodeLispMessage } from '../../proto/lisp/message.ts';
 import { type Generation, type Locator, type Mapping, NEVER_USE } from '../../proto/mapping.ts';
@@ -331,14 +331,7 @@ interface Told {
 }
 
 const REQUEST = {
-  type: 'map-request',
-  authoritative: false,
-  probe: false,
-  smr: false,
-  pitr: false,
-  mobileNode: false,
-  localXtr: false,
-  dontReply: false,
+  ...MAP_REQUEST,
   sourceEid: NO_ADDRESS,
 } as const;
 const ECM = {

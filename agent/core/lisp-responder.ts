@@ -18,7 +18,7 @@ import { DecodeError } from '../../proto/errors.ts';
 import { ipLispAddress, type LispAddress } from '../../proto/lisp/afi.ts';
 import type { EidRecord, RlocRecord } from '../../proto/lisp/eid-record.ts';
 import type { Nonce } from '../../proto/lisp/header.ts';
-import type { MapRequest } from '../../proto/lisp/map-request.ts';
+import { MAP_REQUEST, type MapRequest } from '../../proto/lisp/map-request.ts';
 import { eidToRecordKey, recordKeyToEid } from '../../proto/lisp/mapping-record.ts';
 import {
   decodeLispMessage,
@@ -195,15 +195,8 @@ function unwrapped(message: LispMessage): LispMessage | undefined {
 }
 
 const SOLICIT = {
-  type: 'map-request',
-  authoritative: false,
-  probe: false,
+  ...MAP_REQUEST,
   smr: true,
-  pitr: false,
-  smrInvoked: false,
-  mobileNode: false,
-  localXtr: false,
-  dontReply: false,
 } as const;
 const LISP_CONTROL_PORT = 4342;
 const SMR_INTERVAL = seconds(3);

@@ -8,7 +8,7 @@ import { ipLispAddress } from '../../proto/lisp/afi.ts';
 import { signMessage } from '../../proto/lisp/authentication.ts';
 import { NO_AUTHENTICATION } from '../../proto/lisp/authentication-data.ts';
 import { nonce } from '../../proto/lisp/header.ts';
-import type { MapRegister } from '../../proto/lisp/map-register.ts';
+import { MAP_REGISTER, type MapRegister } from '../../proto/lisp/map-register.ts';
 import { eidToRecordKey } from '../../proto/lisp/mapping-record.ts';
 import { encodeLispMessage } from '../../proto/lisp/message.ts';
 import { lookupRequest } from '../../proto/lisp/native.ts';
@@ -56,14 +56,7 @@ export class UdpClient implements LoadClient {
     }
     const locator = ipLispAddress(parseIpAddress('192.0.2.1'));
     const message: MapRegister = {
-      type: 'map-register',
-      proxyReply: true,
-      securityCapable: false,
-      eidNotify: false,
-      useTtl: false,
-      merge: false,
-      mobileNode: false,
-      wantMapNotify: true,
+      ...MAP_REGISTER,
       nonce: used,
       authentication: NO_AUTHENTICATION,
       records: [

@@ -48,6 +48,18 @@ export interface MapRegister extends XtrTrailer {
   readonly records: readonly EidRecord[];
 }
 
+/** A Map-Register that asks to be acknowledged (M) and answered for (P), no other bit of the header set. */
+export const MAP_REGISTER = {
+  type: 'map-register',
+  proxyReply: true,
+  securityCapable: false,
+  eidNotify: false,
+  useTtl: false,
+  merge: false,
+  mobileNode: false,
+  wantMapNotify: true,
+} as const satisfies Partial<MapRegister>;
+
 export function decodeMapRegister(reader: Reader): MapRegister {
   const word = reader.u32('header');
   return {

@@ -55,6 +55,19 @@ export interface MapRequest extends XtrTrailer {
   readonly mapData?: EidRecord;
 }
 
+/** A plain Map-Request, no bit of the header set: what it asks, and who, is to be added. */
+export const MAP_REQUEST = {
+  type: 'map-request',
+  authoritative: false,
+  probe: false,
+  smr: false,
+  pitr: false,
+  smrInvoked: false,
+  mobileNode: false,
+  localXtr: false,
+  dontReply: false,
+} as const satisfies Partial<MapRequest>;
+
 export interface EidQuery {
   /** N: subscribe to changes of the mapping. */
   readonly notify: boolean;

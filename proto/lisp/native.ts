@@ -12,23 +12,17 @@ import { ipLispAddress, NO_ADDRESS } from './afi.ts';
 import { NO_AUTHENTICATION } from './authentication-data.ts';
 import type { Nonce } from './header.ts';
 import type { MapNotify, MapNotifyAck } from './map-notify.ts';
-import type { MapRegister } from './map-register.ts';
+import { MAP_REGISTER, type MapRegister } from './map-register.ts';
 import type { MapReply } from './map-reply.ts';
-import type { MapRequest } from './map-request.ts';
+import { MAP_REQUEST, type MapRequest } from './map-request.ts';
 import { eidToRecordKey, mappingToRecord, recordKeyToEid, recordToMapping } from './mapping-record.ts';
 import type { LispMessage } from './message.ts';
 
 /** Agent: registers, refreshes or (TTL 0) gives up. At most 255 mappings. */
 export function mapRegister(options: { nonce: Nonce; xtrId: XtrId; mappings: readonly Mapping[] }): MapRegister {
   return {
-    type: 'map-register',
-    proxyReply: true,
-    securityCapable: false,
-    eidNotify: false,
+    ...MAP_REGISTER,
     useTtl: true,
-    merge: false,
-    mobileNode: false,
-    wantMapNotify: true,
     nonce: options.nonce,
     authentication: NO_AUTHENTICATION,
     records: options.mappings.map(mappingToRecord),
@@ -145,15 +139,7 @@ export function queriesOf(message: MapRequest): MappingQuery[] {
 
 function request(nonce: Nonce, eid: Eid, notify: boolean): Omit<MapRequest, 'itrRlocs'> {
   return {
-    type: 'map-request',
-    authoritative: false,
-    probe: false,
-    smr: false,
-    pitr: false,
-    smrInvoked: false,
-    mobileNode: false,
-    localXtr: false,
-    dontReply: false,
+    ...MAP_REQUEST,
     nonce,
     sourceEid: NO_ADDRESS,
     records: [{ notify, ...eidToRecordKey(eid) }],

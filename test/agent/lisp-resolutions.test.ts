@@ -12,7 +12,7 @@ import { ipLispAddress } from '../../proto/lisp/afi.ts';
 import type { EidRecord } from '../../proto/lisp/eid-record.ts';
 import { type Nonce, nonce } from '../../proto/lisp/header.ts';
 import type { MapReply } from '../../proto/lisp/map-reply.ts';
-import type { MapRequest } from '../../proto/lisp/map-request.ts';
+import { MAP_REQUEST, type MapRequest } from '../../proto/lisp/map-request.ts';
 import { eidToRecordKey } from '../../proto/lisp/mapping-record.ts';
 import { decodeLispMessage, encapsulatedMessage, encodeLispMessage } from '../../proto/lisp/message.ts';
 import { waitFor } from '../lab/wait.ts';
@@ -300,15 +300,8 @@ function record(prefix: string, rlocs: readonly string[], ttl = 1): EidRecord {
 function smr(eid: string): Uint8Array {
   const key = eidToRecordKey(parseEid(eid));
   return encodeLispMessage({
-    type: 'map-request',
-    authoritative: false,
-    probe: false,
+    ...MAP_REQUEST,
     smr: true,
-    pitr: false,
-    smrInvoked: false,
-    mobileNode: false,
-    localXtr: false,
-    dontReply: false,
     nonce: nonce(9n),
     sourceEid: key.eid,
     itrRlocs: [ipLispAddress(parseIpAddress(RLOC))],

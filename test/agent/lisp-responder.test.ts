@@ -7,7 +7,7 @@ import { parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import { type Eid, eidKey, type InstanceId, prefixEid } from '../../proto/eid.ts';
 import { ipLispAddress, type LispAddress, NO_ADDRESS } from '../../proto/lisp/afi.ts';
 import { nonce } from '../../proto/lisp/header.ts';
-import type { MapRequest } from '../../proto/lisp/map-request.ts';
+import { MAP_REQUEST, type MapRequest } from '../../proto/lisp/map-request.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 
 const PEER: LispPeer = { address: parseIpAddress('192.0.2.7'), port: 40_000 };
@@ -22,15 +22,7 @@ function inPlainInstance(address: string): LispAddress {
 
 function request(eid: LispAddress, changes: Partial<MapRequest> = {}): Uint8Array {
   return encodeLispMessage({
-    type: 'map-request',
-    authoritative: false,
-    probe: false,
-    smr: false,
-    pitr: false,
-    smrInvoked: false,
-    mobileNode: false,
-    localXtr: false,
-    dontReply: false,
+    ...MAP_REQUEST,
     nonce: nonce(99n),
     sourceEid: NO_ADDRESS,
     itrRlocs: [ipLispAddress(PEER.address)],

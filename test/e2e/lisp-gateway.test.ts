@@ -12,8 +12,8 @@ import { ipLispAddress, NO_ADDRESS } from '../../proto/lisp/afi.ts';
 import { signMessage } from '../../proto/lisp/authentication.ts';
 import { NO_AUTHENTICATION } from '../../proto/lisp/authentication-data.ts';
 import { nonce } from '../../proto/lisp/header.ts';
-import type { MapRegister } from '../../proto/lisp/map-register.ts';
-import type { MapRequest } from '../../proto/lisp/map-request.ts';
+import { MAP_REGISTER, type MapRegister } from '../../proto/lisp/map-register.ts';
+import { MAP_REQUEST, type MapRequest } from '../../proto/lisp/map-request.ts';
 import { eidToRecordKey } from '../../proto/lisp/mapping-record.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import { ensureDataplaneBuilt } from '../../runtime/crate-build.ts';
@@ -90,15 +90,7 @@ describe('a plain LISP site behind a gateway', () => {
   };
   const ask = (eid: string, changes: Partial<MapRequest> = {}): Uint8Array =>
     encodeLispMessage({
-      type: 'map-request',
-      authoritative: false,
-      probe: false,
-      smr: false,
-      pitr: false,
-      smrInvoked: false,
-      mobileNode: false,
-      localXtr: false,
-      dontReply: false,
+      ...MAP_REQUEST,
       nonce: nonce(++lastNonce),
       sourceEid: NO_ADDRESS,
       itrRlocs: [ipLispAddress(parseIpAddress(router.address4))],
@@ -112,14 +104,8 @@ describe('a plain LISP site behind a gateway', () => {
 
   it('registers at the map server with its key, as a router does', async () => {
     const register: MapRegister = {
-      type: 'map-register',
-      proxyReply: true,
-      securityCapable: false,
-      eidNotify: false,
+      ...MAP_REGISTER,
       useTtl: true,
-      merge: false,
-      mobileNode: false,
-      wantMapNotify: true,
       nonce: nonce(BigInt(Date.now())),
       authentication: NO_AUTHENTICATION,
       records: [

@@ -4,6 +4,7 @@ import { CLOSE } from '../../mapserver/core/actions.ts';
 import { parseIpAddress } from '../../proto/address.ts';
 import { eidKey, instanceId, parseEid, prefixEid } from '../../proto/eid.ts';
 import { nonce } from '../../proto/lisp/header.ts';
+import { MAP_REQUEST } from '../../proto/lisp/map-request.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import { mappingsOf, mapRegister } from '../../proto/lisp/native.ts';
 import { type Generation, isRevocation, type Mapping } from '../../proto/mapping.ts';
@@ -538,15 +539,7 @@ function lookupOf(client: CoreAgent): LispMessage {
   client.lookup('nobody');
   client.inbox.length = 0;
   return {
-    type: 'map-request',
-    authoritative: false,
-    probe: false,
-    smr: false,
-    pitr: false,
-    smrInvoked: false,
-    mobileNode: false,
-    localXtr: false,
-    dontReply: false,
+    ...MAP_REQUEST,
     nonce: nonce(99n),
     sourceEid: { kind: 'none' },
     itrRlocs: [{ kind: 'ip', address: client.address }],

@@ -11,7 +11,7 @@ import { NO_AUTHENTICATION } from '../../proto/lisp/authentication-data.ts';
 import type { EidRecord, RlocRecord } from '../../proto/lisp/eid-record.ts';
 import { nonce } from '../../proto/lisp/header.ts';
 import type { MapNotify } from '../../proto/lisp/map-notify.ts';
-import type { MapRegister } from '../../proto/lisp/map-register.ts';
+import { MAP_REGISTER, type MapRegister } from '../../proto/lisp/map-register.ts';
 import { eidToRecordKey } from '../../proto/lisp/mapping-record.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import type { CoreWorld } from './core-world.ts';
@@ -85,14 +85,7 @@ export class SiteXtr {
   signed(eids: string | readonly string[], options: RegisterOptions = {}): Uint8Array {
     const { rlocs = [this.peer.address], ttl = 5 } = options;
     const message: MapRegister = {
-      type: 'map-register',
-      proxyReply: true,
-      securityCapable: false,
-      eidNotify: false,
-      useTtl: false,
-      merge: false,
-      mobileNode: false,
-      wantMapNotify: true,
+      ...MAP_REGISTER,
       nonce: nonce(options.nonce ?? ++this.lastNonce),
       authentication: NO_AUTHENTICATION,
       records: [eids].flat().map((eid) => eidRecord(eid, ttl, rlocs.map(rlocRecord))),

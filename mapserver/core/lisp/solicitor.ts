@@ -11,7 +11,7 @@ import { type IpAddress, type IpFamily, ipFamily, prefixContains, prefixLength }
 import { type EidKey, eidKey, type PrefixEid } from '../../../proto/eid.ts';
 import { ipLispAddress, type LispAddress, NO_ADDRESS } from '../../../proto/lisp/afi.ts';
 import type { Nonce } from '../../../proto/lisp/header.ts';
-import type { EidQuery, MapRequest } from '../../../proto/lisp/map-request.ts';
+import { type EidQuery, MAP_REQUEST, type MapRequest } from '../../../proto/lisp/map-request.ts';
 import { eidToRecordKey } from '../../../proto/lisp/mapping-record.ts';
 import { type Instant, seconds } from '../../../proto/time.ts';
 import type { RememberedItr } from './itr-memory.ts';
@@ -89,15 +89,8 @@ export class Solicitor {
     const { randomNonce, ownRloc } = this.parts;
     const own = ownRloc(ipFamily(rloc));
     return {
-      type: 'map-request',
-      authoritative: false,
-      probe: false,
+      ...MAP_REQUEST,
       smr: true,
-      pitr: false,
-      smrInvoked: false,
-      mobileNode: false,
-      localXtr: false,
-      dontReply: false,
       nonce: randomNonce(),
       sourceEid: eidToRecordKey(eid).eid,
       itrRlocs: [own === undefined ? NO_ADDRESS : ipLispAddress(own)],

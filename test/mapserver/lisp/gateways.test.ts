@@ -7,6 +7,7 @@ import { eidKey, parseEid } from '../../../proto/eid.ts';
 import { siteXtrIdOf } from '../../../proto/identity.ts';
 import { ipLispAddress, NO_ADDRESS } from '../../../proto/lisp/afi.ts';
 import { nonce } from '../../../proto/lisp/header.ts';
+import { MAP_REQUEST } from '../../../proto/lisp/map-request.ts';
 import { eidToRecordKey } from '../../../proto/lisp/mapping-record.ts';
 import { encodeLispMessage } from '../../../proto/lisp/message.ts';
 import { mappingsOf } from '../../../proto/lisp/native.ts';
@@ -145,15 +146,7 @@ function told(agent: CoreAgent, eid: string) {
 function asked(world: CoreWorld, eid: string): readonly unknown[] {
   const key = eidToRecordKey(parseEid(`${eid}/32`));
   const request = {
-    type: 'map-request',
-    authoritative: false,
-    probe: false,
-    smr: false,
-    pitr: false,
-    smrInvoked: false,
-    mobileNode: false,
-    localXtr: false,
-    dontReply: false,
+    ...MAP_REQUEST,
     nonce: nonce(7n),
     sourceEid: NO_ADDRESS,
     itrRlocs: [ipLispAddress(ITR)],

@@ -15,7 +15,7 @@ import { DecodeError } from '../../../proto/errors.ts';
 import { ipLispAddress, type LispAddress, NO_ADDRESS } from '../../../proto/lisp/afi.ts';
 import type { EncapsulatedControl } from '../../../proto/lisp/ecm.ts';
 import { nonce } from '../../../proto/lisp/header.ts';
-import type { MapRequest } from '../../../proto/lisp/map-request.ts';
+import { MAP_REQUEST, type MapRequest } from '../../../proto/lisp/map-request.ts';
 import { eidToRecordKey } from '../../../proto/lisp/mapping-record.ts';
 import {
   decodeLispMessage,
@@ -403,15 +403,7 @@ class World {
 
 function request(eid: string, { itrs = [ITR] as readonly string[] } = {}): MapRequest {
   return {
-    type: 'map-request',
-    authoritative: false,
-    probe: false,
-    smr: false,
-    pitr: false,
-    smrInvoked: false,
-    mobileNode: false,
-    localXtr: false,
-    dontReply: false,
+    ...MAP_REQUEST,
     nonce: nonce(7n),
     sourceEid: NO_ADDRESS,
     itrRlocs: itrs.map((text) => ipLispAddress(parseIpAddress(text))),

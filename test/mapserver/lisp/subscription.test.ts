@@ -12,7 +12,7 @@ import { nonce } from '../../../proto/lisp/header.ts';
 import { unwrapOneTimeKey, verifyMapReply, wrapOneTimeKey } from '../../../proto/lisp/lisp-sec.ts';
 import type { MapNotify } from '../../../proto/lisp/map-notify.ts';
 import type { MapReply } from '../../../proto/lisp/map-reply.ts';
-import type { MapRequest } from '../../../proto/lisp/map-request.ts';
+import { MAP_REQUEST, type MapRequest } from '../../../proto/lisp/map-request.ts';
 import { eidToRecordKey } from '../../../proto/lisp/mapping-record.ts';
 import { encodeLispMessage } from '../../../proto/lisp/message.ts';
 import type { XtrId } from '../../../proto/mapping.ts';
@@ -299,15 +299,7 @@ function stage(perXtr = 10): { world: CoreWorld; etr: SiteXtr; itr: SiteXtr } {
 
 function request(eid: string, { peer, xtrId }: SiteXtr, notify = false): MapRequest {
   return {
-    type: 'map-request',
-    authoritative: false,
-    probe: false,
-    smr: false,
-    pitr: false,
-    smrInvoked: false,
-    mobileNode: false,
-    localXtr: false,
-    dontReply: false,
+    ...MAP_REQUEST,
     nonce: nonce(5n),
     sourceEid: NO_ADDRESS,
     itrRlocs: [ipLispAddress(peer.address)],
