@@ -5,6 +5,7 @@ import { inheritedSockets } from '../runtime/inherited-sockets.ts';
 import { createLog } from '../runtime/log.ts';
 import { startMetricsServer } from '../runtime/metrics-server.ts';
 import { VERSION } from '../runtime/project-root.ts';
+import type { ReadinessCheck } from '../runtime/readiness.ts';
 import { Shutdown } from '../runtime/shutdown.ts';
 import type { AgentConfig } from './config.ts';
 import type { EidState } from './core/registrar.ts';
@@ -14,6 +15,7 @@ import { type DnsServer, startDnsServer } from './shell/dns-server.ts';
 import { AgentDriver } from './shell/driver.ts';
 import { StateFolder } from './shell/identity.ts';
 import { AgentMetrics } from './shell/metrics.ts';
+import { agentReadiness } from './shell/readiness.ts';
 
 export const SOFTWARE = `stayput ${VERSION}`;
 
@@ -34,7 +36,10 @@ export async function runAgent(config: AgentConfig): Promise<void> {
     const admin = await startAdminSocket(config.socket, driver, identity, () => dns, log);
     shutdown.add('admin socket', () => admin.close());
     if (config.metricsListen !== null) {
-      const server = await startMetricsServer(config.metricsListen, metrics.registry, () => isFit(driver));
+      const server = await startMetricsServer(config.metricsListen, {
+        registry: metrics.registry,
+        readiness: () => readiness(driver, config.dns.enabled ? { listening: dns !== undefined } : undefined),
+      });
       shutdown.add('metrics', () => server.close());
     }
     if (config.dns.enabled) {
@@ -70,8 +75,26 @@ export async function runAgent(config: AgentConfig): Promise<void> {
   await shutdown.onSignals(log);
 }
 
-function isFit(driver: AgentDriver): boolean {
-  return driver.dataplane.connected && driver.fence === null;
+async function readiness(
+  driver: AgentDriver,
+  dns: { readonly listening: boolean } | undefined,
+): Promise<readonly ReadinessCheck[]> {
+  const { agent, mapServer, dataplane } = driver;
+  const answers = (await statsWithin(driver, STATS_MS)) !== null;
+  const own = agent.ownEids();
+  return agentReadiness({
+    fence: driver.fence,
+    dataplane: { connected: dataplane.connected, problem: dataplane.lastProblem, answers },
+    mapServer: { connected: mapServer.connected, problem: mapServer.lastProblem },
+    registered: own.some(({ kind, confirmedAt }) => kind === 'agent' && confirmedAt !== null),
+    locators: agent.snapshot(driver.now()).locators.length,
+    eids: own
+      .filter(({ kind }) => kind !== 'agent')
+      .map(({ eid, state, problem }) => ({ eid: eid.kind === 'prefix' ? eid.prefix : eid.name, state, problem })),
+    dns,
+    unwritten: driver.unwrittenState,
+    certificate: driver.certificate.warning,
+  });
 }
 
 function gauges(driver: AgentDriver) {

@@ -23,6 +23,7 @@ import { LispListener } from './shell/lisp-listener.ts';
 import { lispSettings } from './shell/lisp-settings.ts';
 import { MapServerMetrics } from './shell/metrics.ts';
 import { type OverlaySettings, openOverlay } from './shell/overlay-files.ts';
+import { MapServerReadiness } from './shell/readiness.ts';
 import { Trust } from './shell/trust.ts';
 import { ZoneServer } from './shell/zone-server.ts';
 import { SqliteStore } from './store/sqlite.ts';
@@ -143,7 +144,17 @@ async function start(
   shutdown.add('control server', () => server.close());
   await listenAll(server, settings.listen ?? [`0.0.0.0:${overlay.port}`, `[::]:${overlay.port}`], log);
   if (settings.metricsListen !== '') {
-    const metricsServer = await startMetricsServer(settings.metricsListen, metrics.registry, () => true);
+    const readiness = new MapServerReadiness({
+      store,
+      listen: () => server.addresses,
+      auditLost: () => audit.lostLines,
+      ends: () => trust.ends(),
+      clock: Date.now,
+    });
+    const metricsServer = await startMetricsServer(settings.metricsListen, {
+      registry: metrics.registry,
+      readiness: () => readiness.checks(),
+    });
     metricsPort = metricsServer.port;
     shutdown.add('metrics', () => metricsServer.close());
   }

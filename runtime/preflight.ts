@@ -188,6 +188,8 @@ const TEST_PROGRAMS: Readonly<Record<string, string>> = {
   iptables: 'iptables',
   nsd: 'nsd',
   nsupdate: 'bind9-dnsutils',
+  prometheus: 'prometheus',
+  promtool: 'prometheus',
   ssh: 'openssh-client',
   'ssh-keygen': 'openssh-client',
   sshd: 'openssh-server',

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { AGENT_CONFIG } from '../agent/config.ts';
+import { DATAPLANE_HELP } from '../agent/shell/dataplane-metrics.ts';
 import { DnsMetrics } from '../agent/shell/dns-metrics.ts';
 import { AgentMetrics } from '../agent/shell/metrics.ts';
 import { buildProgram } from '../cli/program.ts';
@@ -100,6 +101,10 @@ test('metrics.md lists every metric with its labels, and no other', () => {
   );
   const wanted = [...named, ...plain, ...ELSEWHERE];
   assert.deepEqual(listed.sort(), wanted.sort());
+  assert.deepEqual(
+    Object.keys(DATAPLANE_HELP).sort(),
+    listed.flatMap((row) => /^stayput_dataplane_(\w+)/.exec(row)?.[1] ?? []).sort(),
+  );
   const reasons = [...read('docs/metrics.md').matchAll(/^\| `(drop|fallback)` \| `(\w+)` \|/gm)].map(
     (row) => `${row[1]}.${row[2]}`,
   );

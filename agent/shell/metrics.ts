@@ -1,8 +1,10 @@
-/** `stayput_agent_*` and, read from the data plane at each scrape, `stayput_dataplane_*`. Label sets are bounded. */
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+/** `stayput_agent_*`. Label sets are bounded. */
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { StatsReply } from '../../proto/dataplane/messages.ts';
+import { collectProcessMetrics } from '../../runtime/process-metrics.ts';
 import type { Note } from '../core/output.ts';
 import type { EidState } from '../core/registrar.ts';
+import { ScrapedRegistry } from './dataplane-metrics.ts';
 
 /** What the gauges show. */
 export interface AgentGauges {
@@ -42,7 +44,7 @@ export class AgentMetrics {
     const registry = new ScrapedRegistry(stats);
     this.registry = registry;
     const registers = [registry];
-    collectDefaultMetrics({ register: registry });
+    collectProcessMetrics(registry, 'agent');
     gauge(registry, 'fenced', 'Another agent has this identity, or another machine had it; nothing is done here', () =>
       Number(gauges().fenced),
     );
@@ -236,56 +238,6 @@ export class AgentMetrics {
   }
 }
 
-/** Asks the data plane for its counters first, then renders everything. */
-class ScrapedRegistry extends Registry {
-  private readonly stats: () => Promise<StatsReply | null>;
-  private readonly scraped = new Map<
-    string,
-    { readonly metric: Gauge<'reason'> | Counter<'reason'>; readonly labelled: boolean }
-  >();
-
-  constructor(stats: () => Promise<StatsReply | null>) {
-    super();
-    this.stats = stats;
-  }
-
-  override async metrics(): Promise<string> {
-    this.update(await this.stats());
-    return super.metrics();
-  }
-
-  private update(stats: StatsReply | null): void {
-    for (const { metric } of this.scraped.values()) metric.reset();
-    if (stats === null) return;
-    for (const [name, value] of Object.entries(stats.counters)) {
-      const [, family = '', reason] = /^([a-z][a-z0-9_]{0,40})(?:\.([a-z0-9_-]{1,40}))?$/.exec(name) ?? [];
-      if (family === '') continue;
-      const metric = this.metric(
-        `stayput_dataplane_${(DOTTED[family] ?? family).replace(/_total$/, '')}_total`,
-        Counter,
-        reason !== undefined,
-      );
-      if (reason === undefined) metric?.inc(value);
-      else metric?.inc({ reason }, value);
-    }
-    for (const [name, value] of Object.entries(stats.gauges)) {
-      if (!/^[a-z][a-z0-9_]{0,40}$/.test(name) || name.endsWith('_total')) continue;
-      this.metric(`stayput_dataplane_${name}`, Gauge, false)?.inc(value);
-    }
-  }
-
-  /** Undefined for what does not go together with what was there before: one bad name must not cost the others. */
-  private metric(name: string, kind: typeof Counter | typeof Gauge, labelled: boolean) {
-    const known = this.scraped.get(name);
-    if (known !== undefined) return known.labelled === labelled ? known.metric : undefined;
-    if (this.scraped.size >= MAX_SCRAPED) return undefined;
-    const labelNames = labelled ? (['reason'] as const) : [];
-    const metric = new kind({ name, help: 'From the data plane', labelNames, registers: [this] });
-    this.scraped.set(name, { metric, labelled });
-    return metric;
-  }
-}
-
 function gauge(registry: Registry, name: string, help: string, value: () => number): void {
   new Gauge({
     name: `stayput_agent_${name}`,
@@ -297,7 +249,6 @@ function gauge(registry: Registry, name: string, help: string, value: () => numb
   });
 }
 
-const DOTTED: Readonly<Record<string, string>> = { drop: 'drops', fallback: 'fallbacks' };
 const REFUSED = [
   'peer',
   'mapping',
@@ -308,4 +259,3 @@ const REFUSED = [
   'registrations',
   'unknown-peers',
 ] as const;
-const MAX_SCRAPED = 200;

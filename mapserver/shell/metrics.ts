@@ -1,5 +1,6 @@
 /** `stayput_mapserver_*`. No label has a value per agent, EID or name. */
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { collectProcessMetrics } from '../../runtime/process-metrics.ts';
 import type { MapServerSettings } from '../config.ts';
 import type { ServerEvent } from '../core/actions.ts';
 import type { MapServer } from '../core/map-server.ts';
@@ -50,7 +51,7 @@ export class MapServerMetrics {
 
   constructor() {
     const registers = [this.registry];
-    collectDefaultMetrics({ register: this.registry });
+    collectProcessMetrics(this.registry, 'mapserver');
     const counter = <L extends string>(name: string, help: string, labelNames: L[] = []): Counter<L> =>
       new Counter({ name: `stayput_mapserver_${name}`, help, labelNames, registers });
     this.registrations = counter('registrations_total', 'EID-records of Map-Registers, by what became of them', [

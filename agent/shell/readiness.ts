@@ -1,0 +1,80 @@
+/**
+ * Whether the agent serves its purpose: `/readyz`. The data plane has no port of its own, so it is looked at through
+ * the agent. Who only forwards from what is known (no map server) is not ready: it learns of no move.
+ */
+import type { ReadinessCheck } from '../../runtime/readiness.ts';
+
+export interface AgentState {
+  /** Why nothing is done here; null when it is. */
+  readonly fence: string | null;
+  readonly dataplane: { readonly connected: boolean; readonly problem: string | null; readonly answers: boolean };
+  readonly mapServer: { readonly connected: boolean; readonly problem: string | null };
+  /** The map server has confirmed this agent's own address in this session. */
+  readonly registered: boolean;
+  readonly locators: number;
+  readonly eids: readonly { readonly eid: string; readonly state: string; readonly problem: string | null }[];
+  /** Undefined when it is not to answer DNS. */
+  readonly dns: { readonly listening: boolean } | undefined;
+  /** Why state is not on disk, a line each. */
+  readonly unwritten: readonly string[];
+  /** About the certificate's end; null while that is far. */
+  readonly certificate: string | null;
+}
+
+export function agentReadiness(state: AgentState): readonly ReadinessCheck[] {
+  const { fence, dns, unwritten, certificate } = state;
+  if (fence !== null) return [check('identity', 'failed', fence)];
+  return [
+    check('identity', 'ok', 'this agent is the only one with its identity'),
+    dataplane(state),
+    mapServer(state),
+    locators(state),
+    eids(state),
+    ...(dns === undefined
+      ? []
+      : [dns.listening ? check('dns', 'ok', 'answers') : check('dns', 'failed', 'does not listen yet')]),
+    unwritten.length === 0 ? check('state', 'ok', 'on disk') : check('state', 'warning', unwritten.join('; ')),
+    certificate === null ? check('certificate', 'ok', 'valid') : check('certificate', 'warning', certificate),
+  ];
+}
+
+function dataplane({ dataplane: { connected, problem, answers } }: AgentState): ReadinessCheck {
+  const name = 'dataplane';
+  if (!connected) {
+    return check(name, 'failed', `not attached (${problem ?? 'connecting'}): is stayput-dataplane running?`);
+  }
+  if (problem !== null) return check(name, 'failed', `not configured (${problem})`);
+  return answers ? check(name, 'ok', 'attached, answers') : check(name, 'failed', 'attached, but gives no answer');
+}
+
+function mapServer({ mapServer: { connected, problem }, registered }: AgentState): ReadinessCheck {
+  const name = 'map-server';
+  if (!connected) {
+    return check(name, 'failed', `no session (${problem ?? 'connecting'}); forwarding goes on from the map-cache`);
+  }
+  return registered ? check(name, 'ok', 'registered') : check(name, 'failed', 'the registration is not confirmed yet');
+}
+
+function locators({ locators: count }: AgentState): ReadinessCheck {
+  if (count === 0) return check('locators', 'failed', 'this host has no usable underlay address');
+  return check('locators', 'ok', `${count}`);
+}
+
+function eids({ eids: own }: AgentState): ReadinessCheck {
+  const waiting = own.filter(({ state }) => state === 'base');
+  const some = waiting
+    .slice(0, NAMED)
+    .map(({ eid, problem }) => `${eid}: ${problem ?? 'the map server has not granted it yet'}`);
+  if (waiting.length > NAMED) some.push(`and ${waiting.length - NAMED} more`);
+  if (waiting.length > 0) return check('eids', 'failed', some.join('; '));
+  const lost = own.filter(({ state }) => state === 'lost').length;
+  if (lost > 0) return check('eids', 'warning', `${lost} taken over by another agent: see stayput eid list`);
+  return check('eids', 'ok', `${own.filter(({ state }) => state === 'live').length} live`);
+}
+
+function check(name: string, status: ReadinessCheck['status'], detail: string): ReadinessCheck {
+  return { name, status, detail };
+}
+
+/** EIDs that an answer names. */
+const NAMED = 5;
