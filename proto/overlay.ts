@@ -21,6 +21,20 @@ export function isPlausibleLocator(address: IpAddress, overlay: readonly IpPrefi
   return first !== 0xff && !linkLocal && !lowest;
 }
 
+/**
+ * Where platforms have services of their own that are not link-local. They are for the host and outside the overlay,
+ * whatever platform it will be moved to.
+ */
+export const PLATFORM_SERVICES: readonly (readonly [IpPrefix, string])[] = [
+  ['168.63.129.16/32' as IpPrefix, 'DHCP, DNS and health of Azure'],
+  ['100.100.100.200/32' as IpPrefix, 'metadata of Alibaba Cloud'],
+  ['fd00:ec2::254/128' as IpPrefix, 'metadata of EC2'],
+  ['fd20:ce::254/128' as IpPrefix, 'metadata of Google'],
+  ['fd00:c1::a9fe:a9fe/128' as IpPrefix, 'metadata of Oracle Cloud'],
+  ['fd00:42::42/128' as IpPrefix, 'metadata of Scaleway'],
+  ['fd00:a9fe:a9fe::1/128' as IpPrefix, 'metadata of Akamai'],
+];
+
 const RESERVED: readonly (readonly [IpPrefix, string])[] = [
   ['0.0.0.0/8' as IpPrefix, '"this network"'],
   ['127.0.0.0/8' as IpPrefix, 'loopback'],
@@ -31,4 +45,5 @@ const RESERVED: readonly (readonly [IpPrefix, string])[] = [
   ['fe80::/10' as IpPrefix, 'link-local'],
   ['ff00::/8' as IpPrefix, 'multicast'],
   [AGENT_PREFIX, 'the addresses of the agents themselves'],
+  ...PLATFORM_SERVICES,
 ];

@@ -14,7 +14,7 @@ import {
   type PlatformFacts,
 } from './platform.ts';
 
-export const AZURE: PlatformDriver = { name: 'azure', title: 'Microsoft Azure', detect, read, events };
+export const AZURE: PlatformDriver = { name: 'azure', title: 'Microsoft Azure', detect, read, recognise, events };
 
 function detect({ chassisAssetTag }: LocalFacts): Detection {
   if (chassisAssetTag === CHASSIS) return certain('the asset tag of the chassis is that of Azure');
@@ -43,6 +43,11 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
   }
   for (const { name, value } of compute.tagsList ?? []) facts.provision(name, value);
   return facts.build();
+}
+
+async function recognise(access: PlatformAccess): Promise<boolean> {
+  const text = await readInstance(access.metadata(SERVICE));
+  return parseJson(INSTANCE, text, 'GET /metadata/instance').compute.vmId != null;
 }
 
 /** The first question switches them on and may take two minutes: it counts as unanswered. */

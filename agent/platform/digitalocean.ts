@@ -12,7 +12,7 @@ import {
   type PlatformFacts,
 } from './platform.ts';
 
-export const DIGITALOCEAN: PlatformDriver = { name: 'digitalocean', title: 'DigitalOcean', detect, read };
+export const DIGITALOCEAN: PlatformDriver = { name: 'digitalocean', title: 'DigitalOcean', detect, read, recognise };
 
 function detect({ sysVendor }: LocalFacts): Detection {
   return sysVendor === 'DigitalOcean'
@@ -21,7 +21,7 @@ function detect({ sysVendor }: LocalFacts): Detection {
 }
 
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
-  const droplet = await access.metadata('169.254.169.254').json('/metadata/v1.json', DROPLET);
+  const droplet = await ask(access);
   if (droplet === null) throw new PlatformError('status', 'GET /metadata/v1.json: there is none');
   const { droplet_id, region, interfaces, floating_ip, reserved_ip } = droplet;
   const facts = new FactsBuilder().text('instance-id', String(droplet_id)).text('region', region);
@@ -33,6 +33,14 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
     if (moved?.ipv4?.active === true) facts.locator('public', 'reserved_ip', moved.ipv4.ip_address);
   }
   return facts.build();
+}
+
+async function recognise(access: PlatformAccess): Promise<boolean> {
+  return (await ask(access)) !== null;
+}
+
+function ask(access: PlatformAccess): Promise<z.output<typeof DROPLET> | null> {
+  return access.metadata('169.254.169.254').json('/metadata/v1.json', DROPLET);
 }
 
 const word = z.string().max(256).nullish();

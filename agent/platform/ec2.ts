@@ -15,7 +15,7 @@ import {
   type PlatformFacts,
 } from './platform.ts';
 
-export const EC2: PlatformDriver = { name: 'ec2', title: 'Amazon EC2', detect, read, events };
+export const EC2: PlatformDriver = { name: 'ec2', title: 'Amazon EC2', detect, read, recognise, events };
 
 function detect({ sysVendor, hypervisorUuid, productUuid }: LocalFacts): Detection {
   if (sysVendor === 'Amazon EC2') return certain('the firmware names Amazon EC2');
@@ -51,6 +51,17 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
   return facts.build();
 }
 
+/** Clones of EC2 have no such document, or an image of another kind in it. */
+async function recognise(access: PlatformAccess): Promise<boolean> {
+  const client = access.metadata(SERVICE);
+  const document = await client.json(
+    '/latest/dynamic/instance-identity/document',
+    IDENTITY,
+    await tokenHeaders(client),
+  );
+  return document?.imageId.startsWith('ami-') === true;
+}
+
 /** Scheduled maintenance, and the notice that a spot instance is about to be taken. */
 async function events(access: PlatformAccess): Promise<readonly PlatformEvent[]> {
   const client = access.metadata(SERVICE);
@@ -83,10 +94,11 @@ async function tokenHeaders(client: MetadataClient): Promise<MetadataHeaders> {
   }
 }
 
-const SERVICE = '169.254.169.254';
+const SERVICE = ['169.254.169.254', 'fd00:ec2::254'];
 const TOKEN = 'x-aws-ec2-metadata-token';
 const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
 const MAX_TAGS = 64;
 const word = z.string().max(128);
 const SCHEDULED = z.array(z.object({ EventId: word, Code: word, State: word, NotBefore: word.optional() })).max(64);
+const IDENTITY = z.object({ imageId: word });
 const SPOT = z.object({ action: word, time: word });

@@ -13,19 +13,24 @@ import {
   possible,
 } from './platform.ts';
 
-export const EUCALYPTUS: PlatformDriver = { name: 'eucalyptus', title: 'Eucalyptus', detect, read };
+export const EUCALYPTUS: PlatformDriver = { name: 'eucalyptus', title: 'Eucalyptus', detect, read, recognise };
 
 function detect(facts: LocalFacts): Detection {
   return isQemu(facts) ? possible('a QEMU machine, and Eucalyptus makes no mark') : none('not a QEMU machine');
 }
 
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
-  const client = access.metadata('169.254.169.254');
-  const image = await client.text(`${EC2_TREE}/ami-id`);
-  if (image?.startsWith('emi-') !== true) {
+  const client = access.metadata(SERVICE);
+  if (!(await recognise(access))) {
     throw new PlatformError('malformed', 'what answers is not Eucalyptus: its images are called emi-…');
   }
   const facts = new FactsBuilder();
   await readEc2Tree(client, facts);
   return facts.build();
 }
+
+async function recognise(access: PlatformAccess): Promise<boolean> {
+  return (await access.metadata(SERVICE).text(`${EC2_TREE}/ami-id`))?.startsWith('emi-') === true;
+}
+
+const SERVICE = '169.254.169.254';

@@ -4,9 +4,9 @@ import { findProgram } from '../../runtime/programs.ts';
 import { type Detected, detectPlatform } from './detection.ts';
 import { DRIVERS } from './drivers.ts';
 import { type LocalFacts, readLocalFacts } from './local-facts.ts';
-import { linkLocalAddress, METADATA_LIMITS, MetadataClient } from './metadata-client.ts';
+import { METADATA_LIMITS, MetadataClient } from './metadata-client.ts';
+import { type ServiceHost, serviceHosts } from './metadata-service.ts';
 import { type PlatformAccess, PlatformError, type PlatformEvent, type PlatformFacts } from './platform.ts';
-import { routersOnLink } from './routers.ts';
 
 export interface Examination {
   readonly detected: Detected;
@@ -52,18 +52,14 @@ export type AccessTo = () => { readonly facts: LocalFacts; readonly open: () => 
 export function realAccess(): ReturnType<AccessTo> {
   const root = '/';
   const facts = readLocalFacts(root);
-  return {
-    facts,
-    open: () =>
-      openAccess(root, facts, (address, port) => ({ host: linkLocalAddress(address, routersOnLink(root)), port })),
-  };
+  return { facts, open: () => openAccess(root, facts, (address, port) => serviceHosts(root, address, port)) };
 }
 
-/** `resolve` says where the service at an address is reached. */
+/** `resolve` says where the service at an address is reached. It throws a PlatformError for one that may not be asked. */
 export function openAccess(
   root: string,
   facts: LocalFacts,
-  resolve: (address: string, port: number) => { readonly host: string; readonly port: number },
+  resolve: (address: string, port: number) => readonly ServiceHost[],
   limits = METADATA_LIMITS,
 ): OpenedAccess {
   const clients = new Map<string, MetadataClient>();
@@ -71,11 +67,11 @@ export function openAccess(
     root,
     facts,
     metadata(address, port = 80) {
-      const known = clients.get(`${address} ${port}`);
+      const key = `${address} ${port}`;
+      const known = clients.get(key);
       if (known !== undefined) return known;
-      const { host, port: reached } = resolve(address, port);
-      const client = new MetadataClient(host, reached, limits);
-      clients.set(`${address} ${port}`, client);
+      const client = new MetadataClient(resolveAny([address].flat(), port, resolve), limits);
+      clients.set(key, client);
       return client;
     },
     run,
@@ -86,6 +82,26 @@ export function openAccess(
       for (const client of clients.values()) client.close();
     },
   };
+}
+
+/** Of several addresses of one service, those that may be asked. */
+function resolveAny(
+  addresses: readonly string[],
+  port: number,
+  resolve: (address: string, port: number) => readonly ServiceHost[],
+): readonly ServiceHost[] {
+  const found: ServiceHost[] = [];
+  let problem: PlatformError | undefined;
+  for (const address of addresses) {
+    try {
+      found.push(...resolve(address, port));
+    } catch (error) {
+      if (!(error instanceof PlatformError)) throw error;
+      problem ??= error;
+    }
+  }
+  if (found.length === 0 && problem !== undefined) throw problem;
+  return found;
 }
 
 async function attempt<T>(

@@ -48,6 +48,12 @@ export class FactsBuilder {
     return this;
   }
 
+  /** A tag that holds both: `stayput-eid=10.77.0.5/32`. */
+  provisionTag(tag: string): this {
+    const at = tag.indexOf('=');
+    return at > 0 ? this.provision(tag.slice(0, at), tag.slice(at + 1).trim()) : this;
+  }
+
   build(): PlatformFacts {
     return {
       instanceId: this.texts.get('instance-id') ?? null,

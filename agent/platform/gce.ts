@@ -14,7 +14,7 @@ import {
   type PlatformFacts,
 } from './platform.ts';
 
-export const GCE: PlatformDriver = { name: 'gce', title: 'Google Compute Engine', detect, read, events };
+export const GCE: PlatformDriver = { name: 'gce', title: 'Google Compute Engine', detect, read, recognise, events };
 
 function detect({ productName, productSerial }: LocalFacts): Detection {
   if (productName === 'Google Compute Engine' || productName === 'Google') {
@@ -46,6 +46,10 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
   return facts.build();
 }
 
+async function recognise(access: PlatformAccess): Promise<boolean> {
+  return (await ask(access.metadata(SERVICE), 'instance/id')) !== null;
+}
+
 /** Said a minute before a live migration. */
 async function events(access: PlatformAccess): Promise<readonly PlatformEvent[]> {
   const action = await ask(access.metadata(SERVICE), 'instance/maintenance-event');
@@ -70,7 +74,7 @@ function lastPart(path: string | null | undefined): string | undefined {
   return path?.slice(path.lastIndexOf('/') + 1);
 }
 
-const SERVICE = '169.254.169.254';
+const SERVICE = ['169.254.169.254', 'fd20:ce::254'];
 const FLAVOR = { 'metadata-flavor': 'Google' };
 const word = z.string().max(256).nullish();
 const words = z.array(z.string().max(64)).max(64).nullish();

@@ -10,14 +10,14 @@ import {
   type PlatformFacts,
 } from './platform.ts';
 
-export const HETZNER: PlatformDriver = { name: 'hetzner', title: 'Hetzner Cloud', detect, read };
+export const HETZNER: PlatformDriver = { name: 'hetzner', title: 'Hetzner Cloud', detect, read, recognise };
 
 function detect({ sysVendor }: LocalFacts): Detection {
   return sysVendor === 'Hetzner' ? certain('the firmware names Hetzner') : none('the vendor is not Hetzner');
 }
 
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
-  const client = access.metadata('169.254.169.254');
+  const client = access.metadata(SERVICE);
   const facts = new FactsBuilder().text('instance-id', await client.text(`${TREE}/instance-id`));
   const [zone, region, publicAddress, networks] = await Promise.all(
     ['availability-zone', 'region', 'public-ipv4', 'private-networks'].map((path) => client.text(`${TREE}/${path}`)),
@@ -30,5 +30,10 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
   return facts.build();
 }
 
+async function recognise(access: PlatformAccess): Promise<boolean> {
+  return /^\d{1,20}$/.test((await access.metadata(SERVICE).text(`${TREE}/instance-id`)) ?? '');
+}
+
+const SERVICE = ['169.254.169.254', 'fe80::a9fe:a9fe'];
 const TREE = '/hetzner/v1/metadata';
 const MAX_YAML = 16 * 1024;

@@ -40,8 +40,7 @@ function read({ root, facts: { productUuid } }: PlatformAccess): Promise<Platfor
   const tables = join(root, 'sys/firmware/dmi/entries');
   for (const name of entries(tables).filter((each) => each.startsWith('11-'))) {
     for (const text of oemStrings(bytesOf(join(tables, name, 'raw')))) {
-      const at = text.indexOf('=');
-      if (at > 0) facts.provision(text.slice(0, at), text.slice(at + 1).trim());
+      facts.provisionTag(text);
     }
   }
   return Promise.resolve(facts.build());

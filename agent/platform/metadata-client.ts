@@ -1,15 +1,14 @@
 /**
  * HTTP to a metadata service.
  *
- * Only to link-local addresses, and to a router on this link that a driver names: the overlay never includes
- * 169.254.0.0/16 or a default route, so none of this enters the tunnel. No proxy, no redirect, no name to resolve.
+ * It is where `serviceHosts` allows, so none of this enters the tunnel. No proxy, no redirect, no name to resolve.
  * Each request has a short time, a reading as a whole too, and each body a bound, since whatever answers at such an
  * address on a bad link is a stranger.
  */
 import { Agent, type ClientRequest, type IncomingHttpHeaders, request } from 'node:http';
 import type { z } from 'zod';
-import { type IpAddress, type IpPrefix, parseIpAddress, prefixContains } from '../../proto/address.ts';
 import { firstIssue } from '../../runtime/json-file.ts';
+import { firstReachable, type ServiceHost } from './metadata-service.ts';
 import { PlatformError } from './platform.ts';
 
 export type MetadataHeaders = Readonly<Record<string, string>>;
@@ -28,29 +27,42 @@ export interface MetadataLimits {
 }
 
 export class MetadataClient {
-  private readonly host: string;
-  private readonly port: number;
+  private readonly hosts: readonly ServiceHost[];
   private readonly limits: MetadataLimits;
   /** One of its own: Node's shared one can be told to use a proxy by the environment. */
   private readonly connections = new Agent({ keepAlive: true, maxSockets: MAX_CONNECTIONS });
   private readonly underway = new Set<ClientRequest>();
+  private readonly givenUp = new AbortController();
   private readonly end: number;
+  /** Which of them answers: found out once. */
+  private reached: Promise<ServiceHost> | null = null;
 
-  /** `host`: a literal address, checked by `linkLocalAddress`. */
-  constructor(host: string, port: number, limits: MetadataLimits = METADATA_LIMITS) {
-    this.host = host;
-    this.port = port;
+  /** `hosts`: the service at each of its addresses, by `serviceHosts`. */
+  constructor(hosts: readonly ServiceHost[], limits: MetadataLimits = METADATA_LIMITS) {
+    this.hosts = hosts;
     this.limits = limits;
     this.end = performance.now() + limits.readingMs;
   }
 
   /** Any status but a redirect. @throws PlatformError */
-  request(method: 'GET' | 'PUT', path: string, headers: MetadataHeaders = {}): Promise<MetadataAnswer> {
-    const what = `${method} ${path}`;
+  async request(method: 'GET' | 'PUT', path: string, headers: MetadataHeaders = {}): Promise<MetadataAnswer> {
+    this.reached ??= firstReachable(this.hosts, this.patience(`${method} ${path}`), this.givenUp.signal);
+    return await this.ask(await this.reached, method, path, headers);
+  }
+
+  private patience(what: string): number {
     const patience = Math.min(this.limits.requestMs, this.end - performance.now());
-    if (patience <= 0) return Promise.reject(new PlatformError('timeout', `${what}: the time for asking is used up`));
-    return new Promise((resolve, reject) => {
-      const outgoing = request({ host: this.host, port: this.port, method, path, headers, agent: this.connections });
+    if (patience <= 0) throw new PlatformError('timeout', `${what}: the time for asking is used up`);
+    return patience;
+  }
+
+  private ask({ host, port }: ServiceHost, method: string, path: string, given: MetadataHeaders) {
+    const what = `${method} ${path}`;
+    const patience = this.patience(what);
+    // Which interface it was has no meaning to the other side.
+    const headers = host.includes('%') ? { host: `[${host.slice(0, host.indexOf('%'))}]`, ...given } : given;
+    return new Promise<MetadataAnswer>((resolve, reject) => {
+      const outgoing = request({ host, port, method, path, headers, agent: this.connections });
       this.underway.add(outgoing);
       outgoing.on('close', () => this.underway.delete(outgoing));
       const fail = (error: PlatformError): void => {
@@ -112,6 +124,7 @@ export class MetadataClient {
 
   /** Ends what is under way. */
   close(): void {
+    this.givenUp.abort();
     for (const outgoing of this.underway) outgoing.destroy(new Error('given up'));
     this.connections.destroy();
   }
@@ -130,13 +143,5 @@ export function parseJson<T extends z.ZodType>(schema: T, text: string, what: st
   throw new PlatformError('malformed', `${what}: ${firstIssue(parsed.error)}`);
 }
 
-/** @throws PlatformError for an address that is neither link-local nor one of `onLink` */
-export function linkLocalAddress(text: string, onLink: readonly string[] = []): IpAddress {
-  const address = parseIpAddress(text);
-  if (LINK_LOCAL.some((prefix) => prefixContains(prefix, address)) || onLink.includes(address)) return address;
-  throw new PlatformError('refused', `${address} is not on this link: a metadata service is`);
-}
-
 export const METADATA_LIMITS: MetadataLimits = { requestMs: 1500, readingMs: 4000, maxOctets: 1 << 20 };
-const LINK_LOCAL = ['169.254.0.0/16', 'fe80::/10'] as IpPrefix[];
 const MAX_CONNECTIONS = 4;

@@ -20,7 +20,7 @@ import {
   possible,
 } from './platform.ts';
 
-export const OPENSTACK: PlatformDriver = { name: 'openstack', title: 'OpenStack', detect, read };
+export const OPENSTACK: PlatformDriver = { name: 'openstack', title: 'OpenStack', detect, read, recognise };
 
 function detect({ productName, chassisAssetTag, labels, architecture }: LocalFacts): Detection {
   for (const mark of [productName, chassisAssetTag]) {
@@ -55,6 +55,10 @@ async function readService(access: PlatformAccess): Promise<PlatformFacts> {
   return facts.build();
 }
 
+async function recognise(access: PlatformAccess): Promise<boolean> {
+  return (await access.metadata(SERVICE).json('/openstack/latest/meta_data.json', METADATA))?.uuid != null;
+}
+
 async function readConfigDrive(device: string): Promise<PlatformFacts> {
   const facts = new FactsBuilder('boot');
   const metadata = await readIsoFile(device, 'openstack/latest/meta_data.json');
@@ -77,7 +81,7 @@ function addNetworks(facts: FactsBuilder, networkData: z.output<typeof NETWORKS>
   }
 }
 
-const SERVICE = '169.254.169.254';
+const SERVICE = ['169.254.169.254', 'fe80::a9fe:a9fe'];
 const CONFIG_DRIVE = 'config-2';
 const MARKS = new Set([
   'OpenStack Nova',

@@ -15,7 +15,7 @@ import {
   type PlatformFacts,
 } from './platform.ts';
 
-export const ORACLE: PlatformDriver = { name: 'oracle', title: 'Oracle Cloud', detect, read };
+export const ORACLE: PlatformDriver = { name: 'oracle', title: 'Oracle Cloud', detect, read, recognise };
 
 function detect({ chassisAssetTag }: LocalFacts): Detection {
   if (chassisAssetTag === 'OracleCloud.com') return certain('the asset tag of the chassis is OracleCloud.com');
@@ -23,7 +23,7 @@ function detect({ chassisAssetTag }: LocalFacts): Detection {
 }
 
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
-  const client = access.metadata('169.254.169.254');
+  const client = access.metadata(SERVICE);
   const instance = await client.json('/opc/v2/instance/', INSTANCE, AUTHORIZATION);
   if (instance === null) throw new PlatformError('status', 'GET /opc/v2/instance/: there is none');
   const facts = new FactsBuilder()
@@ -40,6 +40,12 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
   return facts.build();
 }
 
+async function recognise(access: PlatformAccess): Promise<boolean> {
+  const instance = await access.metadata(SERVICE).json('/opc/v2/instance/', INSTANCE, AUTHORIZATION);
+  return instance?.id?.startsWith('ocid1.') === true;
+}
+
+const SERVICE = ['169.254.169.254', 'fd00:c1::a9fe:a9fe'];
 const AUTHORIZATION = { authorization: 'Bearer Oracle' };
 const word = z.string().max(256).nullish();
 const INSTANCE = z.object({

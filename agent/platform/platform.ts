@@ -32,12 +32,19 @@ export const PLATFORM_NAMES = [
   'oracle',
   'digitalocean',
   'hetzner',
+  'vultr',
+  'akamai',
+  'upcloud',
+  'scaleway',
+  'aliyun',
+  'exoscale',
   'cloudstack',
   'opennebula',
   'openstack',
   'vsphere',
   'xen',
   'ovf',
+  'nocloud',
   'eucalyptus',
   'kvm',
   'none',
@@ -51,6 +58,11 @@ export interface PlatformDriver {
   detect(facts: LocalFacts): Detection;
   /** @throws PlatformError */
   read(access: PlatformAccess): Promise<PlatformFacts>;
+  /**
+   * Whether a service answers here as that of this platform alone does: for a machine that was moved since its firmware
+   * tables were read. @throws PlatformError
+   */
+  recognise?(access: PlatformAccess): Promise<boolean>;
   /** What the platform is about to do with this instance. @throws PlatformError */
   events?(access: PlatformAccess): Promise<readonly PlatformEvent[]>;
 }
@@ -60,8 +72,11 @@ export interface PlatformAccess {
   readonly facts: LocalFacts;
   /** Folder that stands for `/`. */
   readonly root: string;
-  /** For a metadata service at a literal address; shared by one reading, and closed by who gave it. */
-  metadata(address: string, port?: number): MetadataClient;
+  /**
+   * For a metadata service at a literal address, or at whichever of several answers first; shared by one reading, and
+   * closed by who gave it. @throws PlatformError when none is one that may be asked
+   */
+  metadata(address: string | readonly string[], port?: number): MetadataClient;
   /** What a program of the guest tools prints; null when it is not installed or says no. @throws PlatformError */
   run(program: string, args: readonly string[]): Promise<string | null>;
 }

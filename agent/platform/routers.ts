@@ -9,17 +9,31 @@ import {
   isIpAddress,
   parseIpAddress,
   prefixContains,
+  prefixLength,
 } from '../../proto/address.ts';
 
 /** DHCP servers before gateways; only what is on a link of this machine, and never through a tunnel. */
 export function routersOnLink(root: string): readonly IpAddress[] {
-  const routes = readRoutes(root).filter(({ device }) => !existsSync(join(root, 'sys/class/net', device, 'tun_flags')));
+  const routes = readRoutes(root).filter(({ device }) => !isTunnel(root, device));
   const links = routes.filter(({ gateway }) => gateway === UNSPECIFIED).map(({ destination }) => destination);
   const gateways = routes.filter(({ destination }) => destination === DEFAULT).map(({ gateway }) => gateway);
   const candidates = [...leaseServers(root), ...gateways];
   return [...new Set(candidates)]
     .filter((address) => links.some((link) => prefixContains(link, address)))
     .slice(0, MAX);
+}
+
+export function isTunnel(root: string, device: string): boolean {
+  return existsSync(join(root, 'sys/class/net', device, 'tun_flags'));
+}
+
+/** By the longest prefix of the main table, whatever else rules may say; undefined: there is no route. */
+export function deviceTowards(root: string, address: IpAddress): string | undefined {
+  const routes = address.includes(':') ? readRoutes6(root) : readRoutes(root);
+  const [best] = routes
+    .filter(({ destination }) => prefixContains(destination, address))
+    .sort((a, b) => prefixLength(b.destination) - prefixLength(a.destination));
+  return best?.device;
 }
 
 interface Route {
@@ -40,6 +54,23 @@ function readRoutes(root: string): Route[] {
       if (from === undefined || via === undefined || bits === undefined) return [];
       const length = [...bits].map((octet) => octet.toString(2).replaceAll('0', '').length).reduce((a, b) => a + b, 0);
       return [{ device, destination: ipPrefix(ipFromBytes(from), length), gateway: ipFromBytes(via) }];
+    });
+}
+
+/** Lines of /proc/net/ipv6_route: destination, its length, source, its length, gateway, four numbers, device. */
+function readRoutes6(root: string): Route[] {
+  return textOf(join(root, 'proc/net/ipv6_route'))
+    .split('\n')
+    .slice(0, MAX_ROUTES)
+    .flatMap((line) => {
+      const [to, length, , , via, , , , flags, device] = line.trim().split(/\s+/);
+      const [destination, gateway] = [to, via].map(
+        (hex) => /^[0-9a-f]{32}$/i.test(hex ?? '') && Buffer.from(hex ?? '', 'hex'),
+      );
+      const usable = (Number.parseInt(flags ?? '', 16) & (UP | REJECT)) === UP;
+      if (!destination || !gateway || device === undefined || !usable) return [];
+      const prefix = ipPrefix(ipFromBytes(destination), Number.parseInt(length ?? '', 16));
+      return [{ device, destination: prefix, gateway: ipFromBytes(gateway) }];
     });
 }
 
@@ -71,7 +102,9 @@ function textOf(path: string): string {
 
 const UNSPECIFIED = '0.0.0.0' as IpAddress;
 const DEFAULT = '0.0.0.0/0' as IpPrefix;
+/** Of the flags of a route. */
 const UP = 1;
+const REJECT = 0x200;
 const MAX = 4;
 const MAX_ROUTES = 1024;
 const MAX_TEXT = 256 * 1024;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { addresses, type EmulatedPlatform, needing, PlatformEmulator, type Route } from './emulator.ts';
+import { addresses, PlatformEmulator } from './emulator.ts';
+import { azure } from './platforms.ts';
 
 test('Azure: instance, addresses, tags and scheduled events', async (t) => {
   const examination = await (await PlatformEmulator.start(t, azure('198.51.100.40'))).examine();
@@ -40,53 +41,3 @@ test('events that are not answered in time cost nothing else', async (t) => {
   assert.deepEqual(events, []);
   assert.equal(problem?.failure, 'status');
 });
-
-function azure(publicIpAddress: string): EmulatedPlatform {
-  const told = (value: unknown): Route => needing('metadata', 'true', JSON.stringify(value));
-  return {
-    files: { 'sys/class/dmi/id/chassis_asset_tag': '7783-7084-3265-9085-8269-3286-77\n' },
-    routes: {
-      '/metadata/instance?api-version=2021-08-01': told({
-        compute: {
-          location: 'westeurope',
-          name: 'vm',
-          tagsList: [{ name: 'stayput-name', value: 'db' }],
-          vmId: '02aab8a4-74ef-476e-8182-f6d2ba4166a6',
-          zone: '2',
-        },
-        network: {
-          interface: [
-            {
-              ipv4: {
-                ipAddress: [{ privateIpAddress: '10.1.0.4', publicIpAddress }],
-                subnet: [{ address: '10.1.0.0', prefix: '24' }],
-              },
-              ipv6: { ipAddress: [{ privateIpAddress: 'fd00::4' }] },
-              macAddress: '000D3A047598',
-            },
-          ],
-        },
-      }),
-      '/metadata/loadbalancer?api-version=2020-10-01': told({
-        loadbalancer: {
-          publicIpAddresses: [{ frontendIpAddress: '198.51.100.41', privateIpAddress: '10.1.0.4' }],
-          inboundRules: [],
-          outboundRules: [],
-        },
-      }),
-      '/metadata/scheduledevents?api-version=2020-07-01': told({
-        DocumentIncarnation: 2,
-        Events: [
-          {
-            EventId: 'C7061BAC',
-            EventStatus: 'Scheduled',
-            EventType: 'Freeze',
-            ResourceType: 'VirtualMachine',
-            Resources: ['vm'],
-            NotBefore: 'Mon, 11 Apr 2027 22:26:58 GMT',
-          },
-        ],
-      }),
-    },
-  };
-}

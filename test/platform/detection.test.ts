@@ -6,12 +6,12 @@ import { test } from 'node:test';
 import { detectPlatform } from '../../agent/platform/detection.ts';
 import { DRIVERS } from '../../agent/platform/drivers.ts';
 import { readLocalFacts } from '../../agent/platform/local-facts.ts';
-import { linkLocalAddress } from '../../agent/platform/metadata-client.ts';
+import { metadataAddress, serviceHosts } from '../../agent/platform/metadata-service.ts';
 import { PLATFORM_NAMES, PlatformError } from '../../agent/platform/platform.ts';
 import { platformReport, platformReportLines } from '../../agent/platform/report.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
-import { FAULTS, PlatformEmulator } from './emulator.ts';
+import { FAULTS, PlatformEmulator, routeTable } from './emulator.ts';
 
 test('a machine without any mark is on no known platform, and nobody is asked', async (t) => {
   const emulator = await PlatformEmulator.start(t, {});
@@ -61,11 +61,36 @@ test('each platform that can be named has a driver, in this order, and a row in 
 });
 
 test('a metadata service is on this link', () => {
-  assert.equal(linkLocalAddress('169.254.169.254'), '169.254.169.254');
-  assert.equal(linkLocalAddress('10.1.1.1', ['10.1.1.1']), '10.1.1.1');
-  for (const elsewhere of ['192.0.2.1', '127.0.0.1', '10.1.1.1', '::1', 'fd00::1']) {
-    assert.throws(() => linkLocalAddress(elsewhere), PlatformError);
+  for (const service of ['169.254.169.254', '100.100.100.200', 'fd00:ec2::254', 'fe80::a9fe:a9fe']) {
+    assert.equal(metadataAddress(service), service);
   }
+  assert.equal(metadataAddress('10.1.1.1', ['10.1.1.1']), '10.1.1.1');
+  for (const elsewhere of ['192.0.2.1', '127.0.0.1', '10.1.1.1', '::1', 'fd00::1']) {
+    assert.throws(() => metadataAddress(elsewhere), PlatformError);
+  }
+});
+
+test('a service is not asked through a tunnel, and on each interface where its address means one only there', async (t) => {
+  const { root } = await PlatformEmulator.start(t, {
+    files: {
+      'proc/net/route': routeTable(['eth0', '0.0.0.0', '10.1.1.1', 0], ['stayput0', '100.0.0.0', '0.0.0.0', 8]),
+      'proc/net/ipv6_route': [
+        `${'0'.repeat(32)} 00 ${'0'.repeat(32)} 00 fe80${'0'.repeat(27)}1 00000400 1 0 00450003     eth0`,
+        `fd000ec2${'0'.repeat(24)} 20 ${'0'.repeat(32)} 00 ${'0'.repeat(32)} 00000400 1 0 00000001 stayput0`,
+      ].join('\n'),
+      'sys/class/net/eth0/operstate': 'up\n',
+      'sys/class/net/eth1/operstate': 'down\n',
+      'sys/class/net/lo/operstate': 'unknown\n',
+      'sys/class/net/stayput0/operstate': 'unknown\n',
+      'sys/class/net/stayput0/tun_flags': '0x1\n',
+    },
+  });
+  const hosts = (address: string) => serviceHosts(root, address, 80).map(({ host }) => host);
+  assert.deepEqual(hosts('169.254.169.254'), ['169.254.169.254']);
+  assert.deepEqual(hosts('fd00:42::42'), ['fd00:42::42']);
+  assert.deepEqual(hosts('fe80::a9fe:a9fe'), ['fe80::a9fe:a9fe%eth0']);
+  assert.throws(() => hosts('100.100.100.200'), /routed into the tunnel stayput0/);
+  assert.throws(() => hosts('fd00:ec2::254'), /routed into the tunnel stayput0/);
 });
 
 test('a reading that is given up ends at once, with all its questions', async (t) => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { addresses, type EmulatedPlatform, needing, PlatformEmulator, type Route } from './emulator.ts';
+import { addresses, PlatformEmulator, type Route } from './emulator.ts';
+import { EC2, EC2_VALUES } from './platforms.ts';
 
 test('EC2 by IMDSv2: instance, place, private and elastic addresses, tags for Stayput, and scheduled events', async (t) => {
   const emulator = await PlatformEmulator.start(t, EC2);
@@ -24,7 +25,7 @@ test('EC2 by IMDSv2: instance, place, private and elastic addresses, tags for St
 
 test('without a token, as the first version of the service answers', async (t) => {
   const routes: Record<string, Route> = { ...EC2.routes, '/latest/api/token': () => ({ status: 404 }) };
-  for (const [path, body] of Object.entries(VALUES)) routes[`/latest/meta-data/${path}`] = body;
+  for (const [path, body] of Object.entries(EC2_VALUES)) routes[`/latest/meta-data/${path}`] = body;
   const examination = await (await PlatformEmulator.start(t, { ...EC2, routes })).examine();
   assert.equal(examination.problem, null);
   assert.deepEqual(addresses(examination, 'public'), ['198.51.100.7']);
@@ -58,52 +59,3 @@ test('the marks of older instances', async (t) => {
     assert.equal(detected.chosen.driver.name, 'ec2', JSON.stringify(files));
   }
 });
-
-const TOKEN = 'AQAEAK-token==';
-
-function metadata(values: Readonly<Record<string, string>>): Record<string, Route> {
-  return Object.fromEntries(
-    Object.entries(values).map(([path, body]) => [
-      `/latest/meta-data/${path}`,
-      needing('x-aws-ec2-metadata-token', TOKEN, body),
-    ]),
-  );
-}
-
-const VALUES = {
-  'instance-id': 'i-0123456789abcdef0',
-  'local-ipv4': '172.31.5.9',
-  'public-ipv4': '198.51.100.7',
-  ipv6: '2a05:d018:1::9',
-  mac: '02:a1:b2:c3:d4:e5',
-  'placement/availability-zone': 'eu-west-1a',
-  'placement/region': 'eu-west-1',
-  'network/interfaces/macs/02:a1:b2:c3:d4:e5/vpc-id': 'vpc-0a1b2c3d',
-  'network/interfaces/macs/02:a1:b2:c3:d4:e5/local-ipv4s': '172.31.5.9\n172.31.5.10',
-  'network/interfaces/macs/02:a1:b2:c3:d4:e5/public-ipv4s': '198.51.100.7',
-  'tags/instance': 'Name\nstayput.eid\nstayput.name\nstayput.other',
-  'tags/instance/stayput.eid': '10.77.0.5/32',
-  'tags/instance/stayput.name': 'db',
-  'tags/instance/stayput.other': 'x',
-  'events/maintenance/scheduled': JSON.stringify([
-    {
-      NotBefore: '21 Jan 2027 09:00:43 GMT',
-      Code: 'system-reboot',
-      Description: 'scheduled reboot',
-      EventId: 'instance-event-1',
-      NotAfter: '21 Jan 2027 09:17:23 GMT',
-      State: 'active',
-    },
-    { Code: 'system-reboot', EventId: 'instance-event-0', State: 'completed' },
-  ]),
-  'spot/instance-action': '{"action": "terminate", "time": "2027-01-20T08:22:00Z"}',
-};
-
-const EC2 = {
-  files: { 'sys/class/dmi/id/sys_vendor': 'Amazon EC2\n', 'sys/class/dmi/id/product_name': 't3.micro\n' },
-  routes: {
-    '/latest/api/token': ({ method, headers }) =>
-      method === 'PUT' && headers['x-aws-ec2-metadata-token-ttl-seconds'] !== undefined ? TOKEN : { status: 405 },
-    ...metadata(VALUES),
-  } as Record<string, Route>,
-} satisfies EmulatedPlatform;

@@ -8,6 +8,7 @@ import type { TestContext } from 'node:test';
 import { type Examination, examinePlatform, openAccess } from '../../agent/platform/examination.ts';
 import { readLocalFacts } from '../../agent/platform/local-facts.ts';
 import type { MetadataLimits } from '../../agent/platform/metadata-client.ts';
+import type { ServiceHost } from '../../agent/platform/metadata-service.ts';
 import { type PlatformAccess, PlatformError } from '../../agent/platform/platform.ts';
 
 /** What is at a path: a body, or what depends on the request; undefined: 404. */
@@ -24,6 +25,7 @@ export interface EmulatedPlatform {
   readonly files?: Readonly<Record<string, string | Uint8Array>>;
   /** By path with query, of the service at `address`. */
   readonly routes?: Readonly<Record<string, Route>>;
+  /** Where it is; by itself 169.254.169.254. */
   readonly address?: string;
   readonly architecture?: string;
   /** Programs of the guest tools: null says that they refuse. */
@@ -98,11 +100,11 @@ export class PlatformEmulator {
     });
   }
 
-  private reach(address: string): { host: string; port: number } {
+  private reach(address: string): readonly ServiceHost[] {
     if (address !== (this.platform.address ?? '169.254.169.254')) {
       throw new PlatformError('unreachable', `no service at ${address}`);
     }
-    return { host: '127.0.0.1', port: this.port };
+    return [{ host: '127.0.0.1', port: this.port }];
   }
 
   private withPrograms(access: PlatformAccess): PlatformAccess {
@@ -137,6 +139,25 @@ export function needing(name: string, value: string, body: string): Route {
 
 export function addresses({ facts }: Examination, scope: 'local' | 'public'): string[] {
   return (facts?.locators ?? []).filter((locator) => locator.scope === scope).map(({ address }) => address);
+}
+
+/** As /proc/net/route shows them. */
+export function routeTable(
+  ...list: readonly (readonly [device: string, to: string, via: string, length: number])[]
+): string {
+  const hex = (address: string): string =>
+    Buffer.from(address.split('.').map(Number)).reverse().toString('hex').toUpperCase();
+  const mask = (length: number): string => {
+    const bytes = Buffer.alloc(4);
+    bytes.writeUInt32LE(Number((0xffff_ffffn << BigInt(32 - length)) & 0xffff_ffffn));
+    return hex([...bytes].reverse().join('.'));
+  };
+  return [
+    'Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT',
+    ...list.map(([device, to, via, length]) =>
+      [device, hex(to), hex(via), via === '0.0.0.0' ? '0001' : '0003', 0, 0, 0, mask(length), 0, 0, 0].join('\t'),
+    ),
+  ].join('\n');
 }
 
 function hang(): Server {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { addresses, type EmulatedPlatform, PlatformEmulator, type Route } from './emulator.ts';
+import { addresses, PlatformEmulator } from './emulator.ts';
+import { GCE, GCE_TREE, marked } from './platforms.ts';
 
 test('Google: instance, zone, addresses, attributes, and the notice of a live migration', async (t) => {
   const examination = await (await PlatformEmulator.start(t, GCE)).examine();
@@ -22,8 +23,10 @@ test('Google: instance, zone, addresses, attributes, and the notice of a live mi
 test('without an external address there is none, and without maintenance no event', async (t) => {
   const routes = {
     ...GCE.routes,
-    [`${TREE}/?recursive=true&alt=json`]: marked('{"networkInterfaces": [{"accessConfigs": [{"externalIp": ""}]}]}'),
-    [`${TREE}/maintenance-event`]: marked('NONE\n'),
+    [`${GCE_TREE}/?recursive=true&alt=json`]: marked(
+      '{"networkInterfaces": [{"accessConfigs": [{"externalIp": ""}]}]}',
+    ),
+    [`${GCE_TREE}/maintenance-event`]: marked('NONE\n'),
   };
   const examination = await (await PlatformEmulator.start(t, { ...GCE, routes })).examine();
   assert.equal(examination.problem, null);
@@ -32,41 +35,8 @@ test('without an external address there is none, and without maintenance no even
 });
 
 test('who answers without the mark of Google is not believed', async (t) => {
-  const routes = { ...GCE.routes, [`${TREE}/id`]: '1' };
+  const routes = { ...GCE.routes, [`${GCE_TREE}/id`]: '1' };
   const { facts, problem } = await (await PlatformEmulator.start(t, { ...GCE, routes })).examine();
   assert.equal(facts, null);
   assert.equal(problem?.failure, 'malformed');
 });
-
-const TREE = '/computeMetadata/v1/instance';
-
-function marked(body: string): Route {
-  return ({ headers }) =>
-    headers['metadata-flavor'] === 'Google' ? { headers: { 'metadata-flavor': 'Google' }, body } : { status: 403 };
-}
-
-const GCE = {
-  files: { 'sys/class/dmi/id/product_name': 'Google Compute Engine\n' },
-  routes: {
-    [`${TREE}/id`]: marked('9007199254740993123'),
-    [`${TREE}/?recursive=true&alt=json`]: marked(
-      JSON.stringify({
-        attributes: { 'ssh-keys': 'x', 'stayput-eid': '10.77.0.5/32' },
-        id: 9007199254740992000,
-        name: 'vm',
-        networkInterfaces: [
-          {
-            accessConfigs: [{ externalIp: '198.51.100.30', type: 'ONE_TO_ONE_NAT' }],
-            forwardedIps: ['198.51.100.31'],
-            ip: '10.132.0.2',
-            ipv6s: ['2600:1900::2'],
-            mac: '42:01:0a:84:00:02',
-            network: 'projects/123/networks/default',
-          },
-        ],
-        zone: 'projects/123/zones/europe-west1-b',
-      }),
-    ),
-    [`${TREE}/maintenance-event`]: marked('MIGRATE_ON_HOST_MAINTENANCE'),
-  } as Record<string, Route>,
-} satisfies EmulatedPlatform;

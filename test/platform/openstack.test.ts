@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { addresses, type EmulatedPlatform, PlatformEmulator } from './emulator.ts';
+import { addresses, PlatformEmulator } from './emulator.ts';
 import { isoImage } from './iso-image.ts';
+import { OPENSTACK, OPENSTACK_METADATA, OPENSTACK_NETWORKS } from './platforms.ts';
 
 test('OpenStack by its service: fixed addresses, the floating one of the EC2 tree, metadata of the operator', async (t) => {
   const examination = await (await PlatformEmulator.start(t, OPENSTACK)).examine();
@@ -34,8 +35,8 @@ for (const joliet of [true, false]) {
     const image = isoImage(
       {
         'ec2/latest/meta-data.json': '{}',
-        'openstack/latest/meta_data.json': METADATA,
-        'openstack/latest/network_data.json': NETWORKS,
+        'openstack/latest/meta_data.json': OPENSTACK_METADATA,
+        'openstack/latest/network_data.json': OPENSTACK_NETWORKS,
       },
       { joliet },
     );
@@ -49,7 +50,7 @@ for (const joliet of [true, false]) {
 }
 
 test('a config drive that is none, is cut off, or has something else in it, is a failure with a name', async (t) => {
-  const image = isoImage({ 'openstack/latest/meta_data.json': METADATA });
+  const image = isoImage({ 'openstack/latest/meta_data.json': OPENSTACK_METADATA });
   for (const content of [
     '',
     'garbage'.repeat(10_000),
@@ -73,43 +74,3 @@ test('on other architectures there is no mark: it is possible, and asked only wh
   assert.deepEqual(emulator.requests, []);
   assert.equal((await emulator.examine('openstack')).facts?.zone, 'nova');
 });
-
-const METADATA = JSON.stringify({
-  uuid: 'b0fa911b-69d4-4476-bbe2-1c92bff6535c',
-  name: 'vm',
-  availability_zone: 'nova',
-  project_id: '7f1e',
-  meta: { role: 'db', 'stayput-map-server': 'https://map.example.org:4342', 'stayput.token': 'stp1.secret' },
-  keys: [],
-  random_seed: 'yWQ=',
-});
-
-const NETWORKS = JSON.stringify({
-  links: [{ id: 'tap1', ethernet_mac_address: 'fa:16:3e:9c:bf:3d', type: 'bridge', mtu: 1450 }],
-  networks: [
-    {
-      id: 'network0',
-      link: 'tap1',
-      type: 'ipv4',
-      ip_address: '10.0.0.3',
-      netmask: '255.255.255.0',
-      routes: [{ network: '0.0.0.0', netmask: '0.0.0.0', gateway: '10.0.0.1' }],
-      network_id: 'net-1',
-    },
-    { id: 'network1', link: 'tap1', type: 'ipv6', ip_address: '2001:db8::3', network_id: 'net-2' },
-    { id: 'network2', link: 'tap1', type: 'ipv4_dhcp', network_id: 'net-3' },
-  ],
-  services: [{ type: 'dns', address: '10.0.0.2' }],
-});
-
-const OPENSTACK = {
-  files: { 'sys/class/dmi/id/sys_vendor': 'OpenStack Foundation', 'sys/class/dmi/id/product_name': 'OpenStack Nova' },
-  routes: {
-    '/openstack/latest/meta_data.json': METADATA,
-    '/openstack/latest/network_data.json': NETWORKS,
-    '/latest/meta-data/instance-id': 'i-00000012',
-    '/latest/meta-data/local-ipv4': '10.0.0.3',
-    '/latest/meta-data/public-ipv4': '198.51.100.20',
-    '/latest/meta-data/placement/availability-zone': 'nova',
-  },
-} satisfies EmulatedPlatform;

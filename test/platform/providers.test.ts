@@ -1,93 +1,146 @@
-/** Clouds with one document each: Oracle, DigitalOcean, Hetzner. */
+/** Clouds with a document or a tree of their own. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { addresses, needing, PlatformEmulator } from './emulator.ts';
+import { addresses, type EmulatedPlatform, PlatformEmulator } from './emulator.ts';
+import { isoImage } from './iso-image.ts';
+import { AKAMAI, ALIYUN, digitalocean, EXOSCALE, HETZNER, ORACLE, SCALEWAY, UPCLOUD, VULTR } from './platforms.ts';
 
-test('Oracle: the addresses of the network cards, and no public one', async (t) => {
-  const told = (value: unknown) => needing('authorization', 'Bearer Oracle', JSON.stringify(value));
-  const emulator = await PlatformEmulator.start(t, {
-    files: { 'sys/class/dmi/id/chassis_asset_tag': 'OracleCloud.com\n' },
-    routes: {
-      '/opc/v2/instance/': told({
-        availabilityDomain: 'qnsG:EU-FRANKFURT-1-AD-1',
-        canonicalRegionName: 'eu-frankfurt-1',
-        freeformTags: { 'stayput.name': 'db', costs: 7 },
-        id: 'ocid1.instance.oc1.eu-frankfurt-1.abc',
-        metadata: { ssh_authorized_keys: 'ssh-rsa AAAA', 'stayput-eid': '10.77.0.5/32' },
-        region: 'eu-frankfurt-1',
-      }),
-      '/opc/v2/vnics/': told([
-        { macAddr: '02:00:17:05:ea:1e', privateIp: '10.0.0.30', subnetCidrBlock: '10.0.0.0/24', vlanTag: 3470 },
-        { privateIp: '10.0.1.30', ipv6Addresses: ['2603:c020::30'] },
-      ]),
+interface Said {
+  readonly zone?: string;
+  readonly region?: string;
+  readonly network?: string;
+  readonly local: readonly string[];
+  readonly public: readonly string[];
+  readonly provisioning?: Readonly<Record<string, string>>;
+}
+
+const DIGITALOCEAN_FIXED = ['198.51.100.50', '2a03:b0c0::50'];
+
+const CASES: readonly [what: string, name: string, platform: EmulatedPlatform, said: Said][] = [
+  [
+    'Oracle: the addresses of the network cards, and no public one',
+    'oracle',
+    ORACLE,
+    {
+      zone: 'qnsG:EU-FRANKFURT-1-AD-1',
+      local: ['10.0.0.30', '10.0.1.30', '2603:c020::30'],
+      public: [],
+      provisioning: { name: 'db', eid: '10.77.0.5/32' },
     },
-  });
-  const examination = await emulator.examine();
-  assert.equal(examination.problem, null);
-  assert.equal(examination.detected.chosen.driver.name, 'oracle');
-  assert.equal(examination.facts?.zone, 'qnsG:EU-FRANKFURT-1-AD-1');
-  assert.deepEqual(addresses(examination, 'local'), ['10.0.0.30', '10.0.1.30', '2603:c020::30']);
-  assert.deepEqual(addresses(examination, 'public'), []);
-  assert.deepEqual(examination.facts?.provisioning, { name: 'db', eid: '10.77.0.5/32' });
-});
-
-test('DigitalOcean: public and private addresses, and the reserved one while it leads here', async (t) => {
-  for (const active of [true, false]) {
-    const emulator = await PlatformEmulator.start(t, {
-      files: { 'sys/class/dmi/id/sys_vendor': 'DigitalOcean\n' },
-      routes: {
-        '/metadata/v1.json': JSON.stringify({
-          droplet_id: 2756294,
-          hostname: 'vm',
-          region: 'fra1',
-          interfaces: {
-            public: [
-              {
-                ipv4: { ip_address: '198.51.100.50', netmask: '255.255.240.0', gateway: '198.51.100.1' },
-                ipv6: { ip_address: '2A03:B0C0::50', cidr: 64, gateway: '2A03:B0C0::1' },
-                anchor_ipv4: { ip_address: '10.19.0.5' },
-                mac: '04:01:2a:0f:2a:01',
-                type: 'public',
-              },
-            ],
-            private: [{ ipv4: { ip_address: '10.132.255.113' }, type: 'private' }],
-          },
-          reserved_ip: { ipv4: active ? { active, ip_address: '198.51.100.51' } : { active } },
-        }),
-      },
-    });
-    const examination = await emulator.examine();
-    assert.equal(examination.problem, null);
-    assert.equal(examination.facts?.instanceId, '2756294');
-    assert.deepEqual(addresses(examination, 'local'), ['10.132.255.113']);
-    const fixed = ['198.51.100.50', '2a03:b0c0::50'];
-    assert.deepEqual(addresses(examination, 'public'), active ? [...fixed, '198.51.100.51'] : fixed);
-  }
-});
-
-test('Hetzner: the public address, and those of private networks', async (t) => {
-  const emulator = await PlatformEmulator.start(t, {
-    files: { 'sys/class/dmi/id/sys_vendor': 'Hetzner\n' },
-    routes: {
-      '/hetzner/v1/metadata/instance-id': '42',
-      '/hetzner/v1/metadata/availability-zone': 'fsn1-dc14',
-      '/hetzner/v1/metadata/region': 'eu-central',
-      '/hetzner/v1/metadata/public-ipv4': '198.51.100.60',
-      '/hetzner/v1/metadata/private-networks': [
-        '- ip: 10.0.0.2',
-        '  alias_ips: [10.0.0.3, 10.0.0.4]',
-        '  interface_num: 1',
-        '  mac_address: 86:00:00:2a:7d:e0',
-        '  network_id: 1234',
-        '  subnet: 10.0.0.0/24',
-        '- ip: 192.168.0.2',
-        '  gateway: 192.168.0.1',
-      ].join('\n'),
+  ],
+  [
+    'DigitalOcean: public and private addresses, and the reserved one that leads here',
+    'digitalocean',
+    digitalocean(true),
+    { region: 'fra1', local: ['10.132.255.113'], public: [...DIGITALOCEAN_FIXED, '198.51.100.51'] },
+  ],
+  [
+    'DigitalOcean: a reserved address that leads elsewhere is none',
+    'digitalocean',
+    digitalocean(false),
+    { local: ['10.132.255.113'], public: DIGITALOCEAN_FIXED },
+  ],
+  [
+    'Hetzner: the public address, and those of private networks',
+    'hetzner',
+    HETZNER,
+    { zone: 'fsn1-dc14', local: ['10.0.0.2', '192.168.0.2'], public: ['198.51.100.60'] },
+  ],
+  [
+    'Vultr: by the kind of the network; what is no address is passed over',
+    'vultr',
+    VULTR,
+    {
+      region: 'EWR',
+      network: 'fbbe2b5b-b986-4396-87f5-7246660ccb64',
+      local: ['10.1.112.3'],
+      public: ['198.51.100.90', '198.51.100.91', '2001:db8:4::90'],
     },
+  ],
+  [
+    'Akamai: with a token, addresses with their prefixes, tags of the operator',
+    'akamai',
+    AKAMAI,
+    {
+      region: 'eu-central',
+      local: ['192.168.139.7'],
+      public: ['198.51.100.95', '2001:db8:a::95'],
+      provisioning: { eid: '10.77.0.5/32' },
+    },
+  ],
+  [
+    'UpCloud: public, utility and private networks',
+    'upcloud',
+    UPCLOUD,
+    {
+      region: 'fi-hel2',
+      network: 'n-private',
+      local: ['10.6.3.27', '172.30.1.10'],
+      public: ['198.51.100.100', '198.51.100.101'],
+      provisioning: { name: 'db' },
+    },
+  ],
+  [
+    'Scaleway, at an address of its own',
+    'scaleway',
+    SCALEWAY,
+    {
+      zone: 'fr-par-1',
+      region: 'fr-par',
+      local: ['10.66.0.4'],
+      public: ['198.51.100.105', '2001:db8:b::105'],
+      provisioning: { eid: '10.77.0.5/32' },
+    },
+  ],
+  [
+    'Alibaba Cloud, with a token, at an address that is not link-local',
+    'aliyun',
+    ALIYUN,
+    {
+      zone: 'eu-central-1a',
+      region: 'eu-central-1',
+      network: 'vpc-gw8',
+      local: ['192.168.0.9'],
+      public: ['198.51.100.110'],
+    },
+  ],
+  [
+    'Exoscale: the first version of the tree',
+    'exoscale',
+    EXOSCALE,
+    { zone: 'ch-gva-2', local: ['10.0.0.9'], public: ['198.51.100.115'] },
+  ],
+];
+
+for (const [what, name, platform, said] of CASES) {
+  test(what, async (t) => {
+    const examination = await (await PlatformEmulator.start(t, platform)).examine();
+    const { detected, facts, problem } = examination;
+    assert.equal(problem, null);
+    assert.equal(detected.chosen.driver.name, name);
+    assert.notEqual(facts?.instanceId, null);
+    for (const field of ['zone', 'region', 'network'] as const) {
+      if (said[field] !== undefined) assert.equal(facts?.[field], said[field]);
+    }
+    assert.deepEqual(addresses(examination, 'local'), said.local);
+    assert.deepEqual(addresses(examination, 'public'), said.public);
+    assert.deepEqual(facts?.provisioning, said.provisioning ?? {});
+    assert.deepEqual(facts?.refused, []);
   });
-  const examination = await emulator.examine();
-  assert.equal(examination.problem, null);
-  assert.equal(examination.facts?.zone, 'fsn1-dc14');
-  assert.deepEqual(addresses(examination, 'public'), ['198.51.100.60']);
-  assert.deepEqual(addresses(examination, 'local'), ['10.0.0.2', '192.168.0.2']);
+}
+
+test('a NoCloud seed: plain lines of its meta-data, as of the boot', async (t) => {
+  const seed = isoImage({
+    'meta-data': 'instance-id: "vm-1"\nlocal-hostname: vm\nstayput-eid: 10.77.0.5/32\nnested:\n  stayput-name: no\n',
+    'user-data': '#cloud-config\n',
+  });
+  const emulator = await PlatformEmulator.start(t, {
+    files: { 'dev/disk/by-label/cidata': seed, 'sys/class/dmi/id/sys_vendor': 'QEMU\n' },
+  });
+  const { detected, facts, problem } = await emulator.examine();
+  assert.equal(problem, null);
+  assert.equal(detected.chosen.driver.name, 'nocloud');
+  assert.equal(facts?.instanceId, 'vm-1');
+  assert.equal(facts?.asOf, 'boot');
+  assert.deepEqual(facts?.provisioning, { eid: '10.77.0.5/32' });
 });

@@ -12,6 +12,15 @@ test('an overlay holds no default route and nothing that has a meaning of its ow
   }
 });
 
+test('an overlay holds no address at which a platform has its own services', () => {
+  for (const text of ['168.63.129.16/32', '100.100.100.200/32', '100.64.0.0/10', 'fd00:ec2::254/128', 'fd00::/8']) {
+    assert.notEqual(overlayProblem(parseIpPrefix(text)), undefined, text);
+  }
+  for (const text of ['100.64.0.0/11', '100.100.100.201/32', 'fd00:ec3::/32']) {
+    assert.equal(overlayProblem(parseIpPrefix(text)), undefined, text);
+  }
+});
+
 test('a locator is an address that another host can have on the underlay', () => {
   const overlay = [parseIpPrefix('10.77.0.0/16'), parseIpPrefix('fd77::/48')];
   const plausible = (text: string) => isPlausibleLocator(parseIpAddress(text), overlay);

@@ -1,0 +1,43 @@
+/**
+ * NoCloud: a CD that somebody made for cloud-init, as of the boot. `meta-data` is YAML, of which plain lines `key: value`
+ * at the outermost level are understood. https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html
+ */
+import { FactsBuilder } from './facts-builder.ts';
+import { readIsoFile } from './iso9660.ts';
+import { deviceOfLabel, type LocalFacts } from './local-facts.ts';
+import {
+  type Detection,
+  likely,
+  none,
+  type PlatformAccess,
+  type PlatformDriver,
+  PlatformError,
+  type PlatformFacts,
+} from './platform.ts';
+
+export const NOCLOUD: PlatformDriver = { name: 'nocloud', title: 'NoCloud seed', detect, read };
+
+function detect({ labels, productSerial }: LocalFacts): Detection {
+  if (labels.some((label) => label.toLowerCase() === LABEL)) return likely('there is a disk labelled cidata');
+  if (productSerial?.includes('ds=nocloud') === true) return likely('the serial number says ds=nocloud');
+  return none('no disk is labelled cidata');
+}
+
+async function read({ root }: PlatformAccess): Promise<PlatformFacts> {
+  const device = deviceOfLabel(root, LABEL);
+  if (device === undefined) throw new PlatformError('unreadable', 'no disk is labelled cidata');
+  const text = await readIsoFile(device, 'meta-data');
+  if (text === null) throw new PlatformError('malformed', `${device} holds no meta-data`);
+  const facts = new FactsBuilder('boot');
+  for (const line of text.split('\n').slice(0, MAX_LINES)) {
+    const [, key, quoted] = /^["']?([\w./-]{1,64})["']?:\s+(.{1,600}?)\s*$/.exec(line) ?? [];
+    if (key === undefined || quoted === undefined) continue;
+    const value = quoted.replace(/^(["'])(.*)\1$/, '$2');
+    if (key === 'instance-id') facts.text('instance-id', value);
+    else facts.provision(key, value);
+  }
+  return facts.build();
+}
+
+const LABEL = 'cidata';
+const MAX_LINES = 1024;
