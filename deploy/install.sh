@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")/.." && pwd -P)
 fail() { echo "install.sh: $*" >&2; exit 2; }
 
 case $role in
-  agent) units='stayput-dataplane stayput-agent stayput-dns-host stayput-dns-restore' ;;
+  agent) units='stayput-dataplane stayput-agent stayput-agent-join stayput-dns-host stayput-dns-restore' ;;
   mapserver) units='stayput-mapserver' ;;
   *) fail "say what this machine is: $0 agent, or $0 mapserver" ;;
 esac

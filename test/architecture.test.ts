@@ -57,8 +57,8 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
   // These two start the daemons and do what needs no running one (join, init).
   {
     name: 'cli: agent',
-    match: /^cli\/commands\/(agent|dns|doctor)\.ts$/,
-    may: ['cli', 'agent/main', 'agent', 'agent/platform', 'proto', 'runtime', 'npm', 'node'],
+    match: /^cli\/commands\/(agent|agent-join|dns|doctor)\.ts$/,
+    may: ['cli', 'cli: agent', 'agent/main', 'agent', 'agent/platform', 'proto', 'runtime', 'npm', 'node'],
   },
   {
     name: 'cli: mapserver',

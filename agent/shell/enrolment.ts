@@ -203,7 +203,11 @@ function plainName(text: string): string {
 }
 
 async function fetchCa(mapServer: { host: string; port: number }, fingerprint: string): Promise<string> {
-  const { ca } = CA_ANSWER.parse(await call(mapServer, 'GET', '/v1/ca'));
+  const answer = CA_ANSWER.safeParse(await call(mapServer, 'GET', '/v1/ca'));
+  if (!answer.success) {
+    throw new EnrolmentError('STAYPUT_CA', `${mapServer.host}:${mapServer.port} answers, but is not a map server`);
+  }
+  const { ca } = answer.data;
   let named: X509Certificate | undefined;
   try {
     named = readAnchors(ca).find((each) => fingerprintOf(each) === fingerprint);

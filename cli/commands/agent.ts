@@ -1,25 +1,14 @@
-import { readFileSync } from 'node:fs';
-import { text as readAll } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
 import { callApi } from '../../runtime/http-api.ts';
 import { VERSION } from '../../runtime/project-root.ts';
 import { printJson, printLines } from '../output.ts';
+import { type ConfigOptions, collect, readToken, registerJoinCommand, type TokenOptions } from './agent-join.ts';
 import { registerEidCommands } from './eid.ts';
 import { registerPeersCommand } from './peers.ts';
 import { registerPingCommand } from './ping.ts';
 import { registerResolveCommand } from './resolve.ts';
 import { registerStatusCommand } from './status.ts';
-
-interface ConfigOptions {
-  readonly config?: string;
-  readonly stateDir?: string;
-}
-
-interface TokenOptions {
-  readonly token?: string;
-  readonly tokenFile?: string;
-}
 
 interface ResetOptions extends ConfigOptions, TokenOptions {
   readonly eid: readonly string[];
@@ -28,36 +17,9 @@ interface ResetOptions extends ConfigOptions, TokenOptions {
   readonly json?: boolean;
 }
 
-interface JoinOptions extends ConfigOptions, TokenOptions {
-  readonly eid: readonly string[];
-  readonly name: readonly string[];
-  readonly force?: boolean;
-  readonly json?: boolean;
-}
-
 export function registerAgentCommands(program: Command): void {
   const agent = program.command('agent').description('Join this host to an overlay, and run its agent');
-  agent
-    .command('join')
-    .description('Enrol this host at a map server with a join token')
-    .argument('<url>', 'of the map server, e.g. https://mapserver.example:4342')
-    .option(
-      '--token <token>',
-      'join token ("-": from standard input); as an argument others on this host can read it, rather use a file',
-    )
-    .option('--token-file <file>', 'file with the join token ("-": standard input)')
-    .option('--eid <prefix>', 'address of this host in the overlay; may be given several times', collect, [])
-    .option(
-      '--name <name>',
-      'name for the EIDs, or NAME=ADDRESS for one of them; may be given several times',
-      collect,
-      [],
-    )
-    .option('--config <file>', 'configuration file')
-    .option('--state-dir <dir>', 'state folder')
-    .option('--force', 'give up another identity that this host has')
-    .option('--json', 'print JSON')
-    .action(joinOverlay);
+  registerJoinCommand(agent);
   agent
     .command('reset-identity')
     .description('Give a copied host an identity of its own, or say that this one keeps the identity')
@@ -97,35 +59,6 @@ export function registerAgentCommands(program: Command): void {
   registerPeersCommand(program);
   registerResolveCommand(program);
   registerPingCommand(program);
-}
-
-async function joinOverlay(url: string, options: JoinOptions): Promise<void> {
-  const [{ loadAgentConfig }, { join }, { StateFolder }] = await Promise.all([
-    import('../../agent/config.ts'),
-    import('../../agent/shell/enrolment.ts'),
-    import('../../agent/shell/identity.ts'),
-  ]);
-  const { stateDir } = loadAgentConfig(options.config, { stateDir: options.stateDir });
-  const result = await join(new StateFolder(stateDir), {
-    url,
-    token: await readToken(options),
-    eids: options.eid,
-    names: options.name,
-    force: options.force === true,
-    software: `stayput ${VERSION}`,
-  });
-  const { mapServer, xtrId, overlay, zone } = result.identity;
-  const already = result.kind === 'already';
-  if (options.json === true) {
-    printJson({ joined: true, already, xtrId, mapServer, overlay, zone, stateDir });
-    return;
-  }
-  const at = `${mapServer.host}:${mapServer.port}`;
-  if (already) {
-    printLines(`Already joined to ${at} as ${xtrId}; nothing was changed. Use "stayput eid attach" for more EIDs.`);
-    return;
-  }
-  printLines(`Joined ${at} as ${xtrId}; the overlay is ${overlay.join(', ')}. Start the agent: stayput agent run`);
 }
 
 async function resetIdentity(options: ResetOptions): Promise<void> {
@@ -171,24 +104,4 @@ async function demandIdle(socketPath: string, stateDir: string): Promise<void> {
   }
   if ((status as { fenced?: boolean }).fenced === true) return;
   throw new UsageError(`the agent is running with the identity in ${stateDir}: stop it first, then run this again`);
-}
-
-async function readToken(options: TokenOptions): Promise<string> {
-  const { token, tokenFile } = options;
-  if (token !== undefined && tokenFile !== undefined) throw new UsageError('give either --token or --token-file');
-  if (token === '-' || tokenFile === '-' || (token === undefined && tokenFile === undefined)) {
-    if (process.stdin.isTTY)
-      throw new UsageError('a join token is needed: --token TOKEN, --token-file FILE, or - and standard input');
-    return (await readAll(process.stdin)).trim();
-  }
-  if (token !== undefined) return token.trim();
-  try {
-    return readFileSync(tokenFile ?? '', 'utf8').trim();
-  } catch (cause) {
-    throw new UsageError(`${tokenFile}: the join token cannot be read (${(cause as Error).message})`, { cause });
-  }
-}
-
-function collect(value: string, previous: readonly string[]): readonly string[] {
-  return [...previous, value];
 }

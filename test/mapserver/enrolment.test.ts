@@ -1,19 +1,15 @@
-/** Joining: EIDs from pools, unattended by cloud-init, and requests that want more than they may. */
+/** Joining: EIDs from pools, and requests that want more than they may. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { createPublicKey, diffieHellman, generateKeyPairSync, X509Certificate } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { promisify } from 'node:util';
 import { certificateRequest, join as joinOverlay } from '../../agent/shell/enrolment.ts';
 import { generateKeys, StateFolder } from '../../agent/shell/identity.ts';
 import { readSigningRequest } from '../../mapserver/shell/signing-request.ts';
-import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import { enrolment, TestOverlay } from './overlay.ts';
 
-const run = promisify(execFile);
 const folders: string[] = [];
 after(() => {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
@@ -79,38 +75,6 @@ describe('a token with a pool', () => {
     assert.equal(result.kind, 'joined');
     return { xtrId: result.identity.xtrId, eids: result.kind === 'joined' ? result.eids : [] };
   }
-});
-
-test('the commands of the cloud-init example join a host, and leave no token behind', async () => {
-  const overlay = new TestOverlay();
-  await overlay.start();
-  after(() => overlay.remove());
-  const folder = temporary();
-  const config = readFileSync(join(PROJECT_ROOT, 'deploy/cloud-init/agent.yaml'), 'utf8');
-  const token = await overlay.token({ eids: ['10.77.0.5/32'], names: ['db'] });
-  const cli = `${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/main.js')}`;
-  const here = (text: string): string =>
-    text
-      .replaceAll('/etc/stayput', folder)
-      .replace('https://map.example.org:4342', `https://127.0.0.1:${overlay.port}`)
-      .replace('stp1.CHANGE', token)
-      // The user `stayput` is made by install.sh, which is not run here.
-      .replace('chown stayput', 'test -f')
-      .replace('runuser -u stayput -- stayput agent join', `${cli} agent join --state-dir ${folder}/state`);
-  const content = (name: string): string => {
-    const [, rest = ''] = config.split(`/etc/stayput/${name}\n`);
-    const [, quoted, block] = /content: (?:"([^"]+)"|\|\n((?: {6}.*\n)+))/.exec(rest) ?? [];
-    return here(quoted ?? (block ?? '').replaceAll(/^ {6}/gm, ''));
-  };
-  writeFileSync(join(folder, 'join-token'), content('join-token'), { mode: 0o600 });
-  writeFileSync(join(folder, 'join.env'), content('join.env'));
-  const [, script = ''] = /- \|\n((?: {4}.*\n)+)/.exec(config.slice(config.indexOf('runcmd:'))) ?? [];
-  assert.match(script, /agent join/);
-  await run('sh', ['-c', here(script)]);
-  assert.equal(existsSync(join(folder, 'join-token')), false);
-  const state = new StateFolder(join(folder, 'state'));
-  assert.equal(state.requireIdentity().mapServer.port, overlay.port);
-  assert.ok(state.eids().eids.some(({ eid }) => eid === '[0]10.77.0.5/32'));
 });
 
 describe('requests that want more than they may', () => {
