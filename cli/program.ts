@@ -4,6 +4,7 @@ import { VERSION } from '../runtime/project-root.ts';
 import { registerAgentCommands } from './commands/agent.ts';
 import { registerAgentsCommands } from './commands/agents.ts';
 import { registerBenchCommand } from './commands/bench.ts';
+import { registerCompletionCommands } from './commands/completion.ts';
 import { registerConformCommands } from './commands/conform.ts';
 import { registerDemoCommand } from './commands/demo.ts';
 import { registerDnsCommands } from './commands/dns.ts';
@@ -39,5 +40,6 @@ export function buildProgram(): Command {
   registerConformCommands(program);
   registerHookCommands(program);
   registerLispCommands(program);
+  registerCompletionCommands(program);
   return program;
 }

@@ -184,8 +184,10 @@ const TEST_PROGRAMS: Readonly<Record<string, string>> = {
   dig: 'bind9-dnsutils',
   dnsmasq: 'dnsmasq-base',
   dnsperf: 'dnsperf',
+  fish: 'fish',
   iperf3: 'iperf3',
   iptables: 'iptables',
+  mandoc: 'mandoc',
   nsd: 'nsd',
   nsupdate: 'bind9-dnsutils',
   prometheus: 'prometheus',
@@ -196,4 +198,5 @@ const TEST_PROGRAMS: Readonly<Record<string, string>> = {
   tcpdump: 'tcpdump',
   tshark: 'tshark',
   unbound: 'unbound',
+  zsh: 'zsh',
 };

@@ -72,7 +72,7 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
   },
   { name: 'conform', match: /^conform\//, may: ['conform', 'proto', 'runtime', 'npm', 'node'] },
   { name: 'bench', match: /^bench\//, may: ['bench', 'lab', 'proto', 'runtime', 'npm', 'node'] },
-  { name: 'scripts', match: /^scripts\//, may: ['scripts', 'proto', 'runtime', 'npm', 'node'] },
+  { name: 'scripts', match: /^scripts\//, may: ['scripts', 'cli', 'proto', 'runtime', 'npm', 'node'] },
   { name: 'lab', match: /^test\/lab\/(?!.*\.test\.ts$)/, may: ['lab', 'proto', 'runtime', 'npm', 'node'] },
 ];
 
