@@ -140,6 +140,8 @@ export const AGENT_CONFIG = z.strictObject({
   mtu: z.int().min(1280).max(9000).default(1420),
   /** Prometheus metrics and /healthz; null switches them off. */
   metricsListen: listen.nullable().default('127.0.0.1:9341'),
+  /** Where Prometheus reaches `metricsListen`, when that is all addresses: what the map server lists. */
+  metricsAddress: z.union([z.enum(['underlay', 'eid']), address]).default('underlay'),
   dns: DNS.prefault({}),
   /** Addresses that reach this host although no interface has them (static NAT, elastic IP), and how interfaces are preferred. */
   locators: z

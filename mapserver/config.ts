@@ -149,6 +149,12 @@ export const CONFIG = z.strictObject({
     .optional()
     .describe('HOST:PORT, one or several, for agents and enrolment; all addresses, with the port given to init'),
   metricsListen: z.string().default('127.0.0.1:9342').describe('HOST:PORT of the metrics; empty for none'),
+  discoveryTokenFile: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('a file with the token for which Prometheus is given the list of agents; null: nobody is given it'),
   heartbeatMs: z.int().min(100).max(60_000).default(1_000).describe('a ping each; silent for three, a peer is dead'),
   graceSeconds: z.number().min(0).max(86_400).default(180).describe('how long mappings of an absent agent stay'),
   enrolment: ENROLMENT.prefault({}),

@@ -16,8 +16,10 @@ import { AuditLog } from './shell/audit-log.ts';
 import { auditedRoutes } from './shell/audited.ts';
 import { authorityRoutes } from './shell/authority-api.ts';
 import { ControlServer } from './shell/control-server.ts';
+import { discoveryRoutes } from './shell/discovery-api.ts';
 import { Driver } from './shell/driver.ts';
 import { enrolmentRoutes } from './shell/enrolment.ts';
+import { Exporters } from './shell/exporters.ts';
 import { LimitReports } from './shell/limit-reports.ts';
 import { LispListener } from './shell/lisp-listener.ts';
 import { lispSettings } from './shell/lisp-settings.ts';
@@ -127,10 +129,15 @@ async function start(
     ...authorityRoutes(trust, core),
   ];
   routes = auditedRoutes(administration, audit);
+  const exporters = new Exporters(core, overlay.instance);
   control = new ControlServer({
     trust,
     overlay,
-    routes: enrolmentRoutes({ driver, overlay, trust, metrics, reports, audit, settings }),
+    routes: [
+      ...enrolmentRoutes({ driver, overlay, trust, metrics, reports, audit, settings }),
+      ...discoveryRoutes({ tokenFile: settings.discoveryTokenFile, exporters, metrics, audit, log }),
+    ],
+    exporters,
     heartbeatMs,
     enrolment: settings.enrolment,
     limits,

@@ -6,6 +6,7 @@ import type { IpPrefix } from '../../proto/address.ts';
 import type { CorrespondentsReply, PlainRules } from '../../proto/dataplane/messages.ts';
 import { type Eid, type InstanceId, instanceId, parseEid } from '../../proto/eid.ts';
 import { StayputError } from '../../proto/errors.ts';
+import type { Place } from '../../proto/exporter.ts';
 import type { TunnelKey } from '../../proto/mapping.ts';
 import type { Millis } from '../../proto/time.ts';
 import { Faults } from '../../runtime/faults.ts';
@@ -19,6 +20,7 @@ import type { AttachRequest } from '../core/mover.ts';
 import type { AgentOutput, Answer, Persistent, Resolution } from '../core/output.ts';
 import { CertificateRenewal, type Renewed } from './certificate-renewal.ts';
 import { DataplaneLink } from './dataplane-link.ts';
+import { exporterNotice } from './exporter-notice.ts';
 import { agentIdentity, type Identity, mapServerTarget, type StateFolder } from './identity.ts';
 import { OwnIncarnation } from './incarnation.ts';
 import { LispListener } from './lisp-listener.ts';
@@ -43,6 +45,7 @@ export class AgentDriver {
   readonly mapServer: MapServerLink;
   readonly dataplane: DataplaneLink;
   readonly certificate: CertificateRenewal;
+  private readonly config: AgentConfig;
   private readonly folder: StateFolder;
   private readonly log: Log;
   private readonly incarnation: OwnIncarnation;
@@ -54,6 +57,7 @@ export class AgentDriver {
   private lastTicket = 0;
   private lisp: LispListener | null = null;
   private platform: PlatformWatch | null = null;
+  private place: Place | null = null;
   private timer: NodeJS.Timeout | null = null;
   private cacheTimer: NodeJS.Timeout | null = null;
   private eidsTimer: NodeJS.Timeout | null = null;
@@ -77,6 +81,7 @@ export class AgentDriver {
     log: Log,
     machine: () => Machine = readMachine,
   ) {
+    this.config = config;
     this.folder = folder;
     this.identity = identity;
     this.zone = identity.zone;
@@ -168,6 +173,7 @@ export class AgentDriver {
     this.metrics = metrics;
     this.incarnation.begin();
     this.dataplane.start();
+    this.announce();
     if (this.incarnation.fence !== null) return;
     this.mapServer.start();
     this.certificate.start();
@@ -196,6 +202,7 @@ export class AgentDriver {
       {
         onAddresses: (addresses) => this.receive((now) => this.agent.handlePlatformAddresses(addresses, now)),
         onRead: (result) => metrics.countPlatformReading(result),
+        onPlace: (place) => this.handlePlace(place, metrics),
         onAnnounced: () => metrics.countMaintenance(),
         onFault: (error) => this.tolerance.note(error, this.now()),
       },
@@ -411,11 +418,22 @@ export class AgentDriver {
       case 'operator':
         this.metrics?.count(output.note);
         logNote(this.log, output.note);
+        if (output.note.type === 'eid-state' && this.config.metricsAddress === 'eid') this.announce();
         return;
       default:
         output satisfies never;
         return;
     }
+  }
+
+  private handlePlace(place: Place, metrics: AgentMetrics): void {
+    this.place = place;
+    metrics.setPlace(place);
+    this.announce();
+  }
+
+  private announce(): void {
+    this.mapServer.announce(exporterNotice(this.config, this.agent.ownEids(), this.place));
   }
 
   private answer({ ticket, answer }: CallerOutput): void {

@@ -89,7 +89,8 @@ export class Connection {
     return text === undefined ? null : observedAddress(text);
   }
 
-  send(bytes: Uint8Array): void {
+  /** Text or a message. */
+  send(bytes: Uint8Array | string): void {
     if (this.socket.bufferedAmount > MAX_BUFFERED) {
       this.end({ text: 'the map server does not read', slow: false });
       return;
@@ -231,6 +232,8 @@ const WELCOME = z.object({
   instance: z.int(),
   /** Map servers that know nothing of the zone's own name would take the question for garbage. */
   apex: z.boolean().default(false),
+  /** It lists agents for those who watch the overlay; others would take the notice for garbage. */
+  exporters: z.boolean().default(false),
   heartbeatMs: z.int().min(100).max(60_000).default(1000),
   /** Milliseconds since 1970. */
   serverTime: z.number().optional(),

@@ -9,6 +9,7 @@
 import { type LookupAddress, lookup } from 'node:dns';
 import type { LookupFunction } from 'node:net';
 import type { IpAddress } from '../../proto/address.ts';
+import type { ExporterNotice } from '../../proto/exporter.ts';
 import { encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import { Backoff } from '../../runtime/backoff.ts';
 import type { Log } from '../../runtime/log.ts';
@@ -48,6 +49,9 @@ export class MapServerLink {
   private readonly lookup: LookupFunction;
   private session: Connection | null = null;
   private candidate: Connection | null = null;
+  /** What the session was told, or will be when it asks. */
+  private notice: string | null = null;
+  private asksForNotice = false;
   private retry: NodeJS.Timeout | null = null;
   private closed = false;
   private problem: string | null = null;
@@ -85,6 +89,14 @@ export class MapServerLink {
   /** Dropped when there is no session: what matters is said again when the next one begins. */
   send(message: LispMessage): void {
     this.session?.send(encodeLispMessage(message));
+  }
+
+  /** For this session and those to come, if the map server asks for it. */
+  announce(notice: ExporterNotice): void {
+    const text = JSON.stringify(notice);
+    if (text === this.notice) return;
+    this.notice = text;
+    if (this.asksForNotice) this.session?.send(text);
   }
 
   /** This host's addresses changed. */
@@ -174,6 +186,8 @@ export class MapServerLink {
       { host: this.target.host, port: this.target.port, parallel: previous !== null },
       'map server connected',
     );
+    this.asksForNotice = welcome.exporters;
+    if (welcome.exporters && this.notice !== null) connection.send(this.notice);
     this.listener.onSession({
       overlay: welcome.overlay,
       zone: welcome.zone,

@@ -1,6 +1,7 @@
 /** `stayput_agent_*`. Label sets are bounded. */
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { StatsReply } from '../../proto/dataplane/messages.ts';
+import type { Place } from '../../proto/exporter.ts';
 import { collectProcessMetrics } from '../../runtime/process-metrics.ts';
 import type { Note } from '../core/output.ts';
 import type { EidState } from '../core/registrar.ts';
@@ -37,6 +38,7 @@ export class AgentMetrics {
   private readonly faults: Counter;
   private readonly platformReadings: Counter<'result'>;
   private readonly maintenance: Counter;
+  private readonly place: Gauge<'platform' | 'region' | 'zone'>;
   private readonly lisp: Counter<'result'>;
   private readonly lispRegistrations: Counter<'result'>;
 
@@ -102,6 +104,12 @@ export class AgentMetrics {
     this.maintenance = new Counter({
       name: 'stayput_agent_platform_maintenance_total',
       help: 'Maintenance or migrations of this instance that the platform announced',
+      registers,
+    });
+    this.place = new Gauge({
+      name: 'stayput_agent_platform_info',
+      help: 'Always 1; the labels say where this host is, as far as its platform says',
+      labelNames: ['platform', 'region', 'zone'],
       registers,
     });
     this.registrations = new Counter({
@@ -170,6 +178,11 @@ export class AgentMetrics {
 
   countPlatformReading(result: 'read' | 'failed'): void {
     this.platformReadings.inc({ result });
+  }
+
+  setPlace({ platform, region, zone }: Place): void {
+    this.place.reset();
+    this.place.set({ platform, region: region ?? '', zone: zone ?? '' }, 1);
   }
 
   countMaintenance(): void {

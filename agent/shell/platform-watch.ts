@@ -6,6 +6,7 @@
  * taken over, as candidates that peers probe; those of a snapshot from the boot are not, for they may be of another place.
  */
 import type { IpAddress } from '../../proto/address.ts';
+import type { Place } from '../../proto/exporter.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { Examination } from '../platform/examination.ts';
 
@@ -13,6 +14,8 @@ export interface PlatformWatchHandlers {
   /** Whenever the platform was read. */
   onAddresses(addresses: readonly IpAddress[]): void;
   onRead(result: 'read' | 'failed'): void;
+  /** After each reading: where this host is, as far as the platform said. */
+  onPlace(place: Place): void;
   onAnnounced(): void;
   /** An error of ours. */
   onFault(error: unknown): void;
@@ -30,6 +33,8 @@ export class PlatformWatch {
   private place = 0;
   private closed = false;
   private platform = '';
+  /** Of which platform the place was told last. */
+  private placed = '';
   private failure = '';
   private announced = new Set<string>();
 
@@ -89,6 +94,11 @@ export class PlatformWatch {
     }
     this.failure = failure;
     this.handlers.onRead(facts === null ? 'failed' : 'read');
+    if (facts !== null || driver.name !== this.placed) {
+      this.placed = driver.name;
+      const { region = null, zone = null, instanceId = null } = facts?.asOf === 'now' ? facts : {};
+      this.handlers.onPlace({ platform: driver.name, region, zone, instanceId });
+    }
     if (facts !== null) {
       const usable = facts.asOf === 'now' ? facts.locators.filter(({ scope }) => scope === 'public') : [];
       this.handlers.onAddresses(usable.map(({ address }) => address));

@@ -1,4 +1,5 @@
 /** What the map server holds at the moment, to be read: by its APIs, by enrolment, by its metrics. */
+import type { Eid } from '../../proto/eid.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import type { WallClock } from '../../proto/time.ts';
 import type { MappingDatabase } from './mapping-database.ts';
@@ -94,6 +95,17 @@ export class MapServerState {
   }): Explanation | undefined {
     const policy = this.parts.policy.inForce;
     return policy === undefined ? undefined : explainPolicy(policy.document, policy.selection, question);
+  }
+
+  /** Enrolled, and not revoked. */
+  isEnrolled(xtrId: XtrId): boolean {
+    const agent = this.parts.replica.get(agentKey(xtrId));
+    return agent?.kind === 'agent' && agent.revokedAt === undefined;
+  }
+
+  /** Of the live mapping that answers for the EID. */
+  ownerOf(eid: Eid): XtrId | undefined {
+    return this.parts.database.match(eid)?.owner;
   }
 
   agentState(xtrId: XtrId): {

@@ -18,6 +18,7 @@ import type { Log } from '../../runtime/log.ts';
 import type { MapServerSettings } from '../config.ts';
 import type { AgentBudget } from './agent-budgets.ts';
 import type { Driver } from './driver.ts';
+import { type Exporters, parseExporterNotice } from './exporters.ts';
 import type { LimitReports } from './limit-reports.ts';
 import type { LimitName, MapServerMetrics, ShellRejection } from './metrics.ts';
 import { remoteAddressOf } from './source-address.ts';
@@ -32,6 +33,7 @@ export interface AgentLinkOptions {
   readonly driver: Driver;
   readonly metrics: MapServerMetrics;
   readonly reports: LimitReports;
+  readonly exporters: Exporters;
   readonly turns: Turns;
   readonly log: Log;
 }
@@ -213,12 +215,18 @@ export class AgentLink {
     const now = performance.now();
     this.silentBeats = 0;
     this.unfinishedOctets = 0;
+    this.charge('messagesPerSecond', this.budget.messages.take(now), now);
     if (!isBinary) {
-      this.refuse('text-frame', 1003, 'only binary frames');
+      this.receiveText(data.toString('utf8'));
       return;
     }
-    this.charge('messagesPerSecond', this.budget.messages.take(now), now);
     if (this.options.turns.add(this, data.length, () => this.process(data)) >= MAX_WAITING) this.webSocket.pause();
+  }
+
+  private receiveText(text: string): void {
+    const notice = parseExporterNotice(text);
+    if (notice === undefined) this.refuse('text-frame', 1003, 'text frames are for what the welcome asks for');
+    else this.options.exporters.note(this.xtrId, this.address, notice);
   }
 
   private process(data: Buffer): void {
@@ -304,6 +312,7 @@ export class AgentLink {
       zone: overlay.zone,
       instance: overlay.instance,
       apex: true,
+      exporters: true,
       heartbeatMs,
       serverTime: Date.now(),
       observed: { address: this.address, port: this.socket.remotePort ?? 0 },

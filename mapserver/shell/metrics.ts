@@ -25,6 +25,7 @@ export type ShellRejection =
   | 'unfinished'
   | 'slow-peer'
   | 'silent-peer'
+  | 'discovery-token'
   | 'internal';
 
 /** A setting below `limits`. */

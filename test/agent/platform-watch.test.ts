@@ -6,6 +6,7 @@ import { NONE } from '../../agent/platform/none.ts';
 import { certain, PlatformError, type PlatformEvent, type PlatformFacts } from '../../agent/platform/platform.ts';
 import { PlatformWatch } from '../../agent/shell/platform-watch.ts';
 import { parseIpAddress } from '../../proto/address.ts';
+import type { Place } from '../../proto/exporter.ts';
 import { createLog } from '../../runtime/log.ts';
 import { waitFor } from '../lab/wait.ts';
 
@@ -31,6 +32,18 @@ test('what a platform began to say before a move counts no more, and it is asked
   answers[1]?.(said(['public 198.51.100.2']));
   await waitFor('the reading', () => told.length === 2);
   assert.deepEqual(told, ['read', 'addresses 198.51.100.2']);
+});
+
+test('where the host is is told after each reading, but not from a snapshot of the boot', async (t) => {
+  const there = { region: 'r', zone: 'r-1', instanceId: 'i-1' };
+  const { watch, told, places } = watched(t, [said([], there), said([], { ...there, asOf: 'boot' })]);
+  await waitFor('the reading', () => told.length === 2);
+  watch.handleMoved();
+  await waitFor('the second reading', () => told.length === 4);
+  assert.deepEqual(places, [
+    { platform: 'none', ...there },
+    { platform: 'none', region: null, zone: null, instanceId: null },
+  ]);
 });
 
 test('a platform that cannot be asked changes nothing', async (t) => {
@@ -63,6 +76,7 @@ type Outcome = Examination | Error;
 /** Questions are answered by `outcomes` in their order, those after them by `answers`. */
 function watched(t: { after(end: () => void): void }, outcomes: readonly Outcome[]) {
   const told: string[] = [];
+  const places: Place[] = [];
   const answers: ((outcome: Examination) => void)[] = [];
   let asked = 0;
   const watch = new PlatformWatch(
@@ -70,6 +84,7 @@ function watched(t: { after(end: () => void): void }, outcomes: readonly Outcome
     {
       onAddresses: (addresses) => told.push(`addresses ${addresses.join(' ')}`),
       onRead: (result) => told.push(result),
+      onPlace: (place) => places.push(place),
       onAnnounced: () => told.push('announced'),
       onFault: (error) => told.push(`fault ${(error as Error).message}`),
     },
@@ -82,7 +97,7 @@ function watched(t: { after(end: () => void): void }, outcomes: readonly Outcome
   );
   t.after(() => watch.close());
   watch.start();
-  return { watch, told, answers };
+  return { watch, told, answers, places };
 }
 
 function said(
