@@ -98,7 +98,7 @@ export type LimitName =
   | 'subscriptionsPerAgent'
   | 'pending';
 export type RequestResult = 'subscribed' | 'answered' | 'negative' | 'revoked' | 'denied' | 'unsubscribed';
-export type RegistrationResult = 'taken' | 'refreshed' | 'released' | 'target' | 'stale' | DenialReason;
+export type RegistrationResult = 'taken' | 'recovered' | 'refreshed' | 'released' | 'target' | 'stale' | DenialReason;
 export type RejectionReason = 'foreign-xtr-id' | 'nonce' | 'message-type' | 'malformed' | 'overload' | 'fenced';
 
 /** WebSocket close codes; 4000 and up are ours. */

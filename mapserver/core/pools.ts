@@ -7,9 +7,10 @@
  */
 import { type IpPrefix, ipFamily, prefixAddress } from '../../proto/address.ts';
 import { eidKey, type InstanceId, prefixEid } from '../../proto/eid.ts';
-import type { Generation, TunnelKey, XtrId } from '../../proto/mapping.ts';
+import type { TunnelKey, XtrId } from '../../proto/mapping.ts';
 import { firstHost, lastHost, nodePrefix, prefixNode } from '../../proto/prefix-node.ts';
 import type { WallClock } from '../../proto/time.ts';
+import { nextGeneration } from './generations.ts';
 import type { HeldAddresses } from './held-addresses.ts';
 import { OperationError } from './operation-error.ts';
 import { agentKey, ownershipKey } from './records.ts';
@@ -37,10 +38,11 @@ export function assign(transaction: Transaction, pool: IpPrefix, held: HeldAddre
     if (justGranted.has(eid)) continue;
     tries++;
     const key = eidKey(prefixEid(assignee.instance, eid));
-    const record = transaction.get(ownershipKey(key));
-    if (record?.kind === 'eid' && !isFree(transaction, record.state, record.owner, eid)) continue;
+    const found = transaction.get(ownershipKey(key));
+    const record = found?.kind === 'eid' ? found : undefined;
+    if (record !== undefined && !isFree(transaction, record.state, record.owner, eid)) continue;
     const { xtrId: owner, tunnelKey, wallClock: ownerSince } = assignee;
-    const generation = ((record?.kind === 'eid' ? record.generation : 0) + 1) as Generation;
+    const generation = nextGeneration(transaction, record);
     const nothing = { ttl: 0, locators: [], names: [], targets: [] };
     transaction.put({ kind: 'eid', eid: key, generation, owner, tunnelKey, state: 'released', ownerSince, ...nothing });
     return eid;

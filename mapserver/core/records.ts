@@ -5,7 +5,7 @@
  * next generation has to be larger than all before it. `agent/XTRID`: an enrolled agent and its grant. `token/ID`: a
  * join token; its secret is known only as a hash. `policy/current`: the policy, as it was written. `name/IID/NAME`: what
  * an operator, or a dynamic update, set at a name of the zone. `site/NAME`: a site of LISP routers, with its keys;
- * `site-nonces/NAME`: the last nonces of its routers.
+ * `site-nonces/NAME`: the last nonces of its routers. `restoration/latest`: that the store came back from a backup.
  */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import { hostPrefix } from '../../proto/address.ts';
@@ -23,7 +23,8 @@ export type RecordKey =
   | `name/${number}/${string}`
   | `site/${string}`
   | `site-nonces/${string}`
-  | 'policy/current';
+  | 'policy/current'
+  | 'restoration/latest';
 
 export interface OwnershipRecord {
   readonly kind: 'eid';
@@ -126,6 +127,15 @@ export interface PolicyRecord extends PolicyVersion {
   readonly previous: PolicyVersion | null;
 }
 
+/** The store came back from a backup (`generations.ts`). */
+export interface RestorationRecord {
+  readonly kind: 'restoration';
+  readonly restoredAt: WallClock;
+  readonly backedUpAt: WallClock;
+  /** Larger than all generations that were given before. */
+  readonly floor: Generation;
+}
+
 export interface NameRecord {
   readonly kind: 'name';
   readonly iid: InstanceId;
@@ -181,7 +191,8 @@ export type StoreRecord =
   | PolicyRecord
   | NameRecord
   | SiteRecord
-  | SiteNoncesRecord;
+  | SiteNoncesRecord
+  | RestorationRecord;
 
 /** What is true here at once, and stored behind. */
 export type SoftRecord = OwnershipRecord | SiteNoncesRecord;
@@ -211,12 +222,15 @@ export function recordKey(record: StoreRecord): RecordKey {
       return siteKey(record.name);
     case 'site-nonces':
       return siteNoncesKey(record.site);
+    case 'restoration':
+      return RESTORATION_KEY;
     default:
       return record satisfies never;
   }
 }
 
 export const POLICY_KEY: RecordKey = 'policy/current';
+export const RESTORATION_KEY: RecordKey = 'restoration/latest';
 
 export function ownershipKey(eid: EidKey): RecordKey {
   return `eid/${eid}`;

@@ -4,7 +4,7 @@
  * Generation 0 says "I take it over": if the grant covers the EID, the registrant becomes its owner at the next
  * generation (or stays it at the same). A generation g > 0 says "I still own it at g", and holds only if the store has
  * exactly this owner and generation; otherwise the registrant is told who owns it, and has to stop. TTL 0 gives the
- * EID up. Locators that must not be used say "I am prepared to take it over": that changes no record. A change of owner is written hard (durable before anybody hears of it), everything else soft.
+ * EID up. Only after a restore may a generation be news to the store (`generations.ts`). Locators that must not be used say "I am prepared to take it over": that changes no record. A change of owner is written hard (durable before anybody hears of it), everything else soft.
  * Invariants: an EID has at most one owner; its generation grows with every change of owner and never falls.
  */
 import { hostPrefix, type IpPrefix } from '../../proto/address.ts';
@@ -13,6 +13,7 @@ import { negativeMapping } from '../../proto/lisp/native.ts';
 import { type Generation, isTarget, type Mapping } from '../../proto/mapping.ts';
 import { isPlausibleLocator } from '../../proto/overlay.ts';
 import { minutes, type WallClock } from '../../proto/time.ts';
+import { isFromBackup, isUnknownToBackup, nextGeneration } from './generations.ts';
 import { covers, coversName, inOverlay, type Overlay } from './grants.ts';
 import {
   type AgentRecord,
@@ -27,7 +28,7 @@ import type { Transaction } from './transactions.ts';
 export type Registration =
   | {
       readonly kind: 'accepted';
-      readonly how: 'taken' | 'refreshed' | 'released';
+      readonly how: 'taken' | 'refreshed' | 'released' | 'recovered';
       readonly record: OwnershipRecord;
       /** The record of the owner before, if that was another agent. */
       readonly previous?: OwnershipRecord;
@@ -84,17 +85,28 @@ export function evaluateRegistration(
   if (isTarget(mapping)) return { kind: 'target', mapping, record: stored };
   const owned = stored !== undefined && stored.state !== 'released' && stored.owner === agent.xtrId;
   const current = owned && stored.generation === mapping.generation;
+  const recovers = isUnknownToBackup(transaction, stored, mapping.generation);
+  const claims = mapping.generation === 0 && mapping.ttl !== 0;
+  if (!claims && !current && !recovers) {
+    return stored === undefined ? denied(mapping.eid, stored, 'not-granted') : { kind: 'stale', record: stored };
+  }
+  const newOwnership = {
+    kind: 'eid' as const,
+    eid: eidKey(mapping.eid),
+    generation: recovers ? mapping.generation : nextGeneration(transaction, stored),
+    owner: agent.xtrId,
+    tunnelKey: agent.tunnelKey,
+    ownerSince: context.wallClock,
+  };
   if (mapping.ttl === 0) {
-    if (!current)
-      return stored === undefined ? denied(mapping.eid, stored, 'not-granted') : { kind: 'stale', record: stored };
-    const record: OwnershipRecord = { ...stored, state: 'released', locators: [], names: [], targets: [] };
+    const { ttl } = stored ?? mapping;
+    const ownership = current ? stored : newOwnership;
+    const nothing = { ttl, locators: [], names: [], targets: [] };
+    const record: OwnershipRecord = { ...ownership, ...nothing, state: 'released' };
     transaction.put(record);
-    context.counts.own--;
+    if (owned) context.counts.own--;
     context.counts.released++;
     return { kind: 'accepted', how: 'released', record };
-  }
-  if (mapping.generation !== 0 && !current) {
-    return stored === undefined ? denied(mapping.eid, stored, 'not-granted') : { kind: 'stale', record: stored };
   }
   const content = {
     state: 'live' as const,
@@ -103,32 +115,26 @@ export function evaluateRegistration(
     names: mapping.names.filter((name) => coversName(agent, name)).slice(0, MAX_NAMES),
     targets: mapping.targets,
   };
-  if (owned) {
+  // Claimed anew after a restore, an EID must be newer than what others were given that the backup does not know.
+  if (owned && !recovers && !(claims && isFromBackup(transaction, stored))) {
     const record: OwnershipRecord = { ...stored, ...content };
     if (!sameMapping(stored, record)) transaction.putSoft(record);
     return { kind: 'accepted', how: 'refreshed', record };
   }
-  if (context.counts.own >= context.limits.mappingsPerAgent)
+  if (!owned && context.counts.own >= context.limits.mappingsPerAgent)
     return { ...denied(mapping.eid, stored, 'too-many'), limit: 'mappingsPerAgent' };
   if (stored === undefined && context.counts.released >= context.limits.releasedPerAgent)
     return { ...denied(mapping.eid, stored, 'too-many'), limit: 'releasedPerAgent' };
   if (stored === undefined && context.counts.total >= context.limits.mappings)
     return { ...denied(mapping.eid, stored, 'too-many'), limit: 'mappings' };
-  context.counts.own++;
+  if (!owned) context.counts.own++;
   if (stored === undefined) context.counts.total++;
-  const record: OwnershipRecord = {
-    kind: 'eid',
-    eid: eidKey(mapping.eid),
-    generation: ((stored?.generation ?? 0) + 1) as Generation,
-    owner: agent.xtrId,
-    tunnelKey: agent.tunnelKey,
-    ownerSince: context.wallClock,
-    ...content,
-  };
+  const record: OwnershipRecord = { ...newOwnership, ...content };
   transaction.put(record);
   const previous =
     stored !== undefined && stored.owner !== agent.xtrId && stored.state !== 'released' ? stored : undefined;
-  return { kind: 'accepted', how: 'taken', record, ...(previous === undefined ? {} : { previous }) };
+  const how = recovers ? 'recovered' : 'taken';
+  return { kind: 'accepted', how, record, ...(previous === undefined ? {} : { previous }) };
 }
 
 /** The record that answers a registration in the Map-Notify. */

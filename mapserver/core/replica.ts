@@ -12,7 +12,16 @@ export class Replica {
   private readonly dirtyKeys = new Set<RecordKey>();
   /** What this server removed, until the store has told of it: what it told before must not bring it back. */
   private readonly removals = new Map<RecordKey, number>();
-  private readonly sizes = { eid: 0, agent: 0, token: 0, policy: 0, name: 0, site: 0, 'site-nonces': 0 };
+  private readonly sizes = {
+    eid: 0,
+    agent: 0,
+    token: 0,
+    policy: 0,
+    name: 0,
+    site: 0,
+    'site-nonces': 0,
+    restoration: 0,
+  };
   private readonly onChange: (before: StoreRecord | undefined, after: StoreRecord | undefined) => void;
 
   constructor(onChange: (before: StoreRecord | undefined, after: StoreRecord | undefined) => void) {

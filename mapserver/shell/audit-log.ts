@@ -48,6 +48,7 @@ export const AUDIT_EVENTS = [
   'eid-moved',
   'eid-released',
   'eid-withdrawn',
+  'eid-recovered',
   'registration-refused',
   'message-rejected',
   'eid-attach-ordered',

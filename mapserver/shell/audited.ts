@@ -103,6 +103,9 @@ export function auditEvent(audit: AuditLog, event: ServerEvent, from: (xtrId: st
           // A move has its line when it is published.
           if (event.previous === undefined) audit.writeOfAgent(line('eid-taken', event.xtrId, { eid: event.eid }));
           return;
+        case 'recovered':
+          audit.writeOfAgent(line('eid-recovered', event.xtrId, { eid: event.eid }));
+          return;
         case 'released':
           audit.writeOfAgent(line('eid-released', event.xtrId, { eid: event.eid }));
           return;

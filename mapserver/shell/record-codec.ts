@@ -8,7 +8,7 @@ import type { Generation } from '../../proto/mapping.ts';
 import { firstIssue } from '../../runtime/json-file.ts';
 import { parseNamePattern } from '../core/grants.ts';
 import { parsePolicy } from '../core/policy/language.ts';
-import { POLICY_KEY, type RecordKey, type StoreRecord } from '../core/records.ts';
+import { POLICY_KEY, RESTORATION_KEY, type RecordKey, type StoreRecord } from '../core/records.ts';
 
 export class RecordError extends StayputError {
   constructor(key: string, problem: string, options?: ErrorOptions) {
@@ -35,7 +35,7 @@ export function decodeRecord(key: string, text: string): StoreRecord | undefined
 }
 
 export function isRecordKey(key: string): key is RecordKey {
-  return /^(eid|agent|token|name|site|site-nonces)\//.test(key) || key === POLICY_KEY;
+  return /^(eid|agent|token|name|site|site-nonces)\//.test(key) || key === POLICY_KEY || key === RESTORATION_KEY;
 }
 
 /** Text that `parse` accepts, in its canonical form. */
@@ -198,4 +198,11 @@ const SITE_NONCES = z.object({
   last: z.record(z.string(), z.string().regex(/^[0-9a-f]{1,16}$/)),
 });
 
-const RECORD = z.discriminatedUnion('kind', [OWNERSHIP, AGENT, TOKEN, POLICY, NAME, SITE, SITE_NONCES]);
+const RESTORATION = z.object({
+  kind: z.literal('restoration'),
+  restoredAt: wallClock,
+  backedUpAt: wallClock,
+  floor: z.int().positive(),
+});
+
+const RECORD = z.discriminatedUnion('kind', [OWNERSHIP, AGENT, TOKEN, POLICY, NAME, SITE, SITE_NONCES, RESTORATION]);

@@ -195,6 +195,7 @@ test('every event of the core has its line, or none because something else has',
   const cases: readonly (readonly [ServerEvent, string | null])[] = [
     [{ ...registration, result: 'taken' }, 'eid-taken'],
     [{ ...registration, result: 'taken', previous: xtrId }, null],
+    [{ ...registration, result: 'recovered' }, 'eid-recovered'],
     [{ ...registration, result: 'refreshed' }, null],
     [{ ...registration, result: 'released' }, 'eid-released'],
     [{ ...registration, result: 'target' }, null],

@@ -7,7 +7,7 @@ import { MapServer } from '../../mapserver/core/map-server.ts';
 import type { Operation } from '../../mapserver/core/operations.ts';
 import type { EidOrder, OrderResult } from '../../mapserver/core/orders.ts';
 import type { SessionId } from '../../mapserver/core/presence.ts';
-import { ownershipKey, type RecordKey, type StoreRecord } from '../../mapserver/core/records.ts';
+import { ownershipKey, RESTORATION_KEY, type RecordKey, type StoreRecord } from '../../mapserver/core/records.ts';
 import type { Commit, LearnedRecord } from '../../mapserver/core/transactions.ts';
 import { decodeRecord, encodeRecord } from '../../mapserver/shell/record-codec.ts';
 import { hostPrefix, type IpAddress, type IpPrefix, parseIpAddress } from '../../proto/address.ts';
@@ -42,6 +42,15 @@ export class DurableStore {
 
   all(): LearnedRecord[] {
     return [...this.entries.keys()].map((key) => this.learned(key));
+  }
+
+  /** As a backup restores it. */
+  restored(floor: Generation): DurableStore {
+    const copy = new DurableStore();
+    for (const [key, entry] of this.entries) copy.entries.set(key, entry);
+    copy.revision = this.revision + 1;
+    copy.write(RESTORATION_KEY, { kind: 'restoration', restoredAt: 0, backedUpAt: 0, floor });
+    return copy;
   }
 
   record(key: RecordKey): StoreRecord | undefined {

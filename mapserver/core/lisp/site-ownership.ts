@@ -15,9 +15,9 @@ import {
   TTL_RECEIVER_DECIDES,
 } from '../../../proto/lisp/eid-record.ts';
 import { eidToRecordKey, recordToMapping } from '../../../proto/lisp/mapping-record.ts';
-import type { Generation } from '../../../proto/mapping.ts';
 import { isPlausibleLocator } from '../../../proto/overlay.ts';
 import { minutes, type WallClock } from '../../../proto/time.ts';
+import { nextGeneration } from '../generations.ts';
 import type { Overlay } from '../grants.ts';
 import type { MappingDatabase } from '../mapping-database.ts';
 import { type OwnershipRecord, ownershipKey, type SiteContent, siteKey } from '../records.ts';
@@ -85,7 +85,7 @@ export function siteJudge(
     const taken: OwnershipRecord = {
       kind: 'eid',
       eid,
-      generation: ((stored?.generation ?? 0) + 1) as Generation,
+      generation: nextGeneration(transaction, stored),
       owner,
       ownerSince: wallClock(),
       ...told,

@@ -1,0 +1,42 @@
+/**
+ * Which generation comes next, also after the store came back from a backup.
+ *
+ * Generations tell what is newer because each is larger than all before it. A backup does not know those that were given
+ * after it was made, so a restored map server must neither give one of them again, nor take the owners that it remembers
+ * for the last ones. Both follow from a _floor_ that is set when a backup is restored, and that no generation given
+ * before can reach: the milliseconds since 1970, as long as an EID does not change its owner a thousand times a second.
+ *
+ * - What is given after the restore is above the floor, so it is newer than all from before.
+ * - An agent that says it owns an EID at a generation beyond the stored one, and below the floor, was given that after the
+ *   backup was made. It is believed where its grant covers the EID and nobody has got the EID since: it could take the
+ *   EID over by a claim as well, so it gains nothing that it may not have. Of several the largest is the last owner, and
+ *   wins in whatever order they come.
+ */
+import type { Generation } from '../../proto/mapping.ts';
+import { type OwnershipRecord, RESTORATION_KEY } from './records.ts';
+import type { Transaction } from './transactions.ts';
+
+/** For a new owner. */
+export function nextGeneration(transaction: Transaction, stored: OwnershipRecord | undefined): Generation {
+  return Math.max((stored?.generation ?? 0) + 1, floorOf(transaction) + 1) as Generation;
+}
+
+/** Whether it was given after the backup was made from which the store comes. */
+export function isUnknownToBackup(
+  transaction: Transaction,
+  stored: OwnershipRecord | undefined,
+  generation: Generation,
+): boolean {
+  return generation > (stored?.generation ?? 0) && generation <= floorOf(transaction);
+}
+
+/** Whether it was given before the restore. */
+export function isFromBackup(transaction: Transaction, stored: OwnershipRecord): boolean {
+  return stored.generation <= floorOf(transaction);
+}
+
+/** 0: the store was never restored. */
+function floorOf(transaction: Transaction): number {
+  const restoration = transaction.get(RESTORATION_KEY);
+  return restoration?.kind === 'restoration' ? restoration.floor : 0;
+}
