@@ -15,7 +15,7 @@ export class SealError extends StayputError {
 export function seal(content: Uint8Array, passphrase: string): Buffer {
   const salt = randomBytes(16);
   const iv = randomBytes(IV);
-  const parameters = { n: COST, r: 8, p: 1, salt: salt.toString('base64'), iv: iv.toString('base64') };
+  const parameters: Parameters = { n: COST, r: 8, p: 1, salt: salt.toString('base64'), iv: iv.toString('base64') };
   const head = Buffer.from(`${MAGIC}\n${JSON.stringify(parameters)}\n`);
   const cipher = createCipheriv('aes-256-gcm', keyOf(passphrase, parameters), iv).setAAD(head);
   return Buffer.concat([head, cipher.update(content), cipher.final(), cipher.getAuthTag()]);
@@ -46,7 +46,9 @@ export function unseal(file: Buffer, passphrase: string): Buffer {
   return content;
 }
 
-function parametersOf(text: string): z.output<typeof PARAMETERS> {
+type Parameters = z.output<typeof PARAMETERS>;
+
+function parametersOf(text: string): Parameters {
   try {
     return PARAMETERS.parse(JSON.parse(text));
   } catch (cause) {
@@ -54,7 +56,7 @@ function parametersOf(text: string): z.output<typeof PARAMETERS> {
   }
 }
 
-function keyOf(passphrase: string, { n, r, p, salt }: z.output<typeof PARAMETERS>): Buffer {
+function keyOf(passphrase: string, { n, r, p, salt }: Parameters): Buffer {
   return scryptSync(passphrase.normalize('NFC'), Buffer.from(salt, 'base64'), 32, { N: n, r, p, maxmem: MEMORY });
 }
 

@@ -54,7 +54,7 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
     match: /^mapserver\//,
     may: ['mapserver', 'mapserver/core', 'mapserver/store', 'proto', 'runtime', 'npm', 'node'],
   },
-  // These two start the daemons and do what needs no running one (join, init).
+  // These start the daemons and do what needs no running one (join, init, backup).
   {
     name: 'cli: agent',
     match: /^cli\/commands\/(agent|agent-join|dns|doctor)\.ts$/,
@@ -62,7 +62,7 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
   },
   {
     name: 'cli: mapserver',
-    match: /^cli\/commands\/(mapserver|policy|audit)\.ts$/,
+    match: /^cli\/commands\/(mapserver|policy|audit|backup)\.ts$/,
     may: ['cli', 'mapserver/main', 'mapserver', 'proto', 'runtime', 'npm', 'node'],
   },
   {

@@ -13,6 +13,7 @@ import {
 import { duration, prefixes, typed, wholeNumber } from '../option-values.ts';
 import { formatDuration, printJson, printLines, printTable } from '../output.ts';
 import { registerAuditCommand } from './audit.ts';
+import { registerBackupCommands } from './backup.ts';
 import { type AuthorityFileOptions, readAuthorityFiles, registerAuthorityCommands } from './ca.ts';
 
 export function registerMapserverCommands(program: Command): void {
@@ -23,6 +24,7 @@ export function registerMapserverCommands(program: Command): void {
   registerOrders(mapserver);
   registerAuthorityCommands(mapserver);
   registerAuditCommand(mapserver);
+  registerBackupCommands(mapserver);
 }
 
 function registerInit(mapserver: Command): void {
@@ -143,6 +145,9 @@ function registerListings(mapserver: Command): void {
         `subscriptions  ${status.subscriptions}`,
         `tokens         ${status.tokens}`,
         ...(status.auditLinesLost > 0 ? [`audit log      CANNOT BE WRITTEN, ${status.auditLinesLost} lines lost`] : []),
+        ...(status.restored === null
+          ? []
+          : [`restored       ${status.restored.at}, from a backup of ${status.restored.backedUpAt}`]),
         `memory         ${Math.round(status.rssBytes / 1_048_576)} MB`,
       );
     },
@@ -254,6 +259,7 @@ interface Status {
   readonly subscriptions: number;
   readonly tokens: number;
   readonly auditLinesLost: number;
+  readonly restored: { readonly at: string; readonly backedUpAt: string } | null;
 }
 
 /** The map server's own word that the time is over should arrive. */

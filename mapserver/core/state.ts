@@ -18,6 +18,8 @@ import {
   agentKey,
   type NameRecord,
   nameKey,
+  RESTORATION_KEY,
+  type RestorationRecord,
   type StoreRecord,
   type TokenRecord,
   tokenKey,
@@ -74,6 +76,12 @@ export class MapServerState {
   nameRecord(name: string): NameRecord | undefined {
     const record = this.parts.replica.get(nameKey(this.parts.surroundings.overlay.instance, name));
     return record?.kind === 'name' ? record : undefined;
+  }
+
+  /** Undefined: it has never been. */
+  restoration(): RestorationRecord | undefined {
+    const record = this.parts.replica.get(RESTORATION_KEY);
+    return record?.kind === 'restoration' ? record : undefined;
   }
 
   /** Undefined: none was ever set. */

@@ -89,6 +89,7 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
         listen: options.listen(),
         metricsPort: options.metricsPort(),
         auditLinesLost: options.auditLost(),
+        restored: restorationView(driver),
         uptimeMs: Date.now() - options.startedAt,
         rssBytes: process.memoryUsage.rss(),
         ...driver.core.state.statistics(),
@@ -222,6 +223,13 @@ export function adminRoutes(options: AdminApiOptions): Route[] {
       },
     },
   ];
+}
+
+/** Null: never. */
+function restorationView({ core }: Driver): { readonly at: string; readonly backedUpAt: string } | null {
+  const record = core.state.restoration();
+  if (record === undefined) return null;
+  return { at: new Date(record.restoredAt).toISOString(), backedUpAt: new Date(record.backedUpAt).toISOString() };
 }
 
 function presentFingerprint({ fingerprints: [present = ''] }: Trust): string {

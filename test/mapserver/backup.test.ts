@@ -1,0 +1,168 @@
+/** Backups of a map server that runs, and what comes of them. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { packTar, unpackTar } from '../../runtime/tar.ts';
+import { type TestAgent, TestOverlay } from './overlay.ts';
+
+const PROGRAM = fileURLToPath(import.meta.url.replace(/test\/mapserver\/backup\.test\.(ts|js)$/, 'cli/main.$1'));
+const PASSPHRASE = 'correct horse battery';
+
+describe('a backup', () => {
+  const overlay = new TestOverlay();
+  const target = new TestOverlay();
+  const file = join(overlay.dataDir, 'out.backup');
+  const passphrase = join(overlay.dataDir, 'passphrase');
+  const config = join(overlay.dataDir, 'mapserver.json');
+  const tsig = join(overlay.dataDir, 'transfer.key');
+  let a: TestAgent;
+  let b: TestAgent;
+  let token: string;
+
+  before(async () => {
+    await overlay.start();
+    writeFileSync(passphrase, `${PASSPHRASE}\n`);
+    writeFileSync(tsig, 'key "k" { algorithm hmac-sha256; secret "c2VjcmV0"; };', { mode: 0o600 });
+    writeFileSync(config, JSON.stringify({ dataDir: overlay.dataDir, zone: { keyFiles: [tsig] } }));
+    a = await overlay.agent({ eids: ['10.77.0.0/24'] });
+    b = await overlay.agent({ eids: ['10.77.0.0/24'] });
+    await a.register(a.mapping('10.77.0.5'));
+    token = (await overlay.admin<{ id: string }>('POST', '/v1/tokens', { eids: ['10.77.0.9/32'] })).id;
+  });
+  afterEach(() => target.stop());
+  after(async () => {
+    await overlay.remove();
+    await target.remove();
+  });
+
+  const backup = (...more: string[]) =>
+    stayput('mapserver', 'backup', file, '--data-dir', overlay.dataDir, '--config', config, ...more);
+  const restore = (...more: string[]) =>
+    stayput('mapserver', 'restore', file, '--data-dir', target.dataDir, '--json', ...more);
+
+  test('is taken while the map server runs, and is for its owner alone', async () => {
+    const ended = await backup('--json');
+    assert.equal(ended.code, 0, ended.stderr);
+    const { files, encrypted } = JSON.parse(ended.stdout) as {
+      files: { name: string; path?: string }[];
+      encrypted: boolean;
+    };
+    assert.equal(encrypted, false);
+    assert.deepEqual(
+      files.map(({ name, path }) => path ?? name),
+      ['data/server-certificate.json', 'data/overlay.json', 'data/store.db', config, tsig],
+    );
+    assert.equal(statSync(file).mode & 0o777, 0o600);
+    assert.deepEqual(
+      readdirSync(overlay.dataDir).filter((name) => name.startsWith('.')),
+      [],
+    );
+    assert.match((await backup()).stderr, /is there already; --force/);
+    assert.equal((await overlay.agent({ eids: ['10.77.1.0/24'] })).closed, undefined, 'the map server goes on');
+  });
+
+  test('brings everything back elsewhere, and EIDs stay with those who got them since', async () => {
+    await b.register(b.mapping('10.77.0.5'));
+    await overlay.admin('DELETE', `/v1/tokens/${token}`);
+    await overlay.stop();
+    writeFileSync(join(target.dataDir, 'audit.log'), readFileSync(join(overlay.dataDir, 'audit.log')));
+    rmSync(config);
+    const ended = await restore();
+    assert.equal(ended.code, 0, ended.stderr);
+    const told = JSON.parse(ended.stdout) as {
+      written: string[];
+      left: string[];
+      tokensToRevoke: string[];
+      joined: string[];
+    };
+    assert.deepEqual(told.written, [config]);
+    assert.deepEqual(told.left, [tsig]);
+    assert.deepEqual(told.tokensToRevoke, [token], 'of those that the backup has');
+    assert.equal(told.joined.length, 1, 'who joined after the backup is named');
+    await target.start();
+    const at = { overlay: { port: target.port } };
+    for (const agent of [a, b]) Object.assign(agent, at);
+    await a.connect();
+    await b.connect();
+    const [answer] = await b.register(b.mapping('10.77.0.5', { generation: 2 as never }));
+    assert.deepEqual([answer?.owner, answer?.generation], [b.xtrId, 2]);
+    const [next] = await a.register(a.mapping('10.77.0.5'));
+    assert.ok((next?.generation ?? 0) > 1_000_000_000_000, 'newer than all that the backup cannot know');
+    const status = await target.admin<{ restored: { backedUpAt: string } | null }>('GET', '/v1/status');
+    assert.ok(status.restored !== null);
+  });
+
+  test('is not put back where a map server runs, nor over another one unasked', async () => {
+    await target.start();
+    assert.match((await restore('--force')).stderr, /is running: stop it first/);
+    await target.stop();
+    const refused = await restore();
+    assert.equal(refused.code, 1);
+    assert.match(refused.stderr, /has a map server \(store\.db.*--force puts it aside/);
+    const ended = await restore('--force');
+    assert.equal(ended.code, 0, ended.stderr);
+    const { replaced } = JSON.parse(ended.stdout) as { replaced: string };
+    assert.ok(existsSync(join(replaced, 'store.db')));
+    await target.start();
+  });
+
+  test('is encrypted with a passphrase, and opened by no other', async () => {
+    assert.equal((await backup('--force', '--passphrase-file', passphrase)).code, 0);
+    assert.equal(readFileSync(file).includes('overlay'), false);
+    assert.match((await restore('--force')).stderr, /is encrypted: give its --passphrase-file/);
+    const other = join(overlay.dataDir, 'other');
+    writeFileSync(other, 'incorrect horse battery');
+    assert.match((await restore('--force', '--passphrase-file', other)).stderr, /the passphrase is another one/);
+    assert.equal((await restore('--force', '--passphrase-file', passphrase)).code, 0);
+  });
+
+  // Attack: backups that were changed, cut off, or are something else, one of them with a path out of the data folder | 5 | refused in one line; nothing is written
+  test('attack: a backup that was tampered with', async () => {
+    assert.equal((await backup('--force')).code, 0);
+    const good = readFileSync(file);
+    const files = unpackTar(gunzipSync(good));
+    const change = (name: string, edit: (text: string) => string): Buffer =>
+      gzipSync(
+        packTar(
+          files.map((each) =>
+            each.name === name
+              ? { name, content: Buffer.from(edit(Buffer.from(each.content).toString('latin1')), 'latin1') }
+              : each,
+          ),
+          0,
+        ),
+      );
+    const kept = readFileSync(join(target.dataDir, 'overlay.json'));
+    for (const [bad, why] of [
+      [good.subarray(0, good.length / 2), /no backup of a map server/],
+      [Buffer.from('hello'), /no backup of a map server/],
+      [change('data/overlay.json', (text) => text.replace('10.77', '10.78')), /damaged: data\/overlay\.json/],
+      [change('manifest.json', (text) => text.replace('data/overlay.json', 'data/../../x')), /its manifest is wrong/],
+      [change('manifest.json', (text) => text.replace('"format": 1', '"format": 2')), /newer version of Stayput/],
+    ] as const) {
+      writeFileSync(file, bad);
+      const ended = await restore('--force');
+      assert.equal(ended.code, 1);
+      assert.match(ended.stderr, why);
+      assert.deepEqual(readFileSync(join(target.dataDir, 'overlay.json')), kept);
+    }
+  });
+});
+
+interface Ended {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function stayput(...words: string[]): Promise<Ended> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [PROGRAM, ...words], (error, stdout, stderr) => {
+      resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr });
+    });
+  });
+}
