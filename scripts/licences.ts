@@ -1,9 +1,8 @@
 /** Under which licences everything that is built in or used for building may be used: those of an allow-list. */
-import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PROJECT_ROOT } from '../runtime/project-root.ts';
-import { StepFailed } from './steps.ts';
+import { run, StepFailed } from './steps.ts';
 
 /** SPDX identifiers: licences that ask for no more than a notice. */
 export const ALLOWED: ReadonlySet<string> = new Set([
@@ -94,10 +93,4 @@ function ofCrate(folder: string): Dependency[] {
   return packages
     .filter(({ source }) => source !== null)
     .map(({ name, license }) => ({ name, licence: license ?? undefined }));
-}
-
-function run(program: string, args: readonly string[]): string {
-  const { status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
-  if (status !== 0) throw new StepFailed(`${program} ${args.join(' ')} failed:\n${stderr}`);
-  return stdout;
 }

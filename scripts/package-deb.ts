@@ -9,8 +9,8 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { PROJECT_ROOT } from '../runtime/project-root.ts';
-import { copy, gzip, type PackageInputs, packageInputs, run, settle, write, writeTree } from './package-tree.ts';
-import { runScript } from './steps.ts';
+import { copy, gzip, type PackageInputs, packageInputs, settle, write, writeTree } from './package-tree.ts';
+import { run, runScript } from './steps.ts';
 
 await runScript(async () => {
   const { values } = parseArgs({

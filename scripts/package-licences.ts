@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { PROJECT_ROOT } from '../runtime/project-root.ts';
-import { run } from './package-tree.ts';
+import { run } from './steps.ts';
 
 export function crateLicences(folder: string): string {
   const target = /^host: (.*)$/m.exec(run('rustc', ['-vV']))?.[1] ?? '';

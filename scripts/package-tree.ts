@@ -4,7 +4,6 @@
  * hold the same. Two runs on the same inputs write the same octets: all times are those of SOURCE_DATE_EPOCH, or of the
  * last commit.
  */
-import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
@@ -19,11 +18,10 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { ensureDataplaneBuilt } from '../runtime/crate-build.ts';
-import { findProgram } from '../runtime/programs.ts';
 import { PROJECT_ROOT, VERSION } from '../runtime/project-root.ts';
 import { crateLicences } from './package-licences.ts';
 import { removeStaleOutputs } from './remove-stale.ts';
-import { StepFailed } from './steps.ts';
+import { run, StepFailed } from './steps.ts';
 
 export interface PackageInputs {
   /** Of the package; package.json's unless a test wants the next one. */
@@ -105,15 +103,6 @@ export function write(path: string, content: string | Uint8Array, mode = 0o644):
 
 export function gzip(content: string | Uint8Array): Uint8Array {
   return gzipSync(content, { level: 9 });
-}
-
-/** What it printed. @throws StepFailed */
-export function run(program: string, args: readonly string[], options: { readonly cwd?: string } = {}): string {
-  const path = findProgram(program);
-  if (path === undefined) throw new StepFailed(`${program} not found: apt-get install -y build-essential`);
-  const { status, stdout, stderr } = spawnSync(path, args, { ...options, encoding: 'utf8', maxBuffer: 64 << 20 });
-  if (status !== 0) throw new StepFailed(`${program} ${args.join(' ')} failed:\n${stderr}`);
-  return stdout;
 }
 
 /** The Node that packages carry is the second one that the tests run on. */
