@@ -181,6 +181,7 @@ const DEMO_PROGRAMS: Readonly<Record<string, string>> = {
 
 const TEST_PROGRAMS: Readonly<Record<string, string>> = {
   ...DEMO_PROGRAMS,
+  'cloud-init': 'cloud-init',
   dig: 'bind9-dnsutils',
   dnsmasq: 'dnsmasq-base',
   dnsperf: 'dnsperf',

@@ -1,0 +1,103 @@
+/**
+ * A host of the lab with a root file system of its own: this machine's below, and in memory whatever is changed. So
+ * packages can be installed and files of /etc written as on a VM, and nothing is left. No systemd runs in it; a
+ * stand-in of systemctl starts what the units say.
+ */
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PROJECT_ROOT } from '../../runtime/project-root.ts';
+import type { ExecOptions, ExecResult, Host } from './lab.ts';
+import type { LabProcess } from './lab-process.ts';
+
+export class DisposableRoot {
+  readonly host: Host;
+  private readonly holder: LabProcess;
+
+  private constructor(host: Host, holder: LabProcess) {
+    this.host = host;
+    this.holder = holder;
+  }
+
+  static async mount(host: Host): Promise<DisposableRoot> {
+    const dir = join(host.dir, 'root');
+    mkdirSync(dir);
+    const holder = host.spawn('root', ['sh', '-ec', MOUNTS, 'sh', dir, PROJECT_ROOT, join(host.dir, '..')]);
+    await holder.waitUntil('mounted', () => holder.output().includes('MOUNTED'));
+    const root = new DisposableRoot(host, holder);
+    copyFileSync(join(PROJECT_ROOT, 'test/lab/systemctl.sh'), root.path('/usr/bin/systemctl'));
+    return root;
+  }
+
+  /** Where this machine sees a file of it. */
+  path(inside: string): string {
+    return `/proc/${this.holder.pid}/root${inside}`;
+  }
+
+  read(inside: string): string {
+    return readFileSync(this.path(inside), 'utf8');
+  }
+
+  write(inside: string, content: string | Uint8Array, mode = 0o644): void {
+    writeFileSync(this.path(inside), content, { mode });
+    chmodSync(this.path(inside), mode);
+  }
+
+  exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    return this.host.exec([...this.enter(), ...argv], options);
+  }
+
+  spawn(name: string, argv: readonly string[]): LabProcess {
+    return this.host.spawn(name, [...this.enter(), ...argv]);
+  }
+
+  /**
+   * What the package of Stayput does, from this build: the program, the data plane, users, folders and units, all below
+   * `/usr`. Nothing is started.
+   */
+  async installBuild(dataplane: string): Promise<void> {
+    const program = `#!/bin/sh\nexec ${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/main.js')} "$@"\n`;
+    this.write('/usr/bin/stayput', program, 0o755);
+    const units = join(PROJECT_ROOT, 'deploy/systemd');
+    await this.exec([
+      'sh',
+      '-ec',
+      'cp "$1" /usr/bin/stayput-dataplane; cp "$2"/*.service /usr/lib/systemd/system/; mkdir -p /etc/stayput\n' +
+        'systemd-sysusers "$2/stayput.sysusers.conf"; systemd-tmpfiles --create "$2/stayput.tmpfiles.conf"',
+      'sh',
+      dataplane,
+      units,
+    ]);
+  }
+
+  /** The last lines of what units and cloud-init wrote. */
+  async journal(): Promise<string> {
+    const last = 'tail -n 12 /var/log/stayput-*.log /var/log/cloud-init-output.log 2>/dev/null || true';
+    return (await this.exec(['sh', '-c', last])).stdout;
+  }
+
+  private enter(): string[] {
+    return ['nsenter', `--target=${this.holder.pid}`, '--mount', '--root', '--wd'];
+  }
+}
+
+/** A checkout and a lab that are on other file systems than the root are shown at their places. */
+const MOUNTS = `
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+cd "$1/root"
+mount -t proc proc proc
+mount --rbind /sys sys
+mount --rbind /dev dev
+mount -t tmpfs tmpfs run
+mount -t tmpfs tmpfs tmp
+for shown in "$2" "$3"; do
+  mkdir -p ".$shown"
+  mount --bind "$shown" ".$shown"
+  mount -o remount,bind,ro ".$shown"
+done
+mkdir -p run/systemd/system run/sshd
+rm -rf var/lib/stayput etc/stayput
+echo MOUNTED
+exec chroot . sleep infinity
+`;
