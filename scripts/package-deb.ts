@@ -71,7 +71,6 @@ function build(inputs: PackageInputs, root: string, output: string, quick: boole
   mkdirSync(output, { recursive: true });
   const deb = join(output, `stayput_${version}_${inputs.architecture}.deb`);
   const compression = quick ? ['-Zgzip', '-z1'] : ['-Zxz', '-z6', '--threads-max=2'];
-  process.env.SOURCE_DATE_EPOCH = String(inputs.epoch);
   run('dpkg-deb', ['--root-owner-group', ...compression, '--build', root, deb]);
   return deb;
 }

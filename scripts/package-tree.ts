@@ -10,11 +10,14 @@ import {
   existsSync,
   lutimesSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { ensureDataplaneBuilt } from '../runtime/crate-build.ts';
@@ -75,7 +78,9 @@ export function writeTree(prefix: string, inputs: PackageInputs): void {
   write(to('share/doc/stayput/licences/node.gz'), gzip(readFileSync(join(dirname(inputs.node), '../LICENSE'))));
   write(to('share/doc/stayput/licences/dataplane.gz'), gzip(crateLicences('dataplane')));
   writeManPages(to('share/man/man1'));
-  for (const [shell, path] of Object.entries(COMPLETIONS)) writeCompletion(prefix, shell, to(path));
+  for (const [shell, path] of Object.entries(COMPLETIONS)) {
+    write(to(path), run(to('bin/stayput'), ['completion', shell]));
+  }
 }
 
 /** Folders are 0755, and everything is from `epoch`. */
@@ -121,6 +126,8 @@ function sourceDate(): number {
   const stated = process.env.SOURCE_DATE_EPOCH;
   const seconds = Number(stated ?? run('git', ['log', '-1', '--format=%ct'], { cwd: PROJECT_ROOT }));
   if (!Number.isSafeInteger(seconds) || seconds <= 0) throw new StepFailed('SOURCE_DATE_EPOCH is no number of seconds');
+  // For dpkg-deb and the manual pages.
+  process.env.SOURCE_DATE_EPOCH = String(seconds);
   return seconds;
 }
 
@@ -142,17 +149,13 @@ function productionPackages(): string[] {
 }
 
 function writeManPages(folder: string): void {
-  const script = join(PROJECT_ROOT, 'dist/scripts/man-pages.js');
-  if (!existsSync(script)) return;
-  mkdirSync(folder, { recursive: true });
-  const pages = `${folder}.plain`;
-  run(process.execPath, [script, pages]);
-  for (const name of readdirSync(pages)) write(join(folder, `${name}.gz`), gzip(readFileSync(join(pages, name))));
-}
-
-function writeCompletion(prefix: string, shell: string, path: string): void {
-  if (!existsSync(join(prefix, 'lib/stayput/dist/cli/commands/completion.js'))) return;
-  write(path, run(join(prefix, 'bin/stayput'), ['completion', shell]));
+  const plain = mkdtempSync(join(tmpdir(), 'stayput-man-'));
+  try {
+    run(process.execPath, [join(PROJECT_ROOT, 'dist/scripts/man-pages.js'), plain]);
+    for (const name of readdirSync(plain)) write(join(folder, `${name}.gz`), gzip(readFileSync(join(plain, name))));
+  } finally {
+    rmSync(plain, { recursive: true });
+  }
 }
 
 function copyFolder(from: string, to: string, wanted: (path: string) => boolean): void {
