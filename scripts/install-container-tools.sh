@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# What the tests of containers, Kubernetes manifests and the Helm chart need besides the packages of the other tests: podman,
+# podman-compose, a base image made of Debian's packages, the Node that goes into the images, and Helm, built from source.
+# Usage: sudo scripts/install-container-tools.sh [FOLDER]   (default: .ci/container-tools)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+folder=$(realpath -m "${1:-.ci/container-tools}")
+helm=v3.22.0
+mkdir -p "$folder"
+
+apt-get update -qq
+env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends binutils crun podman python3-pip
+
+[ -e "$folder/base.tar" ] || { deploy/container/debian-base.sh "$folder/base.part" && mv "$folder/base.part" "$folder/base.tar"; }
+[ -e "$folder/compose/podman_compose.py" ] || pip3 install --quiet --target "$folder/compose" podman-compose==1.6.0
+[ -d .ci/second-node/node_modules ] || npm ci --prefix .ci/second-node --no-audit --no-fund
+
+if command -v go >/dev/null; then
+  [ -x "$folder/helm" ] || CGO_ENABLED=0 GOBIN="$folder" GOFLAGS=-buildvcs=false nice go install "helm.sh/helm/v3/cmd/helm@$helm"
+else
+  echo 'no Go (https://go.dev/dl): the tests of the Helm chart will be skipped' >&2
+fi
+echo "ready: $folder"

@@ -1,0 +1,206 @@
+/**
+ * The images of deploy/container and their compose files with the real podman: they are built, a map server and two hosts
+ * are started as docs/containers.md says, and their containers are stopped, killed and replaced by a newer version. Needs
+ * scripts/install-container-tools.sh. Budget of all: 120 s.
+ */
+import assert from 'node:assert/strict';
+import { cpSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, it, type TestContext } from 'node:test';
+import { PROJECT_ROOT } from '../../runtime/project-root.ts';
+import { type ComposeProject, ContainerEngine, type ImageName } from '../lab/container-engine.ts';
+import { type ImageContent, imageContent, setVersion } from '../lab/container-program.ts';
+import { missingContainerTools } from '../lab/container-tools.ts';
+import { type Attachment, Internet } from '../lab/internet.ts';
+import { type Host, Lab } from '../lab/lab.ts';
+import type { LabProcess } from '../lab/lab-process.ts';
+import type { HeartbeatReport } from '../lab/traffic/heartbeat.ts';
+import { startHeartbeat, startServer } from '../lab/traffic.ts';
+import { waitFor } from '../lab/wait.ts';
+import { requireLab } from './require.ts';
+
+requireLab();
+
+const IMAGES: readonly ImageName[] = ['mapserver', 'agent', 'dataplane'];
+const DB = '10.77.0.5';
+const WEB = '10.77.0.6';
+
+describe('the images', { skip: missingContainerTools() ?? false }, () => {
+  let lab: Lab;
+  let engine: ContainerEngine;
+  let map: Attachment;
+  let mapServer: Deployment;
+  let db: Deployment;
+  let web: Deployment;
+  let content: ImageContent;
+  let heartbeat: LabProcess;
+
+  before(async () => {
+    lab = await Lab.create({ name: 'containers' });
+    const internet = await Internet.build(lab, { clouds: ['a', 'b', 'c'], roundTripMs: 1 });
+    map = await internet.attach('map', 'c');
+    const [dbHost, webHost] = await Promise.all([internet.attach('db', 'a'), internet.attach('web', 'b')]);
+    engine = await ContainerEngine.start(map.host);
+    content = await imageContent(map.host);
+    setVersion(content, '0.1.0');
+    for (const name of IMAGES) await engine.build(map.host, name, '0.1.0', content);
+    mapServer = new Deployment(engine, map.host, 'mapserver');
+    db = new Deployment(engine, dbHost.host, 'agent');
+    web = new Deployment(engine, webHost.host, 'agent');
+  });
+  after(async () => {
+    await engine?.close(map.host);
+    await lab?.close();
+  });
+
+  it('are small, run without root or without its rights, and have no shell', async (t) => {
+    for (const name of IMAGES) {
+      const { stdout } = await engine.podman(map.host, ['image', 'inspect', `localhost/stayput-${name}:0.1.0`]);
+      const [image] = JSON.parse(stdout) as [{ Size: number; User: string; Labels: Record<string, string> }];
+      t.diagnostic(`${name}: ${Math.round(image.Size / 1e6)} MB, of which Debian's base 16 MB`);
+      assert.ok(image.Size < (name === 'dataplane' ? 40e6 : 200e6), `${name}: ${image.Size}`);
+      assert.equal(image.Labels['org.opencontainers.image.version'], '0.1.0');
+      assert.equal(image.User, { mapserver: '64342:64342', agent: '64341:64341', dataplane: '0:64341' }[name]);
+    }
+    const shell = ['run', '--rm', '--no-healthcheck', '--entrypoint', '/bin/sh', 'localhost/stayput-agent:0.1.0'];
+    assert.equal((await engine.podman(map.host, shell, { anyExit: true })).code, 127);
+  });
+
+  it('make an overlay of a map server and two hosts', async () => {
+    const overlay = ['--host', map.address4, '--overlay', '10.77.0.0/16'];
+    await mapServer.compose(['run', '--rm', '--no-deps', '-T', 'mapserver', 'mapserver', 'init', ...overlay]);
+    await mapServer.up();
+    await mapServer.healthy('mapserver');
+    for (const [host, eid, name] of [
+      [db, DB, 'db'],
+      [web, WEB, 'web'],
+    ] as const) {
+      const create = ['stayput', 'token', 'create', '--eid', `${eid}/32`, '--name', name];
+      const token = await mapServer.compose(['exec', '-T', 'mapserver', ...create]);
+      const join = ['agent', 'join', `https://${map.address4}`, '--eid', eid, '--name', name];
+      await host.compose(['run', '--rm', '--no-deps', '-T', 'agent', ...join], token);
+      await host.up();
+      await host.healthy('agent');
+    }
+    await startServer(db.host, DB);
+    heartbeat = await startHeartbeat(web.host, DB);
+  });
+
+  it('stop cleanly and at once when they are told to', async (t) => {
+    for (const [where, service] of [
+      [db, 'agent'],
+      [mapServer, 'mapserver'],
+    ] as const) {
+      const started = Date.now();
+      await where.compose(['stop', service]);
+      t.diagnostic(`${service}: ${Date.now() - started} ms`);
+      assert.equal(await where.exitCode(service), 0, service);
+      await where.compose(['start', service]);
+      await where.healthy(service);
+    }
+    await goesOn(t, heartbeat);
+  });
+
+  it('go on after their containers were killed', async (t) => {
+    for (const [where, service] of [
+      [mapServer, 'mapserver'],
+      [db, 'agent'],
+      [db, 'dataplane'],
+    ] as const) {
+      await where.kill(service);
+      await where.compose(['start', service]);
+    }
+    await db.healthy('agent');
+    await mapServer.healthy('mapserver');
+    await goesOn(t, heartbeat);
+  });
+
+  it('are replaced by a newer version: identity, EID and connections stay', async (t) => {
+    const before = await db.status();
+    setVersion(content, '0.1.1');
+    for (const name of IMAGES) await engine.build(map.host, name, '0.1.1', content);
+    for (const each of [mapServer, db]) {
+      each.tag = '0.1.1';
+      await each.up();
+    }
+    await db.healthy('agent');
+    const present = await waitFor('the EID is live again', async () => {
+      const status = await db.status();
+      return status.live ? status : undefined;
+    });
+    assert.deepEqual([before.version, present.version], ['0.1.0', '0.1.1']);
+    assert.equal(present.xtrId, before.xtrId);
+    await goesOn(t, heartbeat);
+  });
+});
+
+/** What one of the compose files describes, on one host. */
+class Deployment {
+  readonly host: Host;
+  tag = '0.1.0';
+  private readonly engine: ContainerEngine;
+  private readonly file: string;
+
+  constructor(engine: ContainerEngine, host: Host, role: 'mapserver' | 'agent') {
+    this.engine = engine;
+    this.host = host;
+    this.file = join(host.dir, `compose.${role}.yaml`);
+    for (const name of [`compose.${role}.yaml`, `${role}.json`])
+      cpSync(join(PROJECT_ROOT, 'deploy/container', name), join(host.dir, name));
+  }
+
+  async compose(args: readonly string[], input?: string): Promise<string> {
+    const options = { timeoutMs: 60_000, ...(input === undefined ? {} : { input }) };
+    return (await this.engine.compose(this.host, this.project(), args, options)).stdout.trim();
+  }
+
+  /** Starts it, with containers of the present tag in place of those of another. */
+  async up(): Promise<void> {
+    await this.compose(['up', '--detach', '--no-build']);
+  }
+
+  /** As its own health check says. */
+  async healthy(service: string): Promise<void> {
+    await waitFor(`${this.container(service)} is healthy`, async () => {
+      const check = ['healthcheck', 'run', this.container(service)];
+      return (await this.engine.podman(this.host, check, { anyExit: true })).code === 0;
+    });
+  }
+
+  async kill(service: string): Promise<void> {
+    await this.engine.podman(this.host, ['kill', this.container(service)]);
+    await this.engine.podman(this.host, ['wait', this.container(service)]);
+  }
+
+  async exitCode(service: string): Promise<number> {
+    const format = ['inspect', '--format', '{{.State.ExitCode}}', this.container(service)];
+    return Number((await this.engine.podman(this.host, format)).stdout);
+  }
+
+  async status(): Promise<{ readonly version: string; readonly xtrId: string; readonly live: boolean }> {
+    const version = await this.compose(['exec', '-T', 'agent', 'stayput', '--version']);
+    const status = JSON.parse(await this.compose(['exec', '-T', 'agent', 'stayput', 'status', '--json'])) as {
+      xtrId: string;
+      eids: readonly { state: string }[];
+    };
+    return { version, xtrId: status.xtrId, live: status.eids.every(({ state }) => state === 'live') };
+  }
+
+  private project(): ComposeProject {
+    return { name: this.host.name, file: this.file, tag: this.tag };
+  }
+
+  private container(service: string): string {
+    return `${this.host.name}_${service}_1`;
+  }
+}
+
+/** Every message that was sent so far and a second's more come back on the connection that was opened before. */
+async function goesOn(t: TestContext, heartbeat: LabProcess): Promise<void> {
+  const report = (): HeartbeatReport | undefined => heartbeat.lastReport<HeartbeatReport>('heartbeat');
+  const sent = report()?.sent ?? 0;
+  await heartbeat.waitUntil('echoes go on', () => (report()?.received ?? 0) >= sent + 100, 20_000);
+  const now = report();
+  t.diagnostic(`longest gap so far ${Math.round(now?.longestGapMs ?? 0)} ms`);
+  assert.deepEqual({ open: now?.open, resets: now?.resets }, { open: true, resets: 0 });
+}
