@@ -13,6 +13,7 @@ import { registerHookCommands } from './commands/hook.ts';
 import { registerLispCommands } from './commands/lisp.ts';
 import { registerMapserverCommands } from './commands/mapserver.ts';
 import { registerNameCommands } from './commands/name.ts';
+import { registerOvfCommands } from './commands/ovf.ts';
 import { registerPolicyCommands } from './commands/policy.ts';
 import { registerSiteCommands } from './commands/site.ts';
 import { registerTokenCommands } from './commands/token.ts';
@@ -40,6 +41,7 @@ export function buildProgram(): Command {
   registerConformCommands(program);
   registerHookCommands(program);
   registerLispCommands(program);
+  registerOvfCommands(program);
   registerCompletionCommands(program);
   return program;
 }

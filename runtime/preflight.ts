@@ -191,6 +191,7 @@ const TEST_PROGRAMS: Readonly<Record<string, string>> = {
   mandoc: 'mandoc',
   nsd: 'nsd',
   nsupdate: 'bind9-dnsutils',
+  'qemu-img': 'qemu-utils',
   prometheus: 'prometheus',
   promtool: 'prometheus',
   ssh: 'openssh-client',
@@ -199,5 +200,6 @@ const TEST_PROGRAMS: Readonly<Record<string, string>> = {
   tcpdump: 'tcpdump',
   tshark: 'tshark',
   unbound: 'unbound',
+  xorriso: 'xorriso',
   zsh: 'zsh',
 };

@@ -9,7 +9,6 @@ import { DisposableRoot } from '../lab/disposable-root.ts';
 import { Internet } from '../lab/internet.ts';
 import { Lab } from '../lab/lab.ts';
 import { Overlay } from '../lab/overlay.ts';
-import { waitFor } from '../lab/wait.ts';
 import { requireLab } from './require.ts';
 
 requireLab();
@@ -46,16 +45,7 @@ describe('a VM with user data for cloud-init', () => {
     for (const stage of [['init', '--local'], ['init'], ['modules', '--mode=config'], ['modules', '--mode=final']]) {
       await vm.exec(['cloud-init', ...stage]);
     }
-    await waitFor(
-      'the VM is registered',
-      async () => {
-        const { stdout } = await overlay.mapServer.stayput(['agents', 'list', '--json']);
-        const [agent] = JSON.parse(stdout) as { state: string; mappings: number }[];
-        if (agent?.state === 'connected' && agent.mappings >= 3) return true;
-        throw new Error(await vm.journal());
-      },
-      { timeoutMs: 20_000 },
-    );
+    await vm.registered(overlay.mapServer, '10.77.0.5/32');
     const status = await vm.exec(['stayput', 'status', '--json']);
     assert.ok(status.stdout.includes('10.77.0.5'));
 

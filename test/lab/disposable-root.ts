@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import type { ExecOptions, ExecResult, Host } from './lab.ts';
 import type { LabProcess } from './lab-process.ts';
+import type { MapServer } from './overlay.ts';
+import { waitFor } from './wait.ts';
 
 export class DisposableRoot {
   readonly host: Host;
@@ -69,6 +71,30 @@ export class DisposableRoot {
     ]);
   }
 
+  /** A disk with this label, as udev escapes it, that holds what is in the file. */
+  async disk(label: string, file: string): Promise<void> {
+    await this.exec(['mkdir', '-p', '/dev/disk/by-label']);
+    await this.exec(['ln', '-s', file, `/dev/disk/by-label/${label}`]);
+  }
+
+  /** Until the map server has this EID of an agent that is connected. */
+  async registered(mapServer: MapServer, eid: string): Promise<void> {
+    const json = async <T>(command: readonly string[]): Promise<T> =>
+      JSON.parse((await mapServer.stayput([...command, '--json'])).stdout) as T;
+    await waitFor(
+      `${eid} is registered`,
+      async () => {
+        const agents = await json<{ xtrId: string }[]>(['agents', 'list']);
+        for (const { xtrId } of agents) {
+          const { state, owns } = await json<AgentDetails>(['agents', 'show', xtrId]);
+          if (state === 'connected' && owns.some((own) => own.eid.includes(eid) && own.state === 'live')) return true;
+        }
+        throw new Error(await this.journal());
+      },
+      { timeoutMs: 20_000 },
+    );
+  }
+
   /** The last lines of what units and cloud-init wrote. */
   async journal(): Promise<string> {
     const last = 'tail -n 12 /var/log/stayput-*.log /var/log/cloud-init-output.log 2>/dev/null || true';
@@ -80,6 +106,11 @@ export class DisposableRoot {
   }
 }
 
+interface AgentDetails {
+  readonly state: string;
+  readonly owns: readonly { readonly eid: string; readonly state: string }[];
+}
+
 /** A checkout and a lab that are on other file systems than the root are shown at their places. */
 const MOUNTS = `
 mount -t tmpfs tmpfs "$1"
@@ -88,7 +119,14 @@ mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/r
 cd "$1/root"
 mount -t proc proc proc
 mount --rbind /sys sys
-mount --rbind /dev dev
+mount -t tmpfs -o mode=0755 tmpfs dev
+mkdir dev/net dev/pts dev/shm
+for device in null zero full random urandom tty ptmx net/tun; do
+  touch "dev/$device"
+  mount --bind "/dev/$device" "dev/$device"
+done
+mount --rbind /dev/pts dev/pts
+ln -s /proc/self/fd dev/fd
 mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs tmp
 for shown in "$2" "$3"; do

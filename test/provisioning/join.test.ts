@@ -60,7 +60,7 @@ describe('joining with what was left for a host', () => {
       },
     }),
     ovf: (said) => ({
-      files: { 'dev/disk/by-label/OVF\\x20ENV': isoImage({ 'ovf-env.xml': ovfEnvironment(said) }) },
+      files: { 'dev/disk/by-label/OVF\\x20ENV': isoImage({ 'ovf-env.xml': ovfEnvironment(prefixed(said)) }) },
     }),
   };
 
@@ -205,6 +205,10 @@ describe('joining with what was left for a host', () => {
     assert.equal(host.folder.identity(), undefined);
   });
 });
+
+function prefixed(said: Said): Said {
+  return Object.fromEntries(Object.entries(said).map(([key, value]) => [`stayput.${key}`, value]));
+}
 
 type Said = Readonly<Record<string, string>>;
 
