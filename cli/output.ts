@@ -11,23 +11,25 @@ export function printLines(...lines: readonly string[]): void {
 }
 
 /** Columns by key and heading; cells that are null or undefined print as `-`. */
-export function printTable<K extends string>(
+export function printTable<K extends string>(...table: Parameters<typeof tableLines<K>>): void {
+  printLines(...tableLines(...table));
+}
+
+export function tableLines<K extends string>(
   columns: readonly (readonly [key: K, heading: string])[],
   rows: readonly Readonly<Partial<Record<K, Cell>>>[],
-): void {
+): string[] {
   const text = [
     columns.map(([, heading]) => heading),
     ...rows.map((row) => columns.map(([key]) => String(row[key] ?? '-'))),
   ];
   const widths = columns.map((_, i) => Math.max(...text.map((line) => line[i]?.length ?? 0)));
-  for (const line of text) {
-    process.stdout.write(
-      `${line
-        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
-        .join('  ')
-        .trimEnd()}\n`,
-    );
-  }
+  return text.map((line) =>
+    line
+      .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  );
 }
 
 /** `1.2 s`, `350 ms`, `4 min`, `2 h`, `3 d`. */

@@ -442,6 +442,7 @@ export class Agent {
     return {
       overlay: this.overlay,
       locators: this.locators.list(),
+      uplinks: this.locators.uplinks,
       sessionMs: this.session.since === null ? null : now - this.session.since,
       dataplane: this.hello,
       cache: this.remote.cache.counts(now),

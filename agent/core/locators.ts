@@ -45,6 +45,11 @@ export class Locators {
     return this.current;
   }
 
+  /** The underlay addresses of this host, as the data plane sees them. */
+  get uplinks(): readonly LocalAddress[] {
+    return this.local ?? [];
+  }
+
   /** Those through which somebody answers. */
   localAddresses(): readonly IpAddress[] {
     return (this.local ?? []).flatMap(({ address, silent }) => (silent === true ? [] : [address]));

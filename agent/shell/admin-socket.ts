@@ -2,6 +2,7 @@
 import type { Server } from 'node:http';
 import { z } from 'zod';
 import { type IpPrefix, isHostPrefix, parseIpPrefix, prefixAddress } from '../../proto/address.ts';
+import type { PeerStatus } from '../../proto/dataplane/messages.ts';
 import { reverseZones } from '../../proto/dns/reverse-zones.ts';
 import { DEFAULT_INSTANCE, type Eid, nameEid, prefixEid } from '../../proto/eid.ts';
 import { INTERFACE_NAME } from '../../proto/lisp/order.ts';
@@ -18,6 +19,7 @@ import type { DnsStatus } from './dns-host-target.ts';
 import type { DnsServer } from './dns-server.ts';
 import type { AgentDriver } from './driver.ts';
 import { agentIdentity, type Identity } from './identity.ts';
+import { inboundOf } from './reachability.ts';
 
 export async function startAdminSocket(
   path: string,
@@ -77,11 +79,17 @@ async function status(driver: AgentDriver, identity: Identity): Promise<unknown>
     registered,
     fenced: driver.fence !== null,
     locators: snapshot.locators,
+    uplinks: snapshot.uplinks.map(({ address, interface: name, silent }) => ({
+      address,
+      interface: name,
+      silent: silent === true,
+    })),
     mapServer: {
       ...identity.mapServer,
       connected: mapServer.connected,
       connectedMs: snapshot.sessionMs,
       problem: mapServer.lastProblem,
+      localAddress: mapServer.localAddress,
     },
     dataplane: {
       connected: dataplane.connected,
@@ -93,7 +101,9 @@ async function status(driver: AgentDriver, identity: Identity): Promise<unknown>
     policy: await policy(driver),
     eids: ownEids(driver),
     mapCache: snapshot.cache,
+    inbound: inboundOf(snapshot.policy, ownPrefixes(own)),
     peers: snapshot.peers,
+    heard: await heardPeers(driver),
     problems: problems(driver, own, snapshot.locators.length, registered),
   };
 }
@@ -159,6 +169,22 @@ async function policy(driver: AgentDriver): Promise<unknown> {
   const denied =
     stats === null ? null : { out: stats.counters['drop.policy'] ?? 0, in: stats.counters['drop.policy_in'] ?? 0 };
   return { version, default: byDefault, rules: rules.length, denied };
+}
+
+function ownPrefixes(own: readonly OwnedEid[]): readonly IpPrefix[] {
+  return own.flatMap(({ eid, kind }) => (kind === 'address' && eid.kind === 'prefix' ? [eid.prefix] : []));
+}
+
+/** Those heard of last first; null while the data plane does not say. */
+async function heardPeers(driver: AgentDriver): Promise<unknown> {
+  if (!driver.dataplane.connected) return null;
+  try {
+    const listed = (await peers(driver)).peers.filter(({ session }) => session !== 'none');
+    const silence = ({ lastReceivedMs }: { lastReceivedMs: number | null }): number => lastReceivedMs ?? NEVER;
+    return listed.sort((a, b) => silence(a) - silence(b)).slice(0, SHOWN_PEERS);
+  } catch {
+    return null;
+  }
 }
 
 function ownEids(driver: AgentDriver): readonly unknown[] {
@@ -227,7 +253,7 @@ function dnsStatus(driver: AgentDriver, identity: Identity, dns: DnsServer | und
   };
 }
 
-async function peers(driver: AgentDriver): Promise<unknown> {
+async function peers(driver: AgentDriver): Promise<{ peers: (PeerStatus & { eids: readonly string[] })[] }> {
   const eids = new Map<string, string[]>();
   for (const { mapping, negative } of driver.agent.cached()) {
     if (negative || mapping.tunnelKey === undefined || mapping.eid.kind === 'name') continue;
@@ -305,6 +331,9 @@ function textOf(eid: Eid): string {
   return isHostPrefix(eid.prefix) ? prefixAddress(eid.prefix) : eid.prefix;
 }
 
+/** Of those that this host talks to, in the status. */
+const SHOWN_PEERS = 10;
+const NEVER = Number.MAX_SAFE_INTEGER;
 const INTERFACE = z.string().regex(INTERFACE_NAME, 'is not the name of a network interface');
 export const ATTACH = z.strictObject({
   eid: z.string().max(64),

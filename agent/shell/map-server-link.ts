@@ -69,6 +69,11 @@ export class MapServerLink {
     return this.session !== null;
   }
 
+  /** From where the session goes; null without one. */
+  get localAddress(): IpAddress | null {
+    return this.session?.localAddress() ?? null;
+  }
+
   /** Why there is no session, in a line. */
   get lastProblem(): string | null {
     return this.session === null ? this.problem : null;

@@ -4,8 +4,8 @@ import { UsageError } from '../../proto/errors.ts';
 import { type ClientOptions, callAgent, withClientOptions } from '../agent-client.ts';
 import { dataDirOption } from '../map-server-client.ts';
 import { printJson, printLines } from '../output.ts';
+import { eidLines, type OwnEid } from '../status-screen.ts';
 import { type OrderOptions, orderAttach } from './mapserver.ts';
-import { type OwnEid, printEids } from './status.ts';
 
 export function registerEidCommands(program: Command): void {
   const eid = program.command('eid').description('The EIDs of this host');
@@ -14,7 +14,7 @@ export function registerEidCommands(program: Command): void {
       const { eids } = (await callAgent(options, 'GET', '/v1/eids')) as { eids: readonly OwnEid[] };
       if (options.json === true) printJson(eids);
       else if (eids.length === 0) printLines('No EIDs; see "stayput eid attach --help".');
-      else printEids(eids);
+      else printLines(...eidLines(eids));
     },
   );
   withClientOptions(

@@ -1,126 +1,81 @@
-import type { Command } from 'commander';
-import { formatPolicyVersion, type PolicyAction } from '../../proto/policy.ts';
+import { networkInterfaces } from 'node:os';
+import { type Command, Option } from 'commander';
+import { StayputError } from '../../proto/errors.ts';
+import { unitStates } from '../../runtime/systemd.ts';
 import { type ClientOptions, callAgent, withClientOptions } from '../agent-client.ts';
-import { formatDuration, printJson, printLines, printTable } from '../output.ts';
+import { duration } from '../option-values.ts';
+import { printJson, printLines } from '../output.ts';
+import { isHealthy, type Status, statusLines } from '../status-screen.ts';
+import { styleOf } from '../style.ts';
 
-interface Status {
-  readonly version: string;
-  readonly xtrId: string;
-  readonly agentAddress: string;
-  readonly overlay: readonly string[];
-  readonly zone: string;
-  readonly registered: boolean;
-  readonly locators: readonly { address: string; port: number; priority: number }[];
-  readonly mapServer: {
-    host: string;
-    port: number;
-    connected: boolean;
-    connectedMs: number | null;
-    problem: string | null;
-  };
-  readonly dataplane: {
-    connected: boolean;
-    software: string | null;
-    cipher: string | null;
-    offloads: readonly string[];
-    /** Null: it does not say. */
-    sandbox: readonly string[] | null;
-  };
-  readonly policy: {
-    version: number;
-    default: PolicyAction;
-    rules: number;
-    denied: { out: number; in: number } | null;
-  };
-  readonly eids: readonly OwnEid[];
-  readonly mapCache: { positive: number; negative: number; stale: number; oldestMs: number };
-  readonly peers: number;
-  readonly problems: readonly string[];
-}
-
-export interface OwnEid {
-  readonly eid: string;
-  readonly kind: 'address' | 'name';
-  readonly state: string;
-  readonly generation: number;
-  readonly interface: string | null;
-  readonly names: readonly string[];
-  readonly sinceMs: number;
-  readonly registered: boolean;
-  readonly problem: string | null;
+interface StatusOptions extends ClientOptions {
+  readonly watch?: boolean;
+  readonly interval: string;
 }
 
 export function registerStatusCommand(program: Command): void {
-  withClientOptions(program.command('status').description('What this host’s agent does, and what is wrong')).action(
-    async (options: ClientOptions) => {
-      const status = (await callAgent(options, 'GET', '/v1/status')) as Status;
-      if (options.json === true) printJson(status);
-      else printStatus(status);
-    },
-  );
-}
-
-export function printEids(eids: readonly OwnEid[]): void {
-  printTable(
-    [
-      ['eid', 'EID'],
-      ['state', 'STATE'],
-      ['generation', 'GENERATION'],
-      ['via', 'INTERFACE'],
-      ['names', 'NAMES'],
-      ['since', 'SINCE'],
-      ['registered', 'REGISTERED'],
-    ],
-    eids.map((each) => ({
-      eid: each.eid,
-      state: each.state,
-      generation: each.generation,
-      via: each.kind === 'name' ? null : (each.interface ?? 'this host'),
-      names: each.names.length > 0 ? each.names.join(' ') : null,
-      since: formatDuration(each.sinceMs),
-      registered: each.registered ? 'yes' : 'no',
-    })),
-  );
-}
-
-function describePolicy({ version, default: byDefault, rules, denied }: Status['policy']): string {
-  if (version === 0) return 'none, all is allowed';
-  const counted =
-    denied === null ? '' : `; ${denied.out} packets denied on their way out, ${denied.in} on their way in`;
-  return `version ${formatPolicyVersion(version)}, ${rules} rules, otherwise ${byDefault}${counted}`;
-}
-
-function describeSandbox(sandbox: readonly string[] | null): readonly string[] {
-  if (sandbox === null) return [];
-  return [sandbox.length === 0 ? 'no sandbox' : `confined by ${sandbox.join(' and ')}`];
-}
-
-function printStatus(status: Status): void {
-  const { mapServer, dataplane, mapCache } = status;
-  const session =
-    mapServer.connected && mapServer.connectedMs !== null
-      ? `connected for ${formatDuration(mapServer.connectedMs)}`
-      : `not connected (${mapServer.problem ?? 'connecting'})`;
-  const plane = dataplane.connected
-    ? [dataplane.software, dataplane.cipher, ...dataplane.offloads, ...describeSandbox(dataplane.sandbox)].join(', ')
-    : 'not connected';
-  const locators = status.locators.map(({ address, port, priority }) => {
-    const host = address.includes(':') ? `[${address}]` : address;
-    return `${host}:${port} (priority ${priority})`;
+  withClientOptions(
+    program
+      .command('status')
+      .description(
+        'Whether this host is registered, who can reach it, over what, and what is wrong; exit code 0: healthy',
+      )
+      .option('--watch', 'again and again, until Ctrl-C')
+      .addOption(new Option('--interval <duration>', 'with --watch: how often').default('2s')),
+  ).action(async (options: StatusOptions) => {
+    const interval = duration('--interval', options.interval);
+    for (;;) {
+      const shown = await look(options);
+      if (options.watch === true && process.stdout.isTTY) process.stdout.write(CLEAR);
+      if (options.json === true) printJson(shown.json);
+      else printLines(...shown.lines);
+      process.exitCode = shown.healthy ? 0 : 1;
+      if (options.watch !== true) return;
+      await new Promise((resolve) => setTimeout(resolve, interval));
+    }
   });
-  printLines(
-    `Agent        ${status.xtrId} (${status.agentAddress}), stayput ${status.version}`,
-    `Overlay      ${status.overlay.join(', ')}, names in ${status.zone}`,
-    `Registered   ${status.registered ? 'yes' : 'no'}`,
-    `Locators     ${locators.length > 0 ? locators.join(', ') : 'none'}`,
-    `Map server   ${mapServer.host}:${mapServer.port}, ${session}`,
-    `Data plane   ${plane}`,
-    `Policy       ${describePolicy(status.policy)}`,
-    `Map-cache    ${mapCache.positive} mappings, ${mapCache.stale} stale, ${mapCache.negative} negative; ${status.peers} peers`,
-  );
-  if (status.eids.length > 0) {
-    printLines('');
-    printEids(status.eids);
-  }
-  if (status.problems.length > 0) printLines('', ...status.problems.map((line) => `! ${line}`));
 }
+
+interface Shown {
+  readonly healthy: boolean;
+  readonly json: unknown;
+  readonly lines: readonly string[];
+}
+
+async function look(options: ClientOptions): Promise<Shown> {
+  const style = styleOf(process.stdout);
+  try {
+    const status = (await callAgent(options, 'GET', '/v1/status')) as Status;
+    const healthy = isHealthy(status);
+    return { healthy, json: { healthy, ...status }, lines: statusLines(status, style) };
+  } catch (error) {
+    if (!(error instanceof StayputError) || error.code !== 'STAYPUT_AGENT_AWAY') throw error;
+    const problems = [error.message, ...(await withoutAgent())];
+    return {
+      healthy: false,
+      json: { healthy: false, registered: false, problems },
+      lines: [style.bad('NOT healthy: the agent does not answer'), ...problems.map((line) => style.bad(`! ${line}`))],
+    };
+  }
+}
+
+/** What can be said of this host while its agent is away. */
+async function withoutAgent(): Promise<string[]> {
+  const units = (await unitStates(UNITS)) ?? [];
+  const states = units.flatMap(({ unit, state }) =>
+    state === 'active' || state === 'missing' ? [] : [`${unit} is ${state}: journalctl -u ${unit} -n 20`],
+  );
+  const forwards =
+    networkInterfaces()[TUNNEL] === undefined
+      ? `there is no interface ${TUNNEL}: nothing is forwarded`
+      : `the interface ${TUNNEL} is there: if stayput-dataplane runs, it forwards to whom it knows, and learns of no move`;
+  return [
+    ...states,
+    forwards,
+    'what to do: sudo systemctl start stayput-agent; has this host joined (stayput agent join)?',
+  ];
+}
+
+const UNITS = ['stayput-agent.service', 'stayput-dataplane.service'];
+const TUNNEL = 'stayput0';
+const CLEAR = '\u001b[H\u001b[2J\u001b[3J';

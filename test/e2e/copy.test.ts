@@ -44,7 +44,7 @@ describe('a host and its copy', () => {
 /** Its status says what to do, and the EID is no address of the host any more. */
 async function isFenced(agent: Agent): Promise<void> {
   await waitFor(`${agent.host.name} fenced`, async () => {
-    const { stdout } = await agent.stayput(['status']);
+    const { stdout } = await agent.stayput(['status'], { anyExit: true });
     return /the newer one.*reset-identity/.test(stdout);
   });
   await waitFor(`${VM_EID} gone from ${agent.host.name}`, async () => {

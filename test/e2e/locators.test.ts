@@ -196,7 +196,7 @@ async function locatorsOf(agent: Agent, count: number): Promise<readonly string[
   return await waitFor(
     `${count} locators`,
     async () => {
-      const status = JSON.parse((await agent.stayput(['status', '--json'])).stdout) as StatusReply;
+      const status = JSON.parse((await agent.stayput(['status', '--json'], { anyExit: true })).stdout) as StatusReply;
       const addresses = status.locators.flatMap(({ address, priority }) => (priority < LAST_RESORT ? [address] : []));
       return addresses.length === count ? addresses : undefined;
     },

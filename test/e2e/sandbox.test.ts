@@ -60,8 +60,8 @@ describe('the sandbox of the data plane', () => {
 });
 
 async function status(agent: Agent): Promise<{ stdout: string; sandbox: unknown }> {
-  const { stdout: json } = await agent.stayput(['status', '--json']);
-  const { stdout } = await agent.stayput(['status']);
+  const { stdout: json } = await agent.stayput(['status', '--json'], { anyExit: true });
+  const { stdout } = await agent.stayput(['status'], { anyExit: true });
   return { stdout, sandbox: (JSON.parse(json) as { dataplane: { sandbox: unknown } }).dataplane.sandbox };
 }
 
