@@ -3,9 +3,11 @@ import { spawn } from 'node:child_process';
 import { instanceId } from '../proto/eid.ts';
 import { inheritedSockets } from '../runtime/inherited-sockets.ts';
 import { createLog } from '../runtime/log.ts';
+import { LogLevels, logLevelRoutes } from '../runtime/log-level.ts';
 import { startMetricsServer } from '../runtime/metrics-server.ts';
 import { VERSION } from '../runtime/project-root.ts';
 import type { ReadinessCheck } from '../runtime/readiness.ts';
+import { Reload, reloadRoutes } from '../runtime/reload.ts';
 import { Shutdown } from '../runtime/shutdown.ts';
 import type { AgentConfig } from './config.ts';
 import type { EidState } from './core/registrar.ts';
@@ -19,9 +21,11 @@ import { agentReadiness } from './shell/readiness.ts';
 
 export const SOFTWARE = `stayput ${VERSION}`;
 
-/** Runs until SIGTERM or SIGINT. @throws UsageError when it cannot start */
-export async function runAgent(config: AgentConfig): Promise<void> {
+/** `read`: the configuration, now. Runs until SIGTERM or SIGINT. @throws UsageError when it cannot start */
+export async function runAgent(read: () => AgentConfig): Promise<void> {
+  const config = read();
   const log = createLog('agent', config.logLevel);
+  const levels = new LogLevels(log, config.logLevel);
   const inherited = inheritedSockets();
   const folder = new StateFolder(config.stateDir);
   const identity = folder.requireIdentity();
@@ -33,7 +37,22 @@ export async function runAgent(config: AgentConfig): Promise<void> {
   );
   try {
     let dns: DnsServer | undefined;
-    const admin = await startAdminSocket(config.socket, driver, identity, () => dns, log);
+    const reload = new Reload<AgentConfig>(
+      config,
+      read,
+      {
+        logLevel: (next) => levels.configure(next.logLevel),
+        locators: (next) => driver.useLocators(next.locators),
+        'dns.upstreams': (next) => dns?.ask(next.dns.upstreams, next.dns.zones),
+        'dns.zones': (next) => dns?.ask(next.dns.upstreams, next.dns.zones),
+      },
+      log,
+    );
+    const admin = await startAdminSocket(config.socket, driver, identity, () => dns, log, [
+      ...logLevelRoutes(levels),
+      ...reloadRoutes(reload),
+    ]);
+    shutdown.add('reload', reload.onHangUp());
     shutdown.add('admin socket', () => admin.close());
     if (config.metricsListen !== null) {
       const server = await startMetricsServer(config.metricsListen, {

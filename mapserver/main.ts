@@ -5,8 +5,10 @@ import { UsageError } from '../proto/errors.ts';
 import { nonce } from '../proto/lisp/header.ts';
 import { apiListener } from '../runtime/http-api.ts';
 import { createLog } from '../runtime/log.ts';
+import { LogLevels, logLevelRoutes } from '../runtime/log-level.ts';
 import { startMetricsServer } from '../runtime/metrics-server.ts';
 import { VERSION } from '../runtime/project-root.ts';
+import { type Apply, Reload, reloadRoutes } from '../runtime/reload.ts';
 import { Shutdown } from '../runtime/shutdown.ts';
 import { listenOnUnixSocket } from '../runtime/unix-server.ts';
 import type { MapServerSettings } from './config.ts';
@@ -46,12 +48,15 @@ export function adminSocketPath(dataDir: string): string {
   return join(dataDir, 'admin.sock');
 }
 
-/** @throws UsageError, StoreError */
-export async function startMapServer(settings: MapServerSettings): Promise<RunningMapServer> {
+/** `read`: the configuration, when it is to be read again. @throws UsageError, StoreError */
+export async function startMapServer(
+  settings: MapServerSettings,
+  read: () => MapServerSettings = () => settings,
+): Promise<RunningMapServer> {
   const log = createLog('mapserver', settings.logLevel);
   const shutdown = new Shutdown();
   try {
-    return await start(settings, log, shutdown);
+    return await start(settings, read, log, shutdown);
   } catch (error) {
     await shutdown.end(log);
     throw error;
@@ -60,6 +65,7 @@ export async function startMapServer(settings: MapServerSettings): Promise<Runni
 
 async function start(
   settings: MapServerSettings,
+  read: () => MapServerSettings,
   log: ReturnType<typeof createLog>,
   shutdown: Shutdown,
 ): Promise<RunningMapServer> {
@@ -128,7 +134,26 @@ async function start(
     }),
     ...authorityRoutes(trust, core),
   ];
-  routes = auditedRoutes(administration, audit);
+  const levels = new LogLevels(log, settings.logLevel);
+  const reload = new Reload(
+    settings,
+    read,
+    {
+      logLevel: (next) => levels.configure(next.logLevel),
+      // Each is read from this object where it counts.
+      ...Object.fromEntries(
+        LIVE_LIMITS.map((key): [string, Apply<MapServerSettings>] => [
+          `limits.${key}`,
+          (next) => {
+            limits[key] = next.limits[key];
+          },
+        ]),
+      ),
+    },
+    log,
+  );
+  shutdown.add('reload', reload.onHangUp());
+  routes = auditedRoutes([...administration, ...logLevelRoutes(levels), ...reloadRoutes(reload)], audit);
   const exporters = new Exporters(core, overlay.instance);
   control = new ControlServer({
     trust,
@@ -247,3 +272,22 @@ async function listenAll(
 }
 
 const RENEWAL_CHECK = 600_000;
+/** Limits that are looked up each time that they count; the others are taken over when their parts are made. */
+const LIVE_LIMITS = [
+  'connections',
+  'connectionsPerAddress',
+  'waitingConnections',
+  'waitingConnectionsPerAddress',
+  'handshakeSeconds',
+  'requestSeconds',
+  'messageSeconds',
+  'bufferedOctets',
+  'agents',
+  'tokens',
+  'names',
+  'mappingsPerAgent',
+  'releasedPerAgent',
+  'mappings',
+  'sites',
+  'mappingsPerSite',
+] as const;

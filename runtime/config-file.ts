@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { UsageError } from '../proto/errors.ts';
 import { firstIssue } from './json-file.ts';
+import { lineAt, linesOfValues } from './json-lines.ts';
 
 /**
  * Reads `path` and applies the schema's defaults. A missing file is an error only if `required`; otherwise the
@@ -31,6 +32,34 @@ export function parseConfig<T extends z.ZodObject>(
   const parsed = schema.safeParse(values);
   if (parsed.success) return parsed.data;
   throw new UsageError(`${path}: ${oneLine(describe(schema, parsed.error))}`);
+}
+
+export interface ConfigProblem {
+  /** From 1; null when it is not in the file (a key that is missing). */
+  readonly line: number | null;
+  /** As `dns.zones.0.zone`; empty for the file as a whole. */
+  readonly key: string;
+  readonly problem: string;
+}
+
+/** Everything that is wrong with a configuration file, in the order of its lines. @throws UsageError when it cannot be read */
+export function configProblems(schema: z.ZodObject, path: string): readonly ConfigProblem[] {
+  const text = readConfigText(path, true);
+  let whole: Record<string, unknown>;
+  try {
+    whole = configObject(path, text);
+  } catch (error) {
+    const problem = (error as Error).message.slice(`${path}: `.length);
+    const at = /at position (\d+)/.exec(problem);
+    return [{ line: at === null ? null : lineAt(text, Number(at[1])), key: '', problem }];
+  }
+  const { $schema: _ignored, ...values } = whole;
+  const parsed = schema.safeParse(values);
+  const lines = linesOfValues(text);
+  const problems = (parsed.error?.issues ?? []).flatMap((issue) => problemsOf(schema, issue));
+  return problems
+    .map((each) => ({ line: lines.get(each.key) ?? null, ...each }))
+    .sort((a, b) => (a.line ?? Number.MAX_SAFE_INTEGER) - (b.line ?? Number.MAX_SAFE_INTEGER));
 }
 
 /** The candidate that differs from `word` by the fewest edits, if by at most a third of its length. */
@@ -66,11 +95,18 @@ function configObject(path: string, text: string): Record<string, unknown> {
 
 function describe(schema: z.ZodType, error: z.ZodError): string {
   const unknown = error.issues.find((issue) => issue.code === 'unrecognized_keys');
-  const key = unknown?.keys[0];
-  if (unknown === undefined || key === undefined) return firstIssue(error);
-  const at = (name: string): string => [...unknown.path, name].join('.');
-  const near = nearest(key, keysAt(schema, unknown.path));
-  return `unknown key "${at(key)}"${near === undefined ? '' : `; did you mean "${at(near)}"?`}`;
+  const [first] = unknown === undefined ? [] : problemsOf(schema, unknown);
+  return first?.problem ?? firstIssue(error);
+}
+
+function problemsOf(schema: z.ZodType, issue: z.core.$ZodIssue): { readonly key: string; readonly problem: string }[] {
+  if (issue.code !== 'unrecognized_keys') return [{ key: issue.path.join('.'), problem: oneLine(issue.message) }];
+  const at = (name: string): string => [...issue.path, name].join('.');
+  return issue.keys.map((key) => {
+    const near = nearest(key, keysAt(schema, issue.path));
+    const problem = `unknown key "${at(key)}"${near === undefined ? '' : `; did you mean "${at(near)}"?`}`;
+    return { key: at(key), problem: oneLine(problem) };
+  });
 }
 
 /** The keys that the schema knows for the object at `path`. */

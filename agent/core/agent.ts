@@ -347,6 +347,11 @@ export class Agent {
     this.lispRouters?.solicit(prefix, rlocs, now);
   }
 
+  /** What the operator says of locators has changed. */
+  handleConfiguredLocators(configured: readonly ConfiguredLocator[], now: Instant): void {
+    if (this.locators.handleConfigured(configured, this.overlay)) this.announceLocators(now);
+  }
+
   /** From a LISP router, over UDP. */
   handleLispDatagram(from: LispPeer, bytes: Uint8Array, now: Instant): LispOutcome {
     return this.lispRouters?.handleDatagram(from, bytes, now) ?? 'refused';

@@ -29,7 +29,7 @@ export type ConfiguredLocator =
 
 export class Locators {
   private readonly port: number;
-  private readonly configured: readonly ConfiguredLocator[];
+  private configured: readonly ConfiguredLocator[];
   private local: readonly LocalAddress[] | null = null;
   private observed: IpAddress | null = null;
   private platform: readonly IpAddress[] = [];
@@ -70,6 +70,12 @@ export class Locators {
       this.platform = [];
     }
     return { moved, changed: this.update(overlay) };
+  }
+
+  /** True when the locators changed. */
+  handleConfigured(configured: readonly ConfiguredLocator[], overlay: readonly IpPrefix[]): boolean {
+    this.configured = configured;
+    return this.update(overlay);
   }
 
   /** True when the locators changed. */

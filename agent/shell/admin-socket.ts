@@ -27,8 +27,11 @@ export async function startAdminSocket(
   identity: Identity,
   dns: () => DnsServer | undefined,
   log: Log,
+  more: readonly Route[] = [],
 ): Promise<{ close(): Promise<void> }> {
-  const listener = apiListener(routes(driver, identity, dns), (err) => log.error({ err }, 'admin request failed'));
+  const listener = apiListener([...routes(driver, identity, dns), ...more], (err) =>
+    log.error({ err }, 'admin request failed'),
+  );
   const server: Server = await listenOnUnixSocket(path, 0o660, listener);
   return {
     close: () =>

@@ -49,13 +49,13 @@ export interface DnsServer {
   readonly addresses: readonly string[];
   /** The resolvers that other names are asked of at present, as in `dns.upstreams`. */
   readonly upstreams: readonly string[];
+  /** Others from now on; what is under way goes on. @throws UsageError when one is not an address */
+  ask(upstreams: DnsServerOptions['upstreams'], zones: DnsServerOptions['zones']): void;
   close(): Promise<void>;
 }
 
 /** @throws UsageError when an address cannot be listened on, an upstream is not an address or a file cannot be read */
 export async function startDnsServer(options: DnsServerOptions): Promise<DnsServer> {
-  const configured = options.upstreams.map(parseUpstream);
-  const zones = options.zones.map(({ zone, upstreams }) => ({ zone, upstreams: upstreams.map(parseUpstream) }));
   const driver = new DnsDriver(options);
   const listeners: DnsListener[] = [];
   let resolvConf: ResolvConfWatch | undefined;
@@ -76,9 +76,21 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
     throw error;
   }
   const use = (upstreams: readonly Upstream[]): void => driver.useUpstreams(upstreams, listeners);
-  if (zones.length > 0) driver.useZones(zones, listeners);
-  if (configured.length > 0) use(configured);
-  else resolvConf = watchResolvConf(options.resolvConf, (hosts) => use(hosts.map((host) => ({ host, port: 53 }))));
+  const ask: DnsServer['ask'] = (upstreams, zones) => {
+    const configured = upstreams.map(parseUpstream);
+    const own = zones.map((each) => ({ zone: each.zone, upstreams: each.upstreams.map(parseUpstream) }));
+    resolvConf?.close();
+    resolvConf = undefined;
+    driver.useZones(own, listeners);
+    if (configured.length > 0) use(configured);
+    else resolvConf = watchResolvConf(options.resolvConf, (hosts) => use(hosts.map((host) => ({ host, port: 53 }))));
+  };
+  try {
+    ask(options.upstreams, options.zones);
+  } catch (error) {
+    await close();
+    throw error;
+  }
   const addresses = listeners.map(({ host, port }) => formatHostPort(host, port));
   options.log.info({ listen: addresses, zone: options.resolver.zone }, 'dns server started');
   return {
@@ -86,6 +98,7 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
     get upstreams() {
       return driver.upstreams;
     },
+    ask,
     close,
   };
 }

@@ -180,6 +180,11 @@ export class AgentDriver {
     this.input(() => undefined);
   }
 
+  /** The operator says otherwise from now on. */
+  useLocators(configured: AgentConfig['locators']): void {
+    this.receive((now) => this.agent.handleConfiguredLocators(configured, now));
+  }
+
   /** LISP routers are heard from now on. */
   async serveLisp(): Promise<void> {
     this.lisp = await LispListener.start((from, bytes) => this.receiveLisp(from, bytes));

@@ -2,8 +2,10 @@ import type { Command } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
 import { callApi } from '../../runtime/http-api.ts';
 import { VERSION } from '../../runtime/project-root.ts';
+import { type ClientOptions, callAgent, withClientOptions } from '../agent-client.ts';
 import { printJson, printLines } from '../output.ts';
 import { type ConfigOptions, collect, readToken, registerJoinCommand, type TokenOptions } from './agent-join.ts';
+import { registerDaemonSettings } from './daemon-settings.ts';
 import { registerEidCommands } from './eid.ts';
 import { registerPeersCommand } from './peers.ts';
 import { registerPingCommand } from './ping.ts';
@@ -52,8 +54,14 @@ export function registerAgentCommands(program: Command): void {
         import('../../agent/main.ts'),
       ]);
       const { config, ...overrides } = options;
-      await runAgent(loadAgentConfig(config, overrides));
+      await runAgent(() => loadAgentConfig(config, overrides));
     });
+  registerDaemonSettings<ClientOptions>(agent, {
+    command: (name, description) => withClientOptions(agent.command(name).description(description)),
+    call: callAgent,
+    schema: async () => (await import('../../agent/config.ts')).AGENT_CONFIG,
+    configPath: '/etc/stayput/agent.json',
+  });
   registerStatusCommand(program);
   registerEidCommands(program);
   registerPeersCommand(program);

@@ -15,6 +15,7 @@ import { formatDuration, printJson, printLines, printTable } from '../output.ts'
 import { registerAuditCommand } from './audit.ts';
 import { registerBackupCommands } from './backup.ts';
 import { type AuthorityFileOptions, readAuthorityFiles, registerAuthorityCommands } from './ca.ts';
+import { registerDaemonSettings } from './daemon-settings.ts';
 
 export function registerMapserverCommands(program: Command): void {
   const mapserver = program.command('mapserver').description('Run and look at a map server');
@@ -25,6 +26,12 @@ export function registerMapserverCommands(program: Command): void {
   registerAuthorityCommands(mapserver);
   registerAuditCommand(mapserver);
   registerBackupCommands(mapserver);
+  registerDaemonSettings<ListOptions>(mapserver, {
+    command: (name, description) => mapServerCommand(mapserver, name, description),
+    call: admin,
+    schema: async () => (await import('../../mapserver/config.ts')).CONFIG,
+    configPath: '/etc/stayput/mapserver.json',
+  });
 }
 
 function registerInit(mapserver: Command): void {
@@ -108,16 +115,17 @@ function registerRun(mapserver: Command): void {
       const { CONFIG, CONFIG_PATH } = await import('../../mapserver/config.ts');
       const { loadConfig } = await import('../../runtime/config-file.ts');
       const { startMapServer } = await import('../../mapserver/main.ts');
-      const settings = loadConfig(CONFIG, options.config ?? CONFIG_PATH, {
-        required: options.config !== undefined,
-        overrides: {
-          dataDir: options.dataDir,
-          listen: options.listen,
-          metricsListen: options.metricsListen,
-          logLevel: options.logLevel,
-        },
-      });
-      const server = await startMapServer(settings);
+      const read = () =>
+        loadConfig(CONFIG, options.config ?? CONFIG_PATH, {
+          required: options.config !== undefined,
+          overrides: {
+            dataDir: options.dataDir,
+            listen: options.listen,
+            metricsListen: options.metricsListen,
+            logLevel: options.logLevel,
+          },
+        });
+      const server = await startMapServer(read(), read);
       await server.untilSignal();
     });
 }

@@ -57,6 +57,8 @@ export const AUDIT_EVENTS = [
   'authority-rotated',
   'authority-retired',
   'server-certificate-renewed',
+  'configuration-reloaded',
+  'log-level-set',
   'other-change',
 ] as const;
 

@@ -33,7 +33,9 @@ describe('a flood', () => {
   // the traffic goes on, a host that joins meanwhile reaches the flooded one, and that takes at most 16 MB more
   it('attack: a flood of initiations from made-up addresses', async () => {
     const { vm } = world;
-    const { tunnelKey } = JSON.parse((await vm.stayput(['status', '--json'], { anyExit: true })).stdout) as { tunnelKey: string };
+    const { tunnelKey } = JSON.parse((await vm.stayput(['status', '--json'], { anyExit: true })).stdout) as {
+      tunnelKey: string;
+    };
     const memory = vm.dataplane.rssMb();
     const counted = await vm.metrics();
     const traffic = await Traffic.start(world.client.host, {

@@ -35,7 +35,9 @@ describe('a workload that moves to another host', () => {
   it('moves by order of the administrator, who is told when it is there', async () => {
     const { mapServer } = world.overlay;
     const { there } = world.workload;
-    const { xtrId } = JSON.parse((await there.stayput(['status', '--json'], { anyExit: true })).stdout) as { xtrId: string };
+    const { xtrId } = JSON.parse((await there.stayput(['status', '--json'], { anyExit: true })).stdout) as {
+      xtrId: string;
+    };
     const move = (...more: string[]) =>
       mapServer.stayput(['eid', 'move', DB_EID, '--to', xtrId.slice(0, 12), '--json', ...more]);
     const carry = await world.prepareMove();

@@ -74,7 +74,9 @@ describe('a policy that changes', () => {
   it('follows the groups that agents are granted', async () => {
     await holds('default deny', 'group ops', 'allow from @ops to vm tcp 80');
     assert.equal((await curl(VM_EID, 80)).code, REFUSED);
-    const { xtrId } = JSON.parse((await world.client.stayput(['status', '--json'], { anyExit: true })).stdout) as { xtrId: string };
+    const { xtrId } = JSON.parse((await world.client.stayput(['status', '--json'], { anyExit: true })).stdout) as {
+      xtrId: string;
+    };
     await world.overlay.mapServer.stayput(['agents', 'grant', xtrId, '--group', 'ops']);
     await waitFor('the client may', async () => (await curl(VM_EID, 80)).code === 0);
     await world.overlay.mapServer.stayput(['agents', 'ungrant', xtrId, '--group', 'ops']);

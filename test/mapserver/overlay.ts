@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { WebSocket } from 'ws';
 import { certificateRequest, parseToken } from '../../agent/shell/enrolment.ts';
 import { type AgentKeys, generateKeys, type Identity } from '../../agent/shell/identity.ts';
-import { CONFIG } from '../../mapserver/config.ts';
+import { CONFIG, type MapServerSettings } from '../../mapserver/config.ts';
 import { adminSocketPath, type RunningMapServer, startMapServer } from '../../mapserver/main.ts';
 import type { KeyAndCertificate } from '../../mapserver/shell/certificate-authority.ts';
 import { initOverlay } from '../../mapserver/shell/overlay-files.ts';
@@ -50,17 +50,20 @@ export class TestOverlay {
     );
   }
 
-  async start(): Promise<void> {
+  /** `read`: the settings, at the start and whenever they are read again. */
+  async start(read: () => MapServerSettings = () => this.settings()): Promise<void> {
     this.init();
-    this.running = await startMapServer(
-      CONFIG.parse({
-        dataDir: this.dataDir,
-        listen: '127.0.0.1:0',
-        metricsListen: '127.0.0.1:0',
-        logLevel: 'silent',
-        ...this.overrides,
-      }),
-    );
+    this.running = await startMapServer(read(), read);
+  }
+
+  private settings(): MapServerSettings {
+    return CONFIG.parse({
+      dataDir: this.dataDir,
+      listen: '127.0.0.1:0',
+      metricsListen: '127.0.0.1:0',
+      logLevel: 'silent',
+      ...this.overrides,
+    });
   }
 
   get port(): number {
