@@ -27,8 +27,10 @@ export interface WorldOptions {
   readonly workload?: boolean;
   readonly vmEids?: readonly string[];
   readonly clientEids?: readonly string[];
-  /** More keys for the configuration files of `client` and `vm`. */
+  /** More keys for the configuration files of all agents. */
   readonly agentConfig?: Readonly<Record<string, unknown>>;
+  /** More keys for that of the map server. */
+  readonly mapServerConfig?: Readonly<Record<string, unknown>>;
   readonly say?: (what: string) => void;
 }
 
@@ -66,6 +68,7 @@ export class World {
     say('three clouds and their routers are up');
     const overlay = await Overlay.start(await internet.attach('mapserver', 'c'), {
       dataplane,
+      ...(options.mapServerConfig === undefined ? {} : { mapServerConfig: options.mapServerConfig }),
       ...(options.prefixes === undefined ? {} : { prefixes: options.prefixes }),
     });
     say(`map server serves on ${overlay.mapServer.url}`);
@@ -83,7 +86,7 @@ export class World {
     say('client and vm have joined');
     const world = new World(lab, internet, overlay, client, vm);
     if (options.workload === true) {
-      await world.addWorkload();
+      await world.addWorkload(config);
       say('host-a and host-b have joined, workload db is on host-a');
     }
     return world;
@@ -122,10 +125,15 @@ export class World {
     return this.lab.close();
   }
 
-  private async addWorkload(): Promise<void> {
+  private async addWorkload(config: Readonly<Record<string, unknown>>): Promise<void> {
     const also = { eids: [`${DB_EID}/32`, `${DB_EID6}/128`], names: ['db'] };
     const carrier = async (name: string, cloud: string, eid: string): Promise<Agent> =>
-      await this.overlay.join(await this.internet.attach(name, cloud), { eids: [eid], names: [name], mayAlso: also });
+      await this.overlay.join(await this.internet.attach(name, cloud), {
+        eids: [eid],
+        names: [name],
+        mayAlso: also,
+        config,
+      });
     const [here, there] = await Promise.all([
       carrier('host-a', 'a', '10.77.0.21/32'),
       carrier('host-b', 'b', '10.77.0.22/32'),
