@@ -155,6 +155,8 @@ export const AGENT_CONFIG = z.strictObject({
     .default([]),
   /** Whom to ask for public addresses: what is recognised, nobody, or one by name. */
   platform: z.enum(['auto', 'off', ...PLATFORM_NAMES]).default('auto'),
+  /** A program that is run when the platform announces maintenance of this host, and when that is over. */
+  maintenanceHook: path.nullable().default(null),
   identity: IDENTITY.prefault({}),
   lisp: LISP.prefault({}),
   logLevel: z.enum(LOG_LEVELS).default('info'),

@@ -84,7 +84,7 @@ export async function runAgent(read: () => AgentConfig): Promise<void> {
     shutdown.add('agent', () => driver.close());
     if (config.lisp.plain.length > 0) await driver.serveLisp();
     driver.start(metrics);
-    if (config.platform !== 'off') driver.followPlatform(config.platform, metrics);
+    if (config.platform !== 'off') driver.followPlatform(config, metrics);
   } catch (error) {
     await shutdown.end(log);
     throw error;

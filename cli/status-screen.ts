@@ -30,6 +30,15 @@ export interface Status {
     /** Null: it does not say. */
     readonly sandbox: readonly string[] | null;
   };
+  /** Null: nobody asks, or not yet. */
+  readonly platform?: {
+    readonly title: string;
+    readonly instance: string | null;
+    readonly zone: string | null;
+    readonly region: string | null;
+    readonly problem: string | null;
+    readonly maintenance: readonly { readonly action: string; readonly notBefore: string | null }[];
+  } | null;
   readonly policy: {
     readonly version: number;
     readonly default: PolicyAction;
@@ -95,6 +104,7 @@ export function statusLines(status: Status, style: Style): string[] {
     `Locators     ${locatorsText(status)}`,
     ...silentUplinks(status).map((text) => `             ${style.bad(text)}`),
     `Data plane   ${dataplaneText(status)}`,
+    ...platformLines(status, style),
     `Policy       ${policyText(status.policy)}`,
     ...inboundLines(status),
     `Map-cache    ${mapCache.positive} mappings, ${mapCache.stale} stale, ${mapCache.negative} negative; ${status.peers} peers`,
@@ -164,6 +174,18 @@ function dataplaneText({ dataplane }: Status): string {
   const confined =
     sandbox === null ? [] : [sandbox.length === 0 ? 'no sandbox' : `confined by ${sandbox.join(' and ')}`];
   return [software, cipher, ...offloads, ...confined].join(', ');
+}
+
+function platformLines({ platform }: Status, style: Style): string[] {
+  if (platform == null) return [];
+  const { title, instance, zone, region, problem, maintenance } = platform;
+  const where = [title, instance, zone ?? region].filter((text) => text !== null).join(', ');
+  return [
+    `Platform     ${where}${problem === null ? '' : ` (cannot be asked: ${problem})`}`,
+    ...maintenance.map(({ action, notBefore }) =>
+      style.bad(`             announces ${action}${notBefore === null ? '' : `, not before ${notBefore}`}`),
+    ),
+  ];
 }
 
 function policyText({ version, default: byDefault, rules, denied }: Status['policy']): string {

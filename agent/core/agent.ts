@@ -311,6 +311,13 @@ export class Agent {
     if (this.locators.handlePlatform(addresses, this.overlay)) this.announceLocators(now);
   }
 
+  /** The platform is about to move or stop this host: what its move needs is done while there is time. */
+  handleMaintenance(now: Instant): void {
+    this.register(now);
+    this.preparations.hasten(now);
+    this.outbox.persist('map-cache');
+  }
+
   handleSessionLost(): void {
     this.session.since = null;
     this.registers.forgetAll();

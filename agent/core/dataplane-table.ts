@@ -59,6 +59,10 @@ export class DataplaneTable {
     return this.peers.size;
   }
 
+  peerKeys(): readonly TunnelKey[] {
+    return [...this.peers.keys()];
+  }
+
   peerLocators(key: TunnelKey): readonly Locator[] | undefined {
     return this.peers.get(key)?.locators;
   }

@@ -62,6 +62,8 @@ export class Preparations {
   /** When the session with each was last looked after. */
   private readonly warmedAt = new Map<TunnelKey, Instant>();
   private readonly cold = new Set<TunnelKey>();
+  /** Whose sessions are renewed before the host itself is moved. */
+  private readonly hurried = new Set<TunnelKey>();
   private nextTurn: Instant;
 
   constructor(parts: PreparationParts, now: Instant) {
@@ -210,17 +212,28 @@ export class Preparations {
     for (const key of new Set([...targets.keys(), ...owners])) if (this.isCold(key, now)) this.lookAfter(key, now);
   }
 
+  /**
+   * This host is about to be moved or stopped: targets are told at once who talks to what is here, and there is a session
+   * with every peer, so that the first word from the new place needs no handshake.
+   */
+  hasten(now: Instant): void {
+    for (const offer of this.offers.values()) offer.askAt = now;
+    for (const peer of this.parts.table.peerKeys()) this.hurried.add(peer);
+    this.sweepOffers(now);
+  }
+
   handleTimeout(now: Instant): void {
-    if (this.cold.size === 0 || now < this.nextTurn) return;
+    if (now < this.pollTimeout()) return;
     this.nextTurn = now + TURN;
-    for (const peer of [...this.cold].slice(0, WARMED_IN_A_TURN)) {
+    for (const peer of [...new Set([...this.hurried, ...this.cold])].slice(0, WARMED_IN_A_TURN)) {
+      this.hurried.delete(peer);
       this.cold.delete(peer);
       this.lookAfter(peer, now);
     }
   }
 
   pollTimeout(): Instant {
-    return this.cold.size === 0 ? Number.POSITIVE_INFINITY : this.nextTurn;
+    return this.cold.size + this.hurried.size === 0 ? Number.POSITIVE_INFINITY : this.nextTurn;
   }
 
   /** Call about once a second. */

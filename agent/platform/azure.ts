@@ -14,7 +14,15 @@ import {
   type PlatformFacts,
 } from './platform.ts';
 
-export const AZURE: PlatformDriver = { name: 'azure', title: 'Microsoft Azure', detect, read, recognise, events };
+export const AZURE: PlatformDriver = {
+  name: 'azure',
+  title: 'Microsoft Azure',
+  detect,
+  read,
+  recognise,
+  events,
+  eventsEveryMs: 5000,
+};
 
 function detect({ chassisAssetTag }: LocalFacts): Detection {
   if (chassisAssetTag === CHASSIS) return certain('the asset tag of the chassis is that of Azure');

@@ -15,7 +15,15 @@ import {
   type PlatformFacts,
 } from './platform.ts';
 
-export const EC2: PlatformDriver = { name: 'ec2', title: 'Amazon EC2', detect, read, recognise, events };
+export const EC2: PlatformDriver = {
+  name: 'ec2',
+  title: 'Amazon EC2',
+  detect,
+  read,
+  recognise,
+  events,
+  eventsEveryMs: 5000,
+};
 
 function detect({ sysVendor, hypervisorUuid, productUuid }: LocalFacts): Detection {
   if (sysVendor === 'Amazon EC2') return certain('the firmware names Amazon EC2');

@@ -74,7 +74,7 @@ export class FactsBuilder {
 
 export type TextField = 'instance-id' | 'zone' | 'region' | 'network';
 
-const KEYS: readonly ProvisioningKey[] = ['map-server', 'token', 'eid', 'name'];
+const KEYS: readonly ProvisioningKey[] = ['map-server', 'token', 'eid', 'name', 'maintenance'];
 /** Identifiers, host names, URLs, tokens: nothing that a terminal, a log or a shell would take for more. */
 const PLAIN = /^[\w./:@+=,[\]-]{1,512}$/;
 const MAX_LOCATORS = 32;

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { FactsBuilder } from './facts-builder.ts';
 import type { LocalFacts } from './local-facts.ts';
-import { type MetadataClient, parseJson } from './metadata-client.ts';
+import { type MetadataAnswer, type MetadataClient, parseJson } from './metadata-client.ts';
 import {
   certain,
   type Detection,
@@ -14,7 +14,15 @@ import {
   type PlatformFacts,
 } from './platform.ts';
 
-export const GCE: PlatformDriver = { name: 'gce', title: 'Google Compute Engine', detect, read, recognise, events };
+export const GCE: PlatformDriver = {
+  name: 'gce',
+  title: 'Google Compute Engine',
+  detect,
+  read,
+  recognise,
+  events,
+  change,
+};
 
 function detect({ productName, productSerial }: LocalFacts): Detection {
   if (productName === 'Google Compute Engine' || productName === 'Google') {
@@ -58,12 +66,27 @@ async function events(access: PlatformAccess): Promise<readonly PlatformEvent[]>
   return [{ id: action, action, notBefore: null }];
 }
 
+/** https://cloud.google.com/compute/docs/metadata/querying-metadata#waitforchange */
+async function change(access: PlatformAccess, mark: string | null): Promise<string> {
+  const wait = mark === null ? '' : `&wait_for_change=true&timeout_sec=${WAIT_S}&last_etag=${encodeURIComponent(mark)}`;
+  const path = `instance/?recursive=true&alt=json${wait}`;
+  const { headers } = await request(access.metadata(SERVICE), path);
+  const etag = headers.etag ?? '';
+  if (!/^[\w"/+=-]{1,128}$/.test(etag)) throw new PlatformError('malformed', `GET ${path}: no etag`);
+  return etag;
+}
+
 /** Google marks its answers, so that others who answer at this address are told apart. */
-async function ask(client: MetadataClient, path: string): Promise<string | null> {
-  const { status, headers, body } = await client.request('GET', `/computeMetadata/v1/${path}`, FLAVOR);
-  if (headers['metadata-flavor'] !== 'Google') {
+async function request(client: MetadataClient, path: string): Promise<MetadataAnswer> {
+  const answer = await client.request('GET', `/computeMetadata/v1/${path}`, FLAVOR);
+  if (answer.headers['metadata-flavor'] !== 'Google') {
     throw new PlatformError('malformed', `GET ${path}: the answer is not marked as Google's`);
   }
+  return answer;
+}
+
+async function ask(client: MetadataClient, path: string): Promise<string | null> {
+  const { status, body } = await request(client, path);
   if (status === 404) return null;
   if (status !== 200) throw new PlatformError('status', `GET ${path}: status ${status}`);
   return body.trim() === '' ? null : body.trim();
@@ -75,6 +98,8 @@ function lastPart(path: string | null | undefined): string | undefined {
 }
 
 const SERVICE = ['169.254.169.254', 'fd20:ce::254'];
+/** Below the patience of a question that waits. */
+const WAIT_S = 50;
 const FLAVOR = { 'metadata-flavor': 'Google' };
 const word = z.string().max(256).nullish();
 const words = z.array(z.string().max(64)).max(64).nullish();

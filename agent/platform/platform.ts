@@ -65,6 +65,13 @@ export interface PlatformDriver {
   recognise?(access: PlatformAccess): Promise<boolean>;
   /** What the platform is about to do with this instance. @throws PlatformError */
   events?(access: PlatformAccess): Promise<readonly PlatformEvent[]>;
+  /** How often its notices need that `events` be asked for, in milliseconds; undefined: with everything else. */
+  readonly eventsEveryMs?: number;
+  /**
+   * For a platform that says by itself when something has changed: resolves with another mark when it is not as it was
+   * at `mark` any more, and now and then with the same. Null: with the mark of now. @throws PlatformError
+   */
+  change?(access: PlatformAccess, mark: string | null): Promise<string>;
 }
 
 /** How a driver reaches its platform: injected, so that emulators stand in for it. */
@@ -78,7 +85,7 @@ export interface PlatformAccess {
    */
   metadata(address: string | readonly string[], port?: number): MetadataClient;
   /** What a program of the guest tools prints; null when it is not installed or says no. @throws PlatformError */
-  run(program: string, args: readonly string[]): Promise<string | null>;
+  run(program: string, args: readonly string[], patienceMs?: number): Promise<string | null>;
 }
 
 export interface PlatformFacts {
@@ -102,7 +109,8 @@ export interface PlatformLocator {
   readonly scope: 'local' | 'public';
 }
 
-export type ProvisioningKey = 'map-server' | 'token' | 'eid' | 'name';
+/** `maintenance`: the operator announces it, in a word, where the platform does not. */
+export type ProvisioningKey = 'map-server' | 'token' | 'eid' | 'name' | 'maintenance';
 export type Provisioning = Readonly<Partial<Record<ProvisioningKey, string>>>;
 
 export interface PlatformEvent {

@@ -1,5 +1,6 @@
 /** `stayput doctor platform`: an examination for people and programs. The join token is a secret and not shown. */
 import type { Examination } from './examination.ts';
+import { operatorsEvents } from './notices.ts';
 import type { Confidence, PlatformEvent, PlatformFacts } from './platform.ts';
 
 export interface PlatformReport {
@@ -8,20 +9,30 @@ export interface PlatformReport {
   readonly confidence: Confidence;
   readonly reason: string;
   readonly detectionMs: number;
+  /** For the questions to the platform as well. */
+  readonly totalMs: number;
   readonly others: readonly { readonly platform: string; readonly confidence: Confidence; readonly reason: string }[];
   readonly facts: PlatformFacts | null;
   readonly events: readonly PlatformEvent[];
   readonly problem: { readonly failure: string; readonly message: string } | null;
 }
 
-export function platformReport({ detected, detectionMs, facts, events, problem }: Examination): PlatformReport {
+export function platformReport({
+  detected,
+  detectionMs,
+  totalMs,
+  facts,
+  events,
+  problem,
+}: Examination): PlatformReport {
   const { driver, confidence, reason } = detected.chosen;
   return {
     platform: driver.name,
     title: driver.title,
     confidence,
     reason,
-    detectionMs: Math.round(detectionMs * 10) / 10,
+    detectionMs: tenths(detectionMs),
+    totalMs: tenths(totalMs),
     others: detected.verdicts
       .filter((verdict) => verdict.driver !== driver)
       .map((verdict) => ({
@@ -30,14 +41,19 @@ export function platformReport({ detected, detectionMs, facts, events, problem }
         reason: verdict.reason,
       })),
     facts: facts === null ? null : withoutSecret(facts),
-    events,
+    events: [...(events ?? []), ...operatorsEvents(facts)],
     problem: problem === null ? null : { failure: problem.failure, message: problem.message },
   };
 }
 
 export function platformReportLines(report: PlatformReport): string[] {
-  const { title, platform, confidence, reason, detectionMs, others, facts, events, problem } = report;
-  const lines = [row('platform', `${title} (${platform}), ${confidence}: ${reason}; found in ${detectionMs} ms`)];
+  const { title, platform, confidence, reason, detectionMs, totalMs, others, facts, events, problem } = report;
+  const lines = [
+    row(
+      'platform',
+      `${title} (${platform}), ${confidence}: ${reason}; found in ${detectionMs} ms, asked in ${totalMs} ms`,
+    ),
+  ];
   if (facts !== null) lines.push(...factLines(facts));
   for (const { action, notBefore } of events) {
     lines.push(row('event', notBefore === null ? action : `${action}, not before ${notBefore}`));
@@ -55,6 +71,10 @@ function factLines({ instanceId, zone, region, network, locators, provisioning, 
   for (const [key, value] of Object.entries(provisioning)) lines.push(row(key, value));
   if (asOf === 'boot') lines.push(row('as of', 'the boot of this machine: not true any more after a move'));
   return [...lines, ...refused.map((what) => row('refused', what))];
+}
+
+function tenths(ms: number): number {
+  return Math.round(ms * 10) / 10;
 }
 
 function withoutSecret(facts: PlatformFacts): PlatformFacts {

@@ -14,10 +14,18 @@ import {
   type PlatformAccess,
   type PlatformDriver,
   PlatformError,
+  type PlatformEvent,
   type PlatformFacts,
 } from './platform.ts';
 
-export const VSPHERE: PlatformDriver = { name: 'vsphere', title: 'VMware vSphere', detect, read };
+export const VSPHERE: PlatformDriver = {
+  name: 'vsphere',
+  title: 'VMware vSphere',
+  detect,
+  read,
+  events,
+  eventsEveryMs: 10_000,
+};
 
 function detect({ sysVendor, productName }: LocalFacts): Detection {
   if (sysVendor === 'VMware, Inc.') return certain('the firmware names VMware');
@@ -40,6 +48,15 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
     throw new PlatformError('unreadable', 'neither vmware-rpctool nor vmtoolsd answers: is open-vm-tools installed?');
   }
   return facts.build();
+}
+
+/**
+ * What whoever moves the machine has written down. The notification of vSphere itself (`vm-operation-notification`) is
+ * not used: a machine that registered for it delays each of its moves until it has answered, also when it cannot any more.
+ */
+async function events(access: PlatformAccess): Promise<readonly PlatformEvent[]> {
+  const action = await guestinfo(access, 'stayput.maintenance');
+  return action === null ? [] : [{ id: `guestinfo ${action}`, action, notBefore: null }];
 }
 
 /** Null for one that is not set, and for one that was cleared, which reads `---`. */

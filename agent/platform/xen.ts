@@ -14,10 +14,11 @@ import {
   type PlatformAccess,
   type PlatformDriver,
   PlatformError,
+  type PlatformEvent,
   type PlatformFacts,
 } from './platform.ts';
 
-export const XEN: PlatformDriver = { name: 'xen', title: 'Xen', detect, read };
+export const XEN: PlatformDriver = { name: 'xen', title: 'Xen', detect, read, events, change };
 
 function detect({ hypervisorType, xenbus, productName }: LocalFacts): Detection {
   if (hypervisorType === 'xen') return certain('the kernel runs on Xen');
@@ -47,6 +48,30 @@ async function read({ run }: PlatformAccess): Promise<PlatformFacts> {
   return facts.build();
 }
 
+/** What the toolstack asks of this domain (`suspend` also to migrate it), and what an operator has written down. */
+async function events({ run }: PlatformAccess): Promise<readonly PlatformEvent[]> {
+  const said: PlatformEvent[] = [];
+  for (const path of NOTICES) {
+    const action = (await run('xenstore-read', [path]))?.trim() ?? '';
+    if (action !== '') said.push({ id: `${path} ${action}`, action, notBefore: null });
+  }
+  return said;
+}
+
+/** A watch speaks once when it begins, and again when something has changed. */
+async function change({ run }: PlatformAccess, mark: string | null): Promise<string> {
+  if (mark === null) return '0';
+  try {
+    const seen = await run('xenstore-watch', ['-n', String(NOTICES.length + 1), ...NOTICES], WAIT_MS);
+    if (seen === null)
+      throw new PlatformError('unreadable', 'xenstore-watch is not installed, or may not open the xenbus');
+    return String((Number(mark) + 1) % 1000);
+  } catch (error) {
+    if (error instanceof PlatformError && error.failure === 'timeout') return mark;
+    throw error;
+  }
+}
+
 async function list(run: PlatformAccess['run'], folder: string): Promise<string[]> {
   const names = (await run('xenstore-list', [folder])) ?? '';
   return names
@@ -55,6 +80,8 @@ async function list(run: PlatformAccess['run'], folder: string): Promise<string[
     .slice(0, MAX_KEYS);
 }
 
+const NOTICES = ['control/shutdown', 'vm-data/stayput/maintenance'];
+const WAIT_MS = 50_000;
 const MAX_KEYS = 16;
 const word = z.string().max(256).nullish();
 const IPS = z

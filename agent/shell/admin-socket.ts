@@ -101,6 +101,7 @@ async function status(driver: AgentDriver, identity: Identity): Promise<unknown>
       offloads: snapshot.dataplane?.offloads ?? [],
       sandbox: snapshot.dataplane?.sandbox ?? null,
     },
+    platform: driver.platformState,
     policy: await policy(driver),
     eids: ownEids(driver),
     mapCache: snapshot.cache,

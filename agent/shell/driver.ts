@@ -26,10 +26,11 @@ import { OwnIncarnation } from './incarnation.ts';
 import { LispListener } from './lisp-listener.ts';
 import { lispElsewhere } from './lisp-map-servers.ts';
 import { readMachine } from './machine.ts';
+import { MaintenanceHook } from './maintenance-hook.ts';
 import { MapServerLink } from './map-server-link.ts';
 import type { AgentMetrics } from './metrics.ts';
 import { logNote } from './note-log.ts';
-import { PlatformWatch } from './platform-watch.ts';
+import { type PlatformState, PlatformWatch } from './platform-watch.ts';
 import { Tolerance } from './tolerance.ts';
 
 type CallerOutput = Extract<AgentOutput, { readonly to: 'caller' }>;
@@ -58,6 +59,7 @@ export class AgentDriver {
   private lisp: LispListener | null = null;
   private platform: PlatformWatch | null = null;
   private place: Place | null = null;
+  private maintenanceHook: MaintenanceHook | null = null;
   private timer: NodeJS.Timeout | null = null;
   private cacheTimer: NodeJS.Timeout | null = null;
   private eidsTimer: NodeJS.Timeout | null = null;
@@ -165,6 +167,11 @@ export class AgentDriver {
     return [...this.unwritten.values(), ...(unwritten === null ? [] : [unwritten])];
   }
 
+  /** What is below this host; null before that is known, or when nobody asks. */
+  get platformState(): PlatformState | null {
+    return this.platform?.state ?? null;
+  }
+
   get overlayZone(): string {
     return this.zone;
   }
@@ -201,14 +208,21 @@ export class AgentDriver {
   }
 
   /** From now on the platform below is asked for public addresses. */
-  followPlatform(wanted: string, metrics: AgentMetrics): void {
+  followPlatform({ platform, maintenanceHook, socket }: AgentConfig, metrics: AgentMetrics): void {
+    if (maintenanceHook !== null) this.maintenanceHook = new MaintenanceHook(maintenanceHook, socket, this.log);
     this.platform = new PlatformWatch(
-      wanted,
+      platform,
       {
         onAddresses: (addresses) => this.receive((now) => this.agent.handlePlatformAddresses(addresses, now)),
         onRead: (result) => metrics.countPlatformReading(result),
         onPlace: (place) => this.handlePlace(place, metrics),
+        onChanged: () => metrics.countPlatformChange(),
         onAnnounced: () => metrics.countMaintenance(),
+        onPrepare: () => this.receive((now) => this.agent.handleMaintenance(now)),
+        onStanding: (name, events) => {
+          metrics.setMaintenance(events.length);
+          this.maintenanceHook?.handle(name, events);
+        },
         onFault: (error) => this.tolerance.note(error, this.now()),
       },
       this.log,
@@ -220,6 +234,7 @@ export class AgentDriver {
     this.closed = true;
     this.lisp?.close();
     this.platform?.close();
+    this.maintenanceHook?.close();
     this.stopTimers();
     this.mapServer.close();
     this.dataplane.close();

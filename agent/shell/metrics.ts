@@ -39,6 +39,8 @@ export class AgentMetrics {
   private readonly platformReadings: Counter<'result'>;
   private readonly maintenance: Counter;
   private readonly place: Gauge<'platform' | 'region' | 'zone'>;
+  private readonly platformChanges: Counter;
+  private readonly maintenanceStanding: Gauge;
   private readonly lisp: Counter<'result'>;
   private readonly lispRegistrations: Counter<'result'>;
 
@@ -112,6 +114,16 @@ export class AgentMetrics {
       labelNames: ['platform', 'region', 'zone'],
       registers,
     });
+    this.platformChanges = new Counter({
+      name: 'stayput_agent_platform_changes_total',
+      help: 'Times that this host was found on another platform than before',
+      registers,
+    });
+    this.maintenanceStanding = new Gauge({
+      name: 'stayput_agent_platform_maintenance_announced',
+      help: 'Announcements of maintenance of this instance that stand',
+      registers,
+    });
     this.registrations = new Counter({
       name: 'stayput_agent_registrations_total',
       help: 'Outcomes of Map-Registers that changed something',
@@ -183,6 +195,15 @@ export class AgentMetrics {
   setPlace({ platform, region, zone }: Place): void {
     this.place.reset();
     this.place.set({ platform, region: region ?? '', zone: zone ?? '' }, 1);
+  }
+
+  countPlatformChange(): void {
+    this.platformChanges.inc();
+  }
+
+  /** How many announcements stand. */
+  setMaintenance(count: number): void {
+    this.maintenanceStanding.set(count);
   }
 
   countMaintenance(): void {

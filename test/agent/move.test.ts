@@ -79,6 +79,28 @@ describe('before the move', () => {
   });
 });
 
+test('announced maintenance: the registration is renewed, there is a session with every peer, and targets hear of correspondents', () => {
+  const { world, a, b, c } = prepared();
+  const d = world.host('d', { eids: ['10.77.0.10'], address: '192.0.2.4' });
+  d.connect();
+  a.miss('10.77.0.10');
+  world.advance(20_000);
+  const [sent, done] = [a.sent.length, a.dataplane?.log.length ?? 0];
+  a.agent.handleMaintenance(world.now);
+  world.pump();
+  assert.ok(a.sent.slice(sent).some(({ type }) => type === 'map-register'));
+  const asked = a.dataplane?.log.slice(done) ?? [];
+  assert.ok(asked.some((command) => command.type === 'correspondents' && command.prefix === PREFIX));
+  world.advance(100);
+  const probed = (a.dataplane?.log.slice(done) ?? []).flatMap((each) =>
+    each.type === 'probe' ? [each.publicKey] : [],
+  );
+  assert.deepEqual(new Set(probed), new Set([b.key, c.key, d.key]));
+  const [calm] = [a.dataplane?.log.length];
+  world.advance(100);
+  assert.equal(a.dataplane?.log.length, calm, 'once');
+});
+
 describe('a move while the map server is away', () => {
   test('takes effect at both ends and at the correspondent in the same instant, and is settled later', () => {
     const { world, a, b, c, hosts } = prepared();

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Examination } from '../../agent/platform/examination.ts';
 import { NONE } from '../../agent/platform/none.ts';
+import { OPENSTACK } from '../../agent/platform/openstack.ts';
 import { certain, PlatformError, type PlatformEvent, type PlatformFacts } from '../../agent/platform/platform.ts';
 import { PlatformWatch } from '../../agent/shell/platform-watch.ts';
 import { parseIpAddress } from '../../proto/address.ts';
@@ -61,7 +62,45 @@ test('maintenance is told once while it stands', async (t) => {
     await waitFor('the reading', () => told.filter((what) => what === 'read').length === reading);
     watch.handleMoved();
   }
-  assert.equal(told.filter((what) => what === 'announced').length, 2);
+  const count = (wanted: string): number => told.filter((what) => what === wanted).length;
+  assert.equal(count('announced'), 2);
+  assert.equal(count('prepare'), 2);
+  assert.deepEqual(
+    told.filter((what) => what.startsWith('standing')),
+    ['standing 1', 'standing ', 'standing 1'],
+  );
+});
+
+test('an operator announces maintenance where the platform does not', async (t) => {
+  const { watch, told } = watched(t, [said([], { provisioning: { maintenance: 'evacuation' } })]);
+  await waitFor('the reading', () => told.includes('prepare'));
+  assert.deepEqual(watch.state?.maintenance, [{ action: 'evacuation', notBefore: null }]);
+});
+
+test('notices that cannot be asked for are not over', async (t) => {
+  const events = [{ id: '1', action: 'Freeze', notBefore: null }];
+  const { watch, told } = watched(t, [said([], {}, events), { ...said([]), events: null }]);
+  await waitFor('the reading', () => told.includes('read'));
+  watch.handleMoved();
+  await waitFor('the next reading', () => told.filter((what) => what === 'read').length === 2);
+  assert.equal(watch.state?.maintenance.length, 1);
+});
+
+test('after a change of addresses all services are asked, until one was heard, and then that one by its name', async (t) => {
+  const elsewhere: Examination = {
+    ...said(['public 198.51.100.9']),
+    detected: { chosen: { driver: OPENSTACK, ...certain('its service answers') }, verdicts: [] },
+    recognised: true,
+  };
+  const { watch, told, questions } = watched(t, [said([]), elsewhere, { ...elsewhere, recognised: false }]);
+  await waitFor('the first reading', () => told.length === 2);
+  watch.handleMoved();
+  await waitFor('the second reading', () => told.includes('changed'));
+  assert.deepEqual(questions, ['auto', 'auto moved']);
+  assert.equal(watch.state?.name, 'openstack');
+  watch.handleMoved();
+  await waitFor('the third reading', () => told.filter((what) => what === 'read').length === 3);
+  assert.deepEqual(questions.slice(2), ['auto moved'], 'a further move is a further doubt');
 });
 
 test('an error of ours is handed on, and the platform is asked again', async (t) => {
@@ -78,6 +117,7 @@ function watched(t: { after(end: () => void): void }, outcomes: readonly Outcome
   const told: string[] = [];
   const places: Place[] = [];
   const answers: ((outcome: Examination) => void)[] = [];
+  const questions: string[] = [];
   let asked = 0;
   const watch = new PlatformWatch(
     'auto',
@@ -85,19 +125,25 @@ function watched(t: { after(end: () => void): void }, outcomes: readonly Outcome
       onAddresses: (addresses) => told.push(`addresses ${addresses.join(' ')}`),
       onRead: (result) => told.push(result),
       onPlace: (place) => places.push(place),
+      onChanged: () => told.push('changed'),
       onAnnounced: () => told.push('announced'),
+      onPrepare: () => told.push('prepare'),
+      onStanding: (_, events) => told.push(`standing ${events.map(({ id }) => id).join(' ')}`),
       onFault: (error) => told.push(`fault ${(error as Error).message}`),
     },
     createLog('agent', 'silent'),
-    () => {
-      const outcome = outcomes[asked++];
-      if (outcome instanceof Error) return Promise.reject(outcome);
-      return outcome === undefined ? new Promise((resolve) => answers.push(resolve)) : Promise.resolve(outcome);
+    {
+      examine(wanted, { moved }) {
+        questions.push(`${wanted}${moved === true ? ' moved' : ''}`);
+        const outcome = outcomes[asked++];
+        if (outcome instanceof Error) return Promise.reject(outcome);
+        return outcome === undefined ? new Promise((resolve) => answers.push(resolve)) : Promise.resolve(outcome);
+      },
     },
   );
   t.after(() => watch.close());
   watch.start();
-  return { watch, told, answers, places };
+  return { watch, told, answers, places, questions };
 }
 
 function said(
@@ -124,5 +170,7 @@ function said(
     },
     events,
     problem: null,
+    totalMs: 0,
+    recognised: false,
   };
 }

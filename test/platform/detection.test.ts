@@ -96,7 +96,7 @@ test('a service is not asked through a tunnel, and on each interface where its a
 test('a reading that is given up ends at once, with all its questions', async (t) => {
   const emulator = await PlatformEmulator.start(t, {}, FAULTS['accepts and is silent']);
   const end = new AbortController();
-  const reading = emulator.examine('ec2', end.signal);
+  const reading = emulator.examine('ec2', { givenUp: end.signal });
   setImmediate(() => end.abort());
   assert.equal((await reading).problem?.failure, 'unreachable');
 });

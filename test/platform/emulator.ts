@@ -5,7 +5,13 @@ import { type AddressInfo, createServer, type Server, type Socket } from 'node:n
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { type Examination, examinePlatform, openAccess } from '../../agent/platform/examination.ts';
+import {
+  type AccessTo,
+  type Examination,
+  type ExaminationOptions,
+  examinePlatform,
+  openAccess,
+} from '../../agent/platform/examination.ts';
 import { readLocalFacts } from '../../agent/platform/local-facts.ts';
 import type { MetadataLimits } from '../../agent/platform/metadata-client.ts';
 import type { ServiceHost } from '../../agent/platform/metadata-service.ts';
@@ -87,18 +93,20 @@ export class PlatformEmulator {
     return emulator;
   }
 
-  examine(wanted = 'auto', givenUp?: AbortSignal): Promise<Examination> {
-    return examinePlatform(wanted, givenUp, () => {
-      const facts = readLocalFacts(this.root, this.platform.architecture ?? 'x64');
-      return {
-        facts,
-        open: () => {
-          const { access, close } = openAccess(this.root, facts, (address) => this.reach(address), this.limits);
-          return { access: this.withPrograms(access), close };
-        },
-      };
-    });
+  examine(wanted = 'auto', options: ExaminationOptions = {}): Promise<Examination> {
+    return examinePlatform(wanted, { ...options, access: this.access });
   }
+
+  readonly access: AccessTo = () => {
+    const facts = readLocalFacts(this.root, this.platform.architecture ?? 'x64');
+    return {
+      facts,
+      open: () => {
+        const { access, close } = openAccess(this.root, facts, (address) => this.reach(address), this.limits);
+        return { access: this.withPrograms(access), close };
+      },
+    };
+  };
 
   private reach(address: string): readonly ServiceHost[] {
     if (address !== (this.platform.address ?? '169.254.169.254')) {

@@ -50,6 +50,11 @@ export const EC2 = {
     '/latest/api/token': ({ method, headers }) =>
       method === 'PUT' && headers['x-aws-ec2-metadata-token-ttl-seconds'] !== undefined ? EC2_TOKEN : { status: 405 },
     ...tokenNeeded(EC2_VALUES),
+    '/latest/dynamic/instance-identity/document': needing(
+      'x-aws-ec2-metadata-token',
+      EC2_TOKEN,
+      JSON.stringify({ imageId: 'ami-0abc', instanceId: EC2_VALUES['instance-id'], region: 'eu-west-1' }),
+    ),
   } as Record<string, Route>,
 } satisfies EmulatedPlatform;
 
@@ -107,7 +112,9 @@ export const GCE_TREE = '/computeMetadata/v1/instance';
 
 export function marked(body: string): Route {
   return ({ headers }) =>
-    headers['metadata-flavor'] === 'Google' ? { headers: { 'metadata-flavor': 'Google' }, body } : { status: 403 };
+    headers['metadata-flavor'] === 'Google'
+      ? { headers: { 'metadata-flavor': 'Google', etag: 'e1' }, body }
+      : { status: 403 };
 }
 
 export const GCE = {
@@ -137,12 +144,14 @@ export const GCE = {
 } satisfies EmulatedPlatform;
 
 export const CLOUDSTACK = {
+  address: '10.1.1.1',
   files: {
     'sys/class/dmi/id/product_name': 'CloudStack KVM Hypervisor\n',
     'proc/net/route': routeTable(['eth0', '0.0.0.0', '10.1.1.1', 0], ['eth0', '10.1.1.0', '0.0.0.0', 24]),
   },
   routes: {
     '/latest/meta-data/instance-id': 'i-2-40-VM',
+    '/latest/meta-data/cloud-identifier': 'CloudStack-{7a1f0b6e}',
     '/latest/meta-data/availability-zone': 'zone1',
     '/latest/meta-data/local-ipv4': '10.1.1.20',
     '/latest/meta-data/public-ipv4': '198.51.100.70',

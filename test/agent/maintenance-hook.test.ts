@@ -1,0 +1,32 @@
+/** The operator's program for announced maintenance. */
+import assert from 'node:assert/strict';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { MaintenanceHook } from '../../agent/shell/maintenance-hook.ts';
+import { createLog } from '../../runtime/log.ts';
+import { waitFor } from '../lab/wait.ts';
+
+test('it is told what is announced and when that is over, once each, and one after the other', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'maintenance-hook-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const [program, told, gate] = ['hook', 'told', 'gate'].map((name) => join(dir, name)) as [string, string, string];
+  const script = [
+    '#!/bin/sh',
+    `echo "$STAYPUT_MAINTENANCE $STAYPUT_PLATFORM $STAYPUT_ACTION $STAYPUT_SOCKET" >> ${told}`,
+    `while [ ! -e ${gate} ]; do sleep 0.01; done`,
+  ];
+  writeFileSync(program, script.join('\n'));
+  chmodSync(program, 0o755);
+  const hook = new MaintenanceHook(program, '/run/agent.sock', createLog('agent', 'silent'));
+  t.after(() => hook.close());
+  const lines = (): string[] => (existsSync(told) ? readFileSync(told, 'utf8').trim().split('\n') : []);
+  hook.handle('gce', [{ id: '1', action: 'MIGRATE_ON_HOST_MAINTENANCE', notBefore: null }]);
+  await waitFor('the announcement', () => lines().length === 1);
+  hook.handle('gce', [{ id: '2', action: 'between', notBefore: null }]);
+  hook.handle('gce', []);
+  writeFileSync(gate, '');
+  await waitFor('the end', () => lines().length === 2);
+  assert.deepEqual(lines(), ['announced gce MIGRATE_ON_HOST_MAINTENANCE /run/agent.sock', 'over gce  /run/agent.sock']);
+});
