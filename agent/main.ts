@@ -1,5 +1,4 @@
 /** Wires the agent: state folder, core, links, admin socket, DNS, metrics. */
-import { spawn } from 'node:child_process';
 import { instanceId } from '../proto/eid.ts';
 import { inheritedSockets } from '../runtime/inherited-sockets.ts';
 import { createLog } from '../runtime/log.ts';
@@ -9,6 +8,7 @@ import { VERSION } from '../runtime/project-root.ts';
 import type { ReadinessCheck } from '../runtime/readiness.ts';
 import { Reload, reloadRoutes } from '../runtime/reload.ts';
 import { Shutdown } from '../runtime/shutdown.ts';
+import { notifySystemd } from '../runtime/watchdog.ts';
 import type { AgentConfig } from './config.ts';
 import type { EidState } from './core/registrar.ts';
 import { startAdminSocket } from './shell/admin-socket.ts';
@@ -90,7 +90,8 @@ export async function runAgent(read: () => AgentConfig): Promise<void> {
     throw error;
   }
   log.info({ xtrId: identity.xtrId, pid: process.pid, version: VERSION }, 'agent is running');
-  notifySystemd();
+  const notifier = notifySystemd(log);
+  shutdown.add('watchdog', () => notifier.close());
   await shutdown.onSignals(log);
 }
 
@@ -149,12 +150,6 @@ async function statsWithin(driver: AgentDriver, ms: number) {
   } finally {
     clearTimeout(timer);
   }
-}
-
-function notifySystemd(): void {
-  if (process.env.NOTIFY_SOCKET === undefined) return;
-  const child = spawn('systemd-notify', ['--ready', `--pid=${process.pid}`], { stdio: 'ignore' });
-  child.on('error', () => undefined);
 }
 
 const STATS_MS = 500;

@@ -11,6 +11,7 @@ import { VERSION } from '../runtime/project-root.ts';
 import { type Apply, Reload, reloadRoutes } from '../runtime/reload.ts';
 import { Shutdown } from '../runtime/shutdown.ts';
 import { listenOnUnixSocket } from '../runtime/unix-server.ts';
+import { notifySystemd } from '../runtime/watchdog.ts';
 import type { MapServerSettings } from './config.ts';
 import { MapServer } from './core/map-server.ts';
 import { adminRoutes } from './shell/admin-api.ts';
@@ -219,6 +220,8 @@ async function start(
   const what = { version: VERSION, pid: process.pid };
   audit.write({ event: 'map-server-started', who: 'map server', what, result: 'ok' });
   log.info({ listen: server.addresses, metricsPort, dataDir }, 'map server is running');
+  const notifier = notifySystemd(log);
+  shutdown.add('watchdog', () => notifier.close());
   return {
     listen: server.addresses,
     metricsPort,

@@ -197,6 +197,7 @@ const TEST_PROGRAMS: Readonly<Record<string, string>> = {
   ssh: 'openssh-client',
   'ssh-keygen': 'openssh-client',
   sshd: 'openssh-server',
+  'systemd-notify': 'systemd',
   tcpdump: 'tcpdump',
   tshark: 'tshark',
   unbound: 'unbound',

@@ -40,6 +40,7 @@ use crate::sandbox::Sandbox;
 use crate::send::Sender;
 use crate::stats::{Counter, Stats};
 use crate::sys::{self, Poller, Readiness, ResidentMemory};
+use crate::systemd::Systemd;
 use crate::time::Time;
 use crate::tun::Tun;
 use crate::tunnel::{Output, Tunnel};
@@ -102,6 +103,7 @@ pub struct Engine {
     pub(crate) neighbour_proxies: NeighbourProxies,
     pub(crate) next_housekeeping: Time,
     ready: Ready,
+    pub(crate) systemd: Systemd,
     pub(crate) poller: Poller,
     signals: OwnedFd,
     uevents: Option<Uevents>,
@@ -218,6 +220,7 @@ impl Engine {
             neighbour_proxies: NeighbourProxies::default(),
             next_housekeeping: Time::default(),
             ready: Ready::default(),
+            systemd: Systemd::from_environment(),
             poller,
             signals,
             uevents,
@@ -253,6 +256,7 @@ impl Engine {
             self.drain_outputs();
             // What has happened must not wait for the next thing to happen.
             self.flush_channel();
+            self.systemd.beat(self.now);
             if !self.wait(busy)? {
                 return Ok(());
             }
@@ -270,7 +274,8 @@ impl Engine {
             Some(Duration::ZERO)
         } else {
             let initiations = self.initiations4.iter().chain(&self.initiations6).map(InitiationSocket::next_turn);
-            let next = initiations.fold(self.tunnel.next_timeout().min(self.next_housekeeping), Time::min);
+            let own = self.tunnel.next_timeout().min(self.next_housekeeping).min(self.systemd.next_beat());
+            let next = initiations.fold(own, Time::min);
             (next != Time::NEVER).then(|| next.since(sys::now()))
         };
         for Readiness { token, error } in self.poller.wait(timeout)? {

@@ -60,6 +60,7 @@ mod send;
 pub mod session;
 pub mod stats;
 pub mod sys;
+mod systemd;
 pub mod time;
 mod transmit;
 mod tun;
@@ -107,8 +108,8 @@ pub fn run(args: &Args) -> Result<(), String> {
     let threads = args.threads.unwrap_or_else(delivery::fitting_threads);
     let mut engine = Engine::new(tun, host, channel, args.retransmit, args.offloads).map_err(|e| e.to_string())?;
     engine.headers = args.headers;
-    // The agent can connect by now, and the sandbox leaves no socket to say so.
-    sys::notify_ready();
+    // The agent can connect by now.
+    engine.systemd.ready();
     if args.sandbox {
         engine.forbid_files(&args.socket);
     }

@@ -256,21 +256,6 @@ pub fn termination_signals() -> io::Result<OwnedFd> {
     }
 }
 
-/// `sd_notify(3)`: does nothing outside systemd.
-pub fn notify_ready() {
-    use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::net::{SocketAddr, UnixDatagram};
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());
-    let address = match bytes.strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name),
-        None => SocketAddr::from_pathname(&path),
-    };
-    if let (Ok(socket), Ok(address)) = (UnixDatagram::unbound(), address) {
-        let _ = socket.send_to_addr(b"READY=1", &address);
-    }
-}
-
 pub fn group_id(name: &str) -> Option<u32> {
     if let Ok(id) = name.parse() {
         return Some(id);

@@ -1,0 +1,113 @@
+//! What the service manager is told (`sd_notify(3)`): that the agent can connect, and again and again that the loop of
+//! the engine still turns, if it wants to know (`WatchdogSec=`). Without one, nothing.
+//!
+//! The socket is opened before the sandbox, which leaves no other. A beat that does not fit into it is left out, since
+//! forwarding must not wait for anybody.
+
+use std::env::{var, var_os};
+use std::ffi::OsStr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use crate::time::Time;
+
+pub struct Systemd {
+    socket: Option<UnixDatagram>,
+    interval: Option<Duration>,
+    next_beat: Time,
+}
+
+impl Systemd {
+    pub fn from_environment() -> Systemd {
+        let socket = var_os("NOTIFY_SOCKET").and_then(|path| connect(&path));
+        let for_us = var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
+        let limit = var("WATCHDOG_USEC").ok().filter(|_| for_us).and_then(|limit| limit.parse().ok());
+        Systemd::new(socket, limit.map(Duration::from_micros))
+    }
+
+    /// `limit`: it takes this process for dead when it has heard nothing for so long.
+    fn new(socket: Option<UnixDatagram>, limit: Option<Duration>) -> Systemd {
+        let interval = limit.filter(|limit| socket.is_some() && !limit.is_zero()).map(|limit| limit / 2);
+        let next_beat = if interval.is_some() { Time::default() } else { Time::NEVER };
+        Systemd { socket, interval, next_beat }
+    }
+
+    pub fn ready(&self) {
+        self.tell(b"READY=1");
+    }
+
+    /// When `beat` wants to be called.
+    pub fn next_beat(&self) -> Time {
+        self.next_beat
+    }
+
+    #[inline]
+    pub fn beat(&mut self, now: Time) {
+        if self.next_beat > now {
+            return;
+        }
+        if let Some(interval) = self.interval {
+            self.next_beat = now + interval;
+            self.tell(b"WATCHDOG=1");
+        }
+    }
+
+    fn tell(&self, message: &[u8]) {
+        if let Some(socket) = &self.socket {
+            let _ = socket.send(message);
+        }
+    }
+}
+
+fn connect(path: &OsStr) -> Option<UnixDatagram> {
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(path),
+    };
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.connect_addr(&address.ok()?).ok()?;
+    socket.set_nonblocking(true).ok()?;
+    Some(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::seconds;
+
+    #[test]
+    fn beats_twice_within_the_limit_and_only_then() {
+        let (systemd, own) = UnixDatagram::pair().expect("pair");
+        systemd.set_nonblocking(true).expect("nonblocking");
+        let mut notifier = Systemd::new(Some(own), Some(seconds(20)));
+        let mut beats = 0;
+        for second in 1..=60 {
+            notifier.beat(Time::from_millis(second * 1000));
+            let mut told = [0; 32];
+            if let Ok(length) = systemd.recv(&mut told) {
+                assert_eq!(&told[..length], b"WATCHDOG=1");
+                beats += 1;
+            }
+        }
+        assert_eq!(beats, 6);
+    }
+
+    #[test]
+    fn a_systemd_that_reads_nothing_holds_nobody_up() {
+        let (_systemd, own) = UnixDatagram::pair().expect("pair");
+        own.set_nonblocking(true).expect("nonblocking");
+        let mut notifier = Systemd::new(Some(own), Some(seconds(2)));
+        for second in 1..=10_000 {
+            notifier.beat(Time::from_millis(second * 1000));
+        }
+    }
+
+    #[test]
+    fn never_wakes_the_loop_when_nobody_asked() {
+        let (_systemd, own) = UnixDatagram::pair().expect("pair");
+        assert!(Systemd::new(Some(own), None).next_beat() == Time::NEVER);
+        assert!(Systemd::new(None, Some(seconds(2))).next_beat() == Time::NEVER);
+    }
+}
