@@ -72,12 +72,16 @@ async function joinAsTyped(url: string | undefined, options: JoinOptions): Promi
     import('../../agent/shell/identity.ts'),
   ]);
   const { stateDir } = loadAgentConfig(options.config, { stateDir: options.stateDir });
-  const result = await join(new StateFolder(stateDir), {
+  const folder = new StateFolder(stateDir);
+  const force = options.force === true;
+  // A host that has joined needs none any more, and its file may be gone.
+  const token = folder.identity() === undefined || force ? await readToken(options) : '';
+  const result = await join(folder, {
     url,
-    token: await readToken(options),
+    token,
     eids: options.eid,
     names: options.name,
-    force: options.force === true,
+    force,
     software: SOFTWARE,
   });
   report(result, stateDir, options.json === true);

@@ -8,15 +8,15 @@ import { cpSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
-import { type ComposeProject, ContainerEngine, type ImageName } from '../lab/container-engine.ts';
-import { type ImageContent, imageContent, setVersion } from '../lab/container-program.ts';
+import { type ComposeProject, ContainerEngine, type ImageContent, type ImageName } from '../lab/container-engine.ts';
 import { missingContainerTools } from '../lab/container-tools.ts';
 import { type Attachment, Internet } from '../lab/internet.ts';
-import { type Host, Lab } from '../lab/lab.ts';
+import { type ExecResult, type Host, Lab } from '../lab/lab.ts';
 import type { LabProcess } from '../lab/lab-process.ts';
 import type { HeartbeatReport } from '../lab/traffic/heartbeat.ts';
 import { startHeartbeat, startServer } from '../lab/traffic.ts';
 import { waitFor } from '../lab/wait.ts';
+import { imageContent, setVersion } from './container-content.ts';
 import { requireLab } from './require.ts';
 
 requireLab();
@@ -41,8 +41,7 @@ describe('the images', { skip: missingContainerTools() ?? false }, () => {
     map = await internet.attach('map', 'c');
     const [dbHost, webHost] = await Promise.all([internet.attach('db', 'a'), internet.attach('web', 'b')]);
     engine = await ContainerEngine.start(map.host);
-    content = await imageContent(map.host);
-    setVersion(content, '0.1.0');
+    content = await imageContent(join(lab.dir, 'tree'), '0.1.0');
     for (const name of IMAGES) await engine.build(map.host, name, '0.1.0', content);
     mapServer = new Deployment(engine, map.host, 'mapserver');
     db = new Deployment(engine, dbHost.host, 'agent');
@@ -70,7 +69,7 @@ describe('the images', { skip: missingContainerTools() ?? false }, () => {
     const overlay = ['--host', map.address4, '--overlay', '10.77.0.0/16'];
     await mapServer.compose(['run', '--rm', '--no-deps', '-T', 'mapserver', 'mapserver', 'init', ...overlay]);
     await mapServer.up();
-    await mapServer.healthy('mapserver');
+    await mapServer.ready('mapserver');
     for (const [host, eid, name] of [
       [db, DB, 'db'],
       [web, WEB, 'web'],
@@ -80,7 +79,7 @@ describe('the images', { skip: missingContainerTools() ?? false }, () => {
       const join = ['agent', 'join', `https://${map.address4}`, '--eid', eid, '--name', name];
       await host.compose(['run', '--rm', '--no-deps', '-T', 'agent', ...join], token);
       await host.up();
-      await host.healthy('agent');
+      await host.ready('agent');
     }
     await startServer(db.host, DB);
     heartbeat = await startHeartbeat(web.host, DB);
@@ -96,7 +95,7 @@ describe('the images', { skip: missingContainerTools() ?? false }, () => {
       t.diagnostic(`${service}: ${Date.now() - started} ms`);
       assert.equal(await where.exitCode(service), 0, service);
       await where.compose(['start', service]);
-      await where.healthy(service);
+      await where.ready(service);
     }
     await goesOn(t, heartbeat);
   });
@@ -110,8 +109,8 @@ describe('the images', { skip: missingContainerTools() ?? false }, () => {
       await where.kill(service);
       await where.compose(['start', service]);
     }
-    await db.healthy('agent');
-    await mapServer.healthy('mapserver');
+    await db.ready('agent');
+    await mapServer.ready('mapserver');
     await goesOn(t, heartbeat);
   });
 
@@ -123,13 +122,15 @@ describe('the images', { skip: missingContainerTools() ?? false }, () => {
       each.tag = '0.1.1';
       await each.up();
     }
-    await db.healthy('agent');
+    await db.ready('agent');
     const present = await waitFor('the EID is live again', async () => {
       const status = await db.status();
       return status.live ? status : undefined;
     });
     assert.deepEqual([before.version, present.version], ['0.1.0', '0.1.1']);
     assert.equal(present.xtrId, before.xtrId);
+    const again = ['agent', 'join', `https://${map.address4}`, '--token-file', '/nowhere'];
+    assert.match(await db.compose(['run', '--rm', '--no-deps', '-T', 'agent', ...again]), /Already joined/);
     await goesOn(t, heartbeat);
   });
 });
@@ -159,12 +160,15 @@ class Deployment {
     await this.compose(['up', '--detach', '--no-build']);
   }
 
-  /** As its own health check says. */
-  async healthy(service: string): Promise<void> {
-    await waitFor(`${this.container(service)} is healthy`, async () => {
-      const check = ['healthcheck', 'run', this.container(service)];
-      return (await this.engine.podman(this.host, check, { anyExit: true })).code === 0;
+  /** It serves its purpose, as does the image's own health check. */
+  async ready(service: 'agent' | 'mapserver'): Promise<void> {
+    const url = `http://127.0.0.1:${service === 'agent' ? 9341 : 9342}/readyz`;
+    const asked = (): Promise<ExecResult> =>
+      this.host.exec(['curl', '-s', '-w', '%{http_code}', url], { anyExit: true });
+    await waitFor(`${this.container(service)} is ready`, async () => (await asked()).stdout.endsWith('200'), {
+      timeoutMs: 20_000,
     });
+    await this.engine.podman(this.host, ['healthcheck', 'run', this.container(service)]);
   }
 
   async kill(service: string): Promise<void> {

