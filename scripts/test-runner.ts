@@ -18,7 +18,7 @@ export function testFiles(suite: Suite, filters: readonly string[]): string[] {
   const root = join(PROJECT_ROOT, 'dist', 'test');
   return readdirSync(root, { recursive: true, encoding: 'utf8' })
     .filter((path) => path.endsWith('.test.js'))
-    .filter((path) => /^(e2e|lab)\//.test(path) === (suite === 'e2e'))
+    .filter((path) => /^(e2e|lab|packaging)\//.test(path) === (suite === 'e2e'))
     .filter(
       (path) => filters.length === 0 || filters.some((filter) => `test/${path}`.includes(filter.replace(/\.ts$/, ''))),
     )
