@@ -165,13 +165,16 @@ const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 30_000;
 const OTHERS = 0o077;
 
+/** Empty is as absent: templates leave such. */
+const given = <T extends { readonly length: number }>(value: T | undefined): T | undefined =>
+  value === undefined || value.length === 0 ? undefined : value;
 const word = z.string().min(1).max(512);
 const JOIN_FILE = z.strictObject({
   /** https://HOST[:PORT] */
-  mapServer: word.optional(),
-  token: z.string().min(1).max(2048).optional(),
-  eids: z.array(word).max(64).optional(),
-  names: z.array(word).max(64).optional(),
+  mapServer: z.string().max(512).optional().transform(given),
+  token: z.string().max(2048).optional().transform(given),
+  eids: z.array(word).max(64).optional().transform(given),
+  names: z.array(word).max(64).optional().transform(given),
 });
 
 const REAL: ProvisioningTools = {

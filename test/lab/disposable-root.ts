@@ -9,6 +9,7 @@ import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import type { ExecOptions, ExecResult, Host } from './lab.ts';
 import type { LabProcess } from './lab-process.ts';
 import type { MapServer } from './overlay.ts';
+import { smallPackage } from './small-package.ts';
 import { waitFor } from './wait.ts';
 
 export class DisposableRoot {
@@ -52,23 +53,14 @@ export class DisposableRoot {
     return this.host.spawn(name, [...this.enter(), ...argv]);
   }
 
-  /**
-   * What the package of Stayput does, from this build: the program, the data plane, users, folders and units, all below
-   * `/usr`. Nothing is started.
-   */
+  /** Installs Stayput: a package that runs this build. Nothing is started. */
   async installBuild(dataplane: string): Promise<void> {
-    const program = `#!/bin/sh\nexec ${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/main.js')} "$@"\n`;
-    this.write('/usr/bin/stayput', program, 0o755);
-    const units = join(PROJECT_ROOT, 'deploy/systemd');
-    await this.exec([
-      'sh',
-      '-ec',
-      'cp "$1" /usr/bin/stayput-dataplane; cp "$2"/*.service /usr/lib/systemd/system/; mkdir -p /etc/stayput\n' +
-        'systemd-sysusers "$2/stayput.sysusers.conf"; systemd-tmpfiles --create "$2/stayput.tmpfiles.conf"',
-      'sh',
-      dataplane,
-      units,
-    ]);
+    await this.exec(['dpkg', '-i', smallPackage(this.host.dir, dataplane)]);
+  }
+
+  /** A `stayput` command on this host. */
+  stayput(args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    return this.exec(['stayput', ...args], options);
   }
 
   /** A disk with this label, as udev escapes it, that holds what is in the file. */
@@ -78,7 +70,7 @@ export class DisposableRoot {
   }
 
   /** Until the map server has this EID of an agent that is connected. */
-  async registered(mapServer: MapServer, eid: string): Promise<void> {
+  async registered(mapServer: Pick<MapServer, 'stayput'>, eid: string): Promise<void> {
     const json = async <T>(command: readonly string[]): Promise<T> =>
       JSON.parse((await mapServer.stayput([...command, '--json'])).stdout) as T;
     await waitFor(
@@ -121,11 +113,13 @@ mount -t proc proc proc
 mount --rbind /sys sys
 mount -t tmpfs -o mode=0755 tmpfs dev
 mkdir dev/net dev/pts dev/shm
-for device in null zero full random urandom tty ptmx net/tun; do
+for device in null zero full random urandom tty; do
   touch "dev/$device"
   mount --bind "/dev/$device" "dev/$device"
 done
-mount --rbind /dev/pts dev/pts
+mknod -m 0666 dev/net/tun c 10 200
+mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts dev/pts
+ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs tmp

@@ -30,12 +30,14 @@ start() {
   done
   rm -f "$state/$1.pid"
   setsid "$0" supervise "$1" >>"/var/log/$1.log" 2>&1 </dev/null &
-  for _ in $(seq 100); do [ -e "$state/$1.pid" ] && return 0; sleep 0.05; done
+  for _ in $(seq 400); do [ -e "$state/$1.pid" ] && return 0; sleep 0.05; done
   echo "$1 did not start" >&2
   return 1
 }
 
 supervise() {
+  # As for systemd, a variable that is not set is empty.
+  set +u
   user=$(values "$1" User)
   group=$(values "$1" Group)
   for folder in $(values "$1" StateDirectory); do install -d -m 0700 -o "$user" -g "$group" "/var/lib/$folder"; done

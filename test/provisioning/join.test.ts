@@ -101,7 +101,7 @@ describe('joining with what was left for a host', () => {
     const token = await overlay.token({ eids: ['10.77.4.3/32'], names: ['image', 'tag'] });
     const said = { 'map-server': 'https://192.0.2.1:1', token, eid: '10.77.4.3', name: 'tag' };
     const host = new Host(t, await PlatformEmulator.start(t, PLATFORMS.kvm!(said)));
-    const file = host.file({ mapServer: url, names: ['image'] });
+    const file = host.file({ mapServer: url, token: '', eids: [], names: ['image'] });
     assert.equal((await host.join({ file, platform: 'auto' })).kind, 'joined');
     assert.deepEqual(host.owned(), ['10.77.4.3/32', 'image']);
   });

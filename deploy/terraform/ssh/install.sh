@@ -1,0 +1,45 @@
+#!/bin/sh
+# Called by main.tf with its inputs in the environment: `install.sh mapserver` or `install.sh agent`.
+set -eu
+role=$1
+
+remote() {
+  host=$1
+  shift
+  # shellcheck disable=SC2086 # one word for each option
+  ssh -o BatchMode=yes -o ConnectTimeout=20 $SSH_OPTIONS "$host" "$@"
+}
+
+# What runs at the other end is root's: as root, or by sudo without a password.
+as_root() {
+  host=$1
+  shift
+  remote "$host" "if [ \"\$(id -u)\" = 0 ]; then exec $*; else exec sudo -n $*; fi"
+}
+
+install_package() {
+  name=/var/tmp/$(basename "$PACKAGE")
+  remote "$1" "umask 077 && cat > '$name'" <"$PACKAGE"
+  case $name in
+    *.deb) as_root "$1" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --allow-downgrades "$name" >&2 ;;
+    *.tar.gz) as_root "$1" sh -c "'mkdir -p /opt/stayput && tar -xzf $name -C /opt/stayput --strip-components=1 --no-same-owner && /opt/stayput/install.sh $role'" >&2 ;;
+  esac
+  remote "$1" "rm -f '$name'"
+}
+
+case $role in
+  mapserver)
+    install_package "$MAP_SERVER"
+    as_root "$MAP_SERVER" test -e /var/lib/stayput/mapserver/overlay.json ||
+      as_root "$MAP_SERVER" runuser -u stayput-mapserver -- stayput mapserver init "$INIT_OPTIONS"
+    as_root "$MAP_SERVER" systemctl enable --now stayput-mapserver
+    ;;
+  agent)
+    install_package "$HOST"
+    if ! as_root "$HOST" test -e /var/lib/stayput/agent/identity.json; then
+      as_root "$MAP_SERVER" runuser -u stayput-mapserver -- stayput token create --expires 15m "$WISHES" |
+        as_root "$HOST" runuser -u stayput -- stayput agent join "https://$URL_HOST" --token-file - "$WISHES"
+    fi
+    as_root "$HOST" systemctl enable --now stayput-dataplane stayput-agent
+    ;;
+esac
