@@ -149,14 +149,19 @@ test('every link between pages leads to a file', () => {
 });
 
 function leaves(command: Command): Command[] {
-  return command.commands.length === 0 ? [command] : command.commands.flatMap((each) => leaves(each));
+  const below = command.commands.flatMap((each) => leaves(each));
+  // What takes arguments does something itself as well.
+  return command.commands.length === 0 || command.registeredArguments.length > 0 ? [command, ...below] : below;
 }
 
 /** `stayput eid attach <eid>` */
 function usage(command: Command): string {
   const parents: string[] = [];
   for (let at: Command | null = command; at !== null; at = at.parent) parents.unshift(at.name());
-  const taken = command.registeredArguments.map((arg) => (arg.required ? `<${arg.name()}>` : `[${arg.name()}]`));
+  const taken = command.registeredArguments.map((arg) => {
+    const name = `${arg.name()}${arg.variadic ? '...' : ''}`;
+    return arg.required ? `<${name}>` : `[${name}]`;
+  });
   return [...parents, ...taken].join(' ');
 }
 

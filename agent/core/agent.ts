@@ -115,6 +115,8 @@ export class Agent {
   private readonly probing = new Callers<number>(MAX_PROBES);
   private overlay: readonly IpPrefix[];
   private dataplane: SavedDataplane;
+  /** From where the map server saw the last session. */
+  private observed: IpAddress | null = null;
   private hello: HelloReply | null = null;
   /** No data plane has had this run's state yet. */
   private isFresh = true;
@@ -296,6 +298,7 @@ export class Agent {
     this.session.since = now;
     this.registers.forgetAll();
     this.registrar.handleSession();
+    this.observed = session.observed;
     this.policy.handleSession();
     if (JSON.stringify(session.overlay) !== JSON.stringify(this.overlay)) this.handleOverlay(session.overlay);
     if (session.observed !== null && !this.locators.localAddresses().includes(session.observed)) {
@@ -455,6 +458,7 @@ export class Agent {
       overlay: this.overlay,
       locators: this.locators.list(),
       uplinks: this.locators.uplinks,
+      observed: this.observed,
       sessionMs: this.session.since === null ? null : now - this.session.since,
       dataplane: this.hello,
       cache: this.remote.cache.counts(now),

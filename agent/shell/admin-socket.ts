@@ -93,6 +93,7 @@ async function status(driver: AgentDriver, identity: Identity): Promise<unknown>
       connectedMs: snapshot.sessionMs,
       problem: mapServer.lastProblem,
       localAddress: mapServer.localAddress,
+      observed: snapshot.observed,
     },
     dataplane: {
       connected: dataplane.connected,

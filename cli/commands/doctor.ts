@@ -1,5 +1,8 @@
 import type { Command } from 'commander';
+import type { Finding } from '../../agent/doctor/finding.ts';
+import { UsageError } from '../../proto/errors.ts';
 import { printJson, printLines } from '../output.ts';
+import { styleOf } from '../style.ts';
 
 interface DoctorDnsOptions {
   readonly config?: string;
@@ -14,8 +17,25 @@ interface DoctorPlatformOptions {
   readonly json?: boolean;
 }
 
+interface DoctorOptions {
+  readonly mapServer?: string;
+  readonly config?: string;
+  readonly socket?: string;
+  readonly json?: boolean;
+}
+
 export function registerDoctorCommands(program: Command): void {
-  const doctor = program.command('doctor').description('Look for what is wrong on this host, and say what to do');
+  const doctor = program
+    .command('doctor')
+    .description('Look for what is wrong on this host, and say what to do; also before it joins')
+    // Options behind a subcommand are the subcommand's.
+    .enablePositionalOptions()
+    .argument('[check...]', 'only these, of those that a run without names shows')
+    .option('--map-server <url>', 'try to reach this one, where the host has not joined')
+    .option('--config <file>', "the agent's configuration file")
+    .option('--socket <path>', 'socket of the agent')
+    .option('--json', 'print JSON')
+    .action(examineHost);
   doctor
     .command('dns')
     .description('Who decides what this host asks for names, and whether lookups work end to end')
@@ -34,15 +54,7 @@ export function registerDoctorCommands(program: Command): void {
         name,
         forward,
       });
-      const healthy = diagnoses.every(({ level }) => level !== 'fail');
-      if (json === true) printJson({ healthy, diagnoses });
-      else {
-        for (const { level, check, found, advice } of diagnoses) {
-          printLines(`${level.padEnd(5)} ${check.padEnd(13)} ${found}`);
-          if (advice !== null) printLines(`${' '.repeat(20)}-> ${advice}`);
-        }
-      }
-      if (!healthy) process.exitCode = 1;
+      printFindings(diagnoses, 'diagnoses', json === true);
     });
   doctor
     .command('platform')
@@ -57,4 +69,34 @@ export function registerDoctorCommands(program: Command): void {
       else printLines(...platformReportLines(report));
       if (report.facts === null) process.exitCode = 1;
     });
+}
+
+async function examineHost(checks: readonly string[], options: DoctorOptions): Promise<void> {
+  const [{ loadAgentConfig }, { CHECK_NAMES, examine }] = await Promise.all([
+    import('../../agent/config.ts'),
+    import('../../agent/doctor/checkup.ts'),
+  ]);
+  const unknown = checks.find((each) => !CHECK_NAMES.includes(each));
+  if (unknown !== undefined) {
+    throw new UsageError(`there is no check "${unknown}"; there are ${CHECK_NAMES.join(', ')}`);
+  }
+  const config = loadAgentConfig(options.config, { socket: options.socket ?? process.env.STAYPUT_SOCKET });
+  const findings = await examine(config, checks.length === 0 ? CHECK_NAMES : checks, options.mapServer);
+  printFindings(findings, 'findings', options.json === true);
+}
+
+/** Exit code 1 when something failed. */
+export function printFindings(findings: readonly Finding[], key: string, json: boolean): void {
+  const healthy = findings.every(({ level }) => level !== 'fail');
+  if (!healthy) process.exitCode = 1;
+  if (json) {
+    printJson({ healthy, [key]: findings });
+    return;
+  }
+  const style = styleOf(process.stdout);
+  const paint = { ok: style.good, warn: style.bad, fail: style.bad, skipped: style.weak };
+  for (const { level, check, found, advice } of findings) {
+    printLines(`${paint[level]((level === 'skipped' ? 'skip' : level).padEnd(5))} ${check.padEnd(13)} ${found}`);
+    if (advice !== null) printLines(`${' '.repeat(20)}-> ${advice}`);
+  }
 }

@@ -2,7 +2,7 @@
  * The real processes of an overlay in a lab: one map server, and an agent with its data plane on each host that
  * joins. They are set up by the commands that people type, and can be killed and started again one by one.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Attachment } from './internet.ts';
@@ -211,6 +211,12 @@ export class Agent {
     );
     this.daemon = new Daemon(at.host, 'agent', stayput('agent', 'run', '--config', this.configFile));
     this.dataplane = new Daemon(at.host, 'dataplane', [dataplane, '--socket', this.dataplaneSocket]);
+  }
+
+  /** More keys in the configuration file, which the agent that runs does not know of. */
+  configure(more: Readonly<Record<string, unknown>>): void {
+    const present = JSON.parse(readFileSync(this.configFile, 'utf8')) as object;
+    writeFileSync(this.configFile, JSON.stringify({ ...present, ...more }));
   }
 
   async join(url: string, token: string): Promise<void> {
