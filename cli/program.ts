@@ -4,6 +4,7 @@ import { VERSION } from '../runtime/project-root.ts';
 import { registerAgentCommands } from './commands/agent.ts';
 import { registerAgentsCommands } from './commands/agents.ts';
 import { registerBenchCommand } from './commands/bench.ts';
+import { registerBugreportCommand } from './commands/bugreport.ts';
 import { registerCompletionCommands } from './commands/completion.ts';
 import { registerConformCommands } from './commands/conform.ts';
 import { registerDemoCommand } from './commands/demo.ts';
@@ -36,6 +37,7 @@ export function buildProgram(): Command {
   registerAgentCommands(program);
   registerDnsCommands(program);
   registerDoctorCommands(program);
+  registerBugreportCommand(program);
   registerDemoCommand(program);
   registerBenchCommand(program);
   registerConformCommands(program);

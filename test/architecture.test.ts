@@ -57,7 +57,7 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
   // These start the daemons and do what needs no running one (join, init, backup).
   {
     name: 'cli: agent',
-    match: /^cli\/commands\/(agent|agent-join|dns|doctor)\.ts$/,
+    match: /^cli\/commands\/(agent|agent-join|bugreport|dns|doctor)\.ts$/,
     may: ['cli', 'cli: agent', 'agent/main', 'agent', 'agent/platform', 'proto', 'runtime', 'npm', 'node'],
   },
   {
