@@ -38,8 +38,9 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
     .build();
 }
 
+/** Others have the same tree, but not this in it. */
 async function recognise(access: PlatformAccess): Promise<boolean> {
-  return (await access.metadata(SERVICE).text(`${TREE}/instance-id`, await tokenHeaders(access))) !== null;
+  return (await access.metadata(SERVICE).text(`${TREE}/region-id`, await tokenHeaders(access))) !== null;
 }
 
 /** An instance may be set to answer without. */

@@ -218,6 +218,8 @@ export class Host {
   readonly dir: string;
   /** Seen as /etc/resolv.conf by the programs of this host from now on. */
   resolvConf: string | undefined;
+  /** A folder in which programs of this host, started later, see the firmware's tables as `sys/class/dmi/id`. */
+  machine: string | undefined;
   private readonly lab: Lab;
   private logs = 0;
   /** A program that sees /sys with the interfaces of this host. */
@@ -277,10 +279,21 @@ export class Host {
 
   private inside(argv: readonly string[]): string[] {
     const enter = ['setpriv', '--pdeathsig', 'KILL', 'ip', 'netns', 'exec', this.namespace];
-    if (this.resolvConf === undefined) return [...enter, ...argv];
+    const [mounts, folders]: [string[], string[]] = [[], []];
+    if (this.resolvConf !== undefined) {
+      mounts.push('mount --bind "$1" /etc/resolv.conf', 'shift');
+      folders.push(this.resolvConf);
+    }
+    if (this.machine !== undefined) {
+      // Nothing can be made in /sys itself, and not every machine has such tables.
+      mounts.push('mkdir -p "$1/net"', 'mount --bind /sys/class/net "$1/net"', 'mount -t tmpfs tmpfs /sys/class');
+      mounts.push('mkdir -p /sys/class/net /sys/class/dmi/id', 'mount --bind "$1/net" /sys/class/net');
+      mounts.push('mount --bind "$1/sys/class/dmi/id" /sys/class/dmi/id', 'shift');
+      folders.push(this.machine);
+    }
+    if (mounts.length === 0) return [...enter, ...argv];
     // `ip netns exec` has given the program a mount namespace of its own.
-    const bind = 'mount --bind "$1" /etc/resolv.conf && shift && exec "$@"';
-    return [...enter, 'sh', '-c', bind, 'sh', this.resolvConf, ...argv];
+    return [...enter, 'sh', '-c', [...mounts, 'exec "$@"'].join(' && '), 'sh', ...folders, ...argv];
   }
 }
 

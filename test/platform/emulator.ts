@@ -31,7 +31,7 @@ export interface EmulatedPlatform {
   readonly files?: Readonly<Record<string, string | Uint8Array>>;
   /** By path with query, of the service at `address`. */
   readonly routes?: Readonly<Record<string, Route>>;
-  /** Where it is; by itself 169.254.169.254. */
+  /** Where it is; by itself 169.254.169.254. `*`: wherever anybody asks. */
   readonly address?: string;
   readonly architecture?: string;
   /** Programs of the guest tools: null says that they refuse. */
@@ -44,9 +44,12 @@ export const FAULTS = {
   'says nothing is there': answering(404, ''),
   'is broken': answering(500, 'Internal Server Error'),
   forbids: answering(403, 'Forbidden'),
+  'wants to know who asks': answering(401, 'Unauthorized', { 'www-authenticate': 'Basic' }),
+  'is asked too often': answering(429, 'Too Many Requests', { 'retry-after': '3600' }),
+  'answers another type of content': answering(200, '\u0000\u0001\u0002\ufffd', { 'content-type': 'image/png' }),
   'redirects elsewhere': answering(302, '', { location: 'http://192.0.2.1/latest/meta-data/' }),
   'answers an HTML page to everything': answering(200, '<html>Welcome\u001b[2J to the hotel</html>'),
-  'answers with endless text': answering(200, 'x'.repeat(3 << 20)),
+  'answers with endless text': answering(200, 'x'.repeat(10 << 20)),
   'answers JSON of another kind': answering(200, '{"networks": 7, "uuid": [], "interfaces": {"public": 1}}'),
   'answers with nothing': answering(200, ''),
   'does not speak HTTP': raw((socket) => socket.end('SSH-2.0-OpenSSH_9.2\r\n')),
@@ -109,7 +112,8 @@ export class PlatformEmulator {
   };
 
   private reach(address: string): readonly ServiceHost[] {
-    if (address !== (this.platform.address ?? '169.254.169.254')) {
+    const { address: own = '169.254.169.254' } = this.platform;
+    if (own !== '*' && address !== own) {
       throw new PlatformError('unreachable', `no service at ${address}`);
     }
     return [{ host: '127.0.0.1', port: this.port }];
@@ -123,21 +127,20 @@ export class PlatformEmulator {
   private listener(): RequestListener {
     return (request, response) => {
       this.requests.push(`${request.method} ${request.url}`);
-      const route = this.platform.routes?.[request.url ?? ''];
-      const answer = typeof route === 'function' ? route(request) : route;
-      const {
-        status = 200,
-        headers = {},
-        body = '',
-      }: Answered = answer === undefined
-        ? { status: 404, body: 'Not Found' }
-        : typeof answer === 'string'
-          ? { body: answer }
-          : answer;
+      const { status, headers, body } = answerOf(this.platform.routes ?? {}, request);
       response.writeHead(status, { 'content-type': 'text/plain', ...headers });
       response.end(body);
     };
   }
+}
+
+/** What is there, or 404. */
+export function answerOf(routes: Readonly<Record<string, Route>>, request: IncomingMessage): Required<Answered> {
+  const route = routes[request.url ?? ''];
+  const answer = typeof route === 'function' ? route(request) : route;
+  if (answer === undefined) return { status: 404, headers: {}, body: 'Not Found' };
+  const { status = 200, headers = {}, body = '' }: Answered = typeof answer === 'string' ? { body: answer } : answer;
+  return { status, headers, body };
 }
 
 /** Only for requests that carry this header; 401 otherwise. */

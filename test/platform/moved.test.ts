@@ -1,42 +1,12 @@
 /** A machine that was moved alive has the firmware tables of the place before: services tell where it is. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { addresses, type EmulatedPlatform, FAULTS, PlatformEmulator } from './emulator.ts';
-import {
-  AKAMAI,
-  ALIYUN,
-  azure,
-  CLOUDSTACK,
-  digitalocean,
-  EC2,
-  EUCALYPTUS,
-  GCE,
-  HETZNER,
-  OPENSTACK,
-  ORACLE,
-  SCALEWAY,
-  UPCLOUD,
-  VULTR,
-} from './platforms.ts';
-
-const PLATFORMS: Readonly<Record<string, EmulatedPlatform>> = {
-  ec2: EC2,
-  azure: azure('198.51.100.40'),
-  gce: GCE,
-  oracle: ORACLE,
-  digitalocean: digitalocean(true),
-  hetzner: HETZNER,
-  vultr: VULTR,
-  akamai: AKAMAI,
-  upcloud: UPCLOUD,
-  scaleway: SCALEWAY,
-  aliyun: ALIYUN,
-  cloudstack: CLOUDSTACK,
-  openstack: OPENSTACK,
-  eucalyptus: EUCALYPTUS,
-};
+import { addresses, FAULTS, PlatformEmulator } from './emulator.ts';
+import { CLOUDSTACK, OPENSTACK, PLATFORMS } from './platforms.ts';
 
 for (const [name, platform] of Object.entries(PLATFORMS)) {
+  // Its tree has nothing that others have not.
+  if (name === 'exoscale') continue;
   test(`${name} is recognised by its service alone, whatever the firmware says`, async (t) => {
     const network = { 'proc/net/route': CLOUDSTACK.files['proc/net/route'] };
     for (const files of [{}, { 'sys/class/dmi/id/product_name': 'VMware7,1' }]) {
@@ -49,6 +19,16 @@ for (const [name, platform] of Object.entries(PLATFORMS)) {
     }
   });
 }
+
+test('a service is that of its own platform also where it answers at the addresses of all', async (t) => {
+  const network = { 'proc/net/route': CLOUDSTACK.files['proc/net/route'] };
+  for (const [name, platform] of Object.entries(PLATFORMS)) {
+    if (name === 'exoscale') continue;
+    const emulator = await PlatformEmulator.start(t, { ...platform, files: network, address: '*' });
+    const { detected } = await emulator.examine('auto', { moved: true });
+    assert.equal(detected.chosen.driver.name, name);
+  }
+});
 
 test('the platform of the firmware stays as long as its own service answers', async (t) => {
   const emulator = await PlatformEmulator.start(t, OPENSTACK);

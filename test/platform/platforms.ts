@@ -404,3 +404,22 @@ export const EXOSCALE = {
     '/1.0/meta-data/public-ipv4': '198.51.100.115',
   },
 } satisfies EmulatedPlatform;
+
+/** By their names. */
+export const PLATFORMS: Readonly<Record<string, EmulatedPlatform>> = {
+  ec2: EC2,
+  azure: azure('198.51.100.40'),
+  gce: GCE,
+  oracle: ORACLE,
+  digitalocean: digitalocean(true),
+  hetzner: HETZNER,
+  vultr: VULTR,
+  akamai: AKAMAI,
+  upcloud: UPCLOUD,
+  scaleway: SCALEWAY,
+  aliyun: ALIYUN,
+  exoscale: EXOSCALE,
+  cloudstack: CLOUDSTACK,
+  openstack: OPENSTACK,
+  eucalyptus: EUCALYPTUS,
+};
