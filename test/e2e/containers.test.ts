@@ -4,15 +4,17 @@
  * scripts/install-container-tools.sh. Budget of all: 120 s.
  */
 import assert from 'node:assert/strict';
-import { cpSync } from 'node:fs';
+import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
+import { findHelm, parseYaml, renderChart } from '../../scripts/helm.ts';
 import { type ComposeProject, ContainerEngine, type ImageContent, type ImageName } from '../lab/container-engine.ts';
 import { missingContainerTools } from '../lab/container-tools.ts';
 import { type Attachment, Internet } from '../lab/internet.ts';
 import { type ExecResult, type Host, Lab } from '../lab/lab.ts';
 import type { LabProcess } from '../lab/lab-process.ts';
+import { Pod, type PodSpec } from '../lab/pod.ts';
 import type { HeartbeatReport } from '../lab/traffic/heartbeat.ts';
 import { startHeartbeat, startServer } from '../lab/traffic.ts';
 import { waitFor } from '../lab/wait.ts';
@@ -27,6 +29,7 @@ const WEB = '10.77.0.6';
 
 describe('the images', { skip: missingContainerTools() ?? false }, () => {
   let lab: Lab;
+  let internet: Internet;
   let engine: ContainerEngine;
   let map: Attachment;
   let mapServer: Deployment;
@@ -37,7 +40,7 @@ describe('the images', { skip: missingContainerTools() ?? false }, () => {
 
   before(async () => {
     lab = await Lab.create({ name: 'containers' });
-    const internet = await Internet.build(lab, { clouds: ['a', 'b', 'c'], roundTripMs: 1 });
+    internet = await Internet.build(lab, { clouds: ['a', 'b', 'c'], roundTripMs: 1 });
     map = await internet.attach('map', 'c');
     const [dbHost, webHost] = await Promise.all([internet.attach('db', 'a'), internet.attach('web', 'b')]);
     engine = await ContainerEngine.start(map.host);
@@ -133,7 +136,55 @@ describe('the images', { skip: missingContainerTools() ?? false }, () => {
     assert.match(await db.compose(['run', '--rm', '--no-deps', '-T', 'agent', ...again]), /Already joined/);
     await goesOn(t, heartbeat);
   });
+
+  it('run in the pods of the chart, and a pod that is replaced is the same agent', {
+    skip: findHelm() === undefined ? 'helm not found' : false,
+  }, async () => {
+    const [control, node] = await Promise.all([internet.attach('control', 'c'), internet.attach('node', 'a')]);
+    const objects = parseYaml(
+      renderChart({
+        image: { tag: '0.1.0' },
+        mapserver: { hosts: [control.address4] },
+        agent: { mapServer: `https://${control.address4}` },
+      }),
+    ) as ChartObject[];
+    const files = Object.fromEntries(objects.flatMap(({ metadata, data }) => (data ? [[metadata.name, data]] : [])));
+    const pod = (kind: string, host: Host): Pod => {
+      const spec = objects.find((object) => object.kind === kind)?.spec?.template.spec;
+      assert.ok(spec !== undefined, kind);
+      return new Pod(engine, host, spec);
+    };
+    const server = pod('Deployment', control.host);
+    await server.start(files);
+    const create = ['stayput', 'token', 'create', '--pool', '10.77.8.0/24', '--name', '*.node'];
+    const token = await server.exec('mapserver', ...create);
+
+    const first = pod('DaemonSet', node.host);
+    await first.start({ ...files, 'stayput-join-token': { token } });
+    const eids = async (of: Pod): Promise<string[]> => {
+      const own = JSON.parse(await of.exec('agent', 'stayput', 'eid', 'list', '--json')) as Record<string, string>[];
+      return own.map(({ eid, state }) => `${eid} ${state}`).sort();
+    };
+    await waitFor('the node has an EID and a name', async () => (await eids(first)).every((own) => / live$/.test(own)));
+    const owned = await eids(first);
+    assert.match(owned.join(), /^10\.77\.8\.\d+ live,node\.node live$/);
+    assert.deepEqual(await first.stop(), [0, 0]);
+
+    // The Secret is gone by now.
+    rmSync(join(node.host.dir, 'volumes', 'token'), { recursive: true });
+    const second = pod('DaemonSet', node.host);
+    await second.start(files);
+    await waitFor('the same EID and name', async () => (await eids(second)).join() === owned.join());
+    assert.deepEqual([await second.stop(), await server.stop()], [[0, 0], [0]]);
+  });
 });
+
+interface ChartObject {
+  readonly kind: string;
+  readonly metadata: { readonly name: string };
+  readonly data?: Readonly<Record<string, string>>;
+  readonly spec?: { readonly template: { readonly spec: PodSpec } };
+}
 
 /** What one of the compose files describes, on one host. */
 class Deployment {
