@@ -107,6 +107,7 @@ function* knownSecrets({ stateDir, dataDir, agentConfig, mapServerConfig }: Repo
   for (const name of ['identity.json', 'joining.json']) yield* secretStrings(join(stateDir, name));
   for (const name of ['overlay.json', 'server-certificate.json']) yield* secretStrings(join(dataDir, name));
   for (const config of [agentConfig, mapServerConfig]) {
+    yield* secretStrings(config);
     for (const path of namedFiles(config)) {
       const text = readOrNull(path);
       if (text === null || text.length > 4096) continue;
@@ -130,7 +131,7 @@ function* secretStrings(path: string): Iterable<string> {
 
 function* stringsOf(value: unknown, field = ''): Iterable<string> {
   if (typeof value === 'string') {
-    if (/key|psk|secret/i.test(field) && field !== 'tunnelKey' && value.length >= 16) yield value;
+    if (/key$|psk|secret|passw|passphrase|token$/i.test(field) && field !== 'tunnelKey') yield value;
     // A key as PEM is found line by line too.
     if (/PRIVATE KEY/.test(value))
       yield* value.split('\n').filter((line) => line.length >= 24 && !line.startsWith('-----'));
