@@ -150,6 +150,7 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p "/sys/fs/cgroup/$GROUP"
 echo $$ > "/sys/fs/cgroup/$GROUP/cgroup.procs"
 mount -t overlay overlay -o "lowerdir=$BASE,upperdir=$FOLDER/layer,workdir=$FOLDER/work" "$FOLDER/root"
+export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
 exec systemd-nspawn --quiet --boot --directory="$FOLDER/root" --hostname="$HOST" --register=no --keep-unit \\
   --network-namespace-path="$NETWORK" --console=pipe --resolv-conf=off --timezone=off --link-journal=no \\
   --capability=CAP_NET_ADMIN,CAP_BPF \\

@@ -17,8 +17,8 @@ export const MAP_SERVER = 'map.example.org';
 export const HOSTS = { db: '10.77.0.5', web: '10.77.0.6' } as const;
 export const NEXT_VERSION = VERSION.replace(/\d+$/, (patch) => String(Number(patch) + 1));
 /** Where the package is in each root. */
-export const PACKAGE = '/root/stayput.deb';
-export const NEXT_PACKAGE = '/root/stayput-next.deb';
+export const PACKAGE = `/root/stayput_${VERSION}.deb`;
+export const NEXT_PACKAGE = '/root/next.deb';
 
 export type HostName = keyof typeof HOSTS;
 
@@ -89,12 +89,6 @@ export class RootWorld {
       `sudo -u stayput-mapserver stayput mapserver init --host ${MAP_SERVER} --overlay 10.77.0.0/16
        systemctl enable --now stayput-mapserver`,
     );
-    await waitFor('the map server serves', async () => {
-      const { code } = await this.mapServer.exec('sudo -u stayput-mapserver stayput mapserver status', {
-        anyExit: true,
-      });
-      return code === 0;
-    });
   }
 
   async token(name: HostName): Promise<string> {
