@@ -105,7 +105,10 @@ export class PlatformWatch {
     this.place++;
     this.heard = null;
     this.doubts = DOUBTS;
-    void this.read();
+    if (this.reading || this.closed) return;
+    // Registering and hearing peers from the new place comes first, and uses the same thread.
+    if (this.timer !== null) clearTimeout(this.timer);
+    this.timer = setTimeout(() => void this.read(), SETTLE_MS);
   }
 
   close(): void {
@@ -255,6 +258,8 @@ const LOADED: PlatformQuestions = {
 };
 
 const AGAIN_MS = 60_000;
+/** After a move. */
+const SETTLE_MS = 200;
 /** While maintenance is due. */
 const NEAR_MS = 5000;
 /** At a new place, where the network may not be ready yet. */
