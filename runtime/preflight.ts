@@ -181,6 +181,8 @@ const DEMO_PROGRAMS: Readonly<Record<string, string>> = {
 
 const TEST_PROGRAMS: Readonly<Record<string, string>> = {
   ...DEMO_PROGRAMS,
+  'ansible-lint': 'ansible-lint',
+  'ansible-playbook': 'ansible-core',
   'cloud-init': 'cloud-init',
   dig: 'bind9-dnsutils',
   dnsmasq: 'dnsmasq-base',

@@ -11,7 +11,14 @@ import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 export function smallPackage(folder: string, dataplane: string, version = '0.1.0'): string {
   const tree = mkdtempSync(join(folder, 'package-'));
   chmodSync(tree, 0o755);
-  for (const each of ['DEBIAN', 'usr/bin', 'usr/lib/systemd/system', 'usr/lib/sysusers.d', 'usr/lib/tmpfiles.d']) {
+  for (const each of [
+    'DEBIAN',
+    'usr/bin',
+    'usr/lib/systemd/system',
+    'usr/lib/sysusers.d',
+    'usr/lib/tmpfiles.d',
+    'etc/stayput',
+  ]) {
     mkdirSync(join(tree, each), { recursive: true });
   }
   const program = `#!/bin/sh\nexec ${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/main.js')} "$@"\n`;
@@ -23,6 +30,7 @@ export function smallPackage(folder: string, dataplane: string, version = '0.1.0
   }
   cpSync(join(deploy, 'systemd/stayput.sysusers.conf'), join(tree, 'usr/lib/sysusers.d/stayput.conf'));
   cpSync(join(deploy, 'systemd/stayput.tmpfiles.conf'), join(tree, 'usr/lib/tmpfiles.d/stayput.conf'));
+  cpSync(join(deploy, 'debian/dataplane.env'), join(tree, 'etc/stayput/dataplane.env'));
   for (const script of ['postinst', 'prerm', 'postrm']) {
     copyFileSync(join(deploy, 'debian', script), join(tree, 'DEBIAN', script));
     chmodSync(join(tree, 'DEBIAN', script), 0o755);

@@ -22,7 +22,13 @@ install_package() {
   remote "$1" "umask 077 && cat > '$name'" <"$PACKAGE"
   case $name in
     *.deb) as_root "$1" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --allow-downgrades "$name" >&2 ;;
-    *.tar.gz) as_root "$1" sh -c "'mkdir -p /opt/stayput && tar -xzf $name -C /opt/stayput --strip-components=1 --no-same-owner && /opt/stayput/install.sh $role'" >&2 ;;
+    *.tar.gz)
+      unpacked=/var/cache/stayput-unpacked
+      as_root "$1" mkdir -p -m 0700 "$unpacked"
+      as_root "$1" tar -xzf "$name" -C "$unpacked" --strip-components=1 --no-same-owner
+      as_root "$1" "$unpacked/install.sh" "$role" >&2
+      as_root "$1" rm -rf "$unpacked"
+      ;;
   esac
   remote "$1" "rm -f '$name'"
 }
