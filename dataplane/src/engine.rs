@@ -384,7 +384,7 @@ impl Engine {
                 }
                 Output::Handover { key, took } => {
                     let micros = took.as_micros() as u64;
-                    log::info("handover", &[("peer", &key_text(&key)), ("micros", &micros)]);
+                    log::debug("handover", &[("peer", &key_text(&key)), ("micros", &micros)]);
                     self.event(&Event::Handover { key, micros });
                 }
                 Output::ProbeResult { token, rtt } => {

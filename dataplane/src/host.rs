@@ -105,8 +105,8 @@ impl HostNetwork {
     }
 
     pub fn tun_up(&mut self, mtu: u32, gso_max_size: u32) -> io::Result<()> {
-        if self.requests.request(Request::set_link(self.tun, mtu, Some(gso_max_size))).is_err() {
-            self.requests.request(Request::set_link(self.tun, mtu, None))?;
+        if self.requests.request(Request::set_link(self.tun, mtu, TUN_QUEUE, Some(gso_max_size))).is_err() {
+            self.requests.request(Request::set_link(self.tun, mtu, TUN_QUEUE, None))?;
         }
         Ok(())
     }
@@ -443,6 +443,8 @@ pub fn is_link_local(address: IpAddr) -> bool {
 
 /// With more the defaults have to do.
 const MAX_UPLINK_ROUTES: usize = 256;
+/// Packets that wait in the TUN for this process: many correspondents may all be answered at once.
+const TUN_QUEUE: u32 = 2048;
 const OVERLAY_METRIC: u32 = 100;
 const HOST_METRIC: u32 = 50;
 

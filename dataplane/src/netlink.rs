@@ -199,8 +199,8 @@ impl Request {
         self.bytes.resize(aligned(self.bytes.len()), 0);
     }
 
-    /// Puts an interface up with an MTU and the size of superpackets.
-    pub fn set_link(index: u32, mtu: u32, gso_max_size: Option<u32>) -> Request {
+    /// Puts an interface up with an MTU, so many packets that may wait in it, and the size of superpackets.
+    pub fn set_link(index: u32, mtu: u32, queue: u32, gso_max_size: Option<u32>) -> Request {
         let mut request = Request::new(libc::RTM_NEWLINK, 0);
         let mut fixed = [0; 16];
         fixed[4..8].copy_from_slice(&index.to_ne_bytes());
@@ -208,6 +208,7 @@ impl Request {
         fixed[12..16].copy_from_slice(&(libc::IFF_UP as u32).to_ne_bytes());
         request.bytes.extend_from_slice(&fixed);
         request.attribute(libc::IFLA_MTU, &mtu.to_ne_bytes());
+        request.attribute(libc::IFLA_TXQLEN, &queue.to_ne_bytes());
         if let Some(size) = gso_max_size {
             request.attribute(IFLA_GSO_MAX_SIZE, &size.to_ne_bytes());
         }

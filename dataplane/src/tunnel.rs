@@ -222,9 +222,16 @@ impl Tunnel {
             self.peers.len() - 1
         });
         let id = PeerId(slot as u32);
-        self.peers[slot] = Some(Peer::new(key));
+        self.peers[slot] = Some(self.unmet(key));
         self.by_key.insert(key, id);
         id
+    }
+
+    fn unmet(&self, key: PublicKey) -> Peer {
+        let mut peer = Peer::new(key);
+        let own = self.public_key().unwrap_or_default();
+        peer.path_mtu.spread(u32::from_le_bytes(std::array::from_fn(|at| own[at] ^ key[at])));
+        peer
     }
 
     pub fn set_peer(&mut self, key: PublicKey, mut locators: Vec<Locator>, sync: u64, now: Time) -> PeerId {
@@ -264,7 +271,7 @@ impl Tunnel {
         if still_named {
             self.by_key.insert(peer.key, id);
             let last_order = peer.last_order;
-            self.peers[id.0 as usize] = Some(Peer { last_order, ..Peer::new(peer.key) });
+            self.peers[id.0 as usize] = Some(Peer { last_order, ..self.unmet(peer.key) });
         } else {
             self.free.push(id.0 as usize);
         }

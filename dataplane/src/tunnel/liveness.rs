@@ -27,11 +27,18 @@ impl Tunnel {
         let mut concerned = self.ids();
         concerned.retain(|&id| self.takes_another_way(id));
         self.least_wait = ROAM_SHARE * u32::try_from(concerned.len()).unwrap_or(u32::MAX);
-        for id in concerned {
+        for &id in &concerned {
             self.speak_first(id, now);
             let way = self.peer(id).and_then(|peer| self.uplinks.way(&peer.endpoint?)).cloned();
             if let Some(peer) = self.peer_mut(id) {
                 peer.spoken_by = way;
+            }
+        }
+        // Each has heard of the change before any hears more.
+        for id in concerned {
+            if self.peer(id).is_some_and(|peer| peer.is_up(now)) {
+                self.outputs.push_back(Output::EndpointChanged(id));
+                self.report_first(id, now);
             }
         }
     }
@@ -75,15 +82,20 @@ impl Tunnel {
             }
         }
         if self.peer(id).is_some_and(|peer| peer.is_up(now)) {
-            self.start_roam(id, false, now);
+            self.probe_first(id, false, now);
             self.forget_path_mtu(id);
-            self.outputs.push_back(Output::EndpointChanged(id));
         }
         self.reschedule(id);
     }
 
     /// Probes with reports until the peer has answered both.
     pub(super) fn start_roam(&mut self, id: PeerId, failover: bool, now: Time) {
+        self.probe_first(id, failover, now);
+        self.report_first(id, now);
+    }
+
+    /// What `report_first` completes.
+    fn probe_first(&mut self, id: PeerId, failover: bool, now: Time) {
         let (first_token, least_wait) = (self.next_token, self.least_wait);
         let Some(peer) = self.peer_mut(id) else { return };
         let Some(path) = peer.endpoint else { return };
@@ -107,7 +119,15 @@ impl Tunnel {
             failover,
         });
         peer.recovery.forget_roam();
-        self.send_roam_probe(id, path, now);
+        self.send_probe(id, path, now);
+    }
+
+    fn report_first(&mut self, id: PeerId, now: Time) {
+        let Some(peer) = self.peer(id) else { return };
+        let (Some(path), Some(token)) = (peer.endpoint, peer.roam.as_ref().map(|roam| roam.first_token)) else {
+            return;
+        };
+        self.send_reports(id, path, false, token, token, now);
     }
 
     /// A packet of ours could not be sent because there is no route.
@@ -272,8 +292,7 @@ impl Tunnel {
         let (waiting, endpoint) = (!peer.asked.is_empty(), peer.endpoint);
         if due && let Some(path) = endpoint {
             self.send_probe(id, path, now);
-            // Whoever is asked about will be sent to.
-            self.sent_size(id, DATA_OVERHEAD, now);
+            self.expect_long_packets(id, now);
         } else if in_vain || waiting && !up {
             // The peer may have forgotten the session: nothing else would show before there is something to send.
             self.want_session(id, now);

@@ -63,6 +63,27 @@ fn a_thousand_correspondents_follow_a_move() {
 }
 
 #[test]
+fn a_thousand_correspondents_hear_of_a_move_before_one_hears_more() {
+    let [own, theirs] = ["192.0.2.1:4341", "198.51.100.1:4341"].map(|address| address.parse().unwrap());
+    let mut mover = tunnel(0);
+    for n in 1..=PEERS {
+        meet(&mut mover, &mut tunnel(n), own, theirs);
+    }
+    while mover.poll().is_some() {}
+    mover.locators_changed(sys::now());
+    let mut first = Vec::new();
+    while first.len() < PEERS
+        && let Some(output) = mover.poll()
+    {
+        if let Output::Transmit { peer, .. } = output {
+            first.push(peer.unwrap().0);
+        }
+    }
+    first.sort_unstable();
+    assert_eq!(first, (0..PEERS as u32).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_thousand_correspondents_have_time_to_answer_before_they_are_asked_again() {
     let own = "192.0.2.1:4341".parse().unwrap();
     let theirs = "198.51.100.1:4341".parse().unwrap();

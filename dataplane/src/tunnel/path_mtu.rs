@@ -1,10 +1,11 @@
 //! The largest outer packet that reaches a peer, found by probing (DPLPMTUD, RFC 8899).
 //!
-//! A path starts at `BASE`, which nearly every path takes, and is searched as soon as something is sent: a round is a
-//! few probes of sizes between what is known to pass and what is known not to, the longest first, so the common case
-//! is one round trip. The last packet of each try is a short one. Only its answer lets a long one count as lost, and
-//! only `TRIES` such losses give a verdict: a path that is silent or slow says nothing about sizes, and there is no
-//! round-trip timer to get wrong under load.
+//! A path starts at `BASE`, which nearly every path takes, and is searched as soon as something is sent that not every
+//! path takes; while there are only shorter packets a `lull` passes first, as a host with a thousand correspondents
+//! has better things to do in the moment of its move. A round is a few probes of sizes between what is known to pass
+//! and what is known not to, the longest first, so the common case is one round trip. The last packet of each try is a
+//! short one. Only its answer lets a long one count as lost, and only `TRIES` such losses give a verdict: a path that
+//! is silent or slow says nothing about sizes, and there is no round-trip timer to get wrong under load.
 //!
 //! While packets longer than `BASE` go out, the size in use is confirmed in the same way every `CONFIRM_INTERVAL`.
 //! That finds a path which became narrower without a word (a black hole): back to `BASE`, and a search from there.
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use super::{Output, Tunnel};
 use crate::log;
-use crate::peer::PeerId;
+use crate::peer::{OVERHEAD_V6, PeerId};
 use crate::stats::Counter;
 use crate::time::{Time, millis, seconds};
 use crate::wire::{Control, DATA_OVERHEAD, Kind};
@@ -41,6 +42,10 @@ pub struct PathMtu {
     searched: bool,
     /// While a search finds its first answers nobody is refused on a guess; none before it has begun.
     hopeful_until: Option<Time>,
+    /// Before short packets alone begin a search.
+    lull: Duration,
+    /// When that is over.
+    begin_at: Option<Time>,
     round: Option<Round>,
     /// Something longer than `BASE` was sent since the last confirmation.
     long_sent: bool,
@@ -100,6 +105,8 @@ impl PathMtu {
             hint: None,
             searched: false,
             hopeful_until: None,
+            lull: LULL,
+            begin_at: None,
             round: None,
             long_sent: false,
             confirm_at: Time::default(),
@@ -125,11 +132,16 @@ impl PathMtu {
 
     /// The path is another one, of which nothing is known.
     pub fn restart(&mut self, v6: bool) {
-        let (ceiling, next_token) = (self.ceiling, self.next_token);
-        *self = PathMtu { v6, next_token, ..PathMtu::new() };
+        let (ceiling, next_token, lull) = (self.ceiling, self.next_token, self.lull);
+        *self = PathMtu { v6, next_token, lull, ..PathMtu::new() };
         if ceiling > 0 {
             self.set_ceiling(ceiling);
         }
+    }
+
+    /// `lot`: by which hosts that begin at the same moment differ.
+    pub fn spread(&mut self, lot: u32) {
+        self.lull = LULL + LULL_SPREAD * (lot % LULL_LOTS) / LULL_LOTS;
     }
 
     /// What the own end of the path takes.
@@ -153,16 +165,24 @@ impl PathMtu {
         if self.round.is_some() || now < self.retry_at || self.ceiling == 0 {
             return false;
         }
+        if !self.searched && size <= FLOOR_V4 && self.begin_at.is_none_or(|at| now < at) {
+            return self.begin_at.replace(self.begin_at.unwrap_or(now + self.lull)).is_none();
+        }
         if !self.searched || now >= self.raise_at {
-            if self.searched {
-                self.high = self.ceiling.saturating_add(1);
-            } else {
-                self.hopeful_until = self.hopeful_until.or(Some(now + HOPE));
-            }
-            self.search(now);
+            self.begin_search(now);
             return true;
         }
         self.long_sent && self.low > BASE
+    }
+
+    fn begin_search(&mut self, now: Time) {
+        self.begin_at = None;
+        if self.searched {
+            self.high = self.ceiling.saturating_add(1);
+        } else {
+            self.hopeful_until = self.hopeful_until.or(Some(now + HOPE));
+        }
+        self.search(now);
     }
 
     /// A router said that packets longer than `size` do not pass.
@@ -226,7 +246,7 @@ impl PathMtu {
         match &self.round {
             Some(round) => Some(round.verdict_at.unwrap_or(round.again_at)),
             None if self.long_sent && self.searched && self.low > BASE => Some(self.confirm_at),
-            None => None,
+            None => self.begin_at,
         }
     }
 
@@ -235,6 +255,8 @@ impl PathMtu {
             if self.long_sent && self.searched && self.low > BASE && now >= self.confirm_at {
                 self.long_sent = false;
                 self.begin(Purpose::Confirm, vec![self.low], now);
+            } else if self.begin_at.is_some_and(|at| now >= at) {
+                self.begin_search(now);
             }
             return None;
         };
@@ -374,10 +396,14 @@ impl Tunnel {
         let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         let useful = (inner as usize + peer.outer_overhead()).min(usize::from(u16::MAX)) as u16;
         peer.path_mtu.set_ceiling(ceiling.min(useful));
-        // Whoever is asked about will be sent to.
         if !peer.asked.is_empty() && peer.is_up(now) {
-            self.sent_size(id, DATA_OVERHEAD, now);
+            self.expect_long_packets(id, now);
         }
+    }
+
+    /// Whoever is asked about will be sent to.
+    pub(super) fn expect_long_packets(&mut self, id: PeerId, now: Time) {
+        self.sent_size(id, usize::from(BASE) - OVERHEAD_V6, now);
     }
 
     /// The way to the peer may lead through other networks now.
@@ -450,6 +476,9 @@ impl Tunnel {
     }
 }
 
+const LULL: Duration = seconds(1);
+const LULL_SPREAD: Duration = seconds(3);
+const LULL_LOTS: u32 = 1024;
 /// RFC 8899 section 5.1.2; also the least IPv6 promises.
 const BASE: u16 = 1280;
 const FLOOR_V4: u16 = 576;

@@ -19,6 +19,36 @@ fn a_path_that_takes_what_the_interface_does_is_known_after_one_round_trip() {
 }
 
 #[test]
+fn short_packets_alone_begin_a_search_later_and_not_all_at_once() {
+    let mut begun: Vec<Duration> = Vec::new();
+    for lot in [0, 300, 1000] {
+        let mut path = Simulation::new(1480, 1480);
+        path.machine.spread(lot);
+        let since = path.now;
+        while path.probes == 0 {
+            path.send(100);
+            path.run(millis(10));
+        }
+        begun.push(path.now.since(since));
+        path.run(path.rtt);
+        assert_eq!(path.machine.size(), 1480);
+    }
+    assert!(begun[0] >= seconds(1) && begun[2] <= seconds(4), "{begun:?}");
+    assert!(begun.windows(2).all(|two| two[1] - two[0] > millis(500)), "{begun:?}");
+    let mut path = Simulation::new(1480, 1480);
+    path.send(100);
+    path.run(millis(100));
+    path.send(577);
+    assert_eq!(path.probes, 6, "a longer one does not wait");
+    path.run(seconds(10));
+    assert_eq!(path.probes, 6);
+    path.machine.restart(false);
+    path.send(100);
+    path.run(millis(100));
+    assert_eq!(path.probes, 6, "a new path, a new wait");
+}
+
+#[test]
 fn any_path_is_found_to_within_a_few_octets() {
     for mtu in [1280, 1281, 1300, 1399, 1400, 1420, 1472, 1492, 1499, 1500, 4000, 8999, 9000] {
         for ceiling in [1480, 1500, 9000] {
@@ -128,7 +158,7 @@ fn silence_and_delay_are_not_taken_for_a_black_hole() {
 fn short_packets_need_no_confirmation() {
     let mut path = Simulation::new(1480, 1480);
     path.send(100);
-    path.run(seconds(1));
+    path.run(seconds(5));
     let before = path.probes;
     for _ in 0..100 {
         path.send(1200);
