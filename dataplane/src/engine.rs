@@ -20,11 +20,11 @@ use crate::delivery::Delivery;
 use crate::fast_hash::FastMap;
 use crate::forwarding::Forwarding;
 use crate::handshake::{Suite, random_u64};
-use crate::hold::{HoldQueue, Holds, Room};
+use crate::hold::{Held, HoldQueue, Holds, Room};
 use crate::host::{HostNetwork, LocalAddress};
 use crate::icmp::ErrorBudget;
 use crate::initiation_socket::InitiationSocket;
-use crate::interruption::{Interruption, SleepWatch, Uevents};
+use crate::interruption::{ClockWatch, Interruption, KernelLog, Uevents};
 use crate::log;
 use crate::messages::{Event, key_text};
 use crate::neighbour_proxy::NeighbourProxies;
@@ -61,6 +61,8 @@ pub struct Engine {
     pub(crate) workloads: WorkloadWatches,
     /// Frames that wait for a session.
     pub(crate) waiting: FastMap<PeerId, HoldQueue>,
+    /// What was received for EIDs that are not here, until the agent's messages have been read.
+    pub(crate) unexpected: Vec<Held>,
     /// Sealed datagrams that had no route.
     pub(crate) unsent: FastMap<PeerId, Unsent>,
     pub(crate) tun: Arc<Tun>,
@@ -107,7 +109,8 @@ pub struct Engine {
     pub(crate) poller: Poller,
     signals: OwnedFd,
     uevents: Option<Uevents>,
-    sleep: Option<SleepWatch>,
+    kernel_log: Option<KernelLog>,
+    clocks: Option<ClockWatch>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -158,7 +161,10 @@ impl Engine {
         poller.add(&channel, LISTENER)?;
         poller.add(&tun, TUN)?;
         let uevents = noticing("new VM generations", Uevents::open().and_then(|u| poller.add(&u, UEVENTS).map(|()| u)));
-        let sleep = noticing("sleep", SleepWatch::open().and_then(|s| poller.add(&s, SLEEP).map(|()| s)));
+        let kernel_log = KernelLog::open().and_then(|l| poller.add(&l, KERNEL_LOG).map(|()| l));
+        let kernel_log =
+            kernel_log.inspect_err(|error| log::debug("the kernel's log is not read", &[("error", error)]));
+        let clocks = noticing("sleep", ClockWatch::open().and_then(|s| poller.add(&s, CLOCKS).map(|()| s)));
         let suite = Suite::fastest();
         // The agent asks for the offloads before there is a port to listen on.
         let trial = [false, true].into_iter().find_map(|v6| UdpSocket::open(0, v6, wanted, &mut Stats::new()).ok());
@@ -184,6 +190,7 @@ impl Engine {
             plain: PlainPath::default(),
             workloads: WorkloadWatches::default(),
             waiting: FastMap::default(),
+            unexpected: Vec::new(),
             unsent: FastMap::default(),
             delivery: Delivery::new(tun.clone()),
             tun,
@@ -224,7 +231,8 @@ impl Engine {
             poller,
             signals,
             uevents,
-            sleep,
+            kernel_log: kernel_log.ok(),
+            clocks,
         })
     }
 
@@ -303,9 +311,14 @@ impl Engine {
                         self.resume(Interruption::Snapshot);
                     }
                 }
-                SLEEP => {
-                    if self.sleep.as_mut().and_then(SleepWatch::poll).is_some() {
-                        self.resume(Interruption::Suspend);
+                KERNEL_LOG => {
+                    if self.kernel_log.as_mut().is_some_and(KernelLog::poll) {
+                        self.resume(Interruption::Snapshot);
+                    }
+                }
+                CLOCKS => {
+                    if let Some(found) = self.clocks.as_mut().and_then(ClockWatch::poll) {
+                        self.resume(found);
                     }
                 }
                 LISTENER => {
@@ -399,6 +412,10 @@ impl Engine {
         log::info("this machine was interrupted", &[("by", &format!("{from:?}"))]);
         match from {
             Interruption::Suspend => self.tunnel.resumed(self.now),
+            Interruption::ClockAhead => {
+                self.tunnel.renew_sessions(self.now);
+                self.tunnel.resumed(self.now);
+            }
             Interruption::Snapshot => {
                 self.unsent.clear();
                 self.tunnel.forget_sessions(sys::clock(libc::CLOCK_REALTIME).as_secs(), self.now);
@@ -425,9 +442,10 @@ const NETLINK: u64 = 4;
 const LISTENER: u64 = 5;
 const SIGNALS: u64 = 6;
 const UEVENTS: u64 = 7;
-const SLEEP: u64 = 8;
+const CLOCKS: u64 = 8;
 pub(crate) const INITIATIONS4: u64 = 9;
 pub(crate) const INITIATIONS6: u64 = 10;
+const KERNEL_LOG: u64 = 11;
 /// And the index of the interface.
 pub(crate) const WORKLOADS: u64 = 1 << 32;
 pub(crate) const PROXIES: u64 = 1 << 33;

@@ -70,7 +70,22 @@ impl Engine {
         let mut sink = self.delivery.sink(&mut self.tunnel.stats);
         self.coalescer.flush(arena, &mut sink);
         self.delivery.end(arena, &mut self.tunnel.stats);
+        self.take_in_unexpected();
         self.drain_outputs();
+    }
+
+    /// The agent may have said just now that an EID is here: packets are read before its messages.
+    fn take_in_unexpected(&mut self) {
+        if self.unexpected.is_empty() {
+            return;
+        }
+        let mut unexpected = std::mem::take(&mut self.unexpected);
+        if let Some(token) = self.channel.connection().map(|connection| connection.token) {
+            self.serve_agent(token);
+        }
+        for held in &mut unexpected {
+            self.deliver_again(held.from, held);
+        }
     }
 
     #[inline]
@@ -168,7 +183,11 @@ impl Engine {
             }
             let route = self.table.arrival(inner.destination, origin);
             if route == Route::Outside {
-                return self.tunnel.stats.count(Counter::DropNotLocal);
+                if matches!(origin, Origin::Rloc(_)) || !self.table.in_eid_space(inner.destination) {
+                    return self.tunnel.stats.count(Counter::DropNotLocal);
+                }
+                let frame = frame_of(packet, &inner, partial).into();
+                return self.unexpected.push(Held { frame, since: self.now, from: origin });
             }
             match self.table.check_source(inner.source, inner.destination, origin, self.now) {
                 Source::Ok => {}

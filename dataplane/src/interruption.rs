@@ -2,11 +2,15 @@
 //!
 //! After a sleep the peers must hear where this host is. A copy shares its session keys and counters with the machine
 //! it was copied from, and must never use them again. Some kernels tell of a new VM generation (vmgenid) by a uevent of
-//! the device with `NEW_VMGENID=1`, all of a sleep, as of every step of the wall clock, by
-//! cancelling a timer that asked for it. The step alone changes nothing: all timers here run on the time since boot.
+//! the device with `NEW_VMGENID=1`; all from 5.18 on say in their log that they reseed their random numbers for it,
+//! which takes the right to read that. Of a sleep all tell, as of every step of the wall clock, by cancelling a timer
+//! that asked for it. A clock that was put ahead is a hint: a copy begins with the time of its original, until somebody
+//! corrects it. No timer here depends on the wall clock.
 
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use crate::log;
@@ -17,6 +21,8 @@ use crate::time::seconds;
 pub enum Interruption {
     Suspend,
     Snapshot,
+    /// The wall clock was put ahead: perhaps a snapshot, more often not.
+    ClockAhead,
 }
 
 /// Uevents of the kernel.
@@ -76,34 +82,77 @@ impl AsRawFd for Uevents {
     }
 }
 
-/// Notices that the machine slept.
-pub struct SleepWatch {
-    timer: OwnedFd,
-    slept: Duration,
+/// The kernel's log.
+pub struct KernelLog(File);
+
+impl KernelLog {
+    /// From now on.
+    pub fn open() -> io::Result<KernelLog> {
+        let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
+        file.seek(SeekFrom::End(0))?;
+        Ok(KernelLog(file))
+    }
+
+    /// Reads what has come, or some of much. True if this machine has become a copy.
+    pub fn poll(&mut self) -> bool {
+        let mut found = false;
+        let mut record = [0u8; MAX_RECORD];
+        for _ in 0..RECORDS_AT_ONCE {
+            match self.0.read(&mut record) {
+                Ok(0) => break,
+                Ok(length) => found |= is_of_a_copy(&record[..length]),
+                // Records were overwritten before they were read; the next call gives the oldest there is.
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+                Err(_) => break,
+            }
+        }
+        found
+    }
 }
 
-impl SleepWatch {
-    pub fn open() -> io::Result<SleepWatch> {
+impl AsRawFd for KernelLog {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Notices that the machine slept, or that its wall clock was put ahead.
+pub struct ClockWatch {
+    timer: OwnedFd,
+    clocks: Clocks,
+}
+
+/// What clocks differ by.
+#[derive(Clone, Copy)]
+struct Clocks {
+    /// The one that counts sleep from the one that does not.
+    slept: Duration,
+    /// The wall clock from the one that counts sleep.
+    wall: Duration,
+}
+
+impl ClockWatch {
+    pub fn open() -> io::Result<ClockWatch> {
         // SAFETY: no pointers are passed; the descriptor returned is new and owned by nobody else.
         let timer = unsafe {
             let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
             OwnedFd::from_raw_fd(check(libc::timerfd_create(libc::CLOCK_REALTIME, flags))?)
         };
-        let watch = SleepWatch { timer, slept: slept() };
+        let watch = ClockWatch { timer, clocks: Clocks::read() };
         watch.arm()?;
         Ok(watch)
     }
 
-    /// How long the machine slept since the last call, if it did.
-    pub fn poll(&mut self) -> Option<Duration> {
+    /// What happened since the last call, if something did.
+    pub fn poll(&mut self) -> Option<Interruption> {
         let mut expirations = [0u8; 8];
         // SAFETY: the buffer is valid for writes of its length.
         unsafe { libc::read(self.timer.as_raw_fd(), expirations.as_mut_ptr().cast(), expirations.len()) };
         if let Err(error) = self.arm() {
             log::warn("sleep is not noticed any more", &[("error", &error)]);
         }
-        let before = std::mem::replace(&mut self.slept, slept());
-        slept_between(before, self.slept)
+        let before = std::mem::replace(&mut self.clocks, Clocks::read());
+        self.clocks.interruption_since(before)
     }
 
     /// Far in the future, but cancelled when the clock is set, and when the machine wakes up.
@@ -117,7 +166,7 @@ impl SleepWatch {
     }
 }
 
-impl AsRawFd for SleepWatch {
+impl AsRawFd for ClockWatch {
     fn as_raw_fd(&self) -> RawFd {
         self.timer.as_raw_fd()
     }
@@ -128,20 +177,42 @@ fn is_new_generation(uevent: &[u8]) -> bool {
     uevent.split(|octet| *octet == 0).any(|part| part == b"NEW_VMGENID=1")
 }
 
-/// What clocks that count sleep and those that do not differ by.
-fn slept() -> Duration {
-    sys::clock(libc::CLOCK_BOOTTIME).saturating_sub(sys::clock(libc::CLOCK_MONOTONIC))
+/// A record is `PRIORITY,NUMBER,MICROSECONDS,FLAGS…;TEXT`. What processes write there has another facility than 0.
+fn is_of_a_copy(record: &[u8]) -> bool {
+    let Some(end) = record.iter().position(|octet| *octet == b';') else { return false };
+    let (head, text) = (&record[..end], &record[end + 1..]);
+    let priority =
+        head.split(|octet| *octet == b',').next().and_then(|part| std::str::from_utf8(part).ok()?.parse::<u32>().ok());
+    priority.is_some_and(|priority| priority >> FACILITY_SHIFT == 0) && text.trim_ascii_end() == RESEEDED
 }
 
-/// The two clocks are not read at the same moment.
-fn slept_between(before: Duration, after: Duration) -> Option<Duration> {
-    let slept = after.saturating_sub(before);
-    (slept >= SHORTEST_SLEEP).then_some(slept)
+impl Clocks {
+    fn read() -> Clocks {
+        let since_boot = sys::clock(libc::CLOCK_BOOTTIME);
+        Clocks {
+            slept: since_boot.saturating_sub(sys::clock(libc::CLOCK_MONOTONIC)),
+            wall: sys::clock(libc::CLOCK_REALTIME).saturating_sub(since_boot),
+        }
+    }
+
+    /// The clocks are not read at the same moment.
+    fn interruption_since(self, before: Clocks) -> Option<Interruption> {
+        if self.slept.saturating_sub(before.slept) >= SHORTEST_SLEEP {
+            return Some(Interruption::Suspend);
+        }
+        (self.wall.saturating_sub(before.wall) >= SHORTEST_STEP).then_some(Interruption::ClockAhead)
+    }
 }
 
 const KERNEL_UEVENTS: u32 = 1;
 const MAX_UEVENT: usize = 8192;
 const SHORTEST_SLEEP: Duration = seconds(1);
+/// Time services correct less all the time.
+const SHORTEST_STEP: Duration = seconds(5);
+const MAX_RECORD: usize = 8192;
+const RECORDS_AT_ONCE: usize = 64;
+const FACILITY_SHIFT: u32 = 3;
+const RESEEDED: &[u8] = b"random: crng reseeded due to virtual machine fork";
 
 #[cfg(test)]
 mod tests {
@@ -159,15 +230,39 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_is_a_second_at_least() {
-        assert_eq!(slept_between(seconds(5), seconds(65)), Some(seconds(60)));
-        assert_eq!(slept_between(seconds(5), seconds(5) + millis(3)), None);
-        assert_eq!(slept_between(seconds(5), seconds(4)), None);
+    fn the_word_of_the_kernel_in_its_log_is_not_that_of_a_process() {
+        assert!(is_of_a_copy(b"5,812,91827364,-;random: crng reseeded due to virtual machine fork\n"));
+        assert!(is_of_a_copy(b"5,812,91827364,-,caller=T1;random: crng reseeded due to virtual machine fork\n"));
+        let others: [&[u8]; 5] = [
+            b"13,812,91827364,-;random: crng reseeded due to virtual machine fork\n",
+            b"5,812,91827364,-;random: crng reseeded due to virtual machine fork of another\n",
+            b"5,812,91827364,-;random: crng init done\n",
+            b"x;random: crng reseeded due to virtual machine fork\n",
+            b"",
+        ];
+        assert!(others.iter().all(|other| !is_of_a_copy(other)));
+    }
+
+    #[test]
+    fn a_sleep_is_a_second_at_least_and_a_step_of_the_clock_five_ahead() {
+        let clocks = |slept, wall| Clocks { slept, wall };
+        let before = clocks(seconds(5), seconds(1000));
+        for (after, found) in [
+            (clocks(seconds(65), seconds(1000)), Some(Interruption::Suspend)),
+            (clocks(seconds(5) + millis(3), seconds(1000)), None),
+            (clocks(seconds(4), seconds(1000)), None),
+            (clocks(seconds(5), seconds(1005)), Some(Interruption::ClockAhead)),
+            (clocks(seconds(5), seconds(1004)), None),
+            (clocks(seconds(5), seconds(3)), None),
+            (clocks(seconds(65), seconds(9000)), Some(Interruption::Suspend)),
+        ] {
+            assert_eq!(after.interruption_since(before), found);
+        }
     }
 
     #[test]
     fn a_machine_that_did_not_sleep_is_not_said_to_have() {
-        let mut watch = SleepWatch::open().unwrap();
+        let mut watch = ClockWatch::open().unwrap();
         assert_eq!(watch.poll(), None);
     }
 }

@@ -339,7 +339,7 @@ impl Event {
             }
             Event::Resumed(from) => {
                 let from = match from {
-                    Interruption::Suspend => "suspend",
+                    Interruption::Suspend | Interruption::ClockAhead => "suspend",
                     Interruption::Snapshot => "snapshot",
                 };
                 json!({ "type": "resumed", "from": from })

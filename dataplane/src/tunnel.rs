@@ -182,6 +182,16 @@ impl Tunnel {
         }
     }
 
+    /// The sessions may be those of another machine as well: new ones take their place, and what is under way in the
+    /// old ones still arrives.
+    pub fn renew_sessions(&mut self, now: Time) {
+        self.epoch += 1;
+        let up: Vec<PeerId> = self.peers().filter(|(_, peer)| peer.is_up(now)).map(|(id, _)| id).collect();
+        for id in up {
+            self.want_session(id, now);
+        }
+    }
+
     fn drop_sessions(&mut self) {
         self.by_index.clear();
         self.parked.clear();

@@ -249,8 +249,9 @@ export type DataplaneEvent =
       readonly by: 'arp' | 'nd' | 'packet';
     }
   /**
-   * This machine slept, or is a copy that runs on from a snapshot (its VM generation changed). The data plane has
-   * spoken to its peers; after a snapshot it has dropped all session keys first, and raised its epoch.
+   * This machine slept, or its wall clock was put ahead, or it is a copy that runs on from a snapshot (its VM generation
+   * changed). The data plane has spoken to its peers; after a snapshot it has dropped all session keys first, and
+   * raised its epoch.
    */
   | { readonly type: 'resumed'; readonly from: 'suspend' | 'snapshot' }
   | { readonly type: 'superseded' };

@@ -257,7 +257,7 @@ fn two_hosts_find_their_path_and_find_it_again_after_a_roam() {
         assert_eq!(world.peer(from).inner_limit(world.now), 1420);
         world.send(from, 1 - from);
     }
-    world.run(seconds(2));
+    world.run(seconds(5));
     for from in [0, 1] {
         assert!((1292..=1300).contains(&world.peer(from).path_mtu.size()));
     }

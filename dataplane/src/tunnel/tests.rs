@@ -23,6 +23,28 @@ fn a_session_takes_one_round_trip_and_carries_data_both_ways() {
 }
 
 #[test]
+fn sessions_that_another_machine_may_have_too_are_renewed_and_nothing_is_lost() {
+    let mut world = World::pair();
+    world.send(0, 1);
+    world.run(millis(50));
+    let before = [0, 1].map(|node| world.session(node).local_index);
+    let sent = |world: &World| world.nodes.iter().map(|node| node.data).sum::<u64>();
+    let had = sent(&world);
+    assert!(world.send(0, 1) && world.send(1, 0));
+    world.nodes[0].tunnel.renew_sessions(world.now);
+    for _ in 0..10 {
+        assert!(world.send(0, 1) && world.send(1, 0));
+        world.run(millis(5));
+    }
+    world.run(millis(50));
+    assert_eq!(sent(&world) - had, 22);
+    for node in [0, 1] {
+        assert_ne!(world.session(node).local_index, before[node]);
+    }
+    assert_eq!(world.session(0).remote_index, world.session(1).local_index);
+}
+
+#[test]
 fn lost_initiation_and_lost_response_are_made_up_for() {
     for lost in [Kind::Initiation, Kind::Response] {
         let mut world = World::pair();
