@@ -121,11 +121,13 @@ describe('the images', { skip: missingContainerTools() ?? false }, () => {
     const before = await db.status();
     setVersion(content, '0.1.1');
     for (const name of IMAGES) await engine.build(map.host, name, '0.1.1', content);
-    for (const each of [mapServer, db]) {
-      each.tag = '0.1.1';
-      await each.up();
-    }
-    await db.ready('agent');
+    const forwarding = await db.startedAt('dataplane');
+    for (const each of [mapServer, web, db]) each.tag = '0.1.1';
+    await mapServer.up();
+    await web.up();
+    await db.up('--no-deps', 'agent');
+    await Promise.all([mapServer.ready('mapserver'), web.ready('agent'), db.ready('agent')]);
+    assert.equal(await db.startedAt('dataplane'), forwarding, 'not touched when the agent alone is replaced');
     const present = await waitFor('the EID is live again', async () => {
       const status = await db.status();
       return status.live ? status : undefined;
@@ -207,8 +209,8 @@ class Deployment {
   }
 
   /** Starts it, with containers of the present tag in place of those of another. */
-  async up(): Promise<void> {
-    await this.compose(['up', '--detach', '--no-build']);
+  async up(...options: readonly string[]): Promise<void> {
+    await this.compose(['up', '--detach', '--no-build', ...options]);
   }
 
   /** It serves its purpose, as does the image's own health check. */
@@ -228,8 +230,11 @@ class Deployment {
   }
 
   async exitCode(service: string): Promise<number> {
-    const format = ['inspect', '--format', '{{.State.ExitCode}}', this.container(service)];
-    return Number((await this.engine.podman(this.host, format)).stdout);
+    return Number(await this.inspect(service, '{{.State.ExitCode}}'));
+  }
+
+  startedAt(service: string): Promise<string> {
+    return this.inspect(service, '{{.State.StartedAt}}');
   }
 
   async status(): Promise<{ readonly version: string; readonly xtrId: string; readonly live: boolean }> {
@@ -239,6 +244,11 @@ class Deployment {
       eids: readonly { state: string }[];
     };
     return { version, xtrId: status.xtrId, live: status.eids.every(({ state }) => state === 'live') };
+  }
+
+  private async inspect(service: string, format: string): Promise<string> {
+    const { stdout } = await this.engine.podman(this.host, ['inspect', '--format', format, this.container(service)]);
+    return stdout.trim();
   }
 
   private project(): ComposeProject {
