@@ -25,6 +25,8 @@ export function buildProgram(): Command {
       'Keeps a workload’s address, name and open connections while it moves between clouds, hosts and subnets.',
     )
     .version(VERSION)
+    // Commands with options of their own have subcommands with options of the same names.
+    .enablePositionalOptions()
     .showSuggestionAfterError()
     .showHelpAfterError('(try --help)')
     .exitOverride();
