@@ -191,6 +191,7 @@ const TEST_PROGRAMS: Readonly<Record<string, string>> = {
   iperf3: 'iperf3',
   iptables: 'iptables',
   mandoc: 'mandoc',
+  lintian: 'lintian',
   nsd: 'nsd',
   nsupdate: 'bind9-dnsutils',
   'qemu-img': 'qemu-utils',
