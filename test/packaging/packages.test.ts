@@ -86,7 +86,68 @@ describe('the tarball', () => {
     );
     assert.ok(ofTarball.includes('install.sh'));
   });
+
+  it('installs, installs again over it, and leaves nothing when it is uninstalled', () => {
+    const steps = [
+      ['/mnt/install.sh agent', /installed in \/usr\/local: stayput .*agent/],
+      ['/mnt/install.sh mapserver', /installed in \/usr\/local: stayput .*mapserver/],
+      ['grep ^ExecStart= /etc/systemd/system/stayput-agent.service', /=\/usr\/local\/bin\/stayput agent run/],
+      ['getent passwd stayput-dataplane', /stayput-dataplane/],
+      ['env -i /usr/local/bin/stayput --version', new RegExp(VERSION)],
+      ['/mnt/install.sh uninstall', /kept/],
+      ['test -d /var/lib/stayput/agent && echo there', /there/],
+      ['/mnt/install.sh uninstall --purge', /^$/],
+    ] as const;
+    const { printed, left } = onCopyOfThisMachine(steps.map(([command]) => command));
+    for (const [i, [command, expected]] of steps.entries()) assert.match(printed[i] ?? '', expected, command);
+    assert.deepEqual(
+      left.filter((path) => /stayput/.test(path)),
+      [],
+    );
+  });
+
+  it('goes where it is told', () => {
+    const { printed } = onCopyOfThisMachine([
+      '/mnt/install.sh mapserver --prefix /opt/overlay',
+      'grep ^ExecStart= /etc/systemd/system/stayput-mapserver.service',
+      '/mnt/install.sh uninstall --purge --prefix /opt/overlay; find /opt/overlay -type f',
+    ]);
+    assert.match(printed[0] ?? '', /installed in \/opt\/overlay/);
+    assert.match(printed[1] ?? '', /=\/opt\/overlay\/bin\/stayput mapserver run/);
+    assert.equal(printed[2], '');
+  });
+
+  it('says what to do where there is no systemd', () => {
+    const { printed, left } = onCopyOfThisMachine([
+      'mkdir /b && ln -s /bin/sh /usr/bin/id /usr/bin/dirname /b && PATH=/b sh /mnt/install.sh agent',
+    ]);
+    assert.match(printed[0] ?? '', /no systemd here\. Nothing was changed/);
+    assert.deepEqual(
+      left.filter((path) => /stayput/.test(path)),
+      [],
+    );
+  });
 });
+
+/**
+ * Runs commands as root where they may change whatever they like: this machine's files below an overlay that is thrown
+ * away, the unpacked tarball in /mnt, no systemd that runs. Gives what each printed, and what the last one left changed.
+ */
+function onCopyOfThisMachine(commands: readonly string[]): { printed: readonly string[]; left: readonly string[] } {
+  const unpacked = mkdtempSync(join(folder, 'unpacked-'));
+  run('tar', ['-xzf', tarball, '-C', unpacked, '--strip-components=1']);
+  const over = mkdtempSync(join(folder, 'overlay-'));
+  const script = [
+    `mount -t tmpfs tmpfs ${over} && cd ${over} && mkdir upper work root`,
+    `mount -t overlay overlay -o lowerdir=/,upperdir=${over}/upper,workdir=${over}/work root`,
+    `mount --bind ${unpacked} root/mnt && mount -t proc proc root/proc && mount --bind /dev root/dev`,
+    'mount -t tmpfs tmpfs root/run',
+    ...commands.map((command) => `chroot root sh -c '${command}' 2>&1; echo ${END}`),
+    'find upper -not -type d',
+  ].join('\n');
+  const printed = run('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', script]).split(`${END}\n`);
+  return { printed: printed.slice(0, -1).map((text) => text.trim()), left: (printed.at(-1) ?? '').split('\n') };
+}
 
 describe('the unpacked programs', () => {
   let lab: Lab;
@@ -186,6 +247,7 @@ function digest(path: string): string {
   return createHash('sha256').update(readFileSync(path)).digest('hex');
 }
 
+const END = '-- end of command --';
 const START_MS = 30_000;
 const WATCHDOG_USEC = 1_500_000;
 /** Of agent and data plane together, with one EID. */
