@@ -48,6 +48,13 @@ export const PLAN: Readonly<Record<string, readonly Treatment[]>> = {
     { begins: 'sudo stayput eid attach 10.77.1.20/32', on: ['db'] },
     { begins: 'sudo stayput eid attach 10.77.1.20/32', on: ['web'] },
   ],
+  'docs/install.md': [
+    { begins: 'npm ci', notRun: MAKES_PACKAGE },
+    { begins: 'sudo apt-get install -y ./stayput_', notRun: 'the same as in quick-start.md, which is run' },
+    { begins: 'tar -xzf stayput-', notRun: 'packages.test.ts installs, upgrades and uninstalls the tarball' },
+    { begins: 'npm pack', notRun: 'fetches the packages of npm that it needs' },
+    { begins: 'sudo stayput dataplane build', notRun: 'compiles for minutes' },
+  ],
   'docs/operate.md': [
     {
       begins: 'cd /opt/stayput && git pull',
@@ -57,10 +64,6 @@ export const PLAN: Readonly<Record<string, readonly Treatment[]>> = {
     {
       begins: 'sudo stayput agent reset-identity',
       notRun: 'two alternatives, for copied machines: test/e2e/copy.test.ts',
-    },
-    {
-      begins: 'sudo systemctl disable --now stayput-dns-host',
-      notRun: 'for what install.sh put into /etc and /usr/local',
     },
   ],
   'docs/troubleshooting.md': [],
