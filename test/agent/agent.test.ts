@@ -78,6 +78,15 @@ describe('registration', () => {
     );
   });
 
+  test('a platform that names an address of the overlay itself, or of an agent in it, names no locator', () => {
+    const locators = new Locators(4341, []);
+    const overlay = [P('10.77.0.0/16')];
+    locators.handleLocal([{ address: ip('10.0.0.5'), interface: 'eth0', defaultRoute: true }], overlay);
+    const before = locators.list();
+    assert.equal(locators.handlePlatform([ip('10.77.0.5'), ip('fd53:7461:7970:7574::1')], overlay), false);
+    assert.deepEqual(locators.list(), before);
+  });
+
   test('public addresses that the platform names come after those of interfaces, and go with the place', () => {
     const locators = new Locators(4341, []);
     const at = (address: string) => [{ address: ip(address), interface: 'eth0', defaultRoute: true }];
