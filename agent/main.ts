@@ -10,7 +10,7 @@ import { Reload, reloadRoutes } from '../runtime/reload.ts';
 import { Shutdown } from '../runtime/shutdown.ts';
 import { notifySystemd } from '../runtime/watchdog.ts';
 import type { AgentConfig } from './config.ts';
-import type { EidState } from './core/registrar.ts';
+import type { EidState, OwnedEid } from './core/registrar.ts';
 import { startAdminSocket } from './shell/admin-socket.ts';
 import { CachedNameResolver } from './shell/cached-name-resolver.ts';
 import { type DnsServer, startDnsServer } from './shell/dns-server.ts';
@@ -110,17 +110,31 @@ async function readiness(
     locators: agent.snapshot(driver.now()).locators.length,
     eids: own
       .filter(({ kind }) => kind !== 'agent')
-      .map(({ eid, state, problem }) => ({ eid: eid.kind === 'prefix' ? eid.prefix : eid.name, state, problem })),
+      .map((each) => ({
+        eid: each.eid.kind === 'prefix' ? each.eid.prefix : each.eid.name,
+        state: each.state,
+        takenOver: isTakenOver(each),
+        problem: each.problem,
+      })),
     dns,
     unwritten: driver.unwrittenState,
     certificate: driver.certificate.warning,
   });
 }
 
+/** A workload's EID is meant to go; that of the host itself goes only when somebody else is given the same one. */
+function isTakenOver({ kind, state, interface: via }: OwnedEid): boolean {
+  return kind === 'address' && via === null && (state === 'drain' || state === 'lost');
+}
+
 function gauges(driver: AgentDriver) {
   const { cache, peers, policy } = driver.agent.snapshot(driver.now());
   const eids: Record<EidState, number> = { base: 0, target: 0, live: 0, drain: 0, lost: 0 };
-  for (const { kind, state } of driver.agent.ownEids()) if (kind !== 'agent') eids[state]++;
+  let takenOver = 0;
+  for (const own of driver.agent.ownEids()) {
+    if (own.kind !== 'agent') eids[own.state]++;
+    if (isTakenOver(own)) takenOver++;
+  }
   const { mapServer, dataplane } = driver;
   const fenced = driver.fence !== null;
   const certificateNotAfter = driver.certificate.notAfter;
@@ -131,6 +145,7 @@ function gauges(driver: AgentDriver) {
     dataplaneConnected: dataplane.connected,
     cache,
     eids,
+    takenOver,
     peers,
     policy: { version: policy.version, rules: policy.rules.length },
   };

@@ -7,6 +7,7 @@ import { registerBenchCommand } from './commands/bench.ts';
 import { registerBugreportCommand } from './commands/bugreport.ts';
 import { registerCompletionCommands } from './commands/completion.ts';
 import { registerConformCommands } from './commands/conform.ts';
+import { registerDataplaneCommands } from './commands/dataplane.ts';
 import { registerDemoCommand } from './commands/demo.ts';
 import { registerDnsCommands } from './commands/dns.ts';
 import { registerDoctorCommands } from './commands/doctor.ts';
@@ -40,6 +41,7 @@ export function buildProgram(): Command {
   registerDnsCommands(program);
   registerDoctorCommands(program);
   registerBugreportCommand(program);
+  registerDataplaneCommands(program);
   registerDemoCommand(program);
   registerBenchCommand(program);
   registerConformCommands(program);

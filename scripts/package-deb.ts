@@ -7,29 +7,23 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
-import { parseArgs } from 'node:util';
 import { PROJECT_ROOT } from '../runtime/project-root.ts';
+import { type PackageOptions, packageOptions } from './package-options.ts';
 import { copy, gzip, type PackageInputs, packageInputs, settle, write, writeTree } from './package-tree.ts';
 import { run, runScript } from './steps.ts';
 
 await runScript(async () => {
-  const { values } = parseArgs({
-    options: {
-      version: { type: 'string' },
-      output: { type: 'string', default: join(PROJECT_ROOT, 'build/packages') },
-      quick: { type: 'boolean', default: false },
-    },
-  });
-  const inputs = await packageInputs(values.version);
+  const options = packageOptions();
+  const inputs = await packageInputs(options.version);
   const staging = mkdtempSync(join(tmpdir(), 'stayput-deb-'));
   try {
-    console.log(build(inputs, staging, values.output, values.quick));
+    console.log(build(inputs, staging, options));
   } finally {
     rmSync(staging, { recursive: true });
   }
 });
 
-function build(inputs: PackageInputs, root: string, output: string, quick: boolean): string {
+function build(inputs: PackageInputs, root: string, { output, quick }: PackageOptions): string {
   const source = (name: string): string => join(PROJECT_ROOT, 'deploy/debian', name);
   const version = inputs.version.replace('-', '~');
   writeTree(join(root, 'usr'), inputs);

@@ -69,7 +69,7 @@ export function writeTree(prefix: string, inputs: PackageInputs): void {
   }
   copy(root('deploy/networkmanager/stayput.conf'), to('lib/NetworkManager/conf.d/90-stayput.conf'));
   for (const entry of readdirSync(root('deploy'), { withFileTypes: true })) {
-    if (!entry.isDirectory() || INSTALLED_ELSEWHERE.has(entry.name)) continue;
+    if (!entry.isDirectory() || NO_EXAMPLES.has(entry.name)) continue;
     copyFolder(root(`deploy/${entry.name}`), to(`share/stayput/${entry.name}`), () => true);
   }
 
@@ -187,8 +187,8 @@ const ARCHITECTURES = new Map<string, PackageInputs['architecture']>([
 /** The folders of dist/ that the installed program is made of. */
 const PROGRAM = ['agent', 'cli', 'conform', 'mapserver', 'proto', 'runtime'] as const;
 
-/** Folders of deploy/ that are no examples. */
-const INSTALLED_ELSEWHERE: ReadonlySet<string> = new Set(['debian', 'networkmanager', 'systemd']);
+/** Folders of deploy/ that are installed elsewhere, or for those who build. */
+const NO_EXAMPLES: ReadonlySet<string> = new Set(['container', 'debian', 'networkmanager', 'systemd']);
 
 /** Folders that npm packages and examples have for those who work on them. */
 const LEFT_OUT: ReadonlySet<string> = new Set([

@@ -72,6 +72,12 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
   },
   { name: 'conform', match: /^conform\//, may: ['conform', 'proto', 'runtime', 'npm', 'node'] },
   { name: 'bench', match: /^bench\//, may: ['bench', 'lab', 'proto', 'runtime', 'npm', 'node'] },
+  // Recorded in the laboratory, drawn with what the benchmarks draw with.
+  {
+    name: 'scripts: pictures',
+    match: /^scripts\/(dashboard-pictures|dashboards\/(picture|recording))\.ts$/,
+    may: ['scripts: pictures', 'scripts', 'bench', 'lab', 'runtime', 'node'],
+  },
   { name: 'scripts', match: /^scripts\//, may: ['scripts', 'cli', 'proto', 'runtime', 'npm', 'node'] },
   { name: 'lab', match: /^test\/lab\/(?!.*\.test\.ts$)/, may: ['lab', 'proto', 'runtime', 'npm', 'node'] },
 ];

@@ -133,6 +133,24 @@ test('security.md lists every attack that a test tries', () => {
   assert.ok(read('docs/security.md').includes(`\n\n${attackTable(tried)}\n\n`), 'run `npm run attack-table`');
 });
 
+test('troubleshooting.md quotes what the programs say', () => {
+  const sources = ['agent', 'cli', 'mapserver', 'runtime', 'dataplane/src'].flatMap((folder) =>
+    readdirSync(join(PROJECT_ROOT, folder), { recursive: true, encoding: 'utf8' })
+      .filter((path) => /\.(ts|rs)$/.test(path))
+      .map((path) => read(`${folder}/${path}`)),
+  );
+  const [symptoms = ''] = read('docs/troubleshooting.md').split('## Alerts');
+  const quoted = [...symptoms.matchAll(/^\| (.*?) \| /gm)]
+    .flatMap(([, cell]) => [...(cell ?? '').matchAll(/`([^`]+)`/g)].map(([, text]) => text ?? ''))
+    // What stands for something else ends a piece that must be there word for word.
+    .flatMap((text) => text.split(/…|\(\.\.\.\)|\b(?:N|FILE|YOU)\b/))
+    .map((text) => text.replace(/^[\s:;"]+|[\s:;"]+$/g, ''))
+    .filter((text) => text.split(' ').length >= 3 && !/^(stayput|dig) /.test(text));
+  assert.ok(quoted.length >= 25, `${quoted.length}`);
+  const missing = quoted.filter((text) => !OF_THE_SYSTEM.has(text) && !sources.some((source) => source.includes(text)));
+  assert.deepEqual(missing, []);
+});
+
 test('every link between pages leads to a file', () => {
   const pages = [
     ...readdirSync(PROJECT_ROOT),
@@ -185,6 +203,9 @@ function sectionOf(schema: unknown): z.ZodObject | undefined {
 function read(path: string): string {
   return readFileSync(join(PROJECT_ROOT, path), 'utf8');
 }
+
+/** Said by the kernel or by other programs. */
+const OF_THE_SYSTEM = new Set(['No route to host']);
 
 /** Registered when their sockets open, or read from the data plane at a scrape. */
 const ELSEWHERE = [

@@ -9,12 +9,12 @@ export interface LocalFacts {
   readonly chassisAssetTag: string | null;
   readonly boardAssetTag: string | null;
   readonly biosVendor: string | null;
-  /** Readable by root only, like the next; the agent's unit leaves a copy of the latter. */
+  /** Readable by root only, like the next; the agent's unit leaves copies of both. */
   readonly productSerial: string | null;
   readonly productUuid: string | null;
   readonly hypervisorType: string | null;
   readonly hypervisorUuid: string | null;
-  /** Of file systems on disks, as udev sees them. */
+  /** Of file systems on disks, as udev sees them; the unit, which hides disks from the agent, leaves a copy of these too. */
   readonly labels: readonly string[];
   readonly xenbus: boolean;
   /** Names below `opt/` that QEMU was told to show. */
@@ -32,11 +32,11 @@ export function readLocalFacts(root = '/', architecture: string = process.arch):
     chassisAssetTag: dmi('chassis_asset_tag'),
     boardAssetTag: dmi('board_asset_tag'),
     biosVendor: dmi('bios_vendor'),
-    productSerial: dmi('product_serial'),
-    productUuid: dmi('product_uuid') ?? line(join(root, 'run/stayput/product-uuid')),
+    productSerial: dmi('product_serial') ?? line(join(root, LEFT, 'product-serial')),
+    productUuid: dmi('product_uuid') ?? line(join(root, LEFT, 'product-uuid')),
     hypervisorType: line(join(root, 'sys/hypervisor/type')),
     hypervisorUuid: line(join(root, 'sys/hypervisor/uuid')),
-    labels: names(join(root, LABELS)).map(unescapeLabel),
+    labels: labels(root),
     xenbus: existsSync(join(root, 'dev/xen/xenbus')) || existsSync(join(root, 'proc/xen/xenbus')),
     fwCfg: names(join(root, FW_CFG)),
     container: existsSync(join(root, 'run/systemd/container')) || existsSync(join(root, 'run/.containerenv')),
@@ -50,7 +50,30 @@ export function deviceOfLabel(root: string, label: string): string | undefined {
   return found === undefined ? undefined : join(root, LABELS, found);
 }
 
+/** There is such a disk, but not for this process. */
+export function isHidden(root: string, { labels }: LocalFacts, label: string): boolean {
+  const seen = labels.some((each) => each.toLowerCase() === label.toLowerCase());
+  return seen && deviceOfLabel(root, label) === undefined;
+}
+
 export const FW_CFG = 'sys/firmware/qemu_fw_cfg/by_name/opt';
+
+function labels(root: string): readonly string[] {
+  const seen = names(join(root, LABELS));
+  return (seen.length > 0 ? seen : lines(join(root, LEFT, 'disk-labels'))).map(unescapeLabel);
+}
+
+function lines(path: string): readonly string[] {
+  try {
+    return readFileSync(path, 'utf8')
+      .slice(0, MAX_LINES)
+      .split('\n')
+      .filter((text) => text !== '')
+      .slice(0, MAX_NAMES);
+  } catch {
+    return [];
+  }
+}
 
 function line(path: string): string | null {
   try {
@@ -76,5 +99,8 @@ function unescapeLabel(name: string): string {
 }
 
 const LABELS = 'dev/disk/by-label';
+/** By the unit, as root. */
+const LEFT = 'run/stayput';
+const MAX_LINES = 8192;
 const MAX_LINE = 256;
 const MAX_NAMES = 256;

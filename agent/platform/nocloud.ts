@@ -4,7 +4,7 @@
  */
 import { FactsBuilder } from './facts-builder.ts';
 import { readIsoFile } from './iso9660.ts';
-import { deviceOfLabel, type LocalFacts } from './local-facts.ts';
+import { deviceOfLabel, isHidden, type LocalFacts } from './local-facts.ts';
 import {
   type Detection,
   likely,
@@ -23,7 +23,8 @@ function detect({ labels, productSerial }: LocalFacts): Detection {
   return none('no disk is labelled cidata');
 }
 
-async function read({ root }: PlatformAccess): Promise<PlatformFacts> {
+async function read({ root, facts: local }: PlatformAccess): Promise<PlatformFacts> {
+  if (isHidden(root, local, LABEL)) return new FactsBuilder('boot').build();
   const device = deviceOfLabel(root, LABEL);
   if (device === undefined) throw new PlatformError('unreadable', 'no disk is labelled cidata');
   const text = await readIsoFile(device, 'meta-data');

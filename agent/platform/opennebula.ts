@@ -4,7 +4,7 @@
  */
 import { FactsBuilder } from './facts-builder.ts';
 import { readIsoFile } from './iso9660.ts';
-import { deviceOfLabel, type LocalFacts } from './local-facts.ts';
+import { deviceOfLabel, isHidden, type LocalFacts } from './local-facts.ts';
 import {
   certain,
   type Detection,
@@ -23,7 +23,8 @@ function detect({ labels }: LocalFacts): Detection {
     : none('no disk is labelled CONTEXT');
 }
 
-async function read({ root }: PlatformAccess): Promise<PlatformFacts> {
+async function read({ root, facts: local }: PlatformAccess): Promise<PlatformFacts> {
+  if (isHidden(root, local, LABEL)) return new FactsBuilder('boot').build();
   const device = deviceOfLabel(root, LABEL);
   if (device === undefined) throw new PlatformError('unreadable', 'no disk is labelled CONTEXT');
   const text = await readIsoFile(device, 'context.sh');

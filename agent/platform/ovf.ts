@@ -1,7 +1,7 @@
 /** Any platform that hands the OVF environment over on a CD: VirtualBox, oVirt, vCloud and vSphere where so asked. */
 import { FactsBuilder } from './facts-builder.ts';
 import { readIsoFile } from './iso9660.ts';
-import { deviceOfLabel, type LocalFacts } from './local-facts.ts';
+import { deviceOfLabel, isHidden, type LocalFacts } from './local-facts.ts';
 import { addOvfEnvironment } from './ovf-environment.ts';
 import {
   type Detection,
@@ -22,7 +22,8 @@ function detect({ labels }: LocalFacts): Detection {
     : likely(`there is a disk labelled ${found}`);
 }
 
-async function read({ root }: PlatformAccess): Promise<PlatformFacts> {
+async function read({ root, facts: local }: PlatformAccess): Promise<PlatformFacts> {
+  if (LABELS.some((label) => isHidden(root, local, label))) return new FactsBuilder('boot').build();
   const text = await readOvfDisc(root);
   if (text === null) throw new PlatformError('unreadable', 'no disk holds an OVF environment');
   const facts = new FactsBuilder('boot');

@@ -59,6 +59,7 @@ export class DnsMetrics {
       registers,
       collect() {
         this.reset();
+        for (const result of CACHE_RESULTS) if (result !== undefined) this.inc({ result }, 0);
         for (const { cache, count } of answers.values()) if (cache !== undefined) this.inc({ result: cache }, count);
       },
     });

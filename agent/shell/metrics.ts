@@ -21,6 +21,8 @@ export interface AgentGauges {
     readonly oldestMs: number;
   };
   readonly eids: Readonly<Record<EidState, number>>;
+  /** EIDs of this host itself, and not of workloads, that another agent has. */
+  readonly takenOver: number;
   readonly peers: number;
   readonly policy: { readonly version: number; readonly rules: number };
 }
@@ -67,6 +69,12 @@ export class AgentMetrics {
       'map_cache_oldest_age_seconds',
       'Age of the oldest map-cache entry',
       () => gauges().cache.oldestMs / 1000,
+    );
+    gauge(
+      registry,
+      'eids_taken_over',
+      'EIDs of the host itself, not of its workloads, that another agent took over',
+      () => gauges().takenOver,
     );
     gauge(registry, 'peers', 'Agents that the data plane may talk to', () => gauges().peers);
     gauge(registry, 'policy_version', 'Of the policy that is enforced; 0: none', () => gauges().policy.version);
@@ -182,6 +190,13 @@ export class AgentMetrics {
       buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10],
       registers,
     });
+    // A counter that appears with its first event has no increase then, and no alert sees it.
+    for (const [role, results] of Object.entries(MOVES)) {
+      for (const result of results) this.moves.inc({ role, result }, 0);
+    }
+    for (const kind of PEER_MESSAGES) {
+      for (const result of PEER_MESSAGE_RESULTS) this.peerMessages.inc({ kind, result }, 0);
+    }
     for (const result of ['read', 'failed']) this.platformReadings.inc({ result }, 0);
     for (const result of ['accepted', 'lost', 'denied', 'forgotten']) this.registrations.inc({ result }, 0);
     for (const result of ['found', 'absent', 'unavailable']) this.resolutions.inc({ result }, 0);
@@ -283,8 +298,15 @@ function gauge(registry: Registry, name: string, help: string, value: () => numb
   });
 }
 
+const MOVES = {
+  'new-owner': ['live', 'denied'],
+  'old-owner': ['yielded', 'lost', 'given-back', 'abandoned'],
+} as const;
+const PEER_MESSAGES = ['claim', 'notice', 'prepare', 'handover', 'give-back', 'solicit'] as const;
+const PEER_MESSAGE_RESULTS = ['sent', 'unanswered', 'accepted', 'refused', 'ignored', 'malformed'] as const;
 const REFUSED = [
   'peer',
+  'revoked-peer',
   'mapping',
   'policy',
   'eids',

@@ -12,7 +12,13 @@ export interface AgentState {
   /** The map server has confirmed this agent's own address in this session. */
   readonly registered: boolean;
   readonly locators: number;
-  readonly eids: readonly { readonly eid: string; readonly state: string; readonly problem: string | null }[];
+  readonly eids: readonly {
+    readonly eid: string;
+    readonly state: string;
+    /** An EID of the host itself that another agent has. */
+    readonly takenOver: boolean;
+    readonly problem: string | null;
+  }[];
   /** Undefined when it is not to answer DNS. */
   readonly dns: { readonly listening: boolean } | undefined;
   /** Why state is not on disk, a line each. */
@@ -67,7 +73,7 @@ function eids({ eids: own }: AgentState): ReadinessCheck {
     .map(({ eid, problem }) => `${eid}: ${problem ?? 'the map server has not granted it yet'}`);
   if (waiting.length > NAMED) some.push(`and ${waiting.length - NAMED} more`);
   if (waiting.length > 0) return check('eids', 'failed', some.join('; '));
-  const lost = own.filter(({ state }) => state === 'lost').length;
+  const lost = own.filter(({ takenOver }) => takenOver).length;
   if (lost > 0) return check('eids', 'warning', `${lost} taken over by another agent: see stayput eid list`);
   return check('eids', 'ok', `${own.filter(({ state }) => state === 'live').length} live`);
 }

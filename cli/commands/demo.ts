@@ -12,6 +12,7 @@ import { ensureDataplaneBuilt } from '../../runtime/crate-build.ts';
 import { missingForDemo } from '../../runtime/preflight.ts';
 import type { Narrator, SceneName, SceneResult } from '../../test/lab/scenes.ts';
 import type { World } from '../../test/lab/world.ts';
+import { needsCheckout } from '../checkout.ts';
 import { formatDuration, printTable } from '../output.ts';
 
 interface DemoOptions {
@@ -27,7 +28,7 @@ const INSIDE = 'STAYPUT_DEMO_IN_USER_NAMESPACE';
 const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
 
 export function registerDemoCommand(program: Command): void {
-  program
+  const command = program
     .command('demo')
     .description(
       'Show on this machine that connections outlive a roam, a move and crashes (network namespaces, real programs).',
@@ -42,6 +43,7 @@ export function registerDemoCommand(program: Command): void {
     .action(async (scene: string | undefined, options: DemoOptions) => {
       process.exitCode = await demo({ ...options, scene: scene ?? options.scene });
     });
+  needsCheckout(command);
 }
 
 async function demo(options: DemoOptions): Promise<number> {

@@ -1,7 +1,7 @@
 /** `stayput_mapserver_*`. No label has a value per agent, EID or name. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { collectProcessMetrics } from '../../runtime/process-metrics.ts';
-import type { MapServerSettings } from '../config.ts';
+import { CONFIG, type MapServerSettings } from '../config.ts';
 import type { ServerEvent } from '../core/actions.ts';
 import type { MapServer } from '../core/map-server.ts';
 import type { MapServerState } from '../core/state.ts';
@@ -10,23 +10,7 @@ import type { AuditCount } from './audit-log.ts';
 import type { Trust } from './trust.ts';
 
 /** Why the shell closed a connection or refused something. */
-export type ShellRejection =
-  | 'tls'
-  | 'http'
-  | 'certificate'
-  | 'revoked'
-  | 'fenced'
-  | 'capability'
-  | 'connections'
-  | 'text-frame'
-  | 'frame'
-  | 'message'
-  | 'control-frames'
-  | 'unfinished'
-  | 'slow-peer'
-  | 'silent-peer'
-  | 'discovery-token'
-  | 'internal';
+export type ShellRejection = (typeof SHELL_REJECTIONS)[number];
 
 /** A setting below `limits`. */
 export type LimitName = keyof MapServerSettings['limits'];
@@ -88,6 +72,22 @@ export class MapServerMetrics {
       buckets: [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5],
       registers,
     });
+    this.begin();
+  }
+
+  /** A counter that appears with its first event has no increase then, and no alert sees it. */
+  private begin(): void {
+    for (const reason of REJECTIONS) this.rejected.inc({ reason }, 0);
+    for (const limit of Object.keys(CONFIG.parse({}).limits)) this.limitHits.inc({ limit }, 0);
+    for (const result of ['sent', 'too_large']) this.policies.inc({ result }, 0);
+    for (const result of ['written', 'lost', 'suppressed']) this.auditLines.inc({ result }, 0);
+    for (const result of ['answered', 'unanswered']) this.zoneNotifies.inc({ result }, 0);
+    for (const result of ['acknowledged', 'unacknowledged', 'overflow']) this.lispNotifies.inc({ result }, 0);
+    for (const result of ['taken', 'refreshed', 'released', 'target', 'stale', 'not-granted']) {
+      this.registrations.inc({ result }, 0);
+    }
+    for (const result of ['subscribed', 'answered', 'negative']) this.requests.inc({ result }, 0);
+    for (const kind of ['registration', 'resolution', 'publication']) this.notifies.inc({ kind }, 0);
   }
 
   /** Values that are read from the core when they are asked for. */
@@ -233,3 +233,25 @@ export class MapServerMetrics {
     this.commits.observe(seconds);
   }
 }
+
+const SHELL_REJECTIONS = [
+  'tls',
+  'http',
+  'certificate',
+  'revoked',
+  'fenced',
+  'capability',
+  'connections',
+  'text-frame',
+  'frame',
+  'message',
+  'control-frames',
+  'unfinished',
+  'slow-peer',
+  'silent-peer',
+  'discovery-token',
+  'internal',
+] as const;
+
+/** With those of the core. */
+const REJECTIONS = [...SHELL_REJECTIONS, 'foreign-xtr-id', 'nonce', 'message-type', 'malformed', 'overload'];

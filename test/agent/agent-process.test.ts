@@ -464,6 +464,7 @@ class TestAgent {
         dataplaneConnected: this.driver.dataplane.connected,
         cache: this.driver.agent.snapshot(this.driver.now()).cache,
         eids: { base: 0, target: 0, live: 1, drain: 0, lost: 0 },
+        takenOver: 0,
         peers: 0,
         policy: { version: 0, rules: 0 },
       }),

@@ -23,6 +23,8 @@ test('Answers are counted under their labels, however often they are asked for',
       'stayput_agent_dns_queries_total{zone="overlay",type="other",rcode="FORMERR"} 1',
       'stayput_agent_dns_cache_total{result="hit"} 4',
       'stayput_agent_dns_cache_total{result="miss"} 1',
+      'stayput_agent_dns_cache_total{result="stale"} 0',
+      'stayput_agent_dns_cache_total{result="failure"} 0',
     ],
   );
 });

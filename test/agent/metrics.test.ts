@@ -15,6 +15,7 @@ test('odd names from the data plane are left out and cost the others nothing', a
       dataplaneConnected: true,
       cache: { positive: 0, negative: 0, stale: 0, oldestMs: 0 },
       eids: { base: 0, target: 0, live: 0, drain: 0, lost: 0 },
+      takenOver: 0,
       peers: 0,
       policy: { version: 0, rules: 0 },
     }),

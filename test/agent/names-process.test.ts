@@ -58,6 +58,7 @@ before(async () => {
       dataplaneConnected: started.dataplane.connected,
       cache: started.agent.snapshot(started.now()).cache,
       eids: { base: 0, target: 0, live: 1, drain: 0, lost: 0 },
+      takenOver: 0,
       peers: 0,
       policy: { version: 0, rules: 0 },
     }),

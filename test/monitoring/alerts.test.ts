@@ -75,7 +75,7 @@ const STORIES: Readonly<Record<string, Story>> = {
       [`stayput_agent_map_server_connected{${agent}}`]: ZERO,
     },
   },
-  StayputEidLost: counted(`stayput_agent_eids{${agent},state="lost"}`, ONE, ZERO),
+  StayputEidLost: counted(`stayput_agent_eids_taken_over{${agent}}`, ONE, ZERO),
   StayputRegistrationDenied: counted(`stayput_agent_registrations_total{${agent},result="denied"}`),
   StayputMoveDenied: counted(`stayput_agent_moves_total{${agent},role="new-owner",result="denied"}`),
   StayputSlowHandover: {
@@ -200,10 +200,10 @@ const STORIES: Readonly<Record<string, Story>> = {
   ),
   StayputAuditLost: counted(`stayput_mapserver_audit_lines_total{${server},result="lost"}`),
   StayputEnrolmentsRefused: {
-    fires: { [`stayput_mapserver_enrolments_total{${server},result="token_invalid"}`]: GROWS },
+    fires: { [`stayput_mapserver_enrolments_total{${server},result="token_unknown"}`]: GROWS },
     silent: {
       [`stayput_mapserver_enrolments_total{${server},result="ok"}`]: GROWS,
-      [`stayput_mapserver_enrolments_total{${server},result="token_invalid"}`]: '0+1x60',
+      [`stayput_mapserver_enrolments_total{${server},result="token_unknown"}`]: '0+1x60',
     },
   },
   StayputAgentsRefused: {

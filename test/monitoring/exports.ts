@@ -21,6 +21,7 @@ export async function agentExport(): Promise<string> {
       dataplaneConnected: true,
       cache: { positive: 0, negative: 0, stale: 0, oldestMs: 0 },
       eids: { base: 0, target: 0, live: 0, drain: 0, lost: 0 },
+      takenOver: 0,
       peers: 0,
       policy: { version: 0, rules: 0 },
     }),

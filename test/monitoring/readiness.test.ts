@@ -13,7 +13,7 @@ const WORKING: AgentState = {
   mapServer: { connected: true, problem: null },
   registered: true,
   locators: 1,
-  eids: [{ eid: '10.77.0.5/32', state: 'live', problem: null }],
+  eids: [{ eid: '10.77.0.5/32', state: 'live', takenOver: false, problem: null }],
   dns: { listening: true },
   unwritten: [],
   certificate: null,
@@ -48,7 +48,14 @@ for (const [what, change, name, detail] of [
   ['has no address', { locators: 0 }, 'locators', /no usable underlay address/],
   [
     'has EIDs that are not granted',
-    { eids: Array.from({ length: 7 }, (_, i) => ({ eid: `e${i}`, state: 'base', problem: 'not granted' })) },
+    {
+      eids: Array.from({ length: 7 }, (_, i) => ({
+        eid: `e${i}`,
+        state: 'base',
+        takenOver: false,
+        problem: 'not granted',
+      })),
+    },
     'eids',
     /^e0: not granted; .*and 2 more$/,
   ],
@@ -67,7 +74,7 @@ for (const [what, change, name, detail] of [
 for (const [what, change, name] of [
   ['cannot write its state', { unwritten: ['disk full'] }, 'state'],
   ['has a certificate that ends', { certificate: 'ends tomorrow' }, 'certificate'],
-  ['lost an EID', { eids: [{ eid: 'e', state: 'lost', problem: null }] }, 'eids'],
+  ['lost an EID', { eids: [{ eid: 'e', state: 'lost', takenOver: true, problem: null }] }, 'eids'],
 ] as const) {
   test(`an agent that ${what} is ready, with a warning`, () => {
     const checks = agentReadiness({ ...WORKING, ...change });
@@ -80,8 +87,8 @@ for (const [what, change, name] of [
 }
 
 test('an agent that waits for a workload, or has given one away, is ready', () => {
-  const eids = ['target', 'drain'].map((state) => ({ eid: state, state, problem: null }));
-  assert.ok(isReady(agentReadiness({ ...WORKING, eids })));
+  const eids = ['target', 'drain', 'lost'].map((state) => ({ eid: state, state, takenOver: false, problem: null }));
+  assert.ok(agentReadiness({ ...WORKING, eids }).every(({ status }) => status === 'ok'));
 });
 
 test('a map server that runs is ready: its store is written to', async (t) => {

@@ -20,6 +20,12 @@ test('Google: instance, zone, addresses, attributes, and the notice of a live mi
   ]);
 });
 
+test('by the serial number that the unit has left, where the product was given another name', async (t) => {
+  const files = { 'run/stayput/product-serial': 'GoogleCloud-0A1B2C3D\n' };
+  const { detected } = await (await PlatformEmulator.start(t, { ...GCE, files })).examine();
+  assert.equal(detected.chosen.driver.name, 'gce');
+});
+
 test('without an external address there is none, and without maintenance no event', async (t) => {
   const routes = {
     ...GCE.routes,

@@ -31,6 +31,21 @@ test('OpenNebula: addresses and variables of the context, as of the boot', async
   assert.deepEqual(examination.facts?.provisioning, { eid: '10.77.0.5/32' });
 });
 
+test('where disks are hidden, what their labels were at the start still tells the platform, and nothing is read', async (t) => {
+  for (const [label, name] of [
+    ['CONTEXT', 'opennebula'],
+    ['OVF\\x20ENV', 'ovf'],
+    ['cidata', 'nocloud'],
+  ] as const) {
+    const files = { 'run/stayput/disk-labels': `cloudimg-rootfs\n${label}\n` };
+    const { detected, facts, problem } = await (await PlatformEmulator.start(t, { files })).examine();
+    assert.equal(detected.chosen.driver.name, name);
+    assert.equal(problem, null);
+    assert.equal(facts?.asOf, 'boot');
+    assert.deepEqual(facts?.locators, []);
+  }
+});
+
 test('a context is parsed and never run', () => {
   assert.deepEqual(
     [...parseAssignments("A='one'\\''s'\nB=\"two \\\"2\\\" \\$HOME\"\nC=3\nD=\n# end")],
