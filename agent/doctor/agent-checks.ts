@@ -1,8 +1,8 @@
 /** Checks of the agent itself: whether it is at work, who it is, and whether what runs fits together. */
 
+import { fail, type Outcome, ok, skipped, warn } from '../../runtime/finding.ts';
 import { VERSION } from '../../runtime/project-root.ts';
 import { unitStates } from '../../runtime/systemd.ts';
-import { fail, type Outcome, ok, skipped, warn } from './finding.ts';
 import type { Subject } from './subject.ts';
 
 export async function checkUnits(): Promise<readonly Outcome[]> {

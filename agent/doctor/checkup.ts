@@ -1,10 +1,11 @@
 /** `stayput doctor`: all checks of a host, side by side, each within a time. */
+
+import { type Finding, type Outcome, ok, skipped, warn } from '../../runtime/finding.ts';
 import type { AgentConfig } from '../config.ts';
 import { examinePlatform } from '../platform/examination.ts';
 import { platformReport } from '../platform/report.ts';
 import { examineDns } from '../shell/dns-doctor.ts';
 import { checkAgent, checkIdentity, checkUnits, checkVersions } from './agent-checks.ts';
-import { type Finding, type Outcome, ok, skipped, warn } from './finding.ts';
 import { checkKernel, checkOffloads, checkState, checkTunnel } from './host-checks.ts';
 import { type Contact, checkClock, checkMapServer, contact } from './map-server-checks.ts';
 import { checkFirewall, checkMtu, checkOverlap, checkReversePath, checkUdp } from './network-checks.ts';

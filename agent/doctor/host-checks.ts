@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, statfsSync, statSync } from 'node:fs';
 import { networkInterfaces, release } from 'node:os';
 import { join } from 'node:path';
-import { fail, type Outcome, ok, skipped, warn } from './finding.ts';
+import { fail, type Outcome, ok, skipped, warn } from '../../runtime/finding.ts';
 import type { Subject } from './subject.ts';
 
 /** `root`: of the file system that is looked at. */

@@ -3,8 +3,8 @@ import { request } from 'node:https';
 import { isIP } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { type IpAddress, type IpPrefix, parseIpAddress, prefixContains } from '../../proto/address.ts';
+import { fail, type Outcome, ok, skipped, warn } from '../../runtime/finding.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
-import { fail, type Outcome, ok, skipped, warn } from './finding.ts';
 import type { Subject } from './subject.ts';
 
 /** One exchange with the map server that needs no rights there. */

@@ -2,10 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { type IpAddress, type IpPrefix, parseIpPrefix, prefixContains } from '../../proto/address.ts';
+import { fail, type Outcome, ok, skipped, warn } from '../../runtime/finding.ts';
 import { callApi } from '../../runtime/http-api.ts';
 import { findProgram } from '../../runtime/programs.ts';
 import { run } from '../shell/dns-host-program.ts';
-import { fail, type Outcome, ok, skipped, warn } from './finding.ts';
 import { TUNNEL } from './host-checks.ts';
 import type { Contact } from './map-server-checks.ts';
 import type { Subject } from './subject.ts';

@@ -1,8 +1,7 @@
 import type { Command } from 'commander';
-import type { Finding } from '../../agent/doctor/finding.ts';
 import { UsageError } from '../../proto/errors.ts';
+import { printFindings } from '../findings.ts';
 import { printJson, printLines } from '../output.ts';
-import { styleOf } from '../style.ts';
 
 interface DoctorDnsOptions {
   readonly config?: string;
@@ -83,20 +82,4 @@ async function examineHost(checks: readonly string[], options: DoctorOptions): P
   const config = loadAgentConfig(options.config, { socket: options.socket ?? process.env.STAYPUT_SOCKET });
   const findings = await examine(config, checks.length === 0 ? CHECK_NAMES : checks, options.mapServer);
   printFindings(findings, 'findings', options.json === true);
-}
-
-/** Exit code 1 when something failed. */
-export function printFindings(findings: readonly Finding[], key: string, json: boolean): void {
-  const healthy = findings.every(({ level }) => level !== 'fail');
-  if (!healthy) process.exitCode = 1;
-  if (json) {
-    printJson({ healthy, [key]: findings });
-    return;
-  }
-  const style = styleOf(process.stdout);
-  const paint = { ok: style.good, warn: style.bad, fail: style.bad, skipped: style.weak };
-  for (const { level, check, found, advice } of findings) {
-    printLines(`${paint[level]((level === 'skipped' ? 'skip' : level).padEnd(5))} ${check.padEnd(13)} ${found}`);
-    if (advice !== null) printLines(`${' '.repeat(20)}-> ${advice}`);
-  }
 }

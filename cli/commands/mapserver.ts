@@ -1,6 +1,7 @@
 import { type Command, Option } from 'commander';
 import { instanceId } from '../../proto/eid.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
+import { printFindings } from '../findings.ts';
 import {
   admin,
   DATA_DIR_ENV,
@@ -26,6 +27,7 @@ export function registerMapserverCommands(program: Command): void {
   registerAuthorityCommands(mapserver);
   registerAuditCommand(mapserver);
   registerBackupCommands(mapserver);
+  registerDoctor(mapserver);
   registerDaemonSettings<ListOptions>(mapserver, {
     command: (name, description) => mapServerCommand(mapserver, name, description),
     call: admin,
@@ -127,6 +129,25 @@ function registerRun(mapserver: Command): void {
         });
       const server = await startMapServer(read(), read);
       await server.untilSignal();
+    });
+}
+
+function registerDoctor(mapserver: Command): void {
+  mapserver
+    .command('doctor')
+    .description('Look for what is wrong with a map server, and say what to do; also while it is down')
+    .addOption(dataDirOption())
+    .option('--config <file>', 'configuration file (default: /etc/stayput/mapserver.json, if it is there)')
+    .option('--json', 'print JSON')
+    .action(async (options: ListOptions & { readonly config?: string }) => {
+      const { CONFIG, CONFIG_PATH } = await import('../../mapserver/config.ts');
+      const { loadConfig } = await import('../../runtime/config-file.ts');
+      const { examineMapServer } = await import('../../mapserver/shell/doctor.ts');
+      const settings = loadConfig(CONFIG, options.config ?? CONFIG_PATH, {
+        required: options.config !== undefined,
+        overrides: { dataDir: options.dataDir },
+      });
+      printFindings(await examineMapServer(settings), 'findings', options.json === true);
     });
 }
 

@@ -18,7 +18,7 @@ import { VERSION } from '../../runtime/project-root.ts';
 import { isSealed, seal, unseal } from '../../runtime/sealed-file.ts';
 import { type ArchivedFile, ArchiveError, packTar, unpackTar } from '../../runtime/tar.ts';
 import { copyDatabase } from '../store/sqlite-copy.ts';
-import { openOverlay } from './overlay-files.ts';
+import { readOverlay } from './overlay-files.ts';
 
 export class BackupError extends StayputError {
   constructor(problem: string, options?: ErrorOptions) {
@@ -47,7 +47,7 @@ export function writeBackup(options: {
   readonly now: WallClock;
 }): Manifest {
   const { dataDir, target, now } = options;
-  const files = [...dataFiles(dataDir, now), ...otherFiles(options.paths)];
+  const files = [...dataFiles(dataDir), ...otherFiles(options.paths)];
   const manifest: Manifest = {
     format: FORMAT,
     version: VERSION,
@@ -124,8 +124,8 @@ interface BackedUpFile extends ArchivedFile {
 }
 
 /** The authority and the store are of one moment: a roll-over in between is noticed. */
-function dataFiles(dataDir: string, now: WallClock): BackedUpFile[] {
-  openOverlay(dataDir, now);
+function dataFiles(dataDir: string): BackedUpFile[] {
+  readOverlay(dataDir);
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const before = readFileSync(join(dataDir, 'overlay.json'));
     const store = copyOfStore(dataDir);

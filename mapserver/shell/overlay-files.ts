@@ -89,6 +89,12 @@ export function writeOverlay(dataDir: string, { server: _server, ...files }: Ove
 
 /** Reads the files; renews the server's certificate when it nears its end. @throws UsageError when there are none */
 export function openOverlay(dataDir: string, now: WallClock): OverlayFiles {
+  const settings = readOverlay(dataDir);
+  return { ...settings, server: presentServer(dataDir, settings, now) };
+}
+
+/** Without a change to any file, so also for others than the map server. @throws UsageError when there are none */
+export function readOverlay(dataDir: string): Omit<OverlayFiles, 'server'> {
   const path = join(dataDir, FILE);
   const stored = readJsonFile(path, STORED);
   if (stored === undefined) {
@@ -99,7 +105,7 @@ export function openOverlay(dataDir: string, now: WallClock): OverlayFiles {
   if ((statSync(path).mode & 0o077) !== 0)
     throw new UsageError(`${path} holds keys and is open to others; chmod 600 it`);
   const { version: _version, ...settings } = stored;
-  return { ...settings, server: presentServer(dataDir, settings, now) };
+  return settings;
 }
 
 /** The server's certificate on disk, or a new one when its time has come or it is of another authority. */

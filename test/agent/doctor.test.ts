@@ -9,7 +9,6 @@ import { type TestContext, test } from 'node:test';
 import { AGENT_CONFIG } from '../../agent/config.ts';
 import { checkAgent, checkIdentity, checkVersions } from '../../agent/doctor/agent-checks.ts';
 import { CHECK_NAMES, examine } from '../../agent/doctor/checkup.ts';
-import type { Outcome } from '../../agent/doctor/finding.ts';
 import { checkKernel, checkOffloads, checkState } from '../../agent/doctor/host-checks.ts';
 import { checkClock, checkMapServer, contact } from '../../agent/doctor/map-server-checks.ts';
 import { checkReversePath, checkUdp, closedChains, overlappingRoutes } from '../../agent/doctor/network-checks.ts';
@@ -17,6 +16,7 @@ import type { AgentStatus, Subject } from '../../agent/doctor/subject.ts';
 import { generateKeys } from '../../agent/shell/identity.ts';
 import { certifyAgent, createAuthority, createServerCertificate } from '../../mapserver/shell/certificate-authority.ts';
 import { xtrIdOf } from '../../proto/identity.ts';
+import type { Outcome } from '../../runtime/finding.ts';
 import { VERSION } from '../../runtime/project-root.ts';
 import { temporaryFolder } from '../runtime/temporary-folder.ts';
 

@@ -66,7 +66,12 @@ export const PLAN: Readonly<Record<string, readonly Treatment[]>> = {
       notRun: 'two alternatives, for copied machines: test/e2e/copy.test.ts',
     },
   ],
-  'docs/troubleshooting.md': [],
+  'docs/troubleshooting.md': [
+    {
+      begins: 'stayput status',
+      notRun: 'with placeholders; test/e2e/doctor.test.ts and test/cli/bugreport.test.ts run each',
+    },
+  ],
   'README.md': [
     { begins: 'npm ci\nnpm run demo', notRun: 'test/e2e/demo.test.ts runs the demo' },
     { begins: 'sudo apt-get install', notRun: 'the same as in quick-start.md, which is run' },

@@ -1,4 +1,4 @@
-/** What a check of `stayput doctor` found. */
+/** What a check of `stayput doctor` or `stayput mapserver doctor` found. */
 
 export interface Finding {
   readonly check: string;
