@@ -57,7 +57,8 @@ describe('the package on a Debian', { skip: missingDebianRoot() ?? false }, () =
     assert.equal(stdout.trim(), HOSTS.db);
   });
 
-  it('runs each daemon as a user of its own, with the rights that its unit says and no others', async () => {
+  it('runs each daemon as a user of its own, with the rights that its unit says and no others', async (t) => {
+    const resident = new Map<string, number>();
     for (const [root, unit, user, capabilities] of [
       [world.mapServer, 'stayput-mapserver', 'stayput-mapserver', ''],
       [world.db, 'stayput-agent', 'stayput', 'cap_net_bind_service'],
@@ -71,8 +72,10 @@ describe('the package on a Debian', { skip: missingDebianRoot() ?? false }, () =
       for (const set of ['CapPrm', 'CapEff', 'CapBnd']) assert.equal(field(set), bits(capabilities), `${unit} ${set}`);
       assert.equal(field('NoNewPrivs'), '1', unit);
       assert.equal(field('Seccomp'), '2', unit);
+      resident.set(unit, Math.round(Number(field('VmRSS')) / 1024));
       assert.doesNotMatch(await root.journal(unit), /refused|denied|EPERM|EACCES/i);
     }
+    t.diagnostic(`MiB resident: ${[...resident].map(([unit, size]) => `${unit} ${size}`).join(', ')}`);
     const { stdout } = await world.db.exec(['journalctl', '--unit=stayput-dataplane', '--output=cat']);
     assert.match(stdout, /"sandbox":"landlock,seccomp"/);
   });
@@ -94,6 +97,39 @@ describe('the package on a Debian', { skip: missingDebianRoot() ?? false }, () =
       for (const name of NAMES) await world.ready(world[name]);
     });
     unbroken(result);
+  });
+
+  it('starts an agent again that stands still, and connections stay open', async () => {
+    const result = await underTraffic(world, async () => {
+      const before = await world.db.property('stayput-agent', 'MainPID');
+      // What it really is would take the watchdog's half a minute.
+      await world.db.exec(`mkdir -p /run/systemd/system/stayput-agent.service.d
+                           printf '[Service]\\nWatchdogSec=2s\\n' > /run/systemd/system/stayput-agent.service.d/test.conf
+                           systemctl daemon-reload && systemctl restart stayput-agent`);
+      await world.ready(world.db);
+      const pid = await world.db.property('stayput-agent', 'MainPID');
+      assert.notEqual(pid, before);
+      await world.db.exec(['kill', '-STOP', pid]);
+      await waitFor('the watchdog', async () => /watchdog timeout/i.test(await world.db.journal('stayput-agent')));
+      await world.db.exec('rm -r /run/systemd/system/stayput-agent.service.d && systemctl daemon-reload');
+      await world.ready(world.db);
+    });
+    unbroken(result);
+  });
+
+  it('reads its configuration again without a restart, and keeps its session', async () => {
+    const pid = await world.db.property('stayput-agent', 'MainPID');
+    await world.db.exec('cat > /etc/stayput/agent.json', { input: '{ "logLevel": "debug" }' });
+    await world.db.exec(['systemctl', 'reload', 'stayput-agent']);
+    assert.equal(await world.db.property('stayput-agent', 'MainPID'), pid);
+    assert.equal((await status(world.db)).healthy, true);
+    await world.db.exec('echo nonsense > /etc/stayput/agent.json');
+    const { code, stderr } = await world.db.exec(['stayput', 'agent', 'reload'], { anyExit: true });
+    assert.notEqual(code, 0);
+    assert.match(stderr, /agent\.json/);
+    await world.db.exec(['rm', '/etc/stayput/agent.json']);
+    await world.db.exec(['systemctl', 'reload', 'stayput-agent']);
+    assert.equal((await status(world.db)).healthy, true);
   });
 
   it('keeps questions in the DNS socket while the agent is away', async () => {
