@@ -4,6 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import type { Host } from '../lab/lab.ts';
 import type { Agent } from '../lab/overlay.ts';
 import { DISCOVERY_TOKEN, Prometheus } from '../lab/prometheus.ts';
 import { waitFor } from '../lab/wait.ts';
@@ -76,6 +77,28 @@ describe('Prometheus', () => {
     await reads(world.client, world.vm);
   });
 
+  it('sees in /readyz what an agent lacks, and that it has it again, while /healthz stays', async () => {
+    const { vm, overlay } = world;
+    const { mapServer } = overlay;
+    const lacks = (...wanted: string[]): Promise<unknown> =>
+      waitFor(`an agent that lacks ${wanted.join()}`, async () => {
+        const { status, failed } = await readiness(vm.host, 9341);
+        assert.deepEqual(failed, wanted);
+        return status === (wanted.length === 0 ? 200 : 503);
+      });
+    await lacks();
+    await vm.dataplane.kill9();
+    await lacks('dataplane', 'locators');
+    assert.equal((await vm.host.exec(['curl', '-sf', 'http://127.0.0.1:9341/healthz'])).code, 0);
+    vm.startDataplane();
+    await lacks();
+    await mapServer.daemon.kill9();
+    await lacks('map-server');
+    mapServer.daemon.start();
+    await lacks();
+    assert.deepEqual(await readiness(mapServer.host, 9342), { status: 200, failed: [] });
+  });
+
   it('keeps an agent that is away, and sees that it is', async () => {
     const xtrId = await idOf(world.vm);
     await world.vm.daemon.stop();
@@ -85,6 +108,15 @@ describe('Prometheus', () => {
     await waitFor('its return', async () => (await prometheus.value(`up{xtr_id="${xtrId}"}`)) === 1);
   });
 });
+
+/** What `/readyz` says. */
+async function readiness(host: Host, port: number): Promise<{ status: number; failed: readonly string[] }> {
+  const { stdout } = await host.exec(['curl', '-s', '-w', '%{http_code}', `http://127.0.0.1:${port}/readyz`]);
+  const [body = '', status] = stdout.split('\n');
+  const { checks } = JSON.parse(body) as { checks: { name: string; status: string }[] };
+  const failed = checks.filter((check) => check.status === 'failed').map(({ name }) => name);
+  return { status: Number(status), failed };
+}
 
 async function idOf(agent: Agent): Promise<string> {
   const { stdout } = await agent.stayput(['status', '--json']);
