@@ -88,7 +88,7 @@ describe('Prometheus', () => {
       });
     await lacks();
     await vm.dataplane.kill9();
-    await lacks('dataplane', 'locators');
+    await lacks('dataplane');
     assert.equal((await vm.host.exec(['curl', '-sf', 'http://127.0.0.1:9341/healthz'])).code, 0);
     vm.startDataplane();
     await lacks();
