@@ -149,6 +149,21 @@ function onCopyOfThisMachine(commands: readonly string[]): { printed: readonly s
   return { printed: printed.slice(0, -1).map((text) => text.trim()), left: (printed.at(-1) ?? '').split('\n') };
 }
 
+describe('the npm package', () => {
+  it('has the program and the source of the data plane; no tests, no maps', () => {
+    const [{ files }] = JSON.parse(run('npm', ['pack', '--dry-run', '--json'], { cwd: PROJECT_ROOT })) as [
+      { files: { path: string }[] },
+    ];
+    const paths = files.map(({ path }) => path);
+    for (const wanted of ['dist/cli/main.js', 'dataplane/Cargo.toml', 'dataplane/src/main.rs', 'deploy/install.sh'])
+      assert.ok(paths.includes(wanted), wanted);
+    assert.deepEqual(
+      paths.filter((path) => /^dist\/(test|bench|scripts)\/|\.map$|tests\.rs$/.test(path)),
+      [],
+    );
+  });
+});
+
 describe('the unpacked programs', () => {
   let lab: Lab;
   let at: Record<'map' | 'vm', Attachment>;
