@@ -1,7 +1,7 @@
 /** What a guest boots from: Debian's small kernel, with an initial ramdisk of busybox and whatever the guest is for. */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { findProgram } from '../../runtime/programs.ts';
 import type { Host } from './lab.ts';
 import { LabError } from './lab-error.ts';
@@ -11,8 +11,10 @@ import { GUEST_MODULES } from './migration-tools.ts';
 export const QUIET_BOOT = 'console=ttyS0 quiet no_timer_check panic=-1 rdinit=/init';
 
 interface Ramdisk {
-  /** In the order in which the kernel takes them. */
+  /** Files, in the order in which the kernel takes them. */
   readonly modules: readonly string[];
+  /** Have the same path in the guest. */
+  readonly files?: readonly string[];
   /** Done when the modules are loaded. */
   readonly commands: readonly string[];
 }
@@ -20,7 +22,7 @@ interface Ramdisk {
 /** Of a guest with an address, TCP echo on port 7 and HTTP on port 80. It writes READY on its console. */
 export function networkedRamdisk(host: Host, address: string): string {
   return initialRamdisk(host, {
-    modules: [...VIRTIO_PCI, 'failover', 'net_failover', 'virtio_net'],
+    modules: [...VIRTIO_PCI, 'failover', 'net_failover', 'virtio_net'].map((name) => join(GUEST_MODULES, `${name}.ko`)),
     commands: [
       '/bin/busybox ip link set lo up',
       `/bin/busybox ip addr add ${address}/32 dev eth0`,
@@ -35,19 +37,23 @@ export function networkedRamdisk(host: Host, address: string): string {
 }
 
 /** The path of the file. */
-function initialRamdisk(host: Host, { modules, commands }: Ramdisk): string {
+export function initialRamdisk(host: Host, { modules, files = [], commands }: Ramdisk): string {
   const root = join(host.dir, 'guest');
-  for (const folder of ['bin', 'dev', 'proc', 'sys', 'www']) mkdirSync(join(root, folder), { recursive: true });
+  for (const folder of ['bin', 'dev', 'proc', 'run', 'sys', 'www']) mkdirSync(join(root, folder), { recursive: true });
   const busybox = findProgram('busybox');
   if (busybox === undefined) throw new LabError('busybox not found');
   copyFileSync(busybox, join(root, 'bin', 'busybox'));
-  for (const module of modules) copyFileSync(join(GUEST_MODULES, `${module}.ko`), join(root, `${module}.ko`));
+  for (const module of modules) copyFileSync(module, join(root, basename(module)));
+  for (const file of files) {
+    mkdirSync(join(root, dirname(file)), { recursive: true });
+    copyFileSync(file, join(root, file));
+  }
   const init = [
     '#!/bin/busybox sh',
     '/bin/busybox mount -t proc proc /proc',
     '/bin/busybox mount -t sysfs sysfs /sys',
     '/bin/busybox mount -t devtmpfs devtmpfs /dev',
-    ...modules.map((module) => `/bin/busybox insmod /${module}.ko`),
+    ...modules.map((module) => `/bin/busybox insmod /${basename(module)}`),
     ...commands,
     'while :; do /bin/busybox sleep 3600; done',
     '',

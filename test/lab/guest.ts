@@ -25,7 +25,7 @@ export class Guest {
       ...['-netdev', `tap,id=n,ifname=${tap},script=${script},downscript=${downscript}`],
       ...['-device', `virtio-net-pci,netdev=n,romfile=,mac=${mac}`],
     ];
-    this.qemu = new Qemu(host, tap, networkedRamdisk(host, address), [...network, ...more], env);
+    this.qemu = new Qemu(host, tap, networkedRamdisk(host, address), [...network, ...more], { env });
   }
 
   static async boot(host: Host, options: GuestOptions): Promise<Guest> {

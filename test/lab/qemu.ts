@@ -10,6 +10,14 @@ import type { LabProcess } from './lab-process.ts';
 import { GUEST_KERNEL } from './migration-tools.ts';
 import { waitFor } from './wait.ts';
 
+interface QemuOptions {
+  readonly kernel?: string;
+  readonly cpu?: string;
+  /** Of memory. */
+  readonly megabytes?: number;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 export class Qemu {
   readonly process: LabProcess;
   private readonly monitor: string;
@@ -21,15 +29,15 @@ export class Qemu {
     name: string,
     ramdisk: string,
     more: readonly string[],
-    env: Readonly<Record<string, string>> = {},
+    { kernel = GUEST_KERNEL, cpu = 'max', megabytes = 96, env = {} }: QemuOptions = {},
   ) {
     this.monitor = join(host.dir, `${name}.qmp`);
     this.consoleFile = join(host.dir, `${name}.console`);
     this.process = host.spawn(
       'qemu',
       [
-        ...['qemu-system-x86_64', '-machine', 'pc,accel=tcg', '-cpu', 'max', '-m', '96', '-display', 'none'],
-        ...['-no-reboot', '-kernel', GUEST_KERNEL, '-initrd', ramdisk, '-append', QUIET_BOOT],
+        ...['qemu-system-x86_64', '-machine', 'pc,accel=tcg', '-cpu', cpu, '-m', String(megabytes), '-display', 'none'],
+        ...['-no-reboot', '-kernel', kernel, '-initrd', ramdisk, '-append', QUIET_BOOT],
         ...['-serial', `file:${this.consoleFile}`, '-qmp', `unix:${this.monitor},server,nowait`, ...more],
       ],
       env,
@@ -49,7 +57,7 @@ export class Qemu {
   async says(words: string, times = 1): Promise<void> {
     const said = (): boolean => this.console().split(words).length > times;
     try {
-      await this.process.waitUntil(`the guest says ${words}`, said, 60_000);
+      await this.process.waitUntil(`the guest says ${words}`, said, 150_000);
     } catch (cause) {
       throw new LabError(`${(cause as Error).message}\n${this.console().slice(-2000)}`, { cause });
     }

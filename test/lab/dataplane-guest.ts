@@ -1,0 +1,97 @@
+/**
+ * A guest with a data plane inside and no agent. It can be saved and goes on from what was saved, sleep, and have its
+ * clock put ahead.
+ */
+import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { initialRamdisk } from './guest-image.ts';
+import type { Host } from './lab.ts';
+import { SNAPSHOT_KERNEL, SNAPSHOT_TUN } from './migration-tools.ts';
+import { Qemu } from './qemu.ts';
+import { pause, waitFor } from './wait.ts';
+
+export class DataplaneGuest {
+  private readonly host: Host;
+  private readonly ramdisk: string;
+  private readonly generation = randomUUID();
+  private qemu: Qemu;
+  private starts = 1;
+
+  private constructor(host: Host, dataplane: string, later: readonly string[]) {
+    this.host = host;
+    this.ramdisk = initialRamdisk(host, {
+      modules: [SNAPSHOT_TUN],
+      files: [dataplane, ...librariesOf(dataplane)],
+      commands: [
+        `${dataplane} --socket /run/dataplane.sock &`,
+        `while :; do echo ${HEARTBEAT}; /bin/busybox sleep 1; done &`,
+        'while [ ! -e /run/dataplane.sock ]; do /bin/busybox sleep 1; done',
+        ...later,
+      ],
+    });
+    this.qemu = this.begin(this.generation, []);
+  }
+
+  /** Resolves when the data plane is up. `later`: what the guest does then. */
+  static async boot(host: Host, dataplane: string, later: readonly string[] = []): Promise<DataplaneGuest> {
+    const guest = new DataplaneGuest(host, dataplane, later);
+    await guest.qemu.says(DATAPLANE);
+    return guest;
+  }
+
+  says(words: string): Promise<void> {
+    return this.qemu.says(words);
+  }
+
+  /** After it has gone to sleep by itself. */
+  async wakes(afterMs: number): Promise<void> {
+    const asleep = async (): Promise<boolean> => {
+      const { status } = (await this.qemu.command('query-status')) as { status: string };
+      return status === 'suspended';
+    };
+    await waitFor('the guest is asleep', asleep, { timeoutMs: 60_000 });
+    await pause(afterMs);
+    await this.qemu.command('system_wakeup');
+  }
+
+  /** Ends it. What it was stands in the file returned. */
+  async save(): Promise<string> {
+    const snapshot = join(this.host.dir, 'snapshot');
+    await this.qemu.migrate(`exec:cat > ${snapshot}`);
+    await this.qemu.quit();
+    return snapshot;
+  }
+
+  /**
+   * Goes on from a snapshot, as the machine that was saved or as a copy of it, for some seconds of its own time.
+   * What it writes on its console meanwhile.
+   */
+  async runsOn(snapshot: string, as: 'itself' | 'copy'): Promise<string> {
+    this.qemu = this.begin(as === 'itself' ? this.generation : randomUUID(), ['-incoming', `exec:cat ${snapshot}`]);
+    await this.qemu.says(HEARTBEAT, SECONDS);
+    await this.qemu.quit();
+    return this.qemu.console();
+  }
+
+  private begin(generation: string, more: readonly string[]): Qemu {
+    const name = `snapshot-guest-${this.starts++}`;
+    const devices = ['-device', `vmgenid,guid=${generation}`, '-nic', 'none'];
+    return new Qemu(this.host, name, this.ramdisk, [...devices, ...more], {
+      kernel: SNAPSHOT_KERNEL,
+      cpu: CPU,
+      megabytes: 256,
+    });
+  }
+}
+
+function librariesOf(program: string): string[] {
+  const text = execFileSync('ldd', [program], { encoding: 'utf8' });
+  return [...text.matchAll(/(?:^|\s)(\/\S+)/g)].map(([, path = '']) => path);
+}
+
+/** Linux 6.12 falls over QEMU 7.2's emulation of CMPXCHG16B now and then. */
+const CPU = 'max,-cx16';
+const DATAPLANE = '"name":"stayput-dataplane"';
+const HEARTBEAT = 'a second has passed';
+const SECONDS = 5;
