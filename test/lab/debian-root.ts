@@ -17,7 +17,7 @@ import { waitFor } from './wait.ts';
 
 /** What all roots are when they boot for the first time. */
 export const FRESH_ROOT = '/var/cache/stayput-tests/debian-root';
-const BOOT_TIMEOUT_MS = 60_000;
+const BOOT_TIMEOUT_MS = 120_000;
 
 /** Why there can be no such root here; undefined if there can. */
 export function missingDebianRoot(): string | undefined {

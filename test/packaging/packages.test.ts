@@ -5,8 +5,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -23,15 +22,16 @@ import { waitFor } from '../lab/wait.ts';
 
 requireLab();
 
-const folder = mkdtempSync(join(tmpdir(), 'stayput-packages-'));
+let lab: Lab;
 let deb = '';
 let tarball = '';
 before(async () => {
   await ensureDataplaneBuilt(() => {});
+  lab = await Lab.create({ name: 'packages' });
   deb = make('package-deb', 'first');
   tarball = make('package-tarball', 'first');
 });
-after(() => rmSync(folder, { recursive: true, force: true }));
+after(() => lab?.close());
 
 describe('the Debian package', () => {
   it('is the same each time it is made', () => {
@@ -134,18 +134,23 @@ describe('the tarball', () => {
  * away, the unpacked tarball in /mnt, no systemd that runs. Gives what each printed, and what the last one left changed.
  */
 function onCopyOfThisMachine(commands: readonly string[]): { printed: readonly string[]; left: readonly string[] } {
-  const unpacked = mkdtempSync(join(folder, 'unpacked-'));
-  run('tar', ['-xzf', tarball, '-C', unpacked, '--strip-components=1']);
-  const over = mkdtempSync(join(folder, 'overlay-'));
+  const unpacked = join(lab.dir, 'tarball');
+  if (!existsSync(unpacked)) {
+    mkdirSync(unpacked);
+    run('tar', ['-xzf', tarball, '-C', unpacked, '--strip-components=1']);
+  }
+  const over = mkdtempSync(join(lab.dir, 'overlay-'));
   const script = [
     `mount -t tmpfs tmpfs ${over} && cd ${over} && mkdir upper work root`,
     `mount -t overlay overlay -o lowerdir=/,upperdir=${over}/upper,workdir=${over}/work root`,
-    `mount --bind ${unpacked} root/mnt && mount -t proc proc root/proc && mount --bind /dev root/dev`,
+    `mount --bind ${unpacked} root/mnt && mount -o remount,bind,ro root/mnt && mount -t proc proc root/proc && mount --bind /dev root/dev`,
     'mount -t tmpfs tmpfs root/run',
     ...commands.map((command) => `chroot root sh -c '${command}' 2>&1; echo ${END}`),
     'find upper -not -type d',
   ].join('\n');
-  const printed = run('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', script]).split(`${END}\n`);
+  const printed = run('unshare', ['--mount', '--net', '--propagation', 'private', 'sh', '-c', script]).split(
+    `${END}\n`,
+  );
   return { printed: printed.slice(0, -1).map((text) => text.trim()), left: (printed.at(-1) ?? '').split('\n') };
 }
 
@@ -165,14 +170,12 @@ describe('the npm package', () => {
 });
 
 describe('the unpacked programs', () => {
-  let lab: Lab;
   let at: Record<'map' | 'vm', Attachment>;
   let root = '';
   let bare: readonly string[] = [];
   const systemds: Notified[] = [];
 
   before(async () => {
-    lab = await Lab.create({ name: 'packages' });
     const internet = await Internet.build(lab, { clouds: ['a'], families: [4] });
     at = { map: await internet.attach('map', 'a'), vm: await internet.attach('vm', 'a') };
     root = join(lab.dir, 'root');
@@ -182,9 +185,8 @@ describe('the unpacked programs', () => {
     for (const name of ['sh', 'systemd-notify']) symlinkSync(findProgram(name) ?? '', join(path, name));
     bare = ['env', '-i', `PATH=${path}`, 'HOME=/nonexistent'];
   });
-  after(async () => {
+  after(() => {
     for (const systemd of systemds) systemd.close();
-    await lab?.close();
   });
 
   const stayput = (...args: readonly string[]) => [...bare, join(root, 'usr/bin/stayput'), ...args];
@@ -254,7 +256,7 @@ describe('the unpacked programs', () => {
 /** The package that `npm run SCRIPT` makes, in a folder of its own. */
 function make(script: string, to: string): string {
   const program = fileURLToPath(new URL(`../../scripts/${script}.js`, import.meta.url));
-  const made = run(process.execPath, [program, '--quick', '--output', join(folder, to)], { cwd: PROJECT_ROOT });
+  const made = run(process.execPath, [program, '--quick', '--output', join(lab.dir, to)], { cwd: PROJECT_ROOT });
   return made.trim().split('\n').at(-1) ?? '';
 }
 

@@ -89,10 +89,11 @@ describe('the package on a Debian', { skip: missingDebianRoot() ?? false }, () =
       ] as const) {
         const before = await root.property(unit, 'MainPID');
         await root.exec(['systemctl', 'kill', '--signal=KILL', unit]);
-        await waitFor(`${unit} again`, async () => {
+        const isAgain = async (): Promise<boolean> => {
           const pid = await root.property(unit, 'MainPID');
           return pid !== '0' && pid !== before && (await root.isActive(unit));
-        });
+        };
+        await waitFor(`${unit} again`, isAgain, PATIENTLY);
       }
       for (const name of NAMES) await world.ready(world[name]);
     });
@@ -110,7 +111,8 @@ describe('the package on a Debian', { skip: missingDebianRoot() ?? false }, () =
       const pid = await world.db.property('stayput-agent', 'MainPID');
       assert.notEqual(pid, before);
       await world.db.exec(['kill', '-STOP', pid]);
-      await waitFor('the watchdog', async () => /watchdog timeout/i.test(await world.db.journal('stayput-agent')));
+      const isKilled = async (): Promise<boolean> => /watchdog timeout/i.test(await world.db.journal('stayput-agent'));
+      await waitFor('the watchdog', isKilled, PATIENTLY);
       await world.db.exec('rm -r /run/systemd/system/stayput-agent.service.d && systemctl daemon-reload');
       await world.ready(world.db);
     });
@@ -171,7 +173,8 @@ describe('the package on a Debian', { skip: missingDebianRoot() ?? false }, () =
       const result = await underTraffic(world, async () => {
         for (const root of world.roots) await world.install(root, deb);
         for (const name of NAMES) {
-          await waitFor(`${name} at ${version}`, async () => (await status(world[name])).version === version);
+          const isThere = async (): Promise<boolean> => (await status(world[name])).version === version;
+          await waitFor(`${name} at ${version}`, isThere, PATIENTLY);
           await world.ready(world[name]);
         }
       });
@@ -265,6 +268,8 @@ function bits(names: string): string {
     .padStart(16, '0');
 }
 
+/** Three systemds start programs on one machine. */
+const PATIENTLY = { timeoutMs: 30_000 } as const;
 const NAMES = Object.keys(HOSTS) as HostName[];
 /** linux/capability.h */
 const CAPABILITIES: Readonly<Record<string, number>> = { cap_net_bind_service: 10, cap_net_admin: 12, cap_net_raw: 13 };

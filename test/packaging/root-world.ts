@@ -134,10 +134,9 @@ export async function status(root: DebianRoot): Promise<Status> {
 }
 
 export async function reaches(from: DebianRoot, address: string): Promise<void> {
-  await waitFor(`${from.host.name} reaches ${address}`, async () => {
-    const { code } = await from.exec(['ping', '-c', '1', '-W', '1', address], { anyExit: true });
-    return code === 0;
-  });
+  const isAnswered = async (): Promise<boolean> =>
+    (await from.exec(['ping', '-c', '1', '-W', '1', address], { anyExit: true })).code === 0;
+  await waitFor(`${from.host.name} reaches ${address}`, isAnswered, { timeoutMs: 30_000 });
 }
 
 function buildPackage(lab: Lab): string {
