@@ -15,7 +15,7 @@ import { demand, runScript } from './steps.ts';
 await runScript(async () => {
   demand(missingForTests());
   const narrator = { say: (what: string) => console.log(what), watch: () => undefined };
-  const { world, prometheus, ...span } = await recordRun(['roam', 'move', 'roam', 'move'], narrator);
+  const { prometheus, close, ...span } = await recordRun(['roam', 'move', 'roam', 'move'], narrator);
   try {
     const folder = join(PROJECT_ROOT, 'docs/pictures');
     mkdirSync(folder, { recursive: true });
@@ -25,6 +25,6 @@ await runScript(async () => {
       console.log(`docs/pictures/${board.uid}.svg`);
     }
   } finally {
-    await world.close();
+    await close();
   }
 });

@@ -23,6 +23,8 @@ import { requireLab } from './require.ts';
 
 requireLab();
 
+/** Each question is a container engine's start. */
+const PATIENTLY = { timeoutMs: 30_000 } as const;
 const IMAGES: readonly ImageName[] = ['mapserver', 'agent', 'dataplane'];
 const DB = '10.77.0.5';
 const WEB = '10.77.0.6';
@@ -128,10 +130,11 @@ describe('the images', { skip: missingContainerTools() ?? false }, () => {
     await db.up('--no-deps', 'agent');
     await Promise.all([mapServer.ready('mapserver'), web.ready('agent'), db.ready('agent')]);
     assert.equal(await db.startedAt('dataplane'), forwarding, 'not touched when the agent alone is replaced');
-    const present = await waitFor('the EID is live again', async () => {
+    const alive = async () => {
       const status = await db.status();
       return status.live ? status : undefined;
-    });
+    };
+    const present = await waitFor('the EID is live again', alive, PATIENTLY);
     assert.deepEqual([before.version, present.version], ['0.1.0', '0.1.1']);
     assert.equal(present.xtrId, before.xtrId);
     const again = ['agent', 'join', `https://${map.address4}`, '--token-file', '/nowhere'];
@@ -167,7 +170,8 @@ describe('the images', { skip: missingContainerTools() ?? false }, () => {
       const own = JSON.parse(await of.exec('agent', 'stayput', 'eid', 'list', '--json')) as Record<string, string>[];
       return own.map(({ eid, state }) => `${eid} ${state}`).sort();
     };
-    await waitFor('the node has an EID and a name', async () => (await eids(first)).every((own) => / live$/.test(own)));
+    const hasBoth = async (): Promise<boolean> => (await eids(first)).filter((own) => / live$/.test(own)).length === 2;
+    await waitFor('the node has an EID and a name', hasBoth, PATIENTLY);
     const owned = await eids(first);
     assert.match(owned.join(), /^10\.77\.8\.\d+ live,node\.node live$/);
     assert.deepEqual(await first.stop(), [0, 0]);
@@ -176,7 +180,8 @@ describe('the images', { skip: missingContainerTools() ?? false }, () => {
     rmSync(join(node.host.dir, 'volumes', 'token'), { recursive: true });
     const second = pod('DaemonSet', node.host);
     await second.start(files);
-    await waitFor('the same EID and name', async () => (await eids(second)).join() === owned.join());
+    const areSame = async (): Promise<boolean> => (await eids(second)).join() === owned.join();
+    await waitFor('the same EID and name', areSame, PATIENTLY);
     assert.deepEqual([await second.stop(), await server.stop()], [[0, 0], [0]]);
   });
 });
@@ -219,7 +224,7 @@ class Deployment {
     const asked = (): Promise<ExecResult> =>
       this.host.exec(['curl', '-s', '-w', '%{http_code}', url], { anyExit: true });
     await waitFor(`${this.container(service)} is ready`, async () => (await asked()).stdout.endsWith('200'), {
-      timeoutMs: 20_000,
+      timeoutMs: 30_000,
     });
     await this.engine.podman(this.host, ['healthcheck', 'run', this.container(service)]);
   }
@@ -243,7 +248,11 @@ class Deployment {
       xtrId: string;
       eids: readonly { state: string }[];
     };
-    return { version, xtrId: status.xtrId, live: status.eids.every(({ state }) => state === 'live') };
+    return {
+      version,
+      xtrId: status.xtrId,
+      live: status.eids.length > 0 && status.eids.every(({ state }) => state === 'live'),
+    };
   }
 
   private async inspect(service: string, format: string): Promise<string> {

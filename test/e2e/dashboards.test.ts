@@ -17,7 +17,7 @@ describe('dashboards of a roam and a move', () => {
   before(async () => {
     run = await recordRun(['roam', 'move'], MUTE);
   });
-  after(() => run?.world.close());
+  after(() => run?.close());
 
   for (const board of BOARDS) {
     it(`${board.title}: every expression gives data, and a picture can be drawn of it`, async () => {

@@ -1,6 +1,6 @@
 /** The real Prometheus finds the agents through the map server, reads them, and follows who joins and who goes. */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -16,7 +16,8 @@ requireLab();
 describe('Prometheus', () => {
   let world: World;
   let prometheus: Prometheus;
-  const tokenFile = join(tmpdir(), `stayput-discovery-${process.pid}`);
+  const folder = mkdtempSync(join(tmpdir(), 'stayput-prometheus-'));
+  const tokenFile = join(folder, 'token');
 
   before(async () => {
     writeFileSync(tokenFile, DISCOVERY_TOKEN, { mode: 0o600 });
@@ -32,7 +33,10 @@ describe('Prometheus', () => {
       mapServerAddress,
     });
   });
-  after(() => world?.close());
+  after(async () => {
+    await world?.close();
+    rmSync(folder, { recursive: true });
+  });
 
   /** Until Prometheus reads the map server and these agents without trouble, and nobody else. */
   async function reads(...agents: Agent[]): Promise<void> {

@@ -3,7 +3,7 @@
  * built once. `--network host` is the network of the host of the lab.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
@@ -43,8 +43,8 @@ export class ContainerEngine {
 
   /** With a base for images, `localhost/base`. */
   static async start(builder: Host): Promise<ContainerEngine> {
-    // Podman refuses long paths.
-    const dir = mkdtempSync(join(tmpdir(), 'sp-img-'));
+    forgetStorage();
+    const dir = mkdtempSync(join(tmpdir(), `${STORAGE}${process.pid}-`));
     writeFileSync(join(dir, 'containers.conf'), CONTAINERS_CONF.replaceAll('DIR', dir));
     writeFileSync(join(dir, 'storage.conf'), STORAGE_CONF.replaceAll('DIR', dir));
     // crun does not start where both generations of cgroups are mounted.
@@ -104,6 +104,17 @@ export class ContainerEngine {
     return host.exec([...enter, ...command], { ...options, env: { ...this.env, ...options.env } });
   }
 }
+
+/** Storage of tests that were killed. Their containers ended with the namespaces of their lab. */
+function forgetStorage(): void {
+  for (const name of readdirSync(tmpdir()).filter((each) => each.startsWith(STORAGE))) {
+    const owner = Number(name.slice(STORAGE.length).split('-', 1)[0]);
+    if (!existsSync(`/proc/${owner}`)) rmSync(join(tmpdir(), name), { recursive: true, force: true });
+  }
+}
+
+/** Short, as podman refuses long paths. */
+const STORAGE = 'sp-img-';
 
 /** Limits are lower than the engine's own, which some machines do not allow. */
 const CONTAINERS_CONF = `

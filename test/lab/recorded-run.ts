@@ -1,5 +1,5 @@
 /** An overlay with Prometheus at work while a VM roams, a workload moves, and names are asked for. */
-import { writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Agent } from './overlay.ts';
@@ -9,17 +9,27 @@ import { waitFor } from './wait.ts';
 import { VM_EID, World } from './world.ts';
 
 export interface RecordedRun {
-  readonly world: World;
   readonly prometheus: Prometheus;
   /** Seconds since 1970. */
   readonly from: number;
   readonly to: number;
+  close(): Promise<void>;
 }
 
-/** The caller closes the world. */
+/** The caller closes it. */
 export async function recordRun(scenes: readonly SceneName[], narrator: Narrator): Promise<RecordedRun> {
-  const tokenFile = join(tmpdir(), `stayput-discovery-${process.pid}`);
-  const resolvConf = join(tmpdir(), `stayput-resolv-${process.pid}`);
+  const folder = mkdtempSync(join(tmpdir(), 'stayput-recorded-'));
+  try {
+    return await recordIn(folder, scenes, narrator);
+  } catch (error) {
+    rmSync(folder, { recursive: true });
+    throw error;
+  }
+}
+
+async function recordIn(folder: string, scenes: readonly SceneName[], narrator: Narrator): Promise<RecordedRun> {
+  const tokenFile = join(folder, 'token');
+  const resolvConf = join(folder, 'resolv.conf');
   writeFileSync(tokenFile, DISCOVERY_TOKEN, { mode: 0o600 });
   writeFileSync(resolvConf, '');
   const world = await World.build({
@@ -58,7 +68,11 @@ export async function recordRun(scenes: readonly SceneName[], narrator: Narrator
     const to = Date.now() / 1000;
     const isRead = async (): Promise<boolean> => ((await prometheus.value('min(timestamp(up))')) ?? 0) > to;
     await waitFor('the last scrapes', isRead);
-    return { world, prometheus, from, to };
+    const close = async (): Promise<void> => {
+      await world.close();
+      rmSync(folder, { recursive: true });
+    };
+    return { prometheus, from, to, close };
   } catch (error) {
     await world.close();
     throw error;
