@@ -1,13 +1,14 @@
 /** The chart and the plain manifests: what Kubernetes' API takes, with the rights that docs/containers.md names. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { AGENT_CONFIG } from '../../agent/config.ts';
 import { CONFIG as MAP_SERVER_CONFIG } from '../../mapserver/config.ts';
-import { VERSION } from '../../runtime/project-root.ts';
+import { PROJECT_ROOT, VERSION } from '../../runtime/project-root.ts';
 import { CHART, findHelm, helm, KUBERNETES_VERSION, parseYaml, renderChart } from '../../scripts/helm.ts';
 import { MANIFESTS, plainManifests } from '../../scripts/kubernetes-manifests.ts';
+import { temporaryFolder } from '../runtime/temporary-folder.ts';
 import { API_VERSION, type KubernetesObject, problemsOf } from './kubernetes-api.ts';
 
 const skip = findHelm() === undefined ? 'helm not found: sudo scripts/install-container-tools.sh' : false;
@@ -28,6 +29,14 @@ describe('the check of manifests', () => {
     assert.deepEqual(problemsOf({ apiVersion: 'v2', kind: 'Service', metadata }), [
       'Service x: there is no Service in v2',
     ]);
+  });
+});
+
+describe('the Containerfile', () => {
+  it('labels images with the version of the program', () => {
+    const text = readFileSync(join(PROJECT_ROOT, 'deploy/container/Containerfile'), 'utf8');
+    const versions = [...text.matchAll(/^ARG VERSION=(.*)$/gm)].map(([, version]) => version);
+    assert.deepEqual(versions, [VERSION, VERSION, VERSION]);
   });
 });
 
@@ -95,6 +104,23 @@ describe('the chart', { skip }, () => {
   it('refuses values that it does not know', () => {
     assert.throws(() => renderChart({ agent: { tokenSecrte: 'x' } }), /tokenSecrte/);
     assert.throws(() => renderChart({ mapserver: { overlay: ['everything'] } }), /overlay/);
+  });
+
+  it('refuses a configuration in which nobody would hear the probes', () => {
+    assert.throws(() => renderChart({ agent: { config: { metricsListen: null } } }), /metricsListen/);
+    assert.throws(() => renderChart({ agent: { config: { metricsListen: '127.0.0.1:9999' } } }), /metricsListen/);
+    assert.throws(() => renderChart({ mapserver: { config: { metricsListen: '127.0.0.1:9342' } } }), /metricsListen/);
+  });
+
+  it('says at the end how to make a token that allows the names of the nodes, if they have any', (t) => {
+    const copy = temporaryFolder(t);
+    cpSync(CHART, copy, { recursive: true });
+    // Without a cluster Helm shows no notes.
+    writeFileSync(join(copy, 'templates/out.yaml'), 'notes: {{ include "stayput/templates/NOTES.txt" . | toJson }}\n');
+    const notes = (...values: readonly string[]): string =>
+      helm('template', copy, '--show-only', 'templates/out.yaml', '--kube-version', KUBERNETES_VERSION, ...values);
+    assert.match(notes(), /token create --pool 10\.77\.0\.0\/16 --name '\*\.node' --uses 100/);
+    assert.match(notes('--set', 'agent.nameSuffix='), /token create --pool 10\.77\.0\.0\/16 --uses 100/);
   });
 
   it('lists all of its values in its README', () => {
