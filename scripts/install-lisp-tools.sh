@@ -31,7 +31,7 @@ if [ ! -d "$folder/pylisp" ]; then
     -e "s/\.encode('hex')/.hex()/; s/ord(\(message\[[^]]*\]\))/\1/g" \
     -e 's/^import multiprocessing.dummy as mp/import multiprocessing as mp/' \
     -e 's/collections\.Sequence/collections.abc.Sequence/; s/^import collections$/import collections.abc/' {} +
-  mkdir "$folder/pylisp.part"
+  rm -rf "$folder/pylisp.part" && mkdir "$folder/pylisp.part"
   cp -r "$work/pylisp" "$work/scripts/lispd" "$folder/pylisp.part/"
   mv "$folder/pylisp.part" "$folder/pylisp"
 fi
