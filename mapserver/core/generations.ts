@@ -7,6 +7,7 @@
  * before can reach: the milliseconds since 1970, as long as an EID does not change its owner a thousand times a second.
  *
  * - What is given after the restore is above the floor, so it is newer than all from before.
+ * - Who claims an EID that it has from before the restore gets such a generation too; routers of sites always claim.
  * - An agent that says it owns an EID at a generation beyond the stored one, and below the floor, was given that after the
  *   backup was made. It is believed where its grant covers the EID and nobody has got the EID since: it could take the
  *   EID over by a claim as well, so it gains nothing that it may not have. Of several the largest is the last owner, and

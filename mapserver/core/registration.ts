@@ -90,6 +90,8 @@ export function evaluateRegistration(
   if (!claims && !current && !recovers) {
     return stored === undefined ? denied(mapping.eid, stored, 'not-granted') : { kind: 'stale', record: stored };
   }
+  const limit = limitReached(stored, owned, mapping.ttl === 0, context);
+  if (limit !== undefined) return { ...denied(mapping.eid, stored, 'too-many'), limit };
   const newOwnership = {
     kind: 'eid' as const,
     eid: eidKey(mapping.eid),
@@ -105,6 +107,7 @@ export function evaluateRegistration(
     const record: OwnershipRecord = { ...ownership, ...nothing, state: 'released' };
     transaction.put(record);
     if (owned) context.counts.own--;
+    if (stored === undefined) context.counts.total++;
     context.counts.released++;
     return { kind: 'accepted', how: 'released', record };
   }
@@ -121,12 +124,6 @@ export function evaluateRegistration(
     if (!sameMapping(stored, record)) transaction.putSoft(record);
     return { kind: 'accepted', how: 'refreshed', record };
   }
-  if (!owned && context.counts.own >= context.limits.mappingsPerAgent)
-    return { ...denied(mapping.eid, stored, 'too-many'), limit: 'mappingsPerAgent' };
-  if (stored === undefined && context.counts.released >= context.limits.releasedPerAgent)
-    return { ...denied(mapping.eid, stored, 'too-many'), limit: 'releasedPerAgent' };
-  if (stored === undefined && context.counts.total >= context.limits.mappings)
-    return { ...denied(mapping.eid, stored, 'too-many'), limit: 'mappings' };
   if (!owned) context.counts.own++;
   if (stored === undefined) context.counts.total++;
   const record: OwnershipRecord = { ...newOwnership, ...content };
@@ -135,6 +132,19 @@ export function evaluateRegistration(
     stored !== undefined && stored.owner !== agent.xtrId && stored.state !== 'released' ? stored : undefined;
   const how = recovers ? 'recovered' : 'taken';
   return { kind: 'accepted', how, record, ...(previous === undefined ? {} : { previous }) };
+}
+
+/** Also for what is given up: after a restore, that may be an EID that the store does not have. */
+function limitReached(
+  stored: OwnershipRecord | undefined,
+  owned: boolean,
+  givenUp: boolean,
+  { counts, limits }: RegistrationContext,
+): keyof RegistrationLimits | undefined {
+  if (!owned && !givenUp && counts.own >= limits.mappingsPerAgent) return 'mappingsPerAgent';
+  if (stored !== undefined) return undefined;
+  if (counts.released >= limits.releasedPerAgent) return 'releasedPerAgent';
+  return counts.total >= limits.mappings ? 'mappings' : undefined;
 }
 
 /** The record that answers a registration in the Map-Notify. */

@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Generation } from '../../proto/mapping.ts';
 import { type CoreAgent, CoreWorld, GRACE, stored } from './core-world.ts';
+import { addSite, SiteXtr } from './site-world.ts';
 
 const EID = '10.77.0.5';
 const GRANT = { eids: ['10.77.0.0/24'] };
@@ -94,6 +95,33 @@ test('an EID that was given up by its unknown owner is nobody’s', () => {
   const after = restored(world, backup);
   b.claim(EID, 2, { ttl: 0 });
   assert.deepEqual([stored(after, EID)?.state, stored(after, EID)?.generation], ['released', 2]);
+});
+
+test('routers of a site claim with each registration, so the first one after a restore is newer than all before', () => {
+  const world = new CoreWorld();
+  addSite(world, 'berlin', { within: ['10.77.9.0/24'] });
+  new SiteXtr(world, '192.0.2.9').register('10.77.9.0/28');
+  const after = restored(world);
+  const router = new SiteXtr(after, '192.0.2.9');
+  router.lastNonce = 1_000n;
+  for (const generation of [FLOOR + 1, FLOOR + 1]) {
+    assert.equal(router.register('10.77.9.0/28'), 'accepted');
+    assert.equal(stored(after, '10.77.9.0/28')?.generation, generation);
+  }
+});
+
+test('what is given up that the backup does not know counts as what its agent has released', () => {
+  const { world, agents } = scene();
+  const next = new CoreWorld({
+    store: world.store.restored(FLOOR),
+    agents: world.agents,
+    limits: { releasedPerAgent: 8 },
+  });
+  const [agent] = agents;
+  agent.connect();
+  const results = Array.from({ length: 20 }, (_, i) => agent.claim(`10.77.0.${i + 1}`, 2, { ttl: 0 })[0]?.action);
+  assert.equal(results.filter((action) => action === 'policy-denied').length, 12);
+  assert.equal(stored(next, '10.77.0.20'), undefined);
 });
 
 // Attack: a generation that the map server cannot have given, after a restore | 1 | not believed; the owner stays

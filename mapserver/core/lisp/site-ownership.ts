@@ -17,7 +17,7 @@ import {
 import { eidToRecordKey, recordToMapping } from '../../../proto/lisp/mapping-record.ts';
 import { isPlausibleLocator } from '../../../proto/overlay.ts';
 import { minutes, type WallClock } from '../../../proto/time.ts';
-import { nextGeneration } from '../generations.ts';
+import { isFromBackup, nextGeneration } from '../generations.ts';
 import type { Overlay } from '../grants.ts';
 import type { MappingDatabase } from '../mapping-database.ts';
 import { type OwnershipRecord, ownershipKey, type SiteContent, siteKey } from '../records.ts';
@@ -73,15 +73,17 @@ export function siteJudge(
     }
     if (!exists) return { kind: 'denied', reason: 'revoked' };
     const told = fieldsOf(parseEidKey(eid) as PrefixEid, site, content, overlay);
-    if (owned) {
+    // Who claims anew after a restore gets a generation newer than all that the backup does not know.
+    if (owned && !isFromBackup(transaction, stored)) {
       const refreshed: OwnershipRecord = { ...stored, ...told };
       if (!sameMapping(stored, refreshed)) transaction.putSoft(refreshed);
       return { kind: 'accepted', how: 'refreshed', record: refreshed };
     }
-    if (own >= limits.mappingsPerSite) return { kind: 'denied', reason: 'too-many', limit: 'mappingsPerSite' };
+    if (!owned && own >= limits.mappingsPerSite)
+      return { kind: 'denied', reason: 'too-many', limit: 'mappingsPerSite' };
     if (stored === undefined && replica.counts.eid + transaction.hard.size >= limits.mappings)
       return { kind: 'denied', reason: 'too-many', limit: 'mappings' };
-    own++;
+    if (!owned) own++;
     const taken: OwnershipRecord = {
       kind: 'eid',
       eid,
