@@ -20,3 +20,11 @@ export interface Place {
   readonly zone: string | null;
   readonly instanceId: string | null;
 }
+
+/** What a word of a notice may be: it becomes a label. */
+export const EXPORTER_WORD = /^[\x21-\x7e]{0,128}$/;
+
+/** The word that comes closest: a host may have any name, and a notice that is wrong ends the session. */
+export function exporterWord(text: string): string {
+  return text.replace(/[^\x21-\x7e]/gu, '_').slice(0, 128);
+}

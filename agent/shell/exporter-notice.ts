@@ -1,7 +1,7 @@
 /** What the map server is told for its list of agents that Prometheus reads. */
 import { hostname } from 'node:os';
 import { type IpAddress, isHostPrefix, isIpAddress, parseIpAddress, prefixAddress } from '../../proto/address.ts';
-import type { ExporterNotice, Place } from '../../proto/exporter.ts';
+import { type ExporterNotice, exporterWord, type Place } from '../../proto/exporter.ts';
 import { parseHostPort } from '../../runtime/host-port.ts';
 import { VERSION } from '../../runtime/project-root.ts';
 import type { AgentConfig } from '../config.ts';
@@ -11,8 +11,20 @@ export function exporterNotice(
   config: Pick<AgentConfig, 'metricsListen' | 'metricsAddress'>,
   own: readonly Pick<OwnedEid, 'eid' | 'kind' | 'state' | 'interface'>[],
   place: Place | null,
+  name = hostname(),
 ): ExporterNotice {
-  return { type: 'exporter', metrics: metrics(config, own), hostname: hostname(), version: VERSION, place };
+  return {
+    type: 'exporter',
+    metrics: metrics(config, own),
+    hostname: exporterWord(name) || 'unknown',
+    version: VERSION,
+    place: place === null ? null : asWords(place),
+  };
+}
+
+function asWords({ platform, region, zone, instanceId }: Place): Place {
+  const word = (text: string | null): string | null => (text === null ? null : exporterWord(text));
+  return { platform: exporterWord(platform), region: word(region), zone: word(zone), instanceId: word(instanceId) };
 }
 
 function metrics(

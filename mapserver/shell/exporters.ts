@@ -8,7 +8,7 @@
 import { z } from 'zod';
 import { hostPrefix } from '../../proto/address.ts';
 import { type InstanceId, prefixEid } from '../../proto/eid.ts';
-import type { ExporterNotice } from '../../proto/exporter.ts';
+import { EXPORTER_WORD, type ExporterNotice } from '../../proto/exporter.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
 import type { MapServer } from '../core/map-server.ts';
@@ -89,11 +89,7 @@ export function parseExporterNotice(text: string): ExporterNotice | undefined {
   }
 }
 
-/** Printable, as it becomes a label. */
-const word = z
-  .string()
-  .max(128)
-  .regex(/^[\x21-\x7e]*$/);
+const word = z.string().regex(EXPORTER_WORD);
 
 /** Unknown keys are of a newer agent. */
 const NOTICE = z.object({

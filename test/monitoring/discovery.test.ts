@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { exporterNotice } from '../../agent/shell/exporter-notice.ts';
-import type { TargetGroup } from '../../mapserver/shell/exporters.ts';
+import { parseExporterNotice, type TargetGroup } from '../../mapserver/shell/exporters.ts';
 import { parseIpAddress } from '../../proto/address.ts';
 import { type EidKey, parseEid } from '../../proto/eid.ts';
 import type { ExporterNotice } from '../../proto/exporter.ts';
@@ -192,6 +192,15 @@ describe('what an agent says of its metrics', () => {
   test('by EID without one of its own: nothing', () => {
     const config = { metricsListen: '0.0.0.0:9341', metricsAddress: 'eid' } as const;
     assert.equal(exporterNotice(config, eids.slice(0, 1), null).metrics, null);
+  });
+
+  test('a host and a place of any name are no reason to end the session', () => {
+    const config = { metricsListen: null, metricsAddress: 'underlay' } as const;
+    const place = { platform: 'cloudstack', region: null, zone: 'Zone 1 (Zürich)', instanceId: 'i'.repeat(512) };
+    for (const name of ['bürö 7', '', 'x'.repeat(300)]) {
+      const notice = parseExporterNotice(JSON.stringify(exporterNotice(config, [], place, name)));
+      assert.equal(notice?.place?.zone, 'Zone_1_(Z_rich)', name);
+    }
   });
 });
 
