@@ -1,6 +1,6 @@
 /** `stayput mapserver doctor`: what is wrong with a map server, from its data folder and from outside. */
 import { X509Certificate } from 'node:crypto';
-import { existsSync, readFileSync, statfsSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, statfsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type Finding, fail, type Outcome, ok, skipped, warn } from '../../runtime/finding.ts';
@@ -39,6 +39,11 @@ export async function examineMapServer(settings: MapServerSettings): Promise<rea
 }
 
 function checkData({ dataDir }: MapServerSettings): readonly Outcome[] {
+  try {
+    if (existsSync(dataDir)) accessSync(dataDir, constants.R_OK | constants.X_OK);
+  } catch {
+    return [skipped(`${dataDir} may not be read by this user: sudo stayput mapserver doctor`)];
+  }
   if (!existsSync(join(dataDir, 'overlay.json'))) {
     const advice = 'stayput mapserver init, or stayput mapserver restore FILE; with another folder: --data-dir';
     return [fail(`${dataDir} has no overlay.json`, advice)];
