@@ -1,4 +1,5 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
 import { dataDirOption } from '../map-server-client.ts';
@@ -26,6 +27,10 @@ export function registerBackupCommands(mapserver: Command): void {
     .command('restore <file>')
     .description('Put a backup back, while the map server does not run')
     .addOption(dataDirOption())
+    .option(
+      '--config <file>',
+      'its configuration; in whose folder files are put back (default: /etc/stayput/mapserver.json)',
+    )
     .option('--passphrase-file <file>', 'of an encrypted backup')
     .option('--force', 'put aside what is in the data folder')
     .option('--json', 'print JSON')
@@ -59,25 +64,31 @@ async function backup(file: string, options: BackupOptions): Promise<void> {
 }
 
 async function restore(file: string, options: BackupOptions): Promise<void> {
-  const [{ readBackup }, { restoreBackup }] = await Promise.all([
+  const [{ readBackup }, { restoreBackup }, { CONFIG_PATH }] = await Promise.all([
     import('../../mapserver/shell/backup.ts'),
     import('../../mapserver/shell/restore.ts'),
+    import('../../mapserver/config.ts'),
   ]);
   const { dataDir } = options;
   const read = readBackup(file, passphraseOf(options));
-  const restored = await restoreBackup(read, { dataDir, force: options.force === true, now: Date.now() });
+  const restored = await restoreBackup(read, {
+    dataDir,
+    configDir: dirname(options.config ?? CONFIG_PATH),
+    force: options.force === true,
+    now: Date.now(),
+  });
   if (options.json) return printJson({ dataDir, ...restored });
-  const { linesSince, joined, agentsToRevoke, tokensToRevoke, replaced, written, left, backedUpAt } = restored;
-  const toDo = [
-    ...agentsToRevoke.map((id) => `stayput agents revoke ${id}`),
-    ...tokensToRevoke.map((id) => `stayput token revoke ${id}`),
-  ];
+  const { linesSince, joined, agentsRevoked, tokensRevoked, replaced, written, left, elsewhere, backedUpAt } = restored;
+  const revoked = [...agentsRevoked.map((id) => `  agent ${id}`), ...tokensRevoked.map((id) => `  token ${id}`)];
   const moment = new Date(backedUpAt).toISOString();
   return printLines(
     `Restored ${dataDir} as it was at ${moment}`,
     ...(replaced === null ? [] : [`  what was there is in ${replaced}`]),
     ...written.map((path) => `  written   ${path}`),
     ...left.map((path) => `  left      ${path}, since it is there`),
+    ...elsewhere.map(
+      (path) => `  MISSING   ${path} is not in the configuration's folder (--config): put it there by hand`,
+    ),
     'Start the map server. EIDs that moved since come back by themselves, with their agents.',
     ...(linesSince === 0
       ? [
@@ -87,7 +98,7 @@ async function restore(file: string, options: BackupOptions): Promise<void> {
     ...(joined.length === 0
       ? []
       : ['Joined since, and have to join again (--force):', ...joined.map((id) => `  ${id}`)]),
-    ...(toDo.length === 0 ? [] : ['To be done again, when it runs:', ...toDo.map((command) => `  ${command}`)]),
+    ...(revoked.length === 0 ? [] : ['Revoked or used up since, and so they stay:', ...revoked]),
   );
 }
 

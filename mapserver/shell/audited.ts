@@ -23,7 +23,7 @@ export const AUDITED_ROUTES: Readonly<Record<string, RouteAudit>> = {
     answered: ['id', 'expiresAt'],
   },
   'DELETE /v1/tokens/:id': { event: 'token-revoked', asked: [], answered: ['id'] },
-  'DELETE /v1/agents/:xtrId': { event: 'agent-revoked', asked: ['withToken'], answered: ['xtrId'] },
+  'DELETE /v1/agents/:xtrId': { event: 'agent-revoked', asked: ['withToken'], answered: ['xtrId', 'tokenId'] },
   'POST /v1/eids': {
     event: 'eid-attach-ordered',
     asked: ['eid', 'agent', 'interface'],

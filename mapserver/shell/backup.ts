@@ -8,7 +8,7 @@
  */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { z } from 'zod';
 import { StayputError } from '../../proto/errors.ts';
@@ -154,7 +154,7 @@ function copyOfStore(dataDir: string): Buffer {
 function otherFiles(paths: readonly string[]): BackedUpFile[] {
   return paths.map((path, at) => {
     try {
-      return { name: `files/${at}`, path, content: readFileSync(path) };
+      return { name: `files/${at}`, path: resolve(path), content: readFileSync(path) };
     } catch (cause) {
       throw new BackupError(`${path} cannot be read (${(cause as Error).message})`, { cause });
     }

@@ -3,19 +3,20 @@
  *
  * Everything is written and checked in a folder beside, then moved into place; what was there before is kept in a folder
  * of its own. The store learns that it was restored, and from which generation on it may give new ones
- * (`core/generations.ts`). The audit log stays as it is: it tells what was done since the backup.
+ * (`core/generations.ts`). The audit log stays as it is: it tells what was done since the backup. Who was cut off since
+ * then is cut off in what is put back, before the map server runs again and admits anybody.
  */
-import { chownSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, lchownSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import type { Generation } from '../../proto/mapping.ts';
 import type { WallClock } from '../../proto/time.ts';
 import { writePrivateFile } from '../../runtime/private-file.ts';
-import { RESTORATION_KEY, type RestorationRecord } from '../core/records.ts';
+import { RESTORATION_KEY, type RestorationRecord, recordKey, type StoreRecord } from '../core/records.ts';
 import { SqliteStore } from '../store/sqlite.ts';
 import { checkDatabase } from '../store/sqlite-copy.ts';
 import type { Entry } from '../store/store.ts';
-import { type AuditLine, readAuditLog } from './audit-log.ts';
+import { type AuditEvent, type AuditLine, readAuditLog } from './audit-log.ts';
 import { type Backup, BackupError, DATA_FILES, STORE_NAME } from './backup.ts';
 import { openOverlay } from './overlay-files.ts';
 import { decodeRecord, encodeRecord } from './record-codec.ts';
@@ -24,24 +25,32 @@ export interface Restored {
   readonly backedUpAt: WallClock;
   /** Where the former content of the data folder is now; null when it was empty. */
   readonly replaced: string | null;
-  /** Files outside of the data folder: written since they were missing, and left since they are there. */
+  /** Files outside of the data folder: written since they were missing, left since they are there, */
   readonly written: readonly string[];
   readonly left: readonly string[];
+  /** and not written since they are not of the configuration's folder. */
+  readonly elsewhere: readonly string[];
   /** What the audit log has of the time since the backup: lines, */
   readonly linesSince: number;
   /** agents that joined, which the map server does not know any more, */
   readonly joined: readonly string[];
-  /** and agents and tokens that were cut off, and are not any more. */
-  readonly agentsToRevoke: readonly string[];
-  readonly tokensToRevoke: readonly string[];
+  /** and agents and tokens that the backup has and that were cut off: they are again. */
+  readonly agentsRevoked: readonly string[];
+  readonly tokensRevoked: readonly string[];
 }
 
 /** @throws BackupError, StoreError, StateFileError, UsageError; nothing was changed then */
 export async function restoreBackup(
   { manifest, contents }: Backup,
-  options: { readonly dataDir: string; readonly force: boolean; readonly now: WallClock },
+  options: {
+    readonly dataDir: string;
+    /** The folder of the configuration. */
+    readonly configDir: string;
+    readonly force: boolean;
+    readonly now: WallClock;
+  },
 ): Promise<Restored> {
-  const { dataDir, now } = options;
+  const { dataDir, configDir, now } = options;
   if (await isServed(join(dataDir, 'admin.sock'))) {
     throw new BackupError(`the map server of ${dataDir} is running: stop it first`);
   }
@@ -58,63 +67,110 @@ export async function restoreBackup(
     checkDatabase(store);
     openOverlay(staging, now);
     const highest = present.includes('store.db') ? await highestGeneration(join(dataDir, 'store.db')) : 0;
-    const keys = await noteRestoration(store, { backedUpAt: manifest.createdAt, now, highest });
-    const replaced = present.length > 0 ? join(dataDir, `replaced-${new Date(now).toISOString().slice(0, 19)}Z`) : null;
+    const since = doneSince(dataDir, manifest.createdAt);
+    const restored = await noteRestoration(store, { backedUpAt: manifest.createdAt, now, highest, since });
+    const replaced = present.length > 0 ? join(dataDir, `replaced-${new Date(now).toISOString()}`) : null;
     if (replaced !== null) {
       mkdirSync(replaced, { mode: 0o700 });
-      for (const name of present) renameSync(join(dataDir, name), join(replaced, name));
+      // Not those of before: that the store was looked at has taken in the journal of one that was killed.
+      for (const name of PRESENT.filter((each) => existsSync(join(dataDir, each)))) {
+        renameSync(join(dataDir, name), join(replaced, name));
+      }
     }
     for (const name of names) {
       belongLike(dataDir, join(staging, base(name)));
       renameSync(join(staging, base(name)), join(dataDir, base(name)));
     }
-    const { written, left } = putBackOthers({ manifest, contents });
-    return { backedUpAt: manifest.createdAt, replaced, written, left, ...doneSince(dataDir, manifest.createdAt, keys) };
+    const others = putBackOthers({ manifest, contents }, configDir);
+    return { backedUpAt: manifest.createdAt, replaced, linesSince: since.lines, ...others, ...restored };
   } finally {
     rmSync(staging, { recursive: true, force: true });
   }
 }
 
-/** `keys`: of the records that the store has again. */
-function doneSince(
-  dataDir: string,
-  moment: WallClock,
-  keys: ReadonlySet<string>,
-): Pick<Restored, 'linesSince' | 'joined' | 'agentsToRevoke' | 'tokensToRevoke'> {
+/** What was done since the backup, as far as the audit log knows: of agents and tokens the ids. */
+interface Since {
+  readonly lines: number;
+  readonly joined: ReadonlySet<string>;
+  readonly agentsRevoked: ReadonlySet<string>;
+  /** Or used up. */
+  readonly tokensRevoked: ReadonlySet<string>;
+}
+
+function doneSince(dataDir: string, moment: WallClock): Since {
   const from = new Date(moment).toISOString();
-  const lines = [...readAuditLog(dataDir)].filter(({ time }) => time > from);
-  const done = (events: readonly string[], id: (line: AuditLine) => unknown): string[] => [
-    ...new Set(
-      lines.filter(({ event, result }) => events.includes(event) && result === 'ok').map((line) => `${id(line)}`),
-    ),
-  ];
+  const lines: AuditLine[] = [];
+  for (const line of readAuditLog(dataDir)) if (line.time > from) lines.push(line);
+  const done = (event: AuditEvent, id: (what: AuditLine['what']) => unknown): string[] =>
+    lines.flatMap(({ event: was, result, what }) => {
+      const found = was === event && result === 'ok' ? id(what) : undefined;
+      return typeof found === 'string' ? [found] : [];
+    });
   return {
-    linesSince: lines.length,
-    joined: done(['agent-enrolled'], ({ who }) => who.replace(/^agent /, '')),
-    agentsToRevoke: done(['agent-revoked'], ({ what }) => what.xtrId).filter((id) => keys.has(`agent/${id}`)),
-    tokensToRevoke: done(['token-revoked', 'token-used-up'], ({ what }) => what.id).filter((id) =>
-      keys.has(`token/${id}`),
-    ),
+    lines: lines.length,
+    joined: new Set(done('agent-enrolled', ({ agent }) => agent)),
+    agentsRevoked: new Set(done('agent-revoked', ({ xtrId }) => xtrId)),
+    tokensRevoked: new Set([
+      ...done('token-revoked', ({ id }) => id),
+      ...done('token-used-up', ({ id }) => id),
+      ...done('agent-revoked', ({ withToken, tokenId }) => (withToken === true ? tokenId : undefined)),
+    ]),
   };
 }
 
-/** Returns the keys of all records. The store must open with this version, and every record be read. */
+/** Writes it into the store, which must open with this version; every record must be read. */
 async function noteRestoration(
   path: string,
-  { backedUpAt, now, highest }: { readonly backedUpAt: WallClock; readonly now: WallClock; readonly highest: number },
-): Promise<ReadonlySet<string>> {
+  options: {
+    readonly backedUpAt: WallClock;
+    readonly now: WallClock;
+    readonly highest: number;
+    readonly since: Since;
+  },
+): Promise<Pick<Restored, 'joined' | 'agentsRevoked' | 'tokensRevoked'>> {
+  const { backedUpAt, now, highest, since } = options;
   const store = new SqliteStore({ path, clock: Date.now });
   try {
     const { entries } = await store.list('');
-    const floor = Math.max(now, highest, highestOf(entries)) as Generation;
-    const record: RestorationRecord = { kind: 'restoration', restoredAt: now, backedUpAt, floor };
+    // The backup's time as well: this machine's clock may not be set yet.
+    const floor = Math.max(now, backedUpAt, highest, highestOf(entries)) as Generation;
+    const records = entries.flatMap(({ key, value }) => decodeRecord(key, value) ?? []);
+    const revoked = records.flatMap((record) => cutOff(record, since, now) ?? []);
+    const restoration: RestorationRecord = { kind: 'restoration', restoredAt: now, backedUpAt, floor };
     const revision = entries.find(({ key }) => key === RESTORATION_KEY)?.revision ?? 0;
-    const write = { key: RESTORATION_KEY, value: encodeRecord(record) };
-    const { ok } = await store.compareAndSet([{ key: RESTORATION_KEY, revision }], [write]);
+    const { ok } = await store.compareAndSet(
+      [{ key: RESTORATION_KEY, revision }],
+      [...revoked, restoration].map((record) => ({ key: recordKey(record), value: encodeRecord(record) })),
+    );
     if (!ok) throw new BackupError(`${path} is in use`);
-    return new Set(entries.map(({ key }) => key));
+    const known = new Set<string>(records.flatMap((record) => (record.kind === 'agent' ? record.xtrId : [])));
+    return {
+      joined: [...since.joined].filter((xtrId) => !known.has(xtrId) && !since.agentsRevoked.has(xtrId)),
+      agentsRevoked: revoked.flatMap((record) => (record.kind === 'agent' ? record.xtrId : [])),
+      tokensRevoked: revoked.flatMap((record) => (record.kind === 'token' ? record.id : [])),
+    };
   } finally {
     await store.close();
+  }
+}
+
+/** The record as it is when what was cut off is; undefined when that does not concern it. */
+function cutOff(record: StoreRecord, since: Since, now: WallClock): StoreRecord | undefined {
+  switch (record.kind) {
+    case 'agent': {
+      const concerns = since.agentsRevoked.has(record.xtrId) && record.revokedAt === undefined;
+      return concerns ? { ...record, revokedAt: now } : undefined;
+    }
+    case 'token': {
+      const concerns = since.tokensRevoked.has(record.id) && record.revokedAt === undefined;
+      return concerns ? { ...record, revokedAt: now } : undefined;
+    }
+    case 'eid': {
+      const concerns = since.agentsRevoked.has(record.owner) && record.state !== 'released';
+      return concerns ? { ...record, state: 'released', locators: [], names: [], targets: [] } : undefined;
+    }
+    default:
+      return undefined;
   }
 }
 
@@ -140,10 +196,17 @@ function highestOf(entries: readonly Entry[]): number {
   }, 0);
 }
 
-/** The configuration and key files, where they are missing. */
-function putBackOthers({ manifest, contents }: Backup): { readonly written: string[]; readonly left: string[] } {
+/**
+ * The configuration and key files, where they are missing. A backup says where they belong, and root believes it: so only
+ * below one folder, or who can write to a backup that is not encrypted could put a file anywhere on this machine.
+ */
+function putBackOthers(
+  { manifest, contents }: Backup,
+  configDir: string,
+): Pick<Restored, 'written' | 'left' | 'elsewhere'> {
   const written: string[] = [];
   const left: string[] = [];
+  const elsewhere: string[] = [];
   for (const { name, path } of manifest.files) {
     const content = contents.get(name);
     if (path === undefined || content === undefined) continue;
@@ -151,27 +214,32 @@ function putBackOthers({ manifest, contents }: Backup): { readonly written: stri
       left.push(path);
       continue;
     }
+    if (resolve(path) !== path || !path.startsWith(`${resolve(configDir)}/`)) {
+      elsewhere.push(path);
+      continue;
+    }
     mkdirSync(dirname(path), { recursive: true });
     writePrivateFile(path, content);
     belongLike(dirname(path), path);
     written.push(path);
   }
-  return { written, left };
+  return { written, left, elsewhere };
 }
 
 /** The map server is another user than who restores. */
 function belongLike(folder: string, path: string): void {
   if (process.getuid?.() !== 0) return;
   const { uid, gid } = statSync(folder);
-  chownSync(path, uid, gid);
+  // Not what a link leads to: the folder is another user's, who could put one there.
+  lchownSync(path, uid, gid);
 }
 
 function isServed(socket: string): Promise<boolean> {
-  return new Promise((resolve) => {
+  return new Promise((settle) => {
     const connection = connect(socket);
     const end = (served: boolean) => () => {
       connection.destroy();
-      resolve(served);
+      settle(served);
     };
     connection.once('connect', end(true));
     connection.once('error', end(false));

@@ -1,7 +1,7 @@
 /** Backups of a map server that runs, and what comes of them. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -21,6 +21,8 @@ describe('a backup', () => {
   const tsig = join(overlay.dataDir, 'transfer.key');
   let a: TestAgent;
   let b: TestAgent;
+  let revoked: TestAgent;
+  let joinedSince: TestAgent;
   let token: string;
 
   before(async () => {
@@ -30,7 +32,9 @@ describe('a backup', () => {
     writeFileSync(config, JSON.stringify({ dataDir: overlay.dataDir, zone: { keyFiles: [tsig] } }));
     a = await overlay.agent({ eids: ['10.77.0.0/24'] });
     b = await overlay.agent({ eids: ['10.77.0.0/24'] });
+    revoked = await overlay.agent({ eids: ['10.77.0.0/24'] });
     await a.register(a.mapping('10.77.0.5'));
+    await revoked.register(revoked.mapping('10.77.0.7'));
     token = (await overlay.admin<{ id: string }>('POST', '/v1/tokens', { eids: ['10.77.0.9/32'] })).id;
   });
   afterEach(() => target.stop());
@@ -42,7 +46,7 @@ describe('a backup', () => {
   const backup = (...more: string[]) =>
     stayput('mapserver', 'backup', file, '--data-dir', overlay.dataDir, '--config', config, ...more);
   const restore = (...more: string[]) =>
-    stayput('mapserver', 'restore', file, '--data-dir', target.dataDir, '--json', ...more);
+    stayput('mapserver', 'restore', file, '--data-dir', target.dataDir, '--config', config, '--json', ...more);
 
   test('is taken while the map server runs, and is for its owner alone', async () => {
     const ended = await backup('--json');
@@ -62,30 +66,33 @@ describe('a backup', () => {
       [],
     );
     assert.match((await backup()).stderr, /is there already; --force/);
-    assert.equal((await overlay.agent({ eids: ['10.77.1.0/24'] })).closed, undefined, 'the map server goes on');
+    joinedSince = await overlay.agent({ eids: ['10.77.1.0/24'] });
+    assert.equal(joinedSince.closed, undefined, 'the map server goes on');
   });
 
   test('brings everything back elsewhere, and EIDs stay with those who got them since', async () => {
     await b.register(b.mapping('10.77.0.5'));
     await overlay.admin('DELETE', `/v1/tokens/${token}`);
+    const { tokenId } = await overlay.admin<{ tokenId: string }>('DELETE', `/v1/agents/${revoked.xtrId}`, {
+      withToken: true,
+    });
     await overlay.stop();
     writeFileSync(join(target.dataDir, 'audit.log'), readFileSync(join(overlay.dataDir, 'audit.log')));
     rmSync(config);
     const ended = await restore();
     assert.equal(ended.code, 0, ended.stderr);
-    const told = JSON.parse(ended.stdout) as {
-      written: string[];
-      left: string[];
-      tokensToRevoke: string[];
-      joined: string[];
-    };
+    const told = JSON.parse(ended.stdout) as Record<string, string[]>;
     assert.deepEqual(told.written, [config]);
     assert.deepEqual(told.left, [tsig]);
-    assert.deepEqual(told.tokensToRevoke, [token], 'of those that the backup has');
-    assert.equal(told.joined.length, 1, 'who joined after the backup is named');
+    assert.deepEqual(told.joined, [joinedSince.xtrId], 'who has to join again');
+    assert.deepEqual(told.agentsRevoked, [revoked.xtrId]);
+    assert.deepEqual(told.tokensRevoked?.toSorted(), [token, tokenId].sort(), 'of those that the backup has');
     await target.start();
     const at = { overlay: { port: target.port } };
-    for (const agent of [a, b]) Object.assign(agent, at);
+    for (const agent of [a, b, revoked]) Object.assign(agent, at);
+    await assert.rejects(revoked.connect(), /403/, 'before anybody had the time to revoke it again');
+    const { eids } = await target.admin<{ eids: { eid: string; state: string }[] }>('GET', '/v1/eids');
+    assert.equal(eids.find(({ eid }) => eid === '10.77.0.7/32')?.state, 'released');
     await a.connect();
     await b.connect();
     const [answer] = await b.register(b.mapping('10.77.0.5', { generation: 2 as never }));
@@ -108,6 +115,40 @@ describe('a backup', () => {
     const { replaced } = JSON.parse(ended.stdout) as { replaced: string };
     assert.ok(existsSync(join(replaced, 'store.db')));
     await target.start();
+  });
+
+  test('is put back over a map server that was killed, with the journal of its store', async () => {
+    await target.start();
+    const journal = ['store.db-wal', 'store.db-shm'];
+    for (const name of journal) copyFileSync(join(target.dataDir, name), join(target.dataDir, `kept-${name}`));
+    await target.stop();
+    for (const name of journal) copyFileSync(join(target.dataDir, `kept-${name}`), join(target.dataDir, name));
+    const ended = await restore('--force');
+    assert.equal(ended.code, 0, ended.stderr);
+    for (const name of ['overlay.json', 'store.db']) assert.ok(existsSync(join(target.dataDir, name)), name);
+    await target.start();
+  });
+
+  test('is taken with paths as they are given, and writes no file out of the folder of the configuration', async () => {
+    const relative = ['--config', 'mapserver.json', '--force', '--json'];
+    const taken = await stayputIn(
+      overlay.dataDir,
+      'mapserver',
+      'backup',
+      file,
+      '--data-dir',
+      overlay.dataDir,
+      ...relative,
+    );
+    assert.equal(taken.code, 0, taken.stderr);
+    rmSync(config);
+    const elsewhere = ['--config', '/nowhere/mapserver.json', '--force', '--json'];
+    const ended = await stayput('mapserver', 'restore', file, '--data-dir', target.dataDir, ...elsewhere);
+    assert.equal(ended.code, 0, ended.stderr);
+    assert.deepEqual((JSON.parse(ended.stdout) as { elsewhere: string[] }).elsewhere, [config]);
+    assert.equal(existsSync(config), false);
+    assert.equal((await restore('--force')).code, 0);
+    assert.ok(existsSync(config));
   });
 
   test('is encrypted with a passphrase, and opened by no other', async () => {
@@ -160,8 +201,12 @@ interface Ended {
 }
 
 function stayput(...words: string[]): Promise<Ended> {
+  return stayputIn(process.cwd(), ...words);
+}
+
+function stayputIn(cwd: string, ...words: string[]): Promise<Ended> {
   return new Promise((resolve) => {
-    execFile(process.execPath, [PROGRAM, ...words], (error, stdout, stderr) => {
+    execFile(process.execPath, [PROGRAM, ...words], { cwd }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr });
     });
   });
