@@ -61,7 +61,7 @@ describe('Terraform', { skip }, () => {
       await terraform(folder, 'validate');
     }
     const { stdout } = await terraform(join(copy, 'terraform/user-data'), 'test', '-no-color');
-    assert.match(stdout, /3 passed, 0 failed/);
+    assert.match(stdout, /5 passed, 0 failed/);
   });
 
   it('makes an overlay of two hosts over SSH: the EID is registered, and no token is in the state', async () => {

@@ -18,19 +18,29 @@ as_root() {
 }
 
 install_package() {
-  name=/var/tmp/$(basename "$PACKAGE")
-  remote "$1" "umask 077 && cat > '$name'" <"$PACKAGE"
+  # Under a name that others on the host could know, they could put a file of theirs in its place.
+  folder=$(remote "$1" mktemp -d /var/tmp/stayput-XXXXXX)
+  case $folder in
+    /var/tmp/stayput-??????) ;;
+    *) echo "$1 says more than it is asked: $folder" >&2; exit 1 ;;
+  esac
+  case $PACKAGE in
+    *.deb) name=$folder/package.deb ;;
+    *) name=$folder/package.tar.gz ;;
+  esac
+  remote "$1" "cat > $name" <"$PACKAGE"
   case $name in
-    *.deb) as_root "$1" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --allow-downgrades "$name" >&2 ;;
+    *.deb) as_root "$1" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --allow-downgrades --reinstall "$name" >&2 ;;
     *.tar.gz)
       unpacked=/var/cache/stayput-unpacked
-      as_root "$1" mkdir -p -m 0700 "$unpacked"
+      as_root "$1" rm -rf "$unpacked"
+      as_root "$1" mkdir -m 0700 "$unpacked"
       as_root "$1" tar -xzf "$name" -C "$unpacked" --strip-components=1 --no-same-owner
       as_root "$1" "$unpacked/install.sh" "$role" >&2
       as_root "$1" rm -rf "$unpacked"
       ;;
   esac
-  remote "$1" "rm -f '$name'"
+  remote "$1" rm -rf "$folder"
 }
 
 case $role in

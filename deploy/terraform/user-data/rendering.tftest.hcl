@@ -38,6 +38,22 @@ run "what_would_break_out_of_a_shell_word_is_refused" {
   expect_failures = [var.package]
 }
 
+run "a_host_that_would_run_a_command_is_refused" {
+  command = plan
+  variables {
+    map_server = "https://$(reboot)"
+  }
+  expect_failures = [var.map_server]
+}
+
+run "a_prefix_that_would_run_a_command_is_refused" {
+  command = plan
+  variables {
+    overlay = ["10.77.0.0/16;reboot"]
+  }
+  expect_failures = [var.overlay]
+}
+
 run "plain_http_is_refused" {
   command = plan
   variables {

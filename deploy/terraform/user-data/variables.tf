@@ -2,7 +2,7 @@ variable "map_server" {
   description = "URL of the map server, https://HOST[:PORT], for the agents."
   type        = string
   validation {
-    condition     = can(regex("^https://[^/ '\"]+$", var.map_server))
+    condition     = can(regex("^https://(\\[[0-9A-Fa-f:.]+\\]|[A-Za-z0-9._-]+)(:[0-9]+)?$", var.map_server))
     error_message = "map_server is https://HOST or https://HOST:PORT."
   }
 }
@@ -27,6 +27,10 @@ variable "overlay" {
   description = "Prefixes of the overlay, for the user data of a new map server; empty: none is made."
   type        = list(string)
   default     = []
+  validation {
+    condition     = alltrue([for prefix in var.overlay : can(cidrhost(prefix, 0))])
+    error_message = "overlay has something that is no prefix."
+  }
 }
 
 variable "package" {
@@ -34,7 +38,7 @@ variable "package" {
   type        = string
   default     = ""
   validation {
-    condition     = var.package == "" || can(regex("^[^ '\"]+\\.(deb|tar\\.gz)$", var.package))
+    condition     = var.package == "" || can(regex("^[^\\s'\"]+\\.(deb|tar\\.gz)$", var.package))
     error_message = "package ends in .deb or .tar.gz."
   }
 }
