@@ -40,6 +40,11 @@ export function readDiskImage(path: string): DiskImage {
   }
   // QEMU's docs/interop/qcow2.txt: big endian.
   if (header.toString('latin1', 0, 4) === 'QFI\xfb') {
+    if (header.readBigUInt64BE(8) !== 0n) {
+      throw new UsageError(
+        `${path}: only what differs from its backing file is in it: qemu-img convert -O qcow2 ${path} OUT.qcow2`,
+      );
+    }
     return { format: QCOW2, capacity: Number(header.readBigUInt64BE(24)), fileOctets, extension: 'qcow2' };
   }
   throw new UsageError(

@@ -120,7 +120,13 @@ test('images that no hypervisor would import, and names that are none, are refus
   writeFileSync(raw, Buffer.alloc(4096));
   const flat = join(folder, 'flat.vmdk');
   writeFileSync(flat, vmdkHeader(1, 1));
+  const overlay = join(folder, 'overlay.qcow2');
+  const ofBackingFile = Buffer.alloc(512);
+  ofBackingFile.write('QFI\xfb', 0, 'latin1');
+  ofBackingFile.writeBigUInt64BE(0x200n, 8);
+  writeFileSync(overlay, ofBackingFile);
   const out = ['--out', join(folder, 'vm.ovf')];
+  await assert.rejects(ovfCreate(overlay, ...out), /backing file/);
   await assert.rejects(ovfCreate(raw, ...out), /qemu-img convert/);
   await assert.rejects(ovfCreate(flat, ...out), /streamOptimized/);
   await assert.rejects(ovfCreate(join(folder, 'absent'), ...out), /cannot be read/);
