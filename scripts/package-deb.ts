@@ -59,12 +59,15 @@ function build(inputs: PackageInputs, root: string, { output, quick }: PackageOp
       .map((path) => `${md5(join(root, path))}  ${path}\n`)
       .join(''),
   );
-  for (const script of ['postinst', 'prerm', 'postrm']) copy(source(script), join(root, 'DEBIAN', script), 0o755);
+  for (const script of ['preinst', 'postinst', 'prerm', 'postrm'])
+    copy(source(script), join(root, 'DEBIAN', script), 0o755);
 
   settle(root, inputs.epoch);
   mkdirSync(output, { recursive: true });
   const deb = join(output, `stayput_${version}_${inputs.architecture}.deb`);
-  const compression = quick ? ['-Zgzip', '-z1'] : ['-Zxz', '-z6', '--threads-max=2'];
+  const compression = quick ? ['-Zgzip', '-z1'] : ['-Zxz', '-z6'];
+  // As a variable: the option is unknown to dpkg before 1.21.9, as Ubuntu 22.04 has it.
+  process.env.DPKG_DEB_THREADS_MAX = '2';
   run('dpkg-deb', ['--root-owner-group', ...compression, '--build', root, deb]);
   return deb;
 }

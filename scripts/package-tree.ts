@@ -58,7 +58,7 @@ export function writeTree(prefix: string, inputs: PackageInputs): void {
   run('strip', ['--strip-unneeded', to('lib/stayput/bin/node'), to('bin/stayput-dataplane')]);
   for (const part of PROGRAM) copyFolder(root(`dist/${part}`), to(`lib/stayput/dist/${part}`), isCode);
   write(to('lib/stayput/package.json'), `${JSON.stringify(manifest(inputs.version), null, 2)}\n`);
-  for (const path of productionPackages()) copyFolder(root(path), to(`lib/stayput/${path}`), isNeeded);
+  for (const path of productionPackages()) copyFolder(root(path), to(`lib/stayput/${path}`), isNeeded, NOT_TO_RUN);
 
   for (const name of readdirSync(root('deploy/systemd'))) {
     const [, kind] = /^stayput\.(sysusers|tmpfiles)\.conf$/.exec(name) ?? [];
@@ -70,7 +70,7 @@ export function writeTree(prefix: string, inputs: PackageInputs): void {
   copy(root('deploy/networkmanager/stayput.conf'), to('lib/NetworkManager/conf.d/90-stayput.conf'));
   for (const entry of readdirSync(root('deploy'), { withFileTypes: true })) {
     if (!entry.isDirectory() || NO_EXAMPLES.has(entry.name)) continue;
-    copyFolder(root(`deploy/${entry.name}`), to(`share/stayput/${entry.name}`), () => true);
+    copyFolder(root(`deploy/${entry.name}`), to(`share/stayput/${entry.name}`), isExample, OF_TERRAFORM);
   }
 
   copyFolder(root('docs'), to('share/doc/stayput'), (path) => /\.(md|svg)$/.test(path));
@@ -113,13 +113,25 @@ export function gzip(content: string | Uint8Array): Uint8Array {
 /** The Node that packages carry is the second one that the tests run on. */
 function packagedNode(): string {
   const folder = join(PROJECT_ROOT, '.ci/second-node');
-  const node = join(folder, `node_modules/node-linux-${process.arch}/bin/node`);
-  if (!existsSync(node)) {
+  const name = `node_modules/node-linux-${process.arch}`;
+  const node = join(folder, name, 'bin/node');
+  if (versionOf(join(folder, name, 'package.json')) !== lockedVersion(join(folder, 'package-lock.json'), name)) {
     console.error('fetching the Node that goes into packages');
     run('npm', ['ci', '--prefix', folder, '--no-audit', '--no-fund']);
   }
   if (!existsSync(node)) throw new StepFailed(`${basename(folder)} has no Node for ${process.arch}`);
   return node;
+}
+
+function lockedVersion(lock: string, name: string): string | undefined {
+  const { packages } = JSON.parse(readFileSync(lock, 'utf8')) as { packages: Record<string, { version?: string }> };
+  return packages[name]?.version;
+}
+
+/** Undefined when it is not installed. */
+function versionOf(manifestPath: string): string | undefined {
+  if (!existsSync(manifestPath)) return undefined;
+  return (JSON.parse(readFileSync(manifestPath, 'utf8')) as { version?: string }).version;
 }
 
 function sourceDate(): number {
@@ -158,11 +170,16 @@ function writeManPages(folder: string): void {
   }
 }
 
-function copyFolder(from: string, to: string, wanted: (path: string) => boolean): void {
+function copyFolder(
+  from: string,
+  to: string,
+  wanted: (path: string) => boolean,
+  leftOut: ReadonlySet<string> = new Set(),
+): void {
   for (const entry of readdirSync(from, { withFileTypes: true })) {
     const path = join(from, entry.name);
     if (entry.isDirectory()) {
-      if (!LEFT_OUT.has(entry.name)) copyFolder(path, join(to, entry.name), wanted);
+      if (!leftOut.has(entry.name)) copyFolder(path, join(to, entry.name), wanted, leftOut);
     } else if (wanted(path)) {
       copy(path, join(to, entry.name), statSync(path).mode & 0o111 ? 0o755 : 0o644);
     }
@@ -171,6 +188,11 @@ function copyFolder(from: string, to: string, wanted: (path: string) => boolean)
 
 function isCode(path: string): boolean {
   return path.endsWith('.js');
+}
+
+/** Not what somebody left who tried a module or the role in place: state and variables may hold tokens. */
+function isExample(path: string): boolean {
+  return !/\.(tfstate|tfvars|tfplan)\b|\.terraform\.lock\.hcl$|\.retry$/.test(basename(path));
 }
 
 /** What is imported, and the licence; neither types, nor sources of what was compiled, nor programs. */
@@ -190,11 +212,12 @@ const PROGRAM = ['agent', 'cli', 'conform', 'mapserver', 'proto', 'runtime'] as 
 /** Folders of deploy/ that are installed elsewhere, or for those who build. */
 const NO_EXAMPLES: ReadonlySet<string> = new Set(['container', 'debian', 'networkmanager', 'systemd']);
 
-/** Folders that npm packages and examples have for those who work on them. */
-const LEFT_OUT: ReadonlySet<string> = new Set([
+const OF_TERRAFORM: ReadonlySet<string> = new Set(['.terraform']);
+
+/** Folders that npm packages have for those who work on them. */
+const NOT_TO_RUN: ReadonlySet<string> = new Set([
   '.bin',
   '.github',
-  '.terraform',
   'bench',
   'benchmarks',
   'docs',
