@@ -2,6 +2,8 @@
 # Installs Stayput on a machine with systemd: from the tarball that this script is in, or from a built checkout (or npm
 # package) whose deploy/ it is in. Again for an upgrade; what runs is started again then. Nothing else is started.
 set -eu
+# With root's own, the daemons might not read what is installed.
+umask 022
 
 usage='usage: install.sh agent|mapserver [--prefix FOLDER]
        install.sh uninstall [--purge] [--prefix FOLDER]'
@@ -23,7 +25,11 @@ while [ $# -gt 0 ]; do
 $usage" ;;
   esac
 done
-case $prefix in /*) ;; *) fail "--prefix takes an absolute path" ;; esac
+case $prefix in
+  *[!A-Za-z0-9_./+-]*) fail "--prefix takes a path of letters, digits and _ . / + -" ;;
+  /*) ;;
+  *) fail "--prefix takes an absolute path" ;;
+esac
 prefix=${prefix%/}
 
 here=$(cd "$(dirname "$0")" && pwd -P)
@@ -46,7 +52,8 @@ is_booted() { [ -d /run/systemd/system ]; }
 # Each of them forwards on while the next one is away.
 restart_running() {
   for unit in stayput-mapserver stayput-agent stayput-dns-host stayput-dataplane; do
-    systemctl try-restart "$unit.service" || echo "install.sh: $unit did not start again: journalctl -u $unit" >&2
+    systemctl --quiet is-active "$unit.service" || continue
+    systemctl restart "$unit.service" || echo "install.sh: $unit did not start again: journalctl -u $unit" >&2
   done
 }
 
@@ -70,10 +77,12 @@ install_tarball() {
   rm -rf "$prefix/lib/stayput.new" "$prefix/lib/stayput.old"
   mkdir -p "$prefix/lib"
   cp -R "$here/lib/stayput" "$prefix/lib/stayput.new"
+  # Whoever unpacked the tarball may have had another umask.
+  chmod -R u=rwX,go=rX "$prefix/lib/stayput.new"
+  chown -R 0:0 "$prefix/lib/stayput.new"
   [ ! -e "$prefix/lib/stayput" ] || mv "$prefix/lib/stayput" "$prefix/lib/stayput.old"
   mv "$prefix/lib/stayput.new" "$prefix/lib/stayput"
   rm -rf "$prefix/lib/stayput.old"
-  chown -R 0:0 "$prefix/lib/stayput"
   install_program "$here/bin/stayput" "$prefix/bin/stayput"
   install_program "$here/bin/stayput-dataplane" "$prefix/bin/stayput-dataplane"
   (cd "$here/share" && find . -type f) | while read -r path; do
@@ -102,10 +111,13 @@ install_checkout() {
 }
 
 uninstall() {
+  # The sockets first: a question to one would start the agent again.
+  if is_booted; then
+    for kind in socket service; do systemctl stop "stayput-*.$kind" || true; done
+  fi
   for unit in "$units"/stayput-*.service "$units"/stayput-*.socket; do
     [ -e "$unit" ] || continue
     systemctl disable "$(basename "$unit")" 2>/dev/null || true
-    if is_booted; then systemctl stop "$(basename "$unit")" || true; fi
     rm -f "$unit"
   done
   "$prefix/bin/stayput" dns restore >/dev/null 2>&1 || true

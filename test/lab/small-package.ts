@@ -31,7 +31,7 @@ export function smallPackage(folder: string, dataplane: string, version = '0.1.0
   cpSync(join(deploy, 'systemd/stayput.sysusers.conf'), join(tree, 'usr/lib/sysusers.d/stayput.conf'));
   cpSync(join(deploy, 'systemd/stayput.tmpfiles.conf'), join(tree, 'usr/lib/tmpfiles.d/stayput.conf'));
   cpSync(join(deploy, 'debian/dataplane.env'), join(tree, 'etc/stayput/dataplane.env'));
-  for (const script of ['postinst', 'prerm', 'postrm']) {
+  for (const script of ['preinst', 'postinst', 'prerm', 'postrm']) {
     copyFileSync(join(deploy, 'debian', script), join(tree, 'DEBIAN', script));
     chmodSync(join(tree, 'DEBIAN', script), 0o755);
   }

@@ -5,7 +5,16 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -89,13 +98,16 @@ describe('the tarball', () => {
 
   it('installs, installs again over it, and leaves nothing when it is uninstalled', () => {
     const steps = [
-      ['/mnt/install.sh agent', /installed in \/usr\/local: stayput .*agent/],
+      ['umask 077; /mnt/install.sh agent', /installed in \/usr\/local: stayput .*agent/],
       ['/mnt/install.sh mapserver', /installed in \/usr\/local: stayput .*mapserver/],
       ['grep ^ExecStart= /etc/systemd/system/stayput-agent.service', /=\/usr\/local\/bin\/stayput agent run/],
       ['getent passwd stayput-dataplane', /stayput-dataplane/],
-      ['env -i /usr/local/bin/stayput --version', new RegExp(VERSION)],
+      ['runuser -u stayput -- env -i /usr/local/bin/stayput --version', new RegExp(VERSION)],
+      ['sh /mnt/preinst install', /installed from a tarball/],
+      ['sh /mnt/postrm purge; getent passwd stayput-mapserver', /kept.*\nstayput-mapserver/],
       ['/mnt/install.sh uninstall', /kept/],
       ['test -d /var/lib/stayput/agent && echo there', /there/],
+      ['sh /mnt/preinst install', /^$/],
       ['/mnt/install.sh uninstall --purge', /^$/],
     ] as const;
     const { printed, left } = onCopyOfThisMachine(steps.map(([command]) => command));
@@ -131,13 +143,17 @@ describe('the tarball', () => {
 
 /**
  * Runs commands as root where they may change whatever they like: this machine's files below an overlay that is thrown
- * away, the unpacked tarball in /mnt, no systemd that runs. Gives what each printed, and what the last one left changed.
+ * away, the unpacked tarball and scripts of the Debian package in /mnt, no systemd that runs. Gives what each printed,
+ * and what the last one left changed.
  */
 function onCopyOfThisMachine(commands: readonly string[]): { printed: readonly string[]; left: readonly string[] } {
   const unpacked = join(lab.dir, 'tarball');
   if (!existsSync(unpacked)) {
     mkdirSync(unpacked);
     run('tar', ['-xzf', tarball, '-C', unpacked, '--strip-components=1']);
+    for (const script of ['preinst', 'postrm']) {
+      copyFileSync(join(PROJECT_ROOT, 'deploy/debian', script), join(unpacked, script));
+    }
   }
   const over = mkdtempSync(join(lab.dir, 'overlay-'));
   const script = [
@@ -288,5 +304,6 @@ const WANTED = [
   './usr/share/man/man1/stayput-agent.1.gz',
   './usr/share/man/man1/stayput.1.gz',
   './usr/share/stayput/hooks/libvirt/stayput',
+  './usr/share/stayput/terraform/examples/ec2/main.tf',
   './usr/share/zsh/vendor-completions/_stayput',
 ];
