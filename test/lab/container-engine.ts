@@ -44,7 +44,7 @@ export class ContainerEngine {
   /** With a base for images, `localhost/base`. */
   static async start(builder: Host): Promise<ContainerEngine> {
     forgetStorage();
-    const dir = mkdtempSync(join(tmpdir(), `${STORAGE}${process.pid}-`));
+    const dir = mkdtempSync(join(tmpdir(), `${STORAGE}-${process.pid}-`));
     writeFileSync(join(dir, 'containers.conf'), CONTAINERS_CONF.replaceAll('DIR', dir));
     writeFileSync(join(dir, 'storage.conf'), STORAGE_CONF.replaceAll('DIR', dir));
     // crun does not start where both generations of cgroups are mounted.
@@ -57,8 +57,13 @@ export class ContainerEngine {
       mounts.once('exit', () => reject(new LabError('no mount namespace for containers')));
     });
     const engine = new ContainerEngine(dir, mounts);
-    await engine.podman(builder, ['import', BASE_IMAGE, 'localhost/base']);
-    return engine;
+    try {
+      await engine.podman(builder, ['import', BASE_IMAGE, 'localhost/base']);
+      return engine;
+    } catch (error) {
+      await engine.close(builder);
+      throw error;
+    }
   }
 
   /** Builds an image of deploy/container of what is compiled already. */
@@ -107,14 +112,15 @@ export class ContainerEngine {
 
 /** Storage of tests that were killed. Their containers ended with the namespaces of their lab. */
 function forgetStorage(): void {
-  for (const name of readdirSync(tmpdir()).filter((each) => each.startsWith(STORAGE))) {
-    const owner = Number(name.slice(STORAGE.length).split('-', 1)[0]);
-    if (!existsSync(`/proc/${owner}`)) rmSync(join(tmpdir(), name), { recursive: true, force: true });
+  for (const name of readdirSync(tmpdir())) {
+    const [prefix, owner, random] = name.split('-');
+    if (prefix !== STORAGE || owner === undefined || random === undefined || existsSync(`/proc/${owner}`)) continue;
+    rmSync(join(tmpdir(), name), { recursive: true, force: true });
   }
 }
 
 /** Short, as podman refuses long paths. */
-const STORAGE = 'sp-img-';
+const STORAGE = 'spimg';
 
 /** Limits are lower than the engine's own, which some machines do not allow. */
 const CONTAINERS_CONF = `

@@ -19,12 +19,16 @@ export class Notified {
 
   static async listen(socket: string): Promise<Notified> {
     const reader = ['sh', '-c', 'exec cat <&3'];
-    const child = spawn('systemd-socket-activate', ['--datagram', '-l', socket, ...reader], {
-      stdio: ['ignore', 'pipe', 'ignore'],
-    });
+    const command = ['--pdeathsig', 'KILL', 'systemd-socket-activate', '--datagram', '-l', socket, ...reader];
+    const child = spawn('setpriv', command, { stdio: ['ignore', 'pipe', 'ignore'] });
     const notified = new Notified(socket, child);
-    await waitFor(`${socket} is there`, () => existsSync(socket));
-    return notified;
+    try {
+      await waitFor(`${socket} is there`, () => existsSync(socket));
+      return notified;
+    } catch (error) {
+      notified.close();
+      throw error;
+    }
   }
 
   get ready(): boolean {
