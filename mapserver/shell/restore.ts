@@ -91,6 +91,8 @@ export async function restoreBackup(
 /** What was done since the backup, as far as the audit log knows: of agents and tokens the ids. */
 interface Since {
   readonly lines: number;
+  /** Of its last line; 0 when there is none. */
+  readonly latest: WallClock;
   readonly joined: ReadonlySet<string>;
   readonly agentsRevoked: ReadonlySet<string>;
   /** Or used up. */
@@ -108,6 +110,7 @@ function doneSince(dataDir: string, moment: WallClock): Since {
     });
   return {
     lines: lines.length,
+    latest: lines.reduce((latest, { time }) => Math.max(latest, Date.parse(time) || 0), 0),
     joined: new Set(done('agent-enrolled', ({ agent }) => agent)),
     agentsRevoked: new Set(done('agent-revoked', ({ xtrId }) => xtrId)),
     tokensRevoked: new Set([
@@ -132,8 +135,8 @@ async function noteRestoration(
   const store = new SqliteStore({ path, clock: Date.now });
   try {
     const { entries } = await store.list('');
-    // The backup's time as well: this machine's clock may not be set yet.
-    const floor = Math.max(now, backedUpAt, highest, highestOf(entries)) as Generation;
+    // All times that are known: this machine's clock may not be set yet, and a restore before have given generations.
+    const floor = Math.max(now, backedUpAt, since.latest, highest, highestOf(entries)) as Generation;
     const records = entries.flatMap(({ key, value }) => decodeRecord(key, value) ?? []);
     const revoked = records.flatMap((record) => cutOff(record, since, now) ?? []);
     const restoration: RestorationRecord = { kind: 'restoration', restoredAt: now, backedUpAt, floor };
