@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { findProgram } from '../../runtime/programs.ts';
 import { Notified } from '../lab/notified.ts';
 import { waitFor } from '../lab/wait.ts';
 
@@ -29,7 +30,9 @@ describe('a daemon under systemd', () => {
 
   const daemon = async (name: string, env: Readonly<Record<string, string>>) => {
     const systemd = await Notified.listen(join(folder, name));
-    const child = spawn(process.execPath, ['--input-type=module', '-e', DAEMON], {
+    // What stands still must not do so for ever when this process is killed.
+    const program = ['--pdeathsig', 'KILL', process.execPath, '--input-type=module', '-e', DAEMON];
+    const child = spawn(findProgram('setpriv') ?? '', program, {
       env: { ...process.env, NOTIFY_SOCKET: systemd.socket, ...env },
       stdio: ['ignore', 'ignore', 'pipe'],
     });
