@@ -11,7 +11,7 @@ mkdir -p "$folder"
 apt-get update -qq
 env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends binutils crun podman python3-pip
 
-[ -e "$folder/base.tar" ] || { deploy/container/debian-base.sh "$folder/base.part" && mv "$folder/base.part" "$folder/base.tar"; }
+[ "$folder/base.tar" -nt deploy/container/debian-base.sh ] || { deploy/container/debian-base.sh "$folder/base.part" && mv "$folder/base.part" "$folder/base.tar"; }
 [ -e "$folder/compose/podman_compose.py" ] || pip3 install --quiet --target "$folder/compose" podman-compose==1.6.0
 [ -d .ci/second-node/node_modules ] || npm ci --prefix .ci/second-node --no-audit --no-fund
 
