@@ -1,5 +1,5 @@
 /** Who may open a conversation with this host, as the policy that is enforced has it. */
-import { type IpPrefix, prefixContains } from '../../proto/address.ts';
+import { type IpPrefix, ipPrefix, prefixAddress, prefixLength } from '../../proto/address.ts';
 import type { AgentPolicy, PolicyAction, PolicyRule } from '../../proto/policy.ts';
 
 export interface InboundRule {
@@ -20,7 +20,8 @@ export interface Inbound {
 
 /** `own`: the EIDs of this host. */
 export function inboundOf(policy: AgentPolicy, own: readonly IpPrefix[]): Inbound {
-  const rules = policy.rules.filter(({ destination }) => destination.some((to) => own.some((eid) => meet(to, eid))));
+  const meetsOwn = overlapWith(own);
+  const rules = policy.rules.filter(({ destination }) => destination.some(meetsOwn));
   return {
     rules: rules.slice(0, RULES).map((rule) => ({
       action: rule.action,
@@ -33,8 +34,24 @@ export function inboundOf(policy: AgentPolicy, own: readonly IpPrefix[]): Inboun
   };
 }
 
-function meet(a: IpPrefix, b: IpPrefix): boolean {
-  return prefixContains(a, b) || prefixContains(b, a);
+/** Whether a prefix has addresses in common with one of these. There may be thousands of both, so each is looked up. */
+export function overlapWith(prefixes: readonly IpPrefix[]): (prefix: IpPrefix) => boolean {
+  const whole = new Set(prefixes);
+  const lengths = new Set(prefixes.map(prefixLength));
+  const cut = new Map<number, ReadonlySet<IpPrefix>>();
+  const cutTo = (length: number): ReadonlySet<IpPrefix> => {
+    const known = cut.get(length);
+    if (known !== undefined) return known;
+    const longer = prefixes.filter((prefix) => prefixLength(prefix) >= length);
+    const made = new Set(longer.map((prefix) => ipPrefix(prefixAddress(prefix), length)));
+    cut.set(length, made);
+    return made;
+  };
+  return (prefix) => {
+    const length = prefixLength(prefix);
+    const shorter = [...lengths].filter((each) => each < length);
+    return cutTo(length).has(prefix) || shorter.some((each) => whole.has(ipPrefix(prefixAddress(prefix), each)));
+  };
 }
 
 function serviceOf({ protocol, ports }: PolicyRule): string {
