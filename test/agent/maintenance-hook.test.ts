@@ -30,3 +30,29 @@ test('it is told what is announced and when that is over, once each, and one aft
   await waitFor('the end', () => lines().length === 2);
   assert.deepEqual(lines(), ['announced gce MIGRATE_ON_HOST_MAINTENANCE /run/agent.sock', 'over gce  /run/agent.sock']);
 });
+
+test('one that does not end in time is ended whatever it does about that, and the next one runs', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'maintenance-hook-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const [program, told] = ['hook', 'told'].map((name) => join(dir, name)) as [string, string];
+  const script = [
+    '#!/bin/sh',
+    "trap '' TERM",
+    `echo "$STAYPUT_MAINTENANCE" >> ${told}`,
+    'while :; do sleep 0.01; done',
+  ];
+  writeFileSync(program, script.join('\n'));
+  chmodSync(program, 0o755);
+  const hook = new MaintenanceHook(program, '/run/agent.sock', createLog('agent', 'silent'), 500);
+  t.after(() => hook.close());
+  const lines = (): string[] => (existsSync(told) ? readFileSync(told, 'utf8').trim().split('\n') : []);
+  const event = { id: '1', action: 'MIGRATE_ON_HOST_MAINTENANCE', notBefore: null };
+  // Said again, as a slow machine may end it before it has begun.
+  const runs = (what: string, events: readonly (typeof event)[]): Promise<boolean> =>
+    waitFor(`the program's word of ${what}`, () => {
+      if (!lines().includes(what)) hook.handle('gce', events);
+      return lines().includes(what);
+    });
+  await runs('announced', [event]);
+  await runs('over', []);
+});
