@@ -24,7 +24,8 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
   );
   facts.text('zone', zone).text('region', region).locator('public', 'public-ipv4', publicAddress);
   // YAML, of which one line of each network matters: `- ip: 10.0.0.2`.
-  for (const [, address] of (networks ?? '').slice(0, MAX_YAML).matchAll(/^\s*-?\s*ip:\s*(\S{1,45})\s*$/gm)) {
+  for (const line of (networks ?? '').slice(0, MAX_YAML).split('\n')) {
+    const [, address] = /^(?:-\s*)?ip:\s*(\S{1,45})$/.exec(line.trim()) ?? [];
     facts.locator('local', 'private-networks', address);
   }
   return facts.build();

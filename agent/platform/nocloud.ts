@@ -31,7 +31,7 @@ async function read({ root, facts: local }: PlatformAccess): Promise<PlatformFac
   if (text === null) throw new PlatformError('malformed', `${device} holds no meta-data`);
   const facts = new FactsBuilder('boot');
   for (const line of text.split('\n').slice(0, MAX_LINES)) {
-    const [, key, quoted] = /^["']?([\w./-]{1,64})["']?:\s+(.{1,600}?)\s*$/.exec(line) ?? [];
+    const [, key, quoted] = /^["']?([\w./-]{1,64})["']?:\s+(\S.{0,599})$/.exec(line.trimEnd()) ?? [];
     if (key === undefined || quoted === undefined) continue;
     const value = quoted.replace(/^(["'])(.*)\1$/, '$2');
     if (key === 'instance-id') facts.text('instance-id', value);

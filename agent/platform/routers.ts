@@ -1,5 +1,5 @@
 /** Routers and DHCP servers on the links of this machine, which some platforms answer from. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   type IpAddress,
@@ -92,12 +92,21 @@ function octets(hex: string): Uint8Array | undefined {
   return /^[0-9A-F]{8}$/i.test(hex) ? Uint8Array.from(Buffer.from(hex, 'hex').reverse()) : undefined;
 }
 
+/** The beginning alone: a router may have a million routes. */
 function textOf(path: string): string {
+  const buffer = Buffer.alloc(MAX_TEXT);
+  let length = 0;
   try {
-    return readFileSync(path, 'utf8').slice(0, MAX_TEXT);
+    const file = openSync(path, 'r');
+    try {
+      for (let read = 1; read > 0; length += read) read = readSync(file, buffer, length, MAX_TEXT - length, null);
+    } finally {
+      closeSync(file);
+    }
   } catch {
     return '';
   }
+  return buffer.toString('utf8', 0, length);
 }
 
 const UNSPECIFIED = '0.0.0.0' as IpAddress;

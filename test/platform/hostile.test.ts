@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { platformReport, platformReportLines } from '../../agent/platform/report.ts';
 import { type EmulatedPlatform, PlatformEmulator, type Route } from './emulator.ts';
-import { PLATFORMS } from './platforms.ts';
+import { HETZNER, PLATFORMS } from './platforms.ts';
 
 const ADDRESSES = {
   'the service itself': '169.254.169.254',
@@ -42,6 +42,13 @@ for (const [name, platform] of Object.entries(PLATFORMS)) {
     }
   });
 }
+
+test('what is said takes no longer to understand than it is long', async (t) => {
+  const long = `- ip: 10.0.0.2\n${'\n'.repeat(100_000)}- ip: 10.0.0.3`;
+  const routes = { ...HETZNER.routes, '/hetzner/v1/metadata/private-networks': long };
+  const { facts } = await (await PlatformEmulator.start(t, { ...HETZNER, routes })).examine('hetzner');
+  assert.equal(facts?.locators.filter(({ scope }) => scope === 'local').length, 1);
+});
 
 function assertPlain(examination: Awaited<ReturnType<PlatformEmulator['examine']>>): void {
   const { facts } = examination;

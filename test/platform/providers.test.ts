@@ -131,7 +131,9 @@ for (const [what, name, platform, said] of CASES) {
 
 test('a NoCloud seed: plain lines of its meta-data, as of the boot', async (t) => {
   const seed = isoImage({
-    'meta-data': 'instance-id: "vm-1"\nlocal-hostname: vm\nstayput-eid: 10.77.0.5/32\nnested:\n  stayput-name: no\n',
+    'meta-data':
+      'instance-id: "vm-1"\nlocal-hostname: vm\nstayput-eid: 10.77.0.5/32 \nnested:\n  stayput-name: no\n' +
+      `blank:${' '.repeat(50_000)}-${' '.repeat(50_000)}x\n`,
     'user-data': '#cloud-config\n',
   });
   const emulator = await PlatformEmulator.start(t, {
