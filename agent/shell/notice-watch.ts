@@ -38,7 +38,10 @@ export class NoticeWatch {
     this.following = { driver, end };
     const run = driver.change !== undefined ? this.awaitChanges(driver, end.signal) : this.poll(driver, end.signal);
     run.catch((error: unknown) => {
-      if (!end.signal.aborted) this.handlers.onFault(error);
+      if (end.signal.aborted) return;
+      // The next reading begins anew.
+      this.following = null;
+      this.handlers.onFault(error);
     });
   }
 
@@ -68,15 +71,18 @@ export class NoticeWatch {
 
   private async awaitChanges(driver: PlatformDriver, end: AbortSignal): Promise<void> {
     const backoff = new Backoff(FIRST_MS, MOST_MS, Math.random);
+    // However often a service says that something has changed.
+    const pace = new Backoff(BETWEEN_CHANGES_MS, MOST_BETWEEN_CHANGES_MS, Math.random);
     for (let mark: string | null = null; !end.aborted; ) {
       const begin = performance.now();
       let wait = 0;
       try {
         const next = await this.questions.change(driver, mark, end);
         if (end.aborted) return;
+        if (performance.now() - begin >= MOST_BETWEEN_CHANGES_MS) pace.reset();
         if (mark !== null && next !== mark) {
           this.handlers.onChange();
-          wait = BETWEEN_CHANGES_MS;
+          wait = pace.next();
         } else if (mark !== null && performance.now() - begin < FIRST_MS) wait = FIRST_MS;
         mark = next;
         backoff.reset();
@@ -103,5 +109,5 @@ const LOADED: NoticeQuestions = {
 
 const FIRST_MS = 2000;
 const MOST_MS = 60_000;
-/** However often a service says that something has changed. */
 const BETWEEN_CHANGES_MS = 250;
+const MOST_BETWEEN_CHANGES_MS = 10_000;

@@ -10,6 +10,7 @@
 import type { IpAddress } from '../../proto/address.ts';
 import type { Place } from '../../proto/exporter.ts';
 import type { Log } from '../../runtime/log.ts';
+import { TokenBucket } from '../core/token-bucket.ts';
 import type { Examination, ExaminationOptions } from '../platform/examination.ts';
 import { isImminent, operatorsEvents } from '../platform/notices.ts';
 import type { PlatformEvent, PlatformFacts, PlatformName } from '../platform/platform.ts';
@@ -76,6 +77,10 @@ export class PlatformWatch {
   /** Of which platform the place was told last. */
   private placed = '';
   private announced: readonly PlatformEvent[] = [];
+  /** As the last reading that succeeded had it. */
+  private byOperator: readonly PlatformEvent[] = [];
+  /** However often a platform announces something new: what is more is heard later, if it stands by then. */
+  private readonly hearing = new TokenBucket(NEWS_AT_ONCE, NEWS_PER_SECOND, performance.now());
   /** What stands, by its identifier, and since when by the wall clock. */
   private standing = new Map<string, { readonly event: PlatformEvent; readonly since: number }>();
   private preparedAt = Number.NEGATIVE_INFINITY;
@@ -178,6 +183,9 @@ export class PlatformWatch {
     this.last = { ...examination, detected: known ?? detected };
     this.facts = facts;
     this.judge(examination);
+    // What another platform announced is over: this host has left it.
+    if (driver.name !== before) [this.announced, this.byOperator] = [[], []];
+    if (facts !== null) this.byOperator = operatorsEvents(facts);
     const failure = facts === null ? `${driver.name} ${problem?.failure}` : '';
     if (failure !== '' && failure !== this.failure) {
       this.log.warn({ platform: driver.name, reason: problem?.message }, 'the platform cannot be asked');
@@ -215,12 +223,12 @@ export class PlatformWatch {
     this.announced = events;
     const now = Date.now();
     const before = this.standing;
-    this.standing = new Map(
-      [...events, ...operatorsEvents(this.facts)].map((event) => [
-        event.id,
-        { event, since: before.get(event.id)?.since ?? now },
-      ]),
-    );
+    this.standing = new Map();
+    for (const event of [...events, ...this.byOperator]) {
+      const known = before.get(event.id);
+      if (known === undefined && !this.hearing.take(performance.now())) continue;
+      this.standing.set(event.id, { event, since: known?.since ?? now });
+    }
     const news = [...this.standing.values()].filter(({ event: { id } }) => !before.has(id));
     for (const { event } of news) {
       this.handlers.onAnnounced();
@@ -267,3 +275,5 @@ const DOUBT_MS = 2000;
 const DOUBTS = 5;
 /** Sessions stay warm for longer. */
 const PREPARE_MS = 45_000;
+const NEWS_AT_ONCE = 32;
+const NEWS_PER_SECOND = 1 / 60;

@@ -52,6 +52,37 @@ test('one that says when something has changed is waited for, with the mark that
   assert.deepEqual(marks, [null, 'a', 'b']);
 });
 
+test('one that says at every question that something has changed is asked less and less often', async (t) => {
+  const times: number[] = [];
+  const watch = new NoticeWatch(handlers({ onChange: () => times.push(performance.now()) }), {
+    events: () => Promise.reject(new Error('not asked')),
+    change: (_, mark) => Promise.resolve(`${Number(mark ?? 0) + 1}`),
+  });
+  t.after(() => watch.close());
+  watch.follow({ ...NONE, change: () => Promise.resolve('') });
+  await waitFor('changes', () => times.length >= 5, { timeoutMs: 60_000 });
+  const [first = 0, , , fourth = 0, fifth = 0] = times;
+  assert.ok(fourth - first >= 860 && fifth - fourth >= 990, times.map(Math.round).join(' '));
+});
+
+test('an error of ours ends the questions until the platform is followed again', async (t) => {
+  const told: string[] = [];
+  let asked = 0;
+  const watch = new NoticeWatch(
+    handlers({ onEvents: () => told.push('events'), onFault: (error) => told.push((error as Error).message) }),
+    {
+      events: () => (++asked === 1 ? Promise.reject(new TypeError('ours')) : Promise.resolve([])),
+      change: () => Promise.reject(new Error('not asked')),
+    },
+  );
+  t.after(() => watch.close());
+  const driver: PlatformDriver = { ...NONE, events: () => Promise.resolve([]), eventsEveryMs: 1 };
+  watch.follow(driver);
+  await waitFor('the error', () => told.includes('ours'));
+  watch.follow(driver);
+  await waitFor('the answer', () => told.includes('events'));
+});
+
 test('another platform ends the questions to the one before', async (t) => {
   let given: AbortSignal | undefined;
   const watch = new NoticeWatch(handlers({}), {

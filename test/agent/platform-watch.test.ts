@@ -4,8 +4,14 @@ import { test } from 'node:test';
 import type { Examination } from '../../agent/platform/examination.ts';
 import { NONE } from '../../agent/platform/none.ts';
 import { OPENSTACK } from '../../agent/platform/openstack.ts';
-import { certain, PlatformError, type PlatformEvent, type PlatformFacts } from '../../agent/platform/platform.ts';
-import { PlatformWatch } from '../../agent/shell/platform-watch.ts';
+import {
+  certain,
+  type PlatformDriver,
+  PlatformError,
+  type PlatformEvent,
+  type PlatformFacts,
+} from '../../agent/platform/platform.ts';
+import { type PlatformQuestions, PlatformWatch } from '../../agent/shell/platform-watch.ts';
 import { parseIpAddress } from '../../proto/address.ts';
 import type { Place } from '../../proto/exporter.ts';
 import { createLog } from '../../runtime/log.ts';
@@ -77,6 +83,36 @@ test('an operator announces maintenance where the platform does not', async (t) 
   assert.deepEqual(watch.state?.maintenance, [{ action: 'evacuation', notBefore: null }]);
 });
 
+test('what an operator announces is not over because the platform cannot be asked, but on another platform it is', async (t) => {
+  const problem = new PlatformError('timeout', 'no answer');
+  const silent: Examination = { ...said([]), facts: null, events: null, problem };
+  const elsewhere: Examination = {
+    ...silent,
+    detected: { chosen: { driver: OPENSTACK, ...certain('its service answers') }, verdicts: [] },
+  };
+  const { watch, told } = watched(t, [said([], { provisioning: { maintenance: 'evacuation' } }), silent, elsewhere]);
+  const standing = (): string[] => told.filter((what) => what.startsWith('standing'));
+  await waitFor('the reading', () => told.includes('prepare'));
+  watch.handleMoved();
+  await waitFor('the silence', () => told.includes('failed'));
+  assert.deepEqual(standing(), ['standing operator evacuation']);
+  watch.handleMoved();
+  await waitFor('the other platform', () => told.filter((what) => what === 'failed').length === 2);
+  assert.deepEqual(standing(), ['standing operator evacuation', 'standing ']);
+});
+
+test('a platform that announces something new all the time is heard at a bounded rate', async (t) => {
+  let asked = 0;
+  const driver: PlatformDriver = { ...NONE, events: () => Promise.resolve([]), eventsEveryMs: 1 };
+  const { told } = watched(t, [{ ...said([]), detected: { chosen: { driver, ...certain('a test') }, verdicts: [] } }], {
+    events: () => Promise.resolve([{ id: `${++asked}`, action: 'Freeze', notBefore: null }]),
+    change: () => Promise.reject(new Error('not asked')),
+  });
+  await waitFor('many announcements', () => asked >= 100, { timeoutMs: 60_000 });
+  const announced = told.filter((what) => what === 'announced').length;
+  assert.ok(announced >= 32 && announced <= 40, `${announced}`);
+});
+
 test('notices that cannot be asked for are not over', async (t) => {
   const events = [{ id: '1', action: 'Freeze', notBefore: null }];
   const { watch, told } = watched(t, [said([], {}, events), { ...said([]), events: null }]);
@@ -113,7 +149,11 @@ test('an error of ours is handed on, and the platform is asked again', async (t)
 type Outcome = Examination | Error;
 
 /** Questions are answered by `outcomes` in their order, those after them by `answers`. */
-function watched(t: { after(end: () => void): void }, outcomes: readonly Outcome[]) {
+function watched(
+  t: { after(end: () => void): void },
+  outcomes: readonly Outcome[],
+  notices?: PlatformQuestions['notices'],
+) {
   const told: string[] = [];
   const places: Place[] = [];
   const answers: ((outcome: Examination) => void)[] = [];
@@ -133,6 +173,7 @@ function watched(t: { after(end: () => void): void }, outcomes: readonly Outcome
     },
     createLog('agent', 'silent'),
     {
+      ...(notices === undefined ? {} : { notices }),
       examine(wanted, { moved }) {
         questions.push(`${wanted}${moved === true ? ' moved' : ''}`);
         const outcome = outcomes[asked++];
