@@ -413,8 +413,9 @@ impl Engine {
         match from {
             Interruption::Suspend => self.tunnel.resumed(self.now),
             Interruption::ClockAhead => {
-                self.tunnel.renew_sessions(self.now);
+                // In this order: `resumed` would begin a handshake anew.
                 self.tunnel.resumed(self.now);
+                self.tunnel.renew_sessions(self.now);
             }
             Interruption::Snapshot => {
                 self.unsent.clear();

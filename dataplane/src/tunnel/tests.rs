@@ -45,6 +45,18 @@ fn sessions_that_another_machine_may_have_too_are_renewed_and_nothing_is_lost() 
 }
 
 #[test]
+fn a_clock_put_ahead_costs_one_handshake() {
+    let mut world = World::pair();
+    world.send(0, 1);
+    world.run(millis(50));
+    let had = world.count(0, Counter::HandshakesInitiated);
+    world.nodes[0].tunnel.resumed(world.now);
+    world.nodes[0].tunnel.renew_sessions(world.now);
+    world.run(millis(50));
+    assert_eq!(world.count(0, Counter::HandshakesInitiated) - had, 1);
+}
+
+#[test]
 fn lost_initiation_and_lost_response_are_made_up_for() {
     for lost in [Kind::Initiation, Kind::Response] {
         let mut world = World::pair();
