@@ -8,7 +8,7 @@ import { CoreWorld } from '../mapserver/core-world.ts';
 import { addSite, SECRET, SiteXtr, xtrIdOf } from '../mapserver/site-world.ts';
 
 const world = new CoreWorld({ lisp: { messagesPerSecond: 1_000_000 } });
-addSite(world, 'fuzzed', { within: ['10.0.0.0/8', 'fd00::/16'], legacyReplay: true });
+addSite(world, 'fuzzed', { within: ['10.0.0.0/8', 'fd77::/16'], legacyReplay: true });
 const xtr = new SiteXtr(world, '192.0.2.1');
 const other = new SiteXtr(world, '192.0.2.2', 2);
 world.agent('follower').subscribe('10.50.1.7');
@@ -25,7 +25,7 @@ const BEHIND_NAT: NatAddress = {
 
 export const DATAGRAM_SEEDS: readonly Uint8Array[] = [
   xtr.signed('10.50.1.0/24'),
-  other.signed(['10.50.1.0/24', 'fd00:1::/64'], { flags: { merge: true, useTtl: true } }),
+  other.signed(['10.50.1.0/24', 'fd77:1::/64'], { flags: { merge: true, useTtl: true } }),
   xtr.signed('10.50.1.0/24', { ttl: 0 }),
   xtr.signed('10.50.2.0/24', {
     rlocs: ['192.0.2.1', BEHIND_NAT],
