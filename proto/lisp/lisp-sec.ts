@@ -12,7 +12,8 @@
  * | 2  | AES-128 key wrap (RFC 3394) + HKDF-SHA-256 | HKDF-SHA-256, 128 bits   | HMAC-SHA-256-128, 16 octets |
  *
  * The wrapping key is HKDF-SHA-256 of nonce, "OTK-Key-Wrap" and the shared key, one after the other. The RFC leaves out
- * what else HKDF takes; ours is without salt and `info`.
+ * what else HKDF takes; ours is without salt and `info`. The key of a subscription (PubSubKey) is made likewise, of
+ * one-time key and nonce, and is as long as these keys.
  */
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync, timingSafeEqual } from 'node:crypto';
 import { EncodeError, Writer } from '../bytes.ts';
@@ -44,6 +45,12 @@ export function deriveMapServerKey(otk: Uint8Array, kdf: number): Uint8Array {
   const hash = KDF_HASH[kdf];
   if (hash === undefined) throw new EncodeError('KDF ID', `${kdf} is unknown`);
   return new Uint8Array(hkdfSync(hash, otk, '', '', OTK_LENGTH));
+}
+
+/** PubSubKey: what Map-Notifies are signed by that follow from a Map-Request with this nonce (RFC 9437 section 7.1). */
+export function derivePubSubKey(otk: Uint8Array, nonce: Nonce): Uint8Array {
+  const material = new Writer().bytes(otk).u64(nonce, 'nonce').finish();
+  return new Uint8Array(hkdfSync('sha256', material, '', '', OTK_LENGTH));
 }
 
 /** EID-AD, protected by the ITR-OTK. */

@@ -126,7 +126,7 @@ describe('a registration', () => {
   // Attack: a router that gives itself another xTR-ID each time, with merge, at a site with --legacy-replay | 1,000 | 256 are remembered of an EID
   test('attack: one EID of very many xTRs', () => {
     const registrations = new XtrRegistrations();
-    const content = { ttl: 5, mapVersion: 0, rlocs: [], proxyReply: true, merge: true };
+    const content = { ttl: 5, mapVersion: 0, rlocs: [], proxyReply: true, merge: true, securityCapable: false };
     const eid = eidKey(parseEid('10.50.1.0/24'));
     for (let id = 0; id < 1_000; id++) {
       const peer = { address: parseIpAddress('192.0.2.1'), port: 4342 };

@@ -1,11 +1,17 @@
 /**
  * LISP-SEC at the map server (RFC 9303 section 6.7): answers that the ITR can verify, if it sent a one-time key.
  *
- * The key comes in the ECM, wrapped with the key of the site from whose address the ITR speaks. The answer says which
- * prefixes it may be about, all of them the map server's own word, as it answers for the sites. A site that answers
- * itself is not asked: what it said could not be verified, which the ITR is told by a negative answer with E set.
+ * The key comes in the ECM, wrapped with the key of the site from whose address the ITR speaks. What the map server
+ * answers itself says which prefixes it may be about, and is protected as a whole. For a site that answers itself, one of
+ * its ETRs that can do LISP-SEC is asked: it gets what the map server says of the prefix, protected by the ITR's key which
+ * it never sees, and a key derived from that to protect its answer by, wrapped with its own site's. Where no ETR can,
+ * the ITR is told so by a negative answer with E set.
+ *
+ * A one-time key that comes with a subscription is what the Map-Notifies of it are signed by (RFC 9437 section 7.1).
  */
 import type { IpAddress } from '../../../proto/address.ts';
+import type { LispAddress } from '../../../proto/lisp/afi.ts';
+import type { SigningOptions } from '../../../proto/lisp/authentication.ts';
 import type { EncapsulatedControl } from '../../../proto/lisp/ecm.ts';
 import type { EidRecord } from '../../../proto/lisp/eid-record.ts';
 import type { Nonce } from '../../../proto/lisp/header.ts';
@@ -15,16 +21,23 @@ import {
   chosenHmac,
   chosenKdf,
   deriveMapServerKey,
+  derivePubSubKey,
   protectMapReply,
   unwrapOneTimeKey,
+  wrapOneTimeKey,
 } from '../../../proto/lisp/lisp-sec.ts';
 import type { MapReply } from '../../../proto/lisp/map-reply.ts';
+import type { LispSecRequest } from '../../../proto/lisp/security-data.ts';
 
 /** What the ITR wants its answer protected by. */
 export interface ReplyProtection {
   readonly oneTimeKey: Uint8Array;
+  /** Of the key by which it was wrapped. */
+  readonly keyId: number;
   readonly kdf: number;
   readonly hmac: number;
+  /** As the ITR has it, for whoever answers. */
+  readonly requestedHmac: number;
 }
 
 /** Secrets with this key ID of sites with an xTR at one of the addresses. */
@@ -43,7 +56,8 @@ export function wantedProtection(
   for (const secret of secretsOf(addresses, security.keyId)) {
     const oneTimeKey = unwrapOneTimeKey(security.oneTimeKey, nonce, secret);
     if (oneTimeKey === undefined) continue;
-    return { oneTimeKey, kdf: chosenKdf(security.eid.kdf), hmac: chosenHmac(security.requestedHmac) };
+    const { keyId, requestedHmac, eid } = security;
+    return { oneTimeKey, keyId, kdf: chosenKdf(eid.kdf), hmac: chosenHmac(requestedHmac), requestedHmac };
   }
   return 'unknown';
 }
@@ -58,3 +72,29 @@ export function protectedReply(
   const authorization = authorizePrefixes(oneTimeKey, kdf, hmac, { unprotectedEtrs, prefixes });
   return protectMapReply(reply, authorization, hmac, deriveMapServerKey(oneTimeKey, kdf));
 }
+
+/** For the ECM to an ETR that has this key, about the prefix that it registered. `unprotectedEtrs`: E, others cannot do it. */
+export function protectedForEtr(
+  prefix: { readonly eid: LispAddress; readonly maskLength: number },
+  { oneTimeKey, kdf, hmac, requestedHmac }: ReplyProtection,
+  nonce: Nonce,
+  { keyId, psk }: Pick<SigningOptions, 'keyId' | 'psk'>,
+  unprotectedEtrs: boolean,
+): LispSecRequest {
+  return {
+    kind: 'lisp-sec',
+    requestedHmac,
+    keyId,
+    wrapping: AES_KEY_WRAP,
+    oneTimeKey: wrapOneTimeKey(deriveMapServerKey(oneTimeKey, kdf), nonce, psk),
+    eid: authorizePrefixes(oneTimeKey, kdf, hmac, { unprotectedEtrs, prefixes: [prefix] }),
+  };
+}
+
+/** What the Map-Notifies of a subscription are signed by, if it was asked for with a one-time key. */
+export function subscriptionSigning({ oneTimeKey, keyId }: ReplyProtection, nonce: Nonce): SigningOptions {
+  return { keyId, algorithm: HMAC_SHA_256_128, psk: derivePubSubKey(oneTimeKey, nonce) };
+}
+
+/** Algorithm ID of Map-Notifies (RFC 9301 section 12.5). */
+const HMAC_SHA_256_128 = 2;

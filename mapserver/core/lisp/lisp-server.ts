@@ -106,12 +106,13 @@ export class LispServer {
       ttl: parts.settings.subscriptions.ttl,
       replies,
       notifier: this.notifier,
-      recipient: (xtrId, peers) => {
-        const xtr = this.xtrs.find(
+      recipient: (xtrId, peers, signing) => {
+        const known = this.xtrs.find(
           xtrId,
           peers.map(({ address }) => address),
         );
-        if (xtr === undefined) return undefined;
+        if (known === undefined) return undefined;
+        const xtr = signing === undefined ? known : { ...known, signing };
         // All that are of no known xTR-ID share what may wait for the xTR at their RLOC: the IDs could be made up.
         if (xtr.id !== xtrId) return { ...recipientOf(xtr, peers), id: `subscribers at ${xtr.site} ${xtr.id}` };
         // One for each of its subscriptions, as all that it has subscribed to may change at once.
@@ -126,6 +127,7 @@ export class LispServer {
       replies,
       isSiteRloc: (address) => this.registrar.isAddress(address),
       secretsOf: (addresses, keyId) => this.secretsOf(addresses, keyId),
+      etrsOf: (eid) => this.registrar.etrsOf(eid),
       subscriptions: this.subscriptions,
       randomNonce: parts.randomNonce,
       send: (to, message) => this.send(to, message),

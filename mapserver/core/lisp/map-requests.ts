@@ -8,35 +8,32 @@
  * those to one address about one EID are limited, as the sender may be forged.
  *
  * Whoever is answered is remembered, to be solicited when the mapping changes. What a site wants to answer itself goes to
- * the best of its RLOCs, which then also tells of changes.
+ * one of its routers (`etr-forwarding.ts`), which then also tells of changes.
  */
-import {
-  type IpAddress,
-  type IpFamily,
-  type IpPrefix,
-  ipFamily,
-  prefixAddress,
-  prefixContains,
-} from '../../../proto/address.ts';
+import { type IpAddress, type IpFamily, type IpPrefix, ipFamily, prefixContains } from '../../../proto/address.ts';
 import { type EidKey, eidKey, type PrefixEid, parseEidKey } from '../../../proto/eid.ts';
 import { DecodeError } from '../../../proto/errors.ts';
 import { type LispAddress, NO_ADDRESS } from '../../../proto/lisp/afi.ts';
-import type { EncapsulatedControl } from '../../../proto/lisp/ecm.ts';
-import type { EidRecord, RlocRecord } from '../../../proto/lisp/eid-record.ts';
+import type { EidRecord } from '../../../proto/lisp/eid-record.ts';
 import type { Nonce } from '../../../proto/lisp/header.ts';
 import type { MapReply } from '../../../proto/lisp/map-reply.ts';
 import type { EidQuery, MapRequest } from '../../../proto/lisp/map-request.ts';
 import { eidToRecordKey, MAP_ACTIONS, recordKeyToEid } from '../../../proto/lisp/mapping-record.ts';
-import { encodeLispMessage, type LispMessage } from '../../../proto/lisp/message.ts';
-import { NEVER_USE } from '../../../proto/mapping.ts';
-import { isPlausibleLocator } from '../../../proto/overlay.ts';
+import type { LispMessage } from '../../../proto/lisp/message.ts';
 import type { Instant, Millis } from '../../../proto/time.ts';
 import type { Overlay } from '../grants.ts';
 import type { MappingDatabase } from '../mapping-database.ts';
 import { RateTable } from '../rate-table.ts';
 import type { OwnershipRecord } from '../records.ts';
+import { EtrForwarder, type EtrRegistration, plainAddress } from './etr-forwarding.ts';
 import { ItrMemory } from './itr-memory.ts';
-import { protectedReply, type ReplyProtection, type SecretsOf, wantedProtection } from './lisp-security.ts';
+import {
+  protectedReply,
+  type ReplyProtection,
+  type SecretsOf,
+  subscriptionSigning,
+  wantedProtection,
+} from './lisp-security.ts';
 import type { LispResult } from './lisp-server.ts';
 import { mapReferral } from './map-referrals.ts';
 import type { MapAnswer, MapReplies } from './map-replies.ts';
@@ -67,6 +64,8 @@ export interface MapRequestsParts {
   /** Whether a site has registered from this address, or with it as an RLOC. */
   readonly isSiteRloc: (address: IpAddress) => boolean;
   readonly secretsOf: SecretsOf;
+  /** The routers that a mapping of a site comes from. */
+  readonly etrsOf: (eid: EidKey) => readonly EtrRegistration[];
   readonly subscriptions: SubscriptionRequests;
   readonly randomNonce: () => Nonce;
   readonly send: (to: UdpPeer, message: LispMessage) => void;
@@ -91,6 +90,7 @@ export class MapRequests {
   private readonly ratesPerEid = new RateTable(1 / SECONDS_PER_REPLY, REPLY_BURST, MAX_RATES);
   private readonly memory: ItrMemory;
   private readonly solicitor: Solicitor;
+  private readonly forwarder: EtrForwarder;
   /** Since the last settling, as they were before it. */
   private readonly changed = new Map<EidKey, Change>();
 
@@ -100,6 +100,12 @@ export class MapRequests {
     this.families = new Set(families);
     this.rates = new RateTable(repliesPerSecond, 2 * repliesPerSecond, MAX_RATES);
     this.memory = new ItrMemory(remembered);
+    this.forwarder = new EtrForwarder({
+      families: this.families,
+      overlay: parts.overlay,
+      etrsOf: parts.etrsOf,
+      send: parts.send,
+    });
     this.solicitor = new Solicitor({
       randomNonce: parts.randomNonce,
       ownRloc: (family) => addresses.find((each) => ipFamily(each) === family),
@@ -130,8 +136,9 @@ export class MapRequests {
       this.ratesPerEid.tryTake(`${to.address} ${eid === undefined ? '' : eidKey(eid)}`, now),
     );
     if (due.length === 0) return 'limited';
-    const all = due.map(({ query, eid }) => this.ask(received, to, query, eid, now));
-    if (all.every(({ subscription }) => subscription === 'replay')) return 'replay';
+    const all = due.map(({ query, eid }) => this.ask(received, to, query, eid, protection, now));
+    for (const refused of ['replay', 'authentication'] as const)
+      if (all.every(({ subscription }) => subscription === refused)) return refused;
     this.reply(received, to, all, protection);
     this.refer(received, all);
     return 'accepted';
@@ -187,6 +194,7 @@ export class MapRequests {
     to: UdpPeer,
     query: EidQuery,
     eid: PrefixEid | undefined,
+    protection: ReplyProtection | undefined,
     now: Instant,
   ): Asked {
     if (eid === undefined) return { query, eid, answer: undefined, subscription: undefined };
@@ -196,7 +204,9 @@ export class MapRequests {
     const room = (ipFamily(to.address) === 4 ? ROOM_IPV4 : ROOM_IPV6) / records.length;
     if (query.notify && xtrId !== undefined) {
       const answer = replies.answer(eid, room, subscriptions.ttl);
-      const request = { xtrId, eid, nonce, to: this.subscriberPeers(received, to), ends: endsSubscription(itrRlocs) };
+      const signing = protection === undefined ? undefined : subscriptionSigning(protection, nonce);
+      const peers = this.subscriberPeers(received, to);
+      const request = { xtrId, eid, nonce, signing, to: peers, ends: endsSubscription(itrRlocs) };
       const subscription = subscriptions.handleRequest(request, answer, now);
       if (subscription !== 'full') return { query, eid, answer, subscription };
     }
@@ -217,12 +227,12 @@ export class MapRequests {
     const records: EidRecord[] = [];
     let unprotectedEtrs = false;
     for (const { query, eid, answer, subscription } of all) {
-      if (subscription === 'told' || subscription === 'replay') continue;
+      if (subscription === 'told' || subscription === 'replay' || subscription === 'authentication') continue;
       if (typeof subscription === 'object') records.push(subscription);
       else if (eid === undefined || answer === undefined) records.push(unknownRecord(query));
       else if (answer.kind === 'records') records.push(...answer.records);
-      else if (protection === undefined) this.forward(received, query, eid, answer.etrs);
-      else {
+      else if (protection === undefined) this.forwarder.forward(received, query, eid, answer.etrs);
+      else if (!this.forwarder.forwardProtected(received, query, eid, answer.told, protection)) {
         unprotectedEtrs = true;
         records.push(unverifiableRecord(answer.told));
       }
@@ -239,32 +249,6 @@ export class MapRequests {
     const answers = all.flatMap(({ answer }) => answer ?? []);
     if (ecm?.ddt !== true || answers.length === 0 || !this.mayAsk(from.address)) return;
     this.parts.send(from, mapReferral(message.nonce, answers, this.parts.settings.addresses));
-  }
-
-  /** To the ETR that the site prefers, whose answer goes to the ITR itself. */
-  private forward(received: Received<MapRequest>, query: EidQuery, eid: PrefixEid, rlocs: readonly RlocRecord[]): void {
-    const { message, bytes, ecm, from } = received;
-    const etr = preferred(rlocs, (address) => this.mayForwardTo(address), message.nonce);
-    if (etr === undefined) return;
-    const destination = prefixAddress(eid.prefix);
-    const family = ipFamily(destination);
-    const sources = [ecm?.source, ...message.itrRlocs.map(plainAddress)];
-    const alone = message.records.length === 1;
-    const inner: EncapsulatedControl = {
-      type: 'encapsulated-control',
-      ddt: false,
-      toEtr: true,
-      toMapServer: false,
-      forRtr: false,
-      relayed: false,
-      source: sources.find((each) => each !== undefined && ipFamily(each) === family) ?? UNSPECIFIED[family],
-      destination,
-      hopLimit: 64,
-      sourcePort: ecm?.sourcePort ?? from.port,
-      destinationPort: LISP_CONTROL_PORT,
-      payload: alone ? bytes : encodeLispMessage({ ...message, records: [query] }),
-    };
-    this.parts.send({ address: etr, port: LISP_CONTROL_PORT }, inner);
   }
 
   private replyTarget({ message, from, ecm }: Received<MapRequest>, subscribes: boolean): UdpPeer | undefined {
@@ -284,11 +268,6 @@ export class MapRequests {
     const usable = others.filter((address) => this.families.has(ipFamily(address)) && this.mayAsk(address));
     const listening = to.port === LISP_CONTROL_PORT ? [] : [{ ...to, port: LISP_CONTROL_PORT }];
     return [to, ...listening, ...usable.map((address) => ({ address, port: LISP_CONTROL_PORT }))].slice(0, MAX_PEERS);
-  }
-
-  /** A site could name the map server's own host, or everybody. */
-  private mayForwardTo(address: IpAddress): boolean {
-    return this.families.has(ipFamily(address)) && isPlausibleLocator(address, this.parts.overlay.prefixes);
   }
 
   private mayAsk(address: IpAddress): boolean {
@@ -317,7 +296,7 @@ function unknownRecord({ eid, maskLength }: EidQuery): EidRecord {
   return { ttl: 15, eid, maskLength, action, authoritative: false, mapVersion: 0, locators: [] };
 }
 
-/** Of a site that answers itself, where only what can be verified is wanted. */
+/** Of a site that answers itself, but not so that it can be verified. */
 function unverifiableRecord(eid: PrefixEid): EidRecord {
   const key = eidToRecordKey(eid);
   const action = MAP_ACTIONS.indexOf('drop');
@@ -328,56 +307,12 @@ function endsSubscription(itrRlocs: readonly LispAddress[]): boolean {
   return itrRlocs.length === 1 && itrRlocs[0]?.kind === 'none';
 }
 
-/** The address behind an ITR-RLOC or RLOC, also with keys or a NAT around it. */
-function plainAddress(address: LispAddress): IpAddress | undefined {
-  switch (address.kind) {
-    case 'ip':
-      return address.address;
-    case 'security-key':
-      return plainAddress(address.address);
-    case 'nat':
-      return plainAddress(address.globalEtr);
-    case 'afi-list':
-      for (const each of address.addresses) {
-        const found = plainAddress(each);
-        if (found !== undefined) return found;
-      }
-      return undefined;
-    default:
-      return undefined;
-  }
-}
-
 /** Nothing but a host is kept: an asker could make us keep whatever fits into a datagram. */
 function hostOf(address: LispAddress): LispAddress {
   const inner = address.kind === 'instance-id' ? address.address : address;
   return inner.kind === 'ip' ? address : NO_ADDRESS;
 }
 
-/** By priority; among equal ones by their weights. */
-function preferred(
-  rlocs: readonly RlocRecord[],
-  usable: (address: IpAddress) => boolean,
-  random: Nonce,
-): IpAddress | undefined {
-  const candidates = rlocs.flatMap(({ priority, weight, reachable, locator }) => {
-    const address = plainAddress(locator);
-    const fits = address !== undefined && usable(address) && reachable && priority !== NEVER_USE;
-    return fits ? [{ address, priority, weight }] : [];
-  });
-  const best = Math.min(...candidates.map(({ priority }) => priority));
-  const equal = candidates.filter(({ priority }) => priority === best);
-  const total = equal.reduce((sum, { weight }) => sum + weight, 0);
-  if (total === 0) return equal[Number(random % BigInt(Math.max(1, equal.length)))]?.address;
-  let left = Number(random % BigInt(total));
-  for (const { address, weight } of equal) {
-    if (left < weight) return address;
-    left -= weight;
-  }
-  return undefined;
-}
-
-const UNSPECIFIED = { 4: '0.0.0.0' as IpAddress, 6: '::' as IpAddress };
 const MAX_QUERIES = 16;
 /** Of a subscriber. */
 const MAX_PEERS = 4;

@@ -25,6 +25,7 @@ import { type Instant, type Millis, minutes, seconds } from '../../../proto/time
 import type { ServerEvent } from '../actions.ts';
 import { type OwnershipRecord, ownershipKey, type SiteContent, type SiteRecord, siteNoncesKey } from '../records.ts';
 import type { Transactions } from '../transactions.ts';
+import type { EtrRegistration } from './etr-forwarding.ts';
 import { ReplayGuard } from './replay-guard.ts';
 import { inDatagrams, type SiteNotifier } from './site-notifier.ts';
 import { rlocsOf, type SiteOutcome, type SiteOwnershipContext, siteJudge, siteRecordOf } from './site-ownership.ts';
@@ -141,6 +142,16 @@ export class SiteRegistrar {
     return allowed.length === message.records.length ? 'accepted' : 'partly';
   }
 
+  /** The routers that a mapping of a site comes from. */
+  etrsOf(eid: EidKey): EtrRegistration[] {
+    const stored = this.parts.replica.get(ownershipKey(eid));
+    if (stored?.kind !== 'eid' || stored.site === undefined) return [];
+    return this.registrations.of(eid, stored.site.name).map(({ xtr, content }) => {
+      const { rlocs, securityCapable } = content;
+      return { rlocs, ...(securityCapable && xtr !== undefined ? { securedBy: xtr.signing } : {}) };
+    });
+  }
+
   /** A mapping has changed, by whatever way. */
   follow(before: OwnershipRecord | undefined, after: OwnershipRecord | undefined): void {
     this.countRlocs(before, -1);
@@ -220,14 +231,14 @@ export class SiteRegistrar {
   ): Change | undefined {
     const expiresAt = now + lifeOf(record, message.useTtl);
     const fingerprint = fingerprintOf(record, message);
-    const { proxyReply, merge } = message;
+    const { proxyReply, merge, securityCapable } = message;
     const change = { eid, merge, fingerprint, expiresAt };
     if (record.ttl === 0 || record.locators.length === 0) return { ...change, content: undefined };
     const stored = this.parts.replica.get(ownershipKey(eid));
     const holds = stored?.kind === 'eid' && stored.owner === site.owner && stored.state === 'live';
     if (holds && this.registrations.refresh(eid, xtr, fingerprint, expiresAt)) return undefined;
     const { ttl, mapVersion, locators: rlocs } = record;
-    return { ...change, content: { ttl, mapVersion, rlocs, proxyReply, merge } };
+    return { ...change, content: { ttl, mapVersion, rlocs, proxyReply, merge, securityCapable } };
   }
 
   /** Takes over what the xTR says now, and judges what that makes of the mappings. */
@@ -422,7 +433,8 @@ function authenticate(
 /** As of an xTR that merges, so that the first to speak again takes nothing from the others. */
 function storedContent({ ttl }: OwnershipRecord, site: SiteContent): RegisteredContent {
   const { mapVersion, proxyReply } = site;
-  return { ttl: ttl / minutes(1), mapVersion, rlocs: rlocsOf(site), proxyReply, merge: true };
+  const rlocs = rlocsOf(site);
+  return { ttl: ttl / minutes(1), mapVersion, rlocs, proxyReply, merge: true, securityCapable: false };
 }
 
 function lifeOf({ ttl }: EidRecord, useTtl: boolean): Millis {
@@ -431,10 +443,11 @@ function lifeOf({ ttl }: EidRecord, useTtl: boolean): Millis {
 }
 
 /** What of a Map-Register says something about the mapping. */
-function fingerprintOf(record: EidRecord, { proxyReply, merge }: MapRegister): string {
+function fingerprintOf(record: EidRecord, { proxyReply, merge, securityCapable }: MapRegister): string {
   const writer = new Writer();
   encodeEidRecord(record, writer);
-  return `${Number(proxyReply)}${Number(merge)}${Buffer.from(writer.finish()).toString('latin1')}`;
+  const flags = [proxyReply, merge, securityCapable].map(Number).join('');
+  return `${flags}${Buffer.from(writer.finish()).toString('latin1')}`;
 }
 
 function keyOf(record: EidRecord): EidKey | undefined {

@@ -6,10 +6,12 @@
  * nonce, each publication has the next. All are sent until they are acknowledged (`notify`); a publication also tells of
  * the changes of other EIDs that were not acknowledged yet, since it replaces those. Who does not acknowledge the
  * first has no subscription, and is told so; who does not acknowledge UNANSWERED publications one after the other is gone.
- * A subscription to what nobody has registered ends after TEMPORARY. Bounded per xTR and in all; of those that have
+ * What was subscribed with a one-time key (`signing`) is changed only by requests with one, which prove that they are of
+ * the site. A subscription to what nobody has registered ends after TEMPORARY. Bounded per xTR and in all; of those that have
  * ended the oldest is forgotten first.
  */
 import { type EidKey, eidKey, type PrefixEid } from '../../../proto/eid.ts';
+import type { SigningOptions } from '../../../proto/lisp/authentication.ts';
 import type { EidRecord } from '../../../proto/lisp/eid-record.ts';
 import { type Nonce, nonce } from '../../../proto/lisp/header.ts';
 import type { XtrId } from '../../../proto/mapping.ts';
@@ -29,6 +31,7 @@ export interface Publication {
   readonly xtrId: XtrId;
   /** One after the other, until one acknowledges. */
   readonly to: readonly UdpPeer[];
+  readonly signing: SigningOptions | undefined;
   readonly nonce: Nonce;
   readonly records: readonly EidRecord[];
   /** Called once, unless it was replaced. */
@@ -50,9 +53,11 @@ export interface Subscribe {
   readonly eid: PrefixEid;
   readonly nonce: Nonce;
   readonly to: readonly UdpPeer[];
+  /** What its Map-Notifies are signed by; undefined: the key of its site. */
+  readonly signing: SigningOptions | undefined;
 }
 
-export type SubscribeResult = 'accepted' | 'replayed' | 'full';
+export type SubscribeResult = 'accepted' | 'replay' | 'authentication' | 'full';
 
 export class Subscribers {
   private readonly parts: SubscribersParts;
@@ -77,14 +82,15 @@ export class Subscribers {
   /** `records`: the mapping. `exists`: somebody has registered it. */
   subscribe(request: Subscribe, records: readonly EidRecord[], exists: boolean, now: Instant): SubscribeResult {
     const known = this.index.get(request.eid, request.xtrId);
-    if (known !== undefined && request.nonce <= known.nonce) return 'replayed';
+    const refused = refusal(known, request);
+    if (refused !== undefined) return refused;
     const active = known !== undefined && known.state !== 'ended';
     if (!active && this.of(request.xtrId) >= this.parts.limits.perXtr) return 'full';
     const subscription = known ?? this.add(request);
     if (subscription === undefined) return 'full';
     if (!active) this.begin(subscription);
     this.temporary.delete(subscription);
-    Object.assign(subscription, { nonce: request.nonce, to: request.to });
+    Object.assign(subscription, { nonce: request.nonce, to: request.to, signing: request.signing });
     subscription.untold.clear();
     subscription.endsAt = exists ? undefined : now + TEMPORARY;
     if (!exists) this.temporary.add(subscription);
@@ -95,14 +101,15 @@ export class Subscribers {
   /** Confirmed also when there is nothing to end: xTRs do this when they start. */
   unsubscribe(request: Subscribe, records: readonly EidRecord[], now: Instant): SubscribeResult {
     const known = this.index.get(request.eid, request.xtrId);
-    if (known !== undefined && request.nonce <= known.nonce) return 'replayed';
+    const refused = refusal(known, request);
+    if (refused !== undefined) return refused;
     const subscription = known ?? this.add(request);
     if (subscription === undefined) return 'full';
     subscription.nonce = request.nonce;
     if (subscription.state !== 'ended') this.end(subscription);
-    const { xtrId, to } = request;
+    const { xtrId, to, signing, nonce: used } = request;
     const subject = subjectOf(subscription);
-    this.parts.notify({ subject, xtrId, to, nonce: request.nonce, records, done: () => {} }, now);
+    this.parts.notify({ subject, xtrId, to, signing, nonce: used, records, done: () => {} }, now);
     return 'accepted';
   }
 
@@ -147,10 +154,10 @@ export class Subscribers {
   }
 
   private publish(subscription: Subscription, records: readonly EidRecord[], now: Instant): void {
-    const { xtrId, to, nonce: current } = subscription;
+    const { xtrId, to, signing, nonce: current } = subscription;
     const done = (acknowledged: boolean, later: Instant): void => this.handleOutcome(subscription, acknowledged, later);
     const count = this.parts.notify(
-      { subject: subjectOf(subscription), xtrId, to, nonce: current, records, done },
+      { subject: subjectOf(subscription), xtrId, to, signing, nonce: current, records, done },
       now,
     );
     subscription.nonce = nonce(current + BigInt(Math.max(1, count) - 1));
@@ -166,13 +173,13 @@ export class Subscribers {
     subscription.unanswered++;
     if (subscription.state === 'confirmed' && subscription.unanswered < UNANSWERED) return;
     this.end(subscription);
-    const { xtrId, to, nonce: last, eid } = subscription;
+    const { xtrId, to, signing, nonce: last, eid } = subscription;
     const records = [this.parts.refusal(eid)];
-    this.parts.dismiss({ subject: subjectOf(subscription), xtrId, to, nonce: last, records }, now);
+    this.parts.dismiss({ subject: subjectOf(subscription), xtrId, to, signing, nonce: last, records }, now);
   }
 
   /** As one that has ended: there is nothing but the nonce. */
-  private add({ xtrId, eid, nonce: first, to }: Subscribe): Subscription | undefined {
+  private add({ xtrId, eid, nonce: first, to, signing }: Subscribe): Subscription | undefined {
     if (this.total >= this.parts.limits.total) {
       const [oldest] = this.ended;
       if (oldest === undefined) return undefined;
@@ -185,6 +192,7 @@ export class Subscribers {
       eid,
       nonce: first,
       to,
+      signing,
       state: 'ended',
       unanswered: 0,
       endsAt: undefined,
@@ -223,6 +231,7 @@ interface Subscription {
   /** The last one that was used, by either side. */
   nonce: Nonce;
   to: readonly UdpPeer[];
+  signing: SigningOptions | undefined;
   /** `new`: not acknowledged yet. */
   state: 'new' | 'confirmed' | 'ended';
   /** Publications that were not acknowledged, since the last that was. */
@@ -231,6 +240,13 @@ interface Subscription {
   endsAt: Instant | undefined;
   /** What was published since the last acknowledgement, by the EID that changed. */
   readonly untold: Map<EidKey, readonly EidRecord[]>;
+}
+
+function refusal(known: Subscription | undefined, request: Subscribe): 'replay' | 'authentication' | undefined {
+  if (known === undefined) return undefined;
+  if (request.nonce <= known.nonce) return 'replay';
+  const unproven = known.signing !== undefined && request.signing === undefined;
+  return unproven && known.state !== 'ended' ? 'authentication' : undefined;
 }
 
 function subjectOf({ xtrId, eid }: Subscription): string {

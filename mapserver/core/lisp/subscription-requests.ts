@@ -2,10 +2,11 @@
  * Map-Requests that ask for more than an answer: for what changes (RFC 9437 sections 4 and 5).
  *
  * A Map-Request is not authentic, but what it leads to is: Map-Notifies are signed by the key of the site to which the
- * xTR-ID belongs, or from whose address the request is. An xTR of no site is refused. Its ITR-RLOCs are those that may
+ * xTR-ID belongs, or from whose address the request is; or by one derived from its one-time key (LISP-SEC). An xTR of no site is refused. Its ITR-RLOCs are those that may
  * ask, so nobody can have others told. What there is no room for is answered once, as if it had been asked without N.
  */
 import type { PrefixEid } from '../../../proto/eid.ts';
+import type { SigningOptions } from '../../../proto/lisp/authentication.ts';
 import type { EidRecord } from '../../../proto/lisp/eid-record.ts';
 import type { Nonce } from '../../../proto/lisp/header.ts';
 import { eidToRecordKey, MAP_ACTIONS } from '../../../proto/lisp/mapping-record.ts';
@@ -24,7 +25,11 @@ export interface SubscriptionRequestsParts {
   readonly replies: MapReplies;
   readonly notifier: SiteNotifier;
   /** The xTR as a site has it. */
-  readonly recipient: (xtrId: XtrId, peers: readonly UdpPeer[]) => NotifyRecipient | undefined;
+  readonly recipient: (
+    xtrId: XtrId,
+    peers: readonly UdpPeer[],
+    signing: SigningOptions | undefined,
+  ) => NotifyRecipient | undefined;
 }
 
 export interface SubscriptionRequest {
@@ -32,12 +37,14 @@ export interface SubscriptionRequest {
   readonly eid: PrefixEid;
   readonly nonce: Nonce;
   readonly to: readonly UdpPeer[];
+  /** By the one-time key of the request, if it has one. */
+  readonly signing: SigningOptions | undefined;
   /** Its only ITR-RLOC is none. */
   readonly ends: boolean;
 }
 
-/** `told`: by a Map-Notify. `full`: no room, so it is to be answered once. */
-export type SubscriptionOutcome = 'told' | 'full' | 'replay' | EidRecord;
+/** `told`: by a Map-Notify. `full`: no room, so it is to be answered once. `authentication`: no one-time key. */
+export type SubscriptionOutcome = 'told' | 'full' | 'replay' | 'authentication' | EidRecord;
 
 export class SubscriptionRequests {
   private readonly parts: SubscriptionRequestsParts;
@@ -49,8 +56,8 @@ export class SubscriptionRequests {
     this.subscribers = new Subscribers({
       limits: parts.limits,
       notify: (publication, now) => this.notify(publication, now),
-      dismiss: ({ xtrId, to, nonce, records }) => {
-        const recipient = parts.recipient(xtrId, to);
+      dismiss: ({ xtrId, to, signing, nonce, records }) => {
+        const recipient = parts.recipient(xtrId, to, signing);
         if (recipient !== undefined) parts.notifier.sendOnce(recipient, records, nonce);
       },
       refusal,
@@ -66,8 +73,8 @@ export class SubscriptionRequests {
   }
 
   handleRequest(request: SubscriptionRequest, answer: MapAnswer, now: Instant): SubscriptionOutcome {
-    const { xtrId, eid, to, ends } = request;
-    if (this.parts.recipient(xtrId, to) === undefined) return negative(eid, 'auth-failure', REFUSAL_MINUTES);
+    const { xtrId, eid, to, signing, ends } = request;
+    if (this.parts.recipient(xtrId, to, signing) === undefined) return negative(eid, 'auth-failure', REFUSAL_MINUTES);
     // Its ETR answers, and tells of changes if it can.
     if (answer.kind === 'forward') return 'full';
     const exists = answer.ours && answer.positive;
@@ -75,7 +82,7 @@ export class SubscriptionRequests {
       ? this.subscribers.unsubscribe(request, answer.records, now)
       : this.subscribers.subscribe(request, answer.records, exists, now);
     if (result === 'accepted') return 'told';
-    return result === 'full' ? 'full' : 'replay';
+    return result;
   }
 
   /** A mapping has changed for plain peers. */
@@ -98,8 +105,8 @@ export class SubscriptionRequests {
     return this.subscribers.pollTimeout();
   }
 
-  private notify({ subject, xtrId, to, nonce, records, done }: Publication, now: Instant): number {
-    const recipient = this.parts.recipient(xtrId, to);
+  private notify({ subject, xtrId, to, signing, nonce, records, done }: Publication, now: Instant): number {
+    const recipient = this.parts.recipient(xtrId, to, signing);
     if (recipient === undefined) done(false, now);
     else this.parts.notifier.announce(recipient, records, now, { nonce, subject, done });
     return inDatagrams(records).length;

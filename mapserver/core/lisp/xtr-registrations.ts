@@ -21,6 +21,8 @@ export interface RegisteredContent {
   readonly rlocs: readonly RlocRecord[];
   readonly proxyReply: boolean;
   readonly merge: boolean;
+  /** S: the xTR can do LISP-SEC. */
+  readonly securityCapable: boolean;
 }
 
 export interface XtrRegistration {

@@ -317,6 +317,7 @@ class World {
       replies,
       subscriptions: new SubscriptionRequests({ limits, ttl: minutes(10), replies, notifier, recipient }),
       secretsOf: () => [],
+      etrsOf: () => [],
       isSiteRloc: () => false,
       randomNonce: () => nonce(9n),
       send: (to, message) => this.sent.push({ to, message }),

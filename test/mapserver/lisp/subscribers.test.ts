@@ -31,14 +31,14 @@ test('a request counts if its nonce is larger than all before, of both sides, al
   world.subscribe(A, '10.1.1.1', 100n);
   world.change('10.1.1.1');
   world.taken();
-  for (const old of [99n, 100n, 101n]) assert.equal(world.subscribe(A, '10.1.1.1', old), 'replayed');
-  assert.equal(world.unsubscribe(A, '10.1.1.1', 101n), 'replayed');
+  for (const old of [99n, 100n, 101n]) assert.equal(world.subscribe(A, '10.1.1.1', old), 'replay');
+  assert.equal(world.unsubscribe(A, '10.1.1.1', 101n), 'replay');
   assert.deepEqual(world.taken(), []);
   assert.equal(world.unsubscribe(A, '10.1.1.1', 102n), 'accepted');
   assert.deepEqual(world.taken(), ['a 10.1.1.1/32 102']);
   world.change('10.1.1.1');
   assert.deepEqual(world.taken(), [], 'it has ended');
-  assert.equal(world.subscribe(A, '10.1.1.1', 102n), 'replayed');
+  assert.equal(world.subscribe(A, '10.1.1.1', 102n), 'replay');
   assert.equal(world.subscribe(A, '10.1.1.1', 103n), 'accepted');
   assert.equal(world.subscribe(A, '10.1.1.2', 1n), 'accepted', 'each EID has its own nonce');
   assert.equal(world.subscribe(B, '10.1.1.1', 1n), 'accepted', 'and each xTR');
@@ -67,7 +67,7 @@ test('a subscription whose confirmation is not acknowledged has not begun, and i
   assert.deepEqual(world.taken(), ['a 10.1.1.1/32 7', 'dismissed a 10.1.1.1/32 7']);
   world.change('10.1.1.1');
   assert.deepEqual(world.taken(), []);
-  assert.equal(world.subscribe(A, '10.1.1.1', 7n), 'replayed');
+  assert.equal(world.subscribe(A, '10.1.1.1', 7n), 'replay');
 });
 
 test('one that was confirmed outlives publications that are lost, but not three in a row', () => {
@@ -166,7 +166,8 @@ class World {
 }
 
 function request(xtrId: XtrId, eid: string, value: bigint): Subscribe {
-  return { xtrId, eid: eidOf(eid), nonce: nonce(value), to: [{ address: parseIpAddress('192.0.2.20'), port: 4342 }] };
+  const to = [{ address: parseIpAddress('192.0.2.20'), port: 4342 }];
+  return { xtrId, eid: eidOf(eid), nonce: nonce(value), to, signing: undefined };
 }
 
 function eidOf(text: string): PrefixEid {
