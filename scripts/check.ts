@@ -4,12 +4,14 @@
  */
 import { runCargo } from '../runtime/crate-build.ts';
 import { missingForCheck } from '../runtime/preflight.ts';
+import { endWithCaller } from './ending.ts';
 import { checkLicences } from './licences.ts';
 import { removeStaleOutputs } from './remove-stale.ts';
 import { demand, runScript } from './steps.ts';
-import { runTests, testFiles } from './test-runner.ts';
+import { runTests, testGroups } from './test-runner.ts';
 
 await runScript(async () => {
+  endWithCaller();
   removeStaleOutputs();
   demand(missingForCheck());
   await step('cargo fmt --check', ['fmt', '--check']);
@@ -17,7 +19,7 @@ await runScript(async () => {
   await step('cargo test', ['test', '--locked', '--quiet']);
   const { npm, cargo } = checkLicences();
   console.error(`licences: ok (${npm} npm packages, ${cargo} crates)`);
-  await runTests([{ suite: 'unit', files: testFiles('unit', []) }]);
+  await runTests(testGroups('unit', []));
 });
 
 async function step(name: string, args: readonly string[]): Promise<void> {

@@ -1,6 +1,6 @@
 /**
- * Runs compiled test files with node:test: files that need nothing but Node side by side, those that build
- * networks (test/e2e, test/lab) one after the other, and closes with the sums over both in the runner's own words.
+ * Runs compiled test files with node:test: files that need nothing but Node side by side, those that build networks one
+ * after the other, but for the patient ones of `PATIENT`; closes with the sums over all in the runner's own words.
  */
 import { setMaxListeners } from 'node:events';
 import { readdirSync } from 'node:fs';
@@ -9,31 +9,54 @@ import { join } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 import { PROJECT_ROOT } from '../runtime/project-root.ts';
+import { dependsOnNode } from './node-dependence.ts';
 import { StepFailed } from './steps.ts';
 
 export type Suite = 'unit' | 'e2e';
 
-/** Compiled test files of a suite whose path contains one of `filters` (all, without any). */
-export function testFiles(suite: Suite, filters: readonly string[]): string[] {
-  const root = join(PROJECT_ROOT, 'dist', 'test');
-  return readdirSync(root, { recursive: true, encoding: 'utf8' })
+export interface Group {
+  readonly suite: Suite;
+  readonly files: readonly string[];
+  readonly atOnce: number;
+}
+
+/** The test files of a suite whose path contains one of `filters` (all, without any), with those that may run together. */
+export function testGroups(suite: Suite, filters: readonly string[]): Group[] {
+  const files = testFiles(suite, filters);
+  const cpus = availableParallelism();
+  if (suite === 'unit') return [{ suite, files, atOnce: Math.min(4, cpus) }];
+  const patient = PATIENT.map((path) => join(COMPILED, `${path}.test.js`));
+  return [
+    { suite, files: patient.filter((path) => files.includes(path)), atOnce: Math.min(2, cpus) },
+    { suite, files: files.filter((path) => !patient.includes(path)), atOnce: 1 },
+  ];
+}
+
+/** The unit tests that could come out differently on another version of Node. */
+export function nodeGroups(filters: readonly string[]): Group[] {
+  return testGroups('unit', filters).map((group) => ({
+    ...group,
+    files: group.files.filter((file) => dependsOnNode(file)),
+  }));
+}
+
+function testFiles(suite: Suite, filters: readonly string[]): string[] {
+  return readdirSync(COMPILED, { recursive: true, encoding: 'utf8' })
     .filter((path) => path.endsWith('.test.js'))
     .filter((path) => /^(e2e|lab|packaging)\//.test(path) === (suite === 'e2e'))
     .filter(
       (path) => filters.length === 0 || filters.some((filter) => `test/${path}`.includes(filter.replace(/\.ts$/, ''))),
     )
-    .map((path) => join(root, path))
+    .map((path) => join(COMPILED, path))
     .sort();
 }
 
 /** Runs the files and prints the closing lines. @throws StepFailed when there was no test at all */
-export async function runTests(
-  groups: readonly { readonly suite: Suite; readonly files: readonly string[] }[],
-): Promise<void> {
+export async function runTests(groups: readonly Group[]): Promise<void> {
   const sums = new Map<string, number>(CLOSING.map((name) => [name, 0]));
   let failed = false;
-  for (const { suite, files } of groups) {
-    if (files.length > 0 && !(await runGroup(suite, files, sums))) failed = true;
+  for (const group of groups) {
+    if (group.files.length > 0 && !(await runGroup(group, sums))) failed = true;
   }
   console.log('');
   for (const [name, sum] of sums) console.log(`# ${name} ${Math.round(sum)}`);
@@ -43,12 +66,12 @@ export async function runTests(
 }
 
 /** Resolves to false when a test failed, a file could not be run, or the group took too long. */
-function runGroup(suite: Suite, files: readonly string[], sums: Map<string, number>): Promise<boolean> {
+function runGroup({ suite, files, atOnce }: Group, sums: Map<string, number>): Promise<boolean> {
   const signal = AbortSignal.timeout(GROUP_LIMIT_MS[suite]);
   setMaxListeners(0, signal);
   const stream = run({
     files: [...files],
-    concurrency: suite === 'e2e' ? 1 : Math.min(4, availableParallelism()),
+    concurrency: atOnce,
     timeout: FILE_LIMIT_MS[suite],
     signal,
   });
@@ -69,10 +92,42 @@ function runGroup(suite: Suite, files: readonly string[], sums: Map<string, numb
   });
 }
 
+/**
+ * End-to-end tests that two may run of at once, the longest first: they wait for other programs most of the time, and
+ * hold nothing to a duration that a neighbour could make too long. Whatever measures or floods is not among them.
+ */
+export const PATIENT: readonly string[] = [
+  'packaging/root-install',
+  'e2e/containers',
+  'packaging/root-docs',
+  'e2e/provisioning-ansible',
+  'packaging/packages',
+  'e2e/doctor',
+  'e2e/dashboards',
+  'e2e/prometheus',
+  'e2e/platform',
+  'e2e/restore',
+  'e2e/provisioning-terraform',
+  'e2e/dns-host-programs',
+  'e2e/lisp-conform',
+  'e2e/lisp-gateway',
+  'e2e/secrets',
+  'e2e/provisioning-cloud-init',
+  'e2e/copy',
+  'e2e/zone-secondary',
+  'e2e/underlay',
+  'e2e/provisioning-ovf',
+  'e2e/lisp-pylisp',
+  'e2e/lisp-tshark',
+  'e2e/dns-doctor',
+  'e2e/dns-programs',
+];
+
 /** A file (Node 20) or test (Node 24) that is still running after this is ended and counts as failed. */
 const FILE_LIMIT_MS: Readonly<Record<Suite, number>> = { unit: 300_000, e2e: 600_000 };
 
 /** On Node 24 a file that leaves a handle open would otherwise run for ever. */
 const GROUP_LIMIT_MS: Readonly<Record<Suite, number>> = { unit: 1_800_000, e2e: 5_400_000 };
 
+const COMPILED = join(PROJECT_ROOT, 'dist', 'test');
 const CLOSING = ['tests', 'suites', 'pass', 'fail', 'cancelled', 'skipped', 'todo', 'duration_ms'] as const;

@@ -78,7 +78,13 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
     match: /^scripts\/(dashboard-pictures|dashboards\/(picture|recording))\.ts$/,
     may: ['scripts: pictures', 'scripts', 'bench', 'lab', 'runtime', 'node'],
   },
-  { name: 'scripts', match: /^scripts\//, may: ['scripts', 'cli', 'proto', 'runtime', 'npm', 'node'] },
+  // Removes what the laboratories of tests that had to be killed left behind.
+  { name: 'scripts: ending', match: /^scripts\/ending\.ts$/, may: ['lab', 'node'] },
+  {
+    name: 'scripts',
+    match: /^scripts\//,
+    may: ['scripts', 'scripts: ending', 'cli', 'proto', 'runtime', 'npm', 'node'],
+  },
   { name: 'lab', match: /^test\/lab\/(?!.*\.test\.ts$)/, may: ['lab', 'proto', 'runtime', 'npm', 'node'] },
 ];
 
