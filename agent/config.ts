@@ -114,6 +114,14 @@ const LISP = z
     instance: z.int().min(0).max(0xff_ffff).nullable().default(null),
     /** Pass packets on between these sites and the tunnels. */
     gateway: z.boolean().default(false),
+    /** Of the RLOCs of these sites; `intervalSeconds` 0: none. */
+    probes: z
+      .strictObject({
+        intervalSeconds: z.int().min(0).max(3600).default(10),
+        timeoutMs: z.int().min(100).max(10_000).default(1000),
+        tries: z.int().min(1).max(10).default(3),
+      })
+      .prefault({}),
     /** Where own EIDs are registered, and others asked for, beside the own map server. */
     mapServers: MAP_SERVERS.default([]),
   })

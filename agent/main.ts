@@ -11,6 +11,7 @@ import { Shutdown } from '../runtime/shutdown.ts';
 import { notifySystemd } from '../runtime/watchdog.ts';
 import type { AgentConfig } from './config.ts';
 import type { EidState, OwnedEid } from './core/registrar.ts';
+import { countRlocs } from './core/rloc-probes.ts';
 import { startAdminSocket } from './shell/admin-socket.ts';
 import { CachedNameResolver } from './shell/cached-name-resolver.ts';
 import { type DnsServer, startDnsServer } from './shell/dns-server.ts';
@@ -147,6 +148,7 @@ function gauges(driver: AgentDriver) {
     eids,
     takenOver,
     peers,
+    rlocs: countRlocs(driver.agent.probedRlocs()),
     policy: { version: policy.version, rules: policy.rules.length },
   };
 }

@@ -58,6 +58,8 @@ export interface Status {
   readonly eids: readonly OwnEid[];
   readonly mapCache: { readonly positive: number; readonly negative: number; readonly stale: number };
   readonly peers: number;
+  /** Of sites of LISP routers. */
+  readonly rlocs?: { readonly up: number; readonly down: number; readonly unknown: number };
   /** Null: the data plane does not say. */
   readonly heard?: readonly HeardPeer[] | null;
   readonly problems: readonly string[];
@@ -108,9 +110,16 @@ export function statusLines(status: Status, style: Style): string[] {
     `Policy       ${policyText(status.policy)}`,
     ...inboundLines(status),
     `Map-cache    ${mapCache.positive} mappings, ${mapCache.stale} stale, ${mapCache.negative} negative; ${status.peers} peers`,
+    ...siteLines(status),
     ...(status.eids.length > 0 ? ['', ...eidLines(status.eids)] : []),
     ...heardLines(status.heard),
   ];
+}
+
+/** Nothing without LISP routers. */
+function siteLines({ rlocs }: Status): string[] {
+  if (rlocs === undefined || rlocs.up + rlocs.down + rlocs.unknown === 0) return [];
+  return [`LISP sites   RLOCs: ${rlocs.up} up, ${rlocs.down} down, ${rlocs.unknown} not known yet`];
 }
 
 export function eidLines(eids: readonly OwnEid[]): string[] {

@@ -47,6 +47,7 @@ import { ReceivedMappings } from './received-mappings.ts';
 import { type AgentIdentity, type OwnedEid, Registrar, type SavedEid } from './registrar.ts';
 import { RemoteMappings } from './remote-mappings.ts';
 import { Resolver } from './resolver.ts';
+import { type ProbedRloc, plainProbes, type RlocProbes, type RlocProbing } from './rloc-probes.ts';
 import { Takeovers } from './takeovers.ts';
 
 export interface AgentOptions {
@@ -62,6 +63,8 @@ export interface AgentOptions {
   readonly plain?: PlainRules | null;
   /** Mapping systems of others; only together with `plain`. */
   readonly elsewhere?: LispElsewhere | null;
+  /** Of RLOCs that plain packets go to; null: they are not probed. */
+  readonly probing?: RlocProbing | null;
   readonly saved: SavedState;
   readonly cacheLimit?: number;
 }
@@ -112,6 +115,7 @@ export class Agent {
   private readonly table: DataplaneTable;
   private readonly policy: EnforcedPolicy;
   private readonly lispRouters: LispRouters | null;
+  private readonly probes: RlocProbes | null;
   private readonly probing = new Callers<number>(MAX_PROBES);
   private overlay: readonly IpPrefix[];
   private dataplane: SavedDataplane;
@@ -131,7 +135,13 @@ export class Agent {
     this.identity = identity;
     this.overlay = options.overlay;
     this.dataplane = saved.dataplane;
-    const table = new DataplaneTable((command) => outbox.command(command), options.plain ?? null);
+    const plain = options.plain ?? null;
+    const probes = plainProbes(
+      options,
+      { locators: () => locators.list(), changed: (prefix) => table.repeatMapping(prefix), outbox },
+      now,
+    );
+    const table = new DataplaneTable((command) => outbox.command(command), plain, probes);
     const registrar = new Registrar(identity, saved.eids, now);
     const cacheLimit = options.cacheLimit ?? CACHE_LIMIT;
     const remote = new RemoteMappings(
@@ -169,6 +179,7 @@ export class Agent {
     this.targets = targets;
     this.departures = departures;
     this.table = table;
+    this.probes = probes;
     this.policy = new EnforcedPolicy(saved.policy, table, outbox);
     this.registrar = registrar;
     this.remote = remote;
@@ -176,12 +187,13 @@ export class Agent {
     this.registers = registers;
     this.resolver = resolver;
     this.lispRouters =
-      options.plain == null
+      plain === null
         ? null
         : new LispRouters(
             {
-              rules: options.plain,
+              rules: plain,
               elsewhere: options.elsewhere ?? null,
+              probes,
               remote,
               table,
               identity,
@@ -445,6 +457,11 @@ export class Agent {
     return [...this.remote.cache.values()];
   }
 
+  /** Those of sites that plain packets may go to; none if they are not probed. */
+  probedRlocs(): readonly ProbedRloc[] {
+    return this.probes?.list() ?? [];
+  }
+
   interfaceUp(name: string): boolean {
     return this.mover.isUp(name);
   }
@@ -513,7 +530,9 @@ export class Agent {
   private announceLocators(now: Instant): void {
     this.outbox.note({ type: 'locators', count: this.locators.list().length });
     this.register(now);
-    if (this.lispRouters !== null) this.askPlainCorrespondents();
+    if (this.lispRouters === null) return;
+    this.probes?.handleMoved();
+    this.askPlainCorrespondents();
   }
 
   private askPlainCorrespondents(): void {

@@ -17,6 +17,13 @@ type Of<T extends DataplaneCommand['type']> = Extract<DataplaneCommand, { readon
 export type MappingCommand = Of<'mapping-set'>;
 export type LocalCommand = Of<'local-eid-set'>;
 
+/** Which RLOCs of sites are reachable. */
+export interface PlainReachability {
+  /** A mapping has these locators from now on; none when it has ended. */
+  follow(prefix: IpPrefix, locators: readonly Locator[]): void;
+  usable(locators: readonly Locator[]): readonly Locator[];
+}
+
 interface Workload {
   readonly prefix: IpPrefix;
   readonly interface: string;
@@ -41,14 +48,20 @@ export class DataplaneTable {
   private workloads: ReadonlyMap<string, Workload> = new Map();
   private policy: AgentPolicy | null = null;
   private readonly rules: PlainRules | null;
+  private readonly reachability: PlainReachability | null;
   private enforces = false;
   private knowsPlain = false;
   private attached = false;
 
-  /** `rules`: with whom plain packets are exchanged; null for nobody. */
-  constructor(emit: (command: DataplaneCommand) => void, rules: PlainRules | null = null) {
+  /** `rules`: with whom plain packets are exchanged; null for nobody. `reachability`: null if nobody finds it out. */
+  constructor(
+    emit: (command: DataplaneCommand) => void,
+    rules: PlainRules | null = null,
+    reachability: PlainReachability | null = null,
+  ) {
     this.emit = emit;
     this.rules = rules;
+    this.reachability = reachability;
   }
 
   get isAttached(): boolean {
@@ -163,6 +176,7 @@ export class DataplaneTable {
     const mapping = this.mappings.get(prefix);
     if (mapping === undefined) return;
     this.mappings.delete(prefix);
+    if (mapping.action === 'plain') this.reachability?.follow(prefix, []);
     this.send({ type: 'mapping-remove', prefix });
     this.release(mapping.publicKey, prefix, now);
   }
@@ -233,6 +247,9 @@ export class DataplaneTable {
       this.send({ type: 'mapping-remove', prefix: next.prefix });
     }
     this.mappings.set(next.prefix, next);
+    if (previous?.action === 'plain' || next.action === 'plain') {
+      this.reachability?.follow(next.prefix, next.locators ?? []);
+    }
     if (next.publicKey !== undefined) this.peer(next.publicKey).value.usedBy.add(next.prefix);
     if (this.attached) this.sendMapping(next);
     if (previous?.publicKey !== next.publicKey && previous?.publicKey !== undefined) {
@@ -242,7 +259,10 @@ export class DataplaneTable {
 
   private sendMapping(mapping: MappingCommand): void {
     const { type, prefix, generation, action } = mapping;
-    this.emit(action === 'plain' && !this.knowsPlain ? { type, prefix, generation, action: 'drop' } : mapping);
+    if (action !== 'plain') this.emit(mapping);
+    else if (!this.knowsPlain) this.emit({ type, prefix, generation, action: 'drop' });
+    else
+      this.emit({ ...mapping, locators: this.reachability?.usable(mapping.locators ?? []) ?? mapping.locators ?? [] });
   }
 
   private peer(key: TunnelKey): { readonly value: Peer; readonly known: boolean } {

@@ -50,7 +50,9 @@ export type LispOutcome =
   | 'notified'
   | 'unauthentic'
   /** Of Map-Replies: one of our questions is answered. */
-  | 'resolved';
+  | 'resolved'
+  /** An RLOC-probe of ours is answered. */
+  | 'probed';
 
 export interface LispResponderParts {
   readonly rules: PlainRules;

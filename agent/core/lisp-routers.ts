@@ -1,6 +1,6 @@
 /**
  * What this agent has to do with LISP routers over UDP 4342: it answers those that plain packets are exchanged with
- * (`lisp-responder.ts`), registers at the Map-Servers of others (`lisp-registrations.ts`) and asks their Map-Resolvers
+ * (`lisp-responder.ts`) and probes their RLOCs (`rloc-probes.ts`), registers at the Map-Servers of others (`lisp-registrations.ts`) and asks their Map-Resolvers
  * (`lisp-resolutions.ts`). Each datagram goes to the one that it is for, by where it is from and what it is.
  */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
@@ -14,6 +14,7 @@ import { type LispMapResolver, LispResolutions } from './lisp-resolutions.ts';
 import { type LispOutcome, type LispPeer, LispResponder, type LispResponderParts } from './lisp-responder.ts';
 import type { AgentIdentity, Registrar } from './registrar.ts';
 import type { RemoteMappings } from './remote-mappings.ts';
+import type { RlocProbes } from './rloc-probes.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 /** The mapping systems of others, as the operator names them. */
@@ -27,6 +28,8 @@ export interface LispElsewhere {
 
 export interface LispRoutersParts extends Omit<LispResponderParts, 'isMapResolver'> {
   readonly elsewhere: LispElsewhere | null;
+  /** Null: RLOCs are not probed. */
+  readonly probes: RlocProbes | null;
   readonly identity: AgentIdentity;
   readonly registrar: Registrar;
   readonly remote: RemoteMappings;
@@ -94,12 +97,17 @@ export class LispRouters {
   handleTimeout(now: Instant): void {
     this.registrations?.handleTimeout(now);
     this.resolutions?.handleTimeout(now);
+    this.parts.probes?.handleTimeout(now);
   }
 
   pollTimeout(): Instant {
     const { registrations, resolutions } = this;
     const never = Number.POSITIVE_INFINITY;
-    return Math.min(registrations?.pollTimeout() ?? never, resolutions?.pollTimeout() ?? never);
+    return Math.min(
+      registrations?.pollTimeout() ?? never,
+      resolutions?.pollTimeout() ?? never,
+      this.parts.probes?.pollTimeout() ?? never,
+    );
   }
 
   /** Of a Map-Server or to a question. Undefined: it is none. */
@@ -114,7 +122,9 @@ export class LispRouters {
     try {
       const message = decodeLispMessage(bytes);
       if (message.type === 'map-notify') return registrations?.handleNotify(from, message, bytes, now);
-      return message.type === 'map-reply' ? resolutions?.handleReply(message, now) : undefined;
+      if (message.type !== 'map-reply') return undefined;
+      if (this.parts.probes?.handleReply(from.address, message, now) === true) return 'probed';
+      return resolutions?.handleReply(message, now);
     } catch (error) {
       if (!(error instanceof DecodeError)) throw error;
       return 'malformed';

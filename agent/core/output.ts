@@ -8,6 +8,7 @@ import type { Millis } from '../../proto/time.ts';
 import type { LispOutcome, LispPeer } from './lisp-responder.ts';
 import type { Ticket } from './map-requests.ts';
 import type { EidState } from './registrar.ts';
+import type { Reachability } from './rloc-probes.ts';
 
 export type AgentOutput =
   | { readonly to: 'dataplane'; readonly command: DataplaneCommand }
@@ -94,8 +95,11 @@ export type Note =
       readonly server: string;
       readonly eids: number;
     }
+  /** A probe of a site's RLOC, after all its tries; and what is known of the RLOC from then on. */
+  | { readonly type: 'rloc-probe'; readonly result: 'answered' | 'unanswered' }
+  | { readonly type: 'rloc'; readonly rloc: IpAddress; readonly state: Reachability }
   | { readonly type: 'dataplane-superseded' }
   | {
       readonly type: 'limit';
-      readonly what: 'eids' | 'introductions' | 'map-requests' | 'registrations' | 'unknown-peers';
+      readonly what: 'eids' | 'introductions' | 'map-requests' | 'registrations' | 'rloc-probes' | 'unknown-peers';
     };

@@ -15,6 +15,7 @@ import { VERSION } from '../../runtime/project-root.ts';
 import { listenOnUnixSocket } from '../../runtime/unix-server.ts';
 import type { Resolution } from '../core/output.ts';
 import type { OwnedEid } from '../core/registrar.ts';
+import { countRlocs, type ProbedRloc } from '../core/rloc-probes.ts';
 import type { DnsStatus } from './dns-host-target.ts';
 import type { DnsServer } from './dns-server.ts';
 import type { AgentDriver } from './driver.ts';
@@ -54,6 +55,7 @@ function routes(driver: AgentDriver, identity: Identity, dns: () => DnsServer | 
       handle: ({ params, body }) => leave(driver, params.eid ?? '', parseBody(LEAVE, body)),
     },
     { method: 'GET', path: '/v1/peers', handle: () => peers(driver) },
+    { method: 'GET', path: '/v1/rlocs', handle: () => ({ rlocs: rlocs(driver) }) },
     { method: 'GET', path: '/v1/dns', handle: () => dnsStatus(driver, identity, dns()) },
     { method: 'GET', path: '/v1/resolve', handle: ({ query }) => resolve(driver, query.get('q') ?? '') },
     {
@@ -108,6 +110,7 @@ async function status(driver: AgentDriver, identity: Identity): Promise<unknown>
     mapCache: snapshot.cache,
     inbound: inboundOf(snapshot.policy, ownPrefixes(own)),
     peers: snapshot.peers,
+    rlocs: countRlocs(agent.probedRlocs()),
     heard: await heardPeers(driver),
     problems: problems(driver, own, snapshot.locators.length, registered),
   };
@@ -268,6 +271,11 @@ async function peers(driver: AgentDriver): Promise<{ peers: (PeerStatus & { eids
   }
   const { peers } = await driver.dataplane.peers();
   return { peers: peers.map((peer) => ({ ...peer, eids: eids.get(peer.publicKey) ?? [] })) };
+}
+
+/** Of sites that plain packets may go to. */
+function rlocs(driver: AgentDriver): readonly ProbedRloc[] {
+  return driver.agent.probedRlocs().map((each) => ({ ...each, eids: each.eids.slice(0, 16) }));
 }
 
 async function resolve(driver: AgentDriver, text: string): Promise<unknown> {

@@ -24,7 +24,7 @@ import { exporterNotice } from './exporter-notice.ts';
 import { agentIdentity, type Identity, mapServerTarget, type StateFolder } from './identity.ts';
 import { OwnIncarnation } from './incarnation.ts';
 import { LispListener } from './lisp-listener.ts';
-import { lispElsewhere } from './lisp-map-servers.ts';
+import { lispElsewhere, rlocProbing } from './lisp-map-servers.ts';
 import { readMachine } from './machine.ts';
 import { MaintenanceHook } from './maintenance-hook.ts';
 import { MapServerLink } from './map-server-link.ts';
@@ -108,6 +108,7 @@ export class AgentDriver {
         locators: config.locators,
         plain: plainRules(config, agentIdentity(identity).instance),
         elsewhere: lispElsewhere(config),
+        probing: rlocProbing(config),
         saved: {
           ...folder.eids(),
           cache: folder.cache(Date.now(), log),
@@ -563,6 +564,7 @@ const CHANGES_NOTHING: ReadonlySet<LispOutcome> = new Set([
   'acknowledged',
   'notified',
   'unauthentic',
+  'probed',
 ]);
 const MAX_CALLERS = 4096;
 const CACHE_WRITE_MS = 1000;

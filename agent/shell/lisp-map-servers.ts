@@ -1,11 +1,13 @@
-/** The mapping systems of others that the configuration names, with their keys from files. */
+/** What the configuration says of LISP routers: the mapping systems of others with their keys from files, and RLOC-probes. */
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { UsageError } from '../../proto/errors.ts';
-import { nonce } from '../../proto/lisp/header.ts';
+import { type Nonce, nonce } from '../../proto/lisp/header.ts';
+import { seconds } from '../../proto/time.ts';
 import type { AgentConfig } from '../config.ts';
 import type { LispMapServer } from '../core/lisp-registrations.ts';
 import type { LispElsewhere } from '../core/lisp-routers.ts';
+import type { RlocProbing } from '../core/rloc-probes.ts';
 
 /** Null for none. @throws UsageError when a key cannot be read */
 export function lispElsewhere({ lisp }: AgentConfig): LispElsewhere | null {
@@ -14,8 +16,19 @@ export function lispElsewhere({ lisp }: AgentConfig): LispElsewhere | null {
     mapServers: lisp.mapServers.flatMap(mapServer),
     mapResolvers: lisp.mapServers.map(({ address, port, resolve }) => ({ address, port, resolve })),
     firstNonce: nonce(BigInt(Date.now()) << 16n),
-    randomNonce: () => nonce(randomBytes(8).readBigUInt64BE()),
+    randomNonce,
   };
+}
+
+/** Null for none. */
+export function rlocProbing({ lisp }: AgentConfig): RlocProbing | null {
+  const { intervalSeconds, timeoutMs, tries } = lisp.probes;
+  if (lisp.plain.length === 0 || intervalSeconds === 0) return null;
+  return { interval: seconds(intervalSeconds), timeout: timeoutMs, tries, randomNonce };
+}
+
+function randomNonce(): Nonce {
+  return nonce(randomBytes(8).readBigUInt64BE());
 }
 
 type Configured = AgentConfig['lisp']['mapServers'][number];

@@ -5,6 +5,7 @@ import type { Place } from '../../proto/exporter.ts';
 import { collectProcessMetrics } from '../../runtime/process-metrics.ts';
 import type { Note } from '../core/output.ts';
 import type { EidState } from '../core/registrar.ts';
+import type { Reachability } from '../core/rloc-probes.ts';
 import { ScrapedRegistry } from './dataplane-metrics.ts';
 
 /** What the gauges show. */
@@ -24,6 +25,8 @@ export interface AgentGauges {
   /** EIDs of this host itself, and not of workloads, that another agent has. */
   readonly takenOver: number;
   readonly peers: number;
+  /** Of sites that plain packets may go to. */
+  readonly rlocs: Readonly<Record<Reachability, number>>;
   readonly policy: { readonly version: number; readonly rules: number };
 }
 
@@ -45,6 +48,7 @@ export class AgentMetrics {
   private readonly maintenanceStanding: Gauge;
   private readonly lisp: Counter<'result'>;
   private readonly lispRegistrations: Counter<'result'>;
+  private readonly rlocProbes: Counter<'result'>;
 
   constructor(gauges: () => AgentGauges, stats: () => Promise<StatsReply | null>) {
     const registry = new ScrapedRegistry(stats);
@@ -98,6 +102,15 @@ export class AgentMetrics {
       registers,
       collect() {
         for (const [state, count] of Object.entries(gauges().eids)) this.set({ state }, count);
+      },
+    });
+    new Gauge({
+      name: 'stayput_agent_plain_rlocs',
+      help: 'RLOCs of sites that are probed',
+      labelNames: ['state'],
+      registers,
+      collect() {
+        for (const [state, count] of Object.entries(gauges().rlocs)) this.set({ state }, count);
       },
     });
     this.faults = new Counter({
@@ -170,6 +183,12 @@ export class AgentMetrics {
     this.lisp = new Counter({
       name: 'stayput_agent_lisp_messages_total',
       help: 'Messages of LISP routers, by what became of them',
+      labelNames: ['result'],
+      registers,
+    });
+    this.rlocProbes = new Counter({
+      name: 'stayput_agent_rloc_probes_total',
+      help: 'RLOC-probes of sites, by whether one of their tries was answered',
       labelNames: ['result'],
       registers,
     });
@@ -258,6 +277,9 @@ export class AgentMetrics {
       case 'lisp-registration':
         this.lispRegistrations.inc({ result: note.result }, note.eids);
         return;
+      case 'rloc-probe':
+        this.rlocProbes.inc({ result: note.result });
+        return;
       case 'peer-refused':
         this.refused.inc({ what: 'peer' });
         return;
@@ -274,6 +296,7 @@ export class AgentMetrics {
         this.refused.inc({ what: note.what });
         return;
       case 'eid-state':
+      case 'rloc':
       case 'locators':
       case 'overlay':
       case 'policy':
@@ -313,5 +336,6 @@ const REFUSED = [
   'introductions',
   'map-requests',
   'registrations',
+  'rloc-probes',
   'unknown-peers',
 ] as const;

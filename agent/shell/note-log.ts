@@ -17,6 +17,10 @@ export function logNote(log: Log, note: Note): void {
         log.info({ server: note.server, count: note.eids }, LISP_REGISTRATION_LOG.accepted);
       else log.warn({ server: note.server, count: note.eids }, LISP_REGISTRATION_LOG[note.result]);
       return;
+    case 'rloc':
+      if (note.state === 'down') log.warn({ rloc: note.rloc }, 'an RLOC of a site answers no probes any more');
+      else log.info({ rloc: note.rloc }, 'an RLOC of a site answers probes');
+      return;
     case 'eid-state':
       log.info({ eid: note.eid, state: note.state, generation: note.generation }, 'EID changed its state');
       return;
@@ -65,6 +69,7 @@ export function logNote(log: Log, note: Note): void {
       return;
     case 'resolution':
     case 'lisp':
+    case 'rloc-probe':
     case 'push':
     case 'peer-refused':
       log.debug({ ...note }, 'map-cache');

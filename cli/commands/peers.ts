@@ -14,9 +14,22 @@ interface Peer {
   readonly eids: readonly string[];
 }
 
+interface Rloc {
+  readonly rloc: string;
+  readonly state: string;
+  readonly rttMs: number | null;
+  readonly eids: readonly string[];
+}
+
+interface PeersOptions extends ClientOptions {
+  readonly sites?: true;
+}
+
 export function registerPeersCommand(program: Command): void {
-  withClientOptions(program.command('peers').description('The agents that this host exchanges packets with')).action(
-    async (options: ClientOptions) => {
+  withClientOptions(program.command('peers').description('The agents that this host exchanges packets with'))
+    .option('--sites', 'instead, the RLOCs of LISP sites, and whether they answer probes')
+    .action(async (options: PeersOptions) => {
+      if (options.sites === true) return printRlocs(options);
       const { peers } = (await callAgent(options, 'GET', '/v1/peers')) as { peers: readonly Peer[] };
       if (options.json === true) return printJson(peers);
       return printTable(
@@ -43,7 +56,25 @@ export function registerPeersCommand(program: Command): void {
           eids: peer.eids.join(' '),
         })),
       );
-    },
+    });
+}
+
+async function printRlocs(options: ClientOptions): Promise<void> {
+  const { rlocs } = (await callAgent(options, 'GET', '/v1/rlocs')) as { rlocs: readonly Rloc[] };
+  if (options.json === true) return printJson(rlocs);
+  return printTable(
+    [
+      ['rloc', 'RLOC'],
+      ['state', 'STATE'],
+      ['rtt', 'RTT'],
+      ['eids', 'EIDS'],
+    ],
+    rlocs.map(({ rloc, state, rttMs, eids }) => ({
+      rloc,
+      state,
+      rtt: rttMs === null ? null : `${rttMs.toFixed(2)} ms`,
+      eids: eids.join(' '),
+    })),
   );
 }
 

@@ -252,7 +252,7 @@ const SOLICITS: readonly Draft[] = [
       const lisp = await stage.lispPort();
       await lisp.send(solicitation(stage, stage.subject.ownEid ?? stage.outside.v4(1)));
       await stage.fence();
-      const direct = lisp.inbox.filter(({ octets }) => (octets[0] ?? 0) >>> 4 === TYPE.mapRequest);
+      const direct = lisp.inbox.filter(({ octets: [first = 0] }) => first >>> 4 === TYPE.mapRequest && !isProbe(first));
       demand(direct.length === 0, 'A Map-Request came directly.');
       return 'None came directly.';
     },
@@ -311,6 +311,11 @@ async function solicitedRequests(stage: XtrStage, count: number): Promise<Answer
 
 function isEcm(octets: Uint8Array): true | undefined {
   return (octets[0] ?? 0) >>> 4 === TYPE.ecm ? true : undefined;
+}
+
+/** By the first octet. RLOC-probes go to RLOCs directly, whatever is solicited. */
+function isProbe(first: number): boolean {
+  return (first & (REQUEST.P >>> 24)) !== 0;
 }
 
 function answerTo(octets: Uint8Array, nonce: bigint): Answer | undefined {

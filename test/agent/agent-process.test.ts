@@ -466,6 +466,7 @@ class TestAgent {
         eids: { base: 0, target: 0, live: 1, drain: 0, lost: 0 },
         takenOver: 0,
         peers: 0,
+        rlocs: { up: 0, down: 0, unknown: 0 },
         policy: { version: 0, rules: 0 },
       }),
       () => this.driver.dataplane.stats(),

@@ -17,6 +17,7 @@ test('odd names from the data plane are left out and cost the others nothing', a
       eids: { base: 0, target: 0, live: 0, drain: 0, lost: 0 },
       takenOver: 0,
       peers: 0,
+      rlocs: { up: 0, down: 0, unknown: 0 },
       policy: { version: 0, rules: 0 },
     }),
     () => Promise.resolve(stats),

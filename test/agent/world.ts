@@ -77,7 +77,7 @@ interface HostOptions {
   readonly address?: string;
   readonly from?: Host;
   readonly cacheLimit?: number;
-  readonly lisp?: Pick<AgentOptions, 'plain' | 'elsewhere'>;
+  readonly lisp?: Pick<AgentOptions, 'plain' | 'elsewhere' | 'probing'>;
 }
 
 export class Host {
