@@ -22,6 +22,11 @@ export interface Status {
     readonly problem: string | null;
     readonly localAddress?: string | null;
   };
+  /** How the map server sees this host over UDP; `passes` null: it was not asked. */
+  readonly udp?: {
+    readonly passes: boolean | null;
+    readonly view: { readonly address: string; readonly port: number; readonly nat: string } | null;
+  };
   readonly dataplane: {
     readonly connected: boolean;
     readonly software: string | null;
@@ -105,6 +110,7 @@ export function statusLines(status: Status, style: Style): string[] {
     `Map server   ${mapServerText(status)}`,
     `Locators     ${locatorsText(status)}`,
     ...silentUplinks(status).map((text) => `             ${style.bad(text)}`),
+    ...udpLines(status, style),
     `Data plane   ${dataplaneText(status)}`,
     ...platformLines(status, style),
     `Policy       ${policyText(status.policy)}`,
@@ -157,6 +163,13 @@ function mapServerText({ mapServer }: Status): string {
       ? `connected${from} for ${formatDuration(connectedMs)}`
       : `not connected (${problem ?? 'connecting'})`;
   return `${formatHostPort(mapServer.host, mapServer.port)}, ${session}`;
+}
+
+function udpLines({ udp }: Status, style: Style): string[] {
+  if (udp === undefined || udp.passes === null) return [];
+  if (udp.view === null) return [`UDP          ${style.bad('no answer from the map server: stayput doctor udp')}`];
+  const { address, nat } = udp.view;
+  return [`UDP          seen from ${address}, ${NATS[nat] ?? nat}`];
 }
 
 /** Where others send to. */
@@ -245,4 +258,10 @@ function heardLines(heard: Status['heard']): string[] {
   ];
 }
 
+const NATS: Readonly<Record<string, string>> = {
+  none: 'no NAT',
+  independent: 'behind a NAT with one port for all peers',
+  dependent: 'behind a NAT with another port for each peer',
+  unknown: 'behind a NAT',
+};
 const AGENT_ADDRESSES = 'fd53:7461:7970:7574:';

@@ -148,6 +148,14 @@ export const CONFIG = z.strictObject({
     .union([z.string(), z.array(z.string()).min(1).max(8)])
     .optional()
     .describe('HOST:PORT, one or several, for agents and enrolment; all addresses, with the port given to init'),
+  reflectorListen: z
+    .array(z.string())
+    .max(8)
+    .nullable()
+    .default(null)
+    .describe(
+      'HOST:PORT of UDP, one or several, where hosts learn how they are seen; null: the two ports after each of `listen`; empty for none',
+    ),
   metricsListen: z.string().default('127.0.0.1:9342').describe('HOST:PORT of the metrics; empty for none'),
   discoveryTokenFile: z
     .string()

@@ -29,6 +29,7 @@ import { lispSettings } from './shell/lisp-settings.ts';
 import { MapServerMetrics } from './shell/metrics.ts';
 import { type OverlaySettings, openOverlay } from './shell/overlay-files.ts';
 import { MapServerReadiness } from './shell/readiness.ts';
+import { ReflectorListener } from './shell/reflector-listener.ts';
 import { Trust } from './shell/trust.ts';
 import { ZoneServer } from './shell/zone-server.ts';
 import { SqliteStore } from './store/sqlite.ts';
@@ -39,6 +40,8 @@ export interface RunningMapServer {
   readonly metricsPort: number | undefined;
   /** HOST:PORT of LISP over UDP, as bound. */
   readonly lispListen: readonly string[];
+  /** HOST:PORT of the reflector, as bound. */
+  readonly reflectorListen: readonly string[];
   readonly adminSocket: string;
   /** Resolves after SIGTERM or SIGINT, when all is closed. */
   untilSignal(): Promise<void>;
@@ -102,6 +105,8 @@ async function start(
     audit.close();
   });
   let control: ControlServer | undefined;
+  let reflector: ReflectorListener | undefined;
+  const reflectorPorts = () => reflector?.ports ?? [];
   let metricsPort: number | undefined;
   let lispListen: readonly string[] = [];
   // First of all: it is what tells two map servers on one folder apart.
@@ -160,10 +165,11 @@ async function start(
     trust,
     overlay,
     routes: [
-      ...enrolmentRoutes({ driver, overlay, trust, metrics, reports, audit, settings }),
+      ...enrolmentRoutes({ driver, overlay, trust, metrics, reports, audit, settings, reflectorPorts }),
       ...discoveryRoutes({ tokenFile: settings.discoveryTokenFile, exporters, metrics, audit, log }),
     ],
     exporters,
+    reflectorPorts,
     heartbeatMs,
     enrolment: settings.enrolment,
     limits,
@@ -176,6 +182,14 @@ async function start(
   const server = control;
   shutdown.add('control server', () => server.close());
   await listenAll(server, settings.listen ?? [`0.0.0.0:${overlay.port}`, `[::]:${overlay.port}`], log);
+  const reflecting = await ReflectorListener.start({
+    listen: settings.reflectorListen,
+    control: server.addresses,
+    count: (result) => metrics.reflected(result),
+    log,
+  });
+  reflector = reflecting;
+  shutdown.add('reflector', () => reflecting.close());
   if (settings.metricsListen !== '') {
     const readiness = new MapServerReadiness({
       store,
@@ -219,13 +233,17 @@ async function start(
   shutdown.add('certificate renewal', () => clearInterval(renewal));
   const what = { version: VERSION, pid: process.pid };
   audit.write({ event: 'map-server-started', who: 'map server', what, result: 'ok' });
-  log.info({ listen: server.addresses, metricsPort, dataDir }, 'map server is running');
+  log.info(
+    { listen: server.addresses, reflector: reflecting.addresses, metricsPort, dataDir },
+    'map server is running',
+  );
   const notifier = notifySystemd(log);
   shutdown.add('watchdog', () => notifier.close());
   return {
     listen: server.addresses,
     metricsPort,
     lispListen,
+    reflectorListen: reflecting.addresses,
     adminSocket,
     untilSignal: () => shutdown.onSignals(log),
     close: () => shutdown.end(log),

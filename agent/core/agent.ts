@@ -321,6 +321,13 @@ export class Agent {
     this.resolver.handleSession(now);
   }
 
+  /** From where the map server has packets of this host, which may have another way out than its session has. */
+  handleReflection(address: IpAddress, now: Instant): void {
+    if (this.locators.localAddresses().includes(address)) return;
+    this.observed = address;
+    if (this.locators.handleObserved(address, this.overlay)) this.announceLocators(now);
+  }
+
   /** The public addresses of this host, by the platform that it runs on. */
   handlePlatformAddresses(addresses: readonly IpAddress[], now: Instant): void {
     if (this.locators.handlePlatform(addresses, this.overlay)) this.announceLocators(now);

@@ -2,6 +2,7 @@
 import { request } from 'node:https';
 import { isIP } from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import { z } from 'zod';
 import { type IpAddress, type IpPrefix, parseIpAddress, prefixContains } from '../../proto/address.ts';
 import { fail, type Outcome, ok, skipped, warn } from '../../runtime/finding.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
@@ -18,6 +19,8 @@ export interface Contact {
     readonly aheadMs: number | null;
     /** Why its certificate is not one of the overlay; null when it is, or nobody knows yet which that is. */
     readonly untrusted: string | null;
+    /** UDP ports of its reflector; none when it has none, or is too old to say. */
+    readonly reflector: readonly number[];
   } | null;
   readonly problem: string | null;
 }
@@ -46,7 +49,11 @@ export function contact(mapServer: NonNullable<Subject['mapServer']>): Promise<C
         const address = socket.remoteAddress ?? '';
         const date = Date.parse(response.headers.date ?? '');
         const untrusted = ca === null || socket.authorized ? null : String(socket.authorizationError);
-        response.resume();
+        let body = '';
+        response.setEncoding('utf8');
+        response.on('data', (part: string) => {
+          if (body.length < LARGEST_ANSWER) body += part;
+        });
         response.on('end', () =>
           resolve({
             answer: {
@@ -55,6 +62,7 @@ export function contact(mapServer: NonNullable<Subject['mapServer']>): Promise<C
               // Its time is in whole seconds, cut off.
               aheadMs: Number.isFinite(date) ? asked + ms / 2 - (date + 500) : null,
               untrusted,
+              reflector: reflectorOf(body),
             },
             problem: null,
           }),
@@ -108,6 +116,14 @@ export function checkClock(found: Contact | null): readonly Outcome[] {
   return [ok('the same as at the map server, to a second or two')];
 }
 
+function reflectorOf(body: string): readonly number[] {
+  try {
+    return REFLECTOR.parse(JSON.parse(body)).reflector;
+  } catch {
+    return [];
+  }
+}
+
 function isInside(address: string, prefix: string): boolean {
   try {
     return prefixContains(prefix as IpPrefix, parseIpAddress(address.replace(/^::ffff:/, '')) as IpAddress);
@@ -129,6 +145,9 @@ function describe(error: Error): string {
   return (code === undefined ? undefined : known[code]) ?? error.message.split('\n', 1)[0] ?? '';
 }
 
+const REFLECTOR = z.object({ reflector: z.array(z.int().min(1).max(65_535)).max(8) });
+/** Characters. */
+const LARGEST_ANSWER = 131_072;
 /** Milliseconds. */
 const TIMEOUT = 5_000;
 const OFF = 5_000;

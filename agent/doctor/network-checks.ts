@@ -1,11 +1,19 @@
 /** Checks of the underlay: packet sizes, UDP both ways, NAT, firewalls, and routes that are in the way. */
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
-import { type IpAddress, type IpPrefix, parseIpPrefix, prefixContains } from '../../proto/address.ts';
+import {
+  type IpAddress,
+  type IpPrefix,
+  isIpAddress,
+  parseIpAddress,
+  parseIpPrefix,
+  prefixContains,
+} from '../../proto/address.ts';
 import { fail, type Outcome, ok, skipped, warn } from '../../runtime/finding.ts';
 import { callApi } from '../../runtime/http-api.ts';
 import { findProgram } from '../../runtime/programs.ts';
 import { run } from '../shell/dns-host-program.ts';
+import { askReflector, type UdpView } from '../shell/reflection.ts';
 import { TUNNEL } from './host-checks.ts';
 import type { Contact } from './map-server-checks.ts';
 import type { Subject } from './subject.ts';
@@ -72,10 +80,12 @@ function overhead(family: 4 | 6): number {
   return family === 4 ? 60 : 80;
 }
 
-/** Whether packets of the tunnels leave and come, tried with the peers that the agent has. */
-export async function checkUdp({ status, config }: Subject): Promise<readonly Outcome[]> {
-  if (status === null) return [skipped('the agent does not answer; UDP is tried between agents')];
-  const outcomes = [judgeListener(config.listenPort), judgeNat(status)].filter((each) => each !== null);
+/** Whether UDP leaves and comes: tried with the map server, also before this host joins, and with the peers of the agent. */
+export async function checkUdp({ status, config }: Subject, found: Contact | null): Promise<readonly Outcome[]> {
+  const reflected = await checkReflection(found);
+  if (status === null) return [...reflected, skipped('the agent does not answer, so no peers can be tried')];
+  const listener = judgeListener(config.listenPort);
+  const outcomes = [...(listener === null ? [] : [listener]), ...reflected];
   const peers = (status.heard ?? []).slice(0, TRIED_PEERS);
   if (peers.length === 0) {
     return [...outcomes, skipped('no peer yet: send something to another EID (stayput ping EID) and look again')];
@@ -92,8 +102,11 @@ export async function checkUdp({ status, config }: Subject): Promise<readonly Ou
       return warn(`${name} at ${where} does not answer`, advice);
     }),
   );
-  if (tried.some(({ level }) => level === 'ok') || tried.every(({ level }) => level === 'skipped')) {
-    return [...outcomes, ...tried];
+  if (tried.every(({ level }) => level === 'skipped')) return [...outcomes, ...tried];
+  if (tried.some(({ level }) => level === 'ok')) {
+    // UDP passes, so it is the map server's firewall.
+    const proven = reflected.map((each) => (each.level === 'fail' ? { ...each, level: 'warn' as const } : each));
+    return [...outcomes.filter((each) => !reflected.includes(each)), ...proven, ...tried];
   }
   return [...outcomes, ...tried.map((each) => (each.level === 'warn' ? { ...each, level: 'fail' as const } : each))];
 }
@@ -121,10 +134,45 @@ function judgeListener(port: number): Outcome | null {
   }
 }
 
-function judgeNat({ mapServer: { observed }, uplinks }: NonNullable<Subject['status']>): Outcome | null {
-  if (observed === null || uplinks.length === 0) return null;
-  if (uplinks.some(({ address }) => address === observed)) return ok(`no NAT: the map server sees ${observed}`);
-  return ok(`behind a NAT: the map server sees ${observed}; peers reach this host after it has spoken to them`);
+async function checkReflection(found: Contact | null): Promise<readonly Outcome[]> {
+  const answer = found?.answer ?? null;
+  if (answer === null) return [skipped('the map server does not answer, so nobody says how this host is seen')];
+  const address = answer.address.replace(/^::ffff:/, '');
+  const { reflector } = answer;
+  if (reflector.length === 0 || !isIpAddress(address)) {
+    return [skipped('the map server has no reflector, so nobody says how this host is seen (reflectorListen)')];
+  }
+  return [judgeView(await askReflector(parseIpAddress(address), reflector), `${address} UDP ${reflector.join(', ')}`)];
+}
+
+export function judgeView(view: UdpView | null, where: string): Outcome {
+  if (view === null) {
+    return fail(
+      `nothing comes back from the map server's reflector (${where})`,
+      'let UDP out, and its answers in, in every firewall and security group between; the tunnels are UDP',
+    );
+  }
+  const { address, nat } = view;
+  switch (nat) {
+    case 'none':
+      return ok(`UDP passes; no NAT: the map server sees ${address}`);
+    case 'independent':
+      return ok(
+        `UDP passes; behind a NAT, seen from ${address} with one port for all: peers reach this host after it has spoken to them`,
+      );
+    case 'dependent':
+      return warn(
+        `UDP passes; behind a NAT, seen from ${address} with another port by each peer`,
+        'two hosts behind such NATs do not reach each other: give one of them a public address (locators), or the NAT endpoint-independent mapping',
+      );
+    case 'unknown':
+      return warn(
+        `UDP passes; behind a NAT, seen from ${address}; of the reflector only one port answers (${where})`,
+        'open the other as well, or what kind of NAT it is stays unknown',
+      );
+    default:
+      return nat satisfies never;
+  }
 }
 
 /** Routes and addresses of this host in the overlay's prefixes, besides the tunnel's. */

@@ -63,7 +63,6 @@ const STATUS = z.object({
     host: z.string(),
     port: z.number(),
     connected: z.boolean(),
-    observed: z.string().nullable().default(null),
   }),
   dataplane: z.object({ connected: z.boolean(), software: z.string().nullable(), offloads: z.array(z.string()) }),
   eids: z.array(z.object({ eid: z.string(), interface: z.string().nullable() })),

@@ -97,6 +97,7 @@ async function status(driver: AgentDriver, identity: Identity): Promise<unknown>
       localAddress: mapServer.localAddress,
       observed: snapshot.observed,
     },
+    udp: driver.reflection.state,
     dataplane: {
       connected: dataplane.connected,
       software: snapshot.dataplane?.software ?? null,

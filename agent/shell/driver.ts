@@ -31,6 +31,7 @@ import { MapServerLink } from './map-server-link.ts';
 import type { AgentMetrics } from './metrics.ts';
 import { logNote } from './note-log.ts';
 import { type PlatformState, PlatformWatch } from './platform-watch.ts';
+import { ReflectionWatch } from './reflection-watch.ts';
 import { Tolerance } from './tolerance.ts';
 
 type CallerOutput = Extract<AgentOutput, { readonly to: 'caller' }>;
@@ -46,6 +47,7 @@ export class AgentDriver {
   readonly mapServer: MapServerLink;
   readonly dataplane: DataplaneLink;
   readonly certificate: CertificateRenewal;
+  readonly reflection: ReflectionWatch;
   private readonly config: AgentConfig;
   private readonly folder: StateFolder;
   private readonly log: Log;
@@ -118,6 +120,10 @@ export class AgentDriver {
       },
       this.now(),
     );
+    this.reflection = new ReflectionWatch(
+      ({ address }) => this.receive((now) => this.agent.handleReflection(address, now)),
+      log,
+    );
     this.dataplane = new DataplaneLink(
       config.dataplaneSocket,
       software,
@@ -144,6 +150,7 @@ export class AgentDriver {
             this.zone = session.zone;
             this.knowsApex = session.apex;
             this.agent.handleSession(session, now);
+            void this.reflection.handleSession(session.reflector.address, session.reflector.ports);
           }),
         onMessage: (message) => this.receive((now) => this.agent.handleMessage(message, now)),
         onPolicy: (frame) => this.receive(() => this.agent.handlePolicyFrame(frame)),
@@ -234,6 +241,7 @@ export class AgentDriver {
   close(): void {
     this.closed = true;
     this.lisp?.close();
+    this.reflection.close();
     this.platform?.close();
     this.maintenanceHook?.close();
     this.stopTimers();

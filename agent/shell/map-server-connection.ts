@@ -89,6 +89,11 @@ export class Connection {
     return text === undefined ? null : observedAddress(text);
   }
 
+  remoteAddress(): IpAddress | null {
+    const text = this.tcp?.remoteAddress;
+    return text === undefined ? null : observedAddress(text);
+  }
+
   /** Text or a message. */
   send(bytes: Uint8Array | string): void {
     if (this.socket.bufferedAmount > MAX_BUFFERED) {
@@ -234,6 +239,8 @@ const WELCOME = z.object({
   apex: z.boolean().default(false),
   /** It lists agents for those who watch the overlay; others would take the notice for garbage. */
   exporters: z.boolean().default(false),
+  /** UDP ports at which it says how a host is seen. */
+  reflector: z.array(z.int().min(1).max(65_535)).max(8).default([]),
   heartbeatMs: z.int().min(100).max(60_000).default(1000),
   /** Milliseconds since 1970. */
   serverTime: z.number().optional(),

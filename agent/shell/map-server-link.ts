@@ -25,9 +25,15 @@ import {
 export interface MapServerListener {
   /**
    * A session began; it may take the place of one that was not lost. `apex`: what is at the zone's own name can be
-   * asked for.
+   * asked for; `reflector`: where it says how this host is seen over UDP.
    */
-  onSession(session: Session & { readonly zone: string; readonly apex: boolean }): void;
+  onSession(
+    session: Session & {
+      readonly zone: string;
+      readonly apex: boolean;
+      readonly reflector: { readonly address: IpAddress | null; readonly ports: readonly number[] };
+    },
+  ): void;
   onMessage(message: LispMessage): void;
   /** A part of a policy, parsed from JSON. */
   onPolicy(frame: unknown): void;
@@ -197,6 +203,7 @@ export class MapServerLink {
       overlay: welcome.overlay,
       zone: welcome.zone,
       apex: welcome.apex,
+      reflector: { address: connection.remoteAddress(), ports: welcome.reflector },
       observed: welcome.observed === undefined ? null : observedAddress(welcome.observed.address),
     });
   }

@@ -34,6 +34,8 @@ export interface AgentLinkOptions {
   readonly metrics: MapServerMetrics;
   readonly reports: LimitReports;
   readonly exporters: Exporters;
+  /** UDP ports at which it says how a host is seen; none when nobody does. */
+  readonly reflectorPorts: () => readonly number[];
   readonly turns: Turns;
   readonly log: Log;
 }
@@ -313,6 +315,7 @@ export class AgentLink {
       instance: overlay.instance,
       apex: true,
       exporters: true,
+      reflector: this.options.reflectorPorts(),
       heartbeatMs,
       serverTime: Date.now(),
       observed: { address: this.address, port: this.socket.remotePort ?? 0 },

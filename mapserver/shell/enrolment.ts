@@ -34,6 +34,7 @@ export interface EnrolmentOptions {
   readonly reports: LimitReports;
   readonly audit: AuditLog;
   readonly settings: Pick<MapServerSettings, 'enrolment' | 'limits'>;
+  readonly reflectorPorts: () => readonly number[];
 }
 
 export function enrolmentRoutes(options: EnrolmentOptions): Route[] {
@@ -112,7 +113,7 @@ export function enrolmentRoutes(options: EnrolmentOptions): Route[] {
     };
   };
   return [
-    { method: 'GET', path: '/v1/ca', handle: () => ({ ca: trust.anchors }) },
+    { method: 'GET', path: '/v1/ca', handle: () => ({ ca: trust.anchors, reflector: options.reflectorPorts() }) },
     {
       method: 'POST',
       path: '/v1/renew',

@@ -4,6 +4,7 @@ import { collectProcessMetrics } from '../../runtime/process-metrics.ts';
 import { CONFIG, type MapServerSettings } from '../config.ts';
 import type { ServerEvent } from '../core/actions.ts';
 import type { MapServer } from '../core/map-server.ts';
+import type { ReflectorResult } from '../core/reflector.ts';
 import type { MapServerState } from '../core/state.ts';
 import type { ZoneRequestKind } from '../core/zone-primary.ts';
 import type { AuditCount } from './audit-log.ts';
@@ -33,6 +34,7 @@ export class MapServerMetrics {
   private readonly lispReceived: Counter<'message' | 'result'>;
   private readonly lispSent: Counter<'message'>;
   private readonly lispNotifies: Counter<'result'>;
+  private readonly reflections: Counter<'result'>;
 
   constructor() {
     const registers = [this.registry];
@@ -66,6 +68,9 @@ export class MapServerMetrics {
     this.lispNotifies = counter('lisp_notifies_total', 'Map-Notifies over UDP that nobody asked for, by outcome', [
       'result',
     ]);
+    this.reflections = counter('reflector_requests_total', 'Datagrams to the reflector, by what became of them', [
+      'result',
+    ]);
     this.commits = new Histogram({
       name: 'stayput_mapserver_store_commit_seconds',
       help: 'Durable commits of the store',
@@ -83,6 +88,7 @@ export class MapServerMetrics {
     for (const result of ['written', 'lost', 'suppressed']) this.auditLines.inc({ result }, 0);
     for (const result of ['answered', 'unanswered']) this.zoneNotifies.inc({ result }, 0);
     for (const result of ['acknowledged', 'unacknowledged', 'overflow']) this.lispNotifies.inc({ result }, 0);
+    for (const result of ['answered', 'limited', 'short', 'unexpected']) this.reflections.inc({ result }, 0);
     for (const result of ['taken', 'refreshed', 'released', 'target', 'stale', 'not-granted']) {
       this.registrations.inc({ result }, 0);
     }
@@ -201,6 +207,10 @@ export class MapServerMetrics {
       default:
         event satisfies never;
     }
+  }
+
+  reflected(result: ReflectorResult): void {
+    this.reflections.inc({ result });
   }
 
   /** `ok`, or the code of the error. */

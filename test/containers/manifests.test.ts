@@ -82,6 +82,7 @@ describe('the chart', { skip }, () => {
           config: { lisp: { listen: ['0.0.0.0:4342'] }, graceSeconds: 60 },
           service: {
             type: 'LoadBalancer',
+            reflector: false,
             annotations: { a: 'b' },
             extraPorts: [{ name: 'lisp', port: 4342, protocol: 'UDP' }],
           },

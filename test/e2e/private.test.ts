@@ -50,8 +50,27 @@ describe('hosts with private addresses behind one NAT', () => {
   });
   after(() => lab?.close());
 
+  it('learn that there is a NAT, of which kind it is, and that UDP passes', async () => {
+    const { router } = internet.cloud('home');
+    const udp = async (): Promise<string> => {
+      const config = `${agents.first.host.dir}/agent.json`;
+      const { stdout } = await agents.first.stayput(['doctor', 'udp', '--config', config], { anyExit: true });
+      return stdout;
+    };
+    assert.match(await udp(), /UDP passes; behind a NAT, seen from 198\.19\.\d+\.2 with one port for all/);
+    assert.match((await agents.first.stayput(['status'])).stdout, /^UDP +seen from 198\.19\.\d+\.2, behind a NAT/m);
+    const nat = ['POSTROUTING', '-o', 'wan0', '-p', 'udp', '--dport', '4343:4344', '-j', 'MASQUERADE', '--random'];
+    await router.exec(['iptables', '-t', 'nat', '-I', ...nat]);
+    assert.match(await udp(), /seen from 198\.19\.\d+\.2 with another port by each peer/);
+    await router.exec(['iptables', '-t', 'nat', '-D', ...nat]);
+    const lost = ['FORWARD', '-p', 'udp', '-j', 'DROP'];
+    await router.exec(['iptables', '-I', ...lost]);
+    assert.match(await udp(), /nothing comes back from the map server's reflector/);
+    await router.exec(['iptables', '-D', ...lost]);
+  });
+
   it('reach each other by their private addresses: nothing between them passes the NAT', async () => {
-    const capture = await Capture.start(internet.cloud('home').router, 'wan0', { filter: 'udp' });
+    const capture = await Capture.start(internet.cloud('home').router, 'wan0', { filter: 'udp port 4341' });
     await ping(agents.first, EIDS.second);
     await agents.first.host.exec(['ping', '-c', '20', '-i', '0.02', '-W', '2', EIDS.second]);
     const { stdout } = await agents.first.stayput(['peers', '--json']);

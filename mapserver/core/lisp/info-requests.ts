@@ -8,16 +8,16 @@
  */
 import { type IpAddress, ipFamily } from '../../../proto/address.ts';
 import { DecodeError } from '../../../proto/errors.ts';
-import { ipLispAddress, type LispAddress, NO_ADDRESS } from '../../../proto/lisp/afi.ts';
+import { ipLispAddress } from '../../../proto/lisp/afi.ts';
 import { signMessage, verifyAuthentication } from '../../../proto/lisp/authentication.ts';
-import { NO_AUTHENTICATION } from '../../../proto/lisp/authentication-data.ts';
 import type { InfoReply, InfoRequest } from '../../../proto/lisp/info-request.ts';
 import { recordKeyToEid } from '../../../proto/lisp/mapping-record.ts';
 import { encodeLispMessage } from '../../../proto/lisp/message.ts';
 import type { Instant } from '../../../proto/time.ts';
 import { RateTable } from '../rate-table.ts';
+import { infoReplyTo } from './info-reply.ts';
 import type { Site, Sites } from './sites.ts';
-import { chargedTo, LISP_CONTROL_PORT, type Received, type UdpPeer } from './udp-peer.ts';
+import { chargedTo, type Received, type UdpPeer } from './udp-peer.ts';
 
 export interface InfoRequestsParts {
   readonly sites: Sites;
@@ -56,26 +56,10 @@ export class InfoRequests {
     return 'accepted';
   }
 
-  private replyTo({ nonce, ttl, eid, maskLength }: InfoRequest, from: UdpPeer): InfoReply {
+  private replyTo(request: InfoRequest, from: UdpPeer): InfoReply {
     const own = this.parts.addresses.find((address) => ipFamily(address) === ipFamily(from.address));
-    const ms: LispAddress = own === undefined ? NO_ADDRESS : ipLispAddress(own);
-    return {
-      type: 'info-reply',
-      nonce,
-      authentication: NO_AUTHENTICATION,
-      ttl: ttl === 0 ? TTL_MINUTES : ttl,
-      eid,
-      maskLength,
-      nat: {
-        kind: 'nat',
-        msPort: LISP_CONTROL_PORT,
-        etrPort: from.port,
-        globalEtr: ipLispAddress(from.address),
-        ms,
-        privateEtr: NO_ADDRESS,
-        rtrs: this.parts.rtrs.map(ipLispAddress),
-      },
-    };
+    const { rtrs } = this.parts;
+    return infoReplyTo(request, from, own === undefined ? { rtrs } : { rtrs, ms: ipLispAddress(own) });
   }
 
   private candidates({ eid, maskLength }: InfoRequest): readonly Site[] {
@@ -89,7 +73,6 @@ export class InfoRequests {
   }
 }
 
-const TTL_MINUTES = 1440;
 const PER_SECOND = 1;
 const BURST = 3;
 const PER_SECOND_OF_ALL = 1_000;

@@ -47,7 +47,9 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 
 {{- define "stayput.mapserver.config" -}}
-{{ merge (deepCopy .Values.mapserver.config) (dict "metricsListen" "0.0.0.0:9342") | toPrettyJson }}
+{{- $own := dict "metricsListen" "0.0.0.0:9342" }}
+{{- if not .Values.mapserver.service.reflector }}{{ $_ := set $own "reflectorListen" list }}{{ end }}
+{{- merge (deepCopy .Values.mapserver.config) $own | toPrettyJson }}
 {{- end }}
 
 {{/* A port below 1024 of the node takes a capability that Kubernetes gives to root only. */}}
