@@ -160,11 +160,16 @@ export interface SiteRecord {
   readonly createdAt: WallClock;
 }
 
-/** By key ID and xTR-ID, in hex (`lisp/replay-guard.ts`). */
+/** In hex (`lisp/replay-guard.ts`). */
 export interface SiteNoncesRecord {
   readonly kind: 'site-nonces';
   readonly site: string;
+  /** By key ID and xTR-ID, the quietest first. */
   readonly last: Readonly<Record<string, string>>;
+  /** Of each the smallest; missing when an older version stored it. */
+  readonly first?: Readonly<Record<string, string>>;
+  /** By key ID, from where to where those of forgotten xTRs went. */
+  readonly forgotten?: Readonly<Record<string, { readonly first: string; readonly last: string }>>;
 }
 
 export interface SitePrefix {
@@ -179,6 +184,8 @@ export interface SiteKey {
   readonly algorithm: SiteAlgorithm;
   /** Base64. */
   readonly secret: string;
+  /** Missing: with the site, or by an older version. */
+  readonly addedAt?: WallClock;
 }
 
 /** Algorithm IDs of RFC 9301 section 12.5: HMAC-SHA-1-96, HMAC-SHA-256-128, and that with HKDF. */

@@ -134,7 +134,7 @@ export function auditEvent(audit: AuditLog, event: ServerEvent, from: (xtrId: st
       return;
     case 'lisp-received': {
       const { from: address, message, result } = event;
-      if (result !== 'authentication' && result !== 'replay') return;
+      if (result !== 'authentication' && result !== 'replay' && result !== 'restored') return;
       audit.writeLimited({ event: 'authentication-failed', who: 'unknown', from: address, what: { message }, result });
       return;
     }

@@ -186,16 +186,20 @@ const SITE = z.object({
     .min(0)
     .transform((value) => instanceId(value)),
   prefixes: z.array(SITE_PREFIX),
-  keys: z.array(SITE_KEY),
+  keys: z.array(SITE_KEY.extend({ addedAt: wallClock.optional() })),
   allowSha1: z.boolean(),
   legacyReplay: z.boolean(),
   createdAt: wallClock,
 });
 
+const nonceText = z.string().regex(/^[0-9a-f]{1,16}$/);
+
 const SITE_NONCES = z.object({
   kind: z.literal('site-nonces'),
   site: z.string(),
-  last: z.record(z.string(), z.string().regex(/^[0-9a-f]{1,16}$/)),
+  last: z.record(z.string(), nonceText),
+  first: z.record(z.string(), nonceText).optional(),
+  forgotten: z.record(z.string(), z.object({ first: nonceText, last: nonceText })).optional(),
 });
 
 const RESTORATION = z.object({

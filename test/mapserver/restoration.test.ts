@@ -103,7 +103,7 @@ test('routers of a site claim with each registration, so the first one after a r
   new SiteXtr(world, '192.0.2.9').register('10.77.9.0/28');
   const after = restored(world);
   const router = new SiteXtr(after, '192.0.2.9');
-  router.lastNonce = 1_000n;
+  router.lastNonce = BigInt(1_700_000_000_000 + after.now) << 16n;
   for (const generation of [FLOOR + 1, FLOOR + 1]) {
     assert.equal(router.register('10.77.9.0/28'), 'accepted');
     assert.equal(stored(after, '10.77.9.0/28')?.generation, generation);

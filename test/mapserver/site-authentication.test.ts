@@ -1,8 +1,11 @@
 /** Who may register over UDP: keys, algorithms, what deployed routers do otherwise than the RFC, and replays. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { MAX_LATE, MAX_XTRS } from '../../mapserver/core/lisp/replay-guard.ts';
+import { xtrIdFromBytes } from '../../proto/identity.ts';
 import { decodeLispMessage } from '../../proto/lisp/message.ts';
 import { mappingsOf } from '../../proto/lisp/native.ts';
+import type { Generation } from '../../proto/mapping.ts';
 import { seconds } from '../../proto/time.ts';
 import { CoreWorld } from './core-world.ts';
 import { addSite, base64, SiteXtr, xtrIdOf } from './site-world.ts';
@@ -164,6 +167,98 @@ describe('replay', () => {
     assert.equal(xtr.register('10.50.1.0/24'), 'accepted', 'the other xTR itself is not refused');
   });
 
+  // Attack: a Map-Register that was recorded before the latest 4,096 of its site is sent again with another xTR-ID, new or known | 3 | dropped, as its nonce is among those of the xTR that it is of; also after a restart
+  test('attack: a Map-Register of long ago in the name of another xTR', () => {
+    const { world, xtr } = paris();
+    const other = new SiteXtr(world, '192.0.2.2', 2);
+    other.register('10.50.2.0/24', { nonce: 1n });
+    const recorded = Uint8Array.from(xtr.signed('10.50.1.0/24', { nonce: 1_000n }));
+    assert.equal(xtr.send(recorded), 'accepted');
+    xtr.lastNonce = 1_000n;
+    for (let i = 0; i <= MAX_LATE; i++) xtr.register('10.50.1.0/24');
+    const asOf = (id: number): Uint8Array =>
+      Uint8Array.from(recorded).fill(id, recorded.length - 24, recorded.length - 8);
+    assert.equal(xtr.send(asOf(0xee)), 'replay');
+    assert.equal(xtr.send(asOf(2)), 'replay');
+    world.advance(seconds(6));
+    assert.equal(new SiteXtr(world.restarted(), '192.0.2.1').send(asOf(0xee)), 'replay');
+  });
+
+  test('routers whose counters run apart, or whose clocks differ a little, go on, also after a restart', () => {
+    const { world, xtr } = paris();
+    const other = new SiteXtr(world, '192.0.2.2', 2);
+    xtr.lastNonce = 1_000_000n;
+    other.lastNonce = 10n;
+    for (let i = 0; i < 3_000; i++) {
+      assert.equal(xtr.register('10.50.1.0/24'), 'accepted');
+      assert.equal(other.register('10.50.2.0/24'), 'accepted');
+    }
+    const slow = new SiteXtr(world, '192.0.2.3', 3);
+    assert.equal(slow.register('10.50.3.0/24', { nonce: xtr.lastNonce - 1_000n }), 'accepted');
+    world.advance(seconds(6));
+    const after = world.restarted();
+    const again = new SiteXtr(after, '192.0.2.2', 2);
+    assert.equal(again.register('10.50.2.0/24', { nonce: other.lastNonce + 1n }), 'accepted');
+  });
+
+  test('of very many xTRs the quietest are forgotten, and whoever begins beyond their nonces is taken', () => {
+    const { world } = paris();
+    const xtrs = Array.from({ length: MAX_XTRS + 10 }, (_, i) => new SiteXtr(world, '192.0.2.1', (i % 200) + 1));
+    let last = 0n;
+    for (const [i, xtr] of xtrs.entries()) {
+      xtr.xtrId = xtrIdFromBytes(Buffer.from(i.toString(16).padStart(32, '0'), 'hex'));
+      assert.equal(xtr.register('10.50.1.0/24', { nonce: ++last }), 'accepted', `xTR ${i}`);
+    }
+    assert.equal(xtrs[0]?.register('10.50.1.0/24', { nonce: ++last }), 'accepted', 'one that was forgotten');
+    assert.equal(xtrs[1]?.register('10.50.9.0/24', { nonce: 11n }), 'too-many-xtrs');
+    assert.equal(xtrs[500]?.register('10.50.9.0/24', { nonce: 502n }), 'accepted', 'one that is known counts on');
+  });
+
+  // Attack: a recorded Map-Register of a router that was forgotten among more than 1,024 of its site | 2 | dropped, as who is not known has to begin beyond all that were forgotten; also after a restart
+  test('attack: a Map-Register of a router that was forgotten', () => {
+    const { world, xtr } = paris();
+    xtr.signing = { ...xtr.signing, coverage: 'payload' };
+    const recorded = xtr.signed('10.50.1.0/24', { nonce: 5n });
+    assert.equal(xtr.send(recorded), 'accepted');
+    const other = new SiteXtr(world, '192.0.2.2');
+    for (let i = 0; i < MAX_XTRS; i++) {
+      other.xtrId = xtrIdFromBytes(Buffer.from((i + 1_000).toString(16).padStart(32, '0'), 'hex'));
+      other.register('10.50.2.0/24', { nonce: 1_000n + BigInt(i) });
+    }
+    assert.equal(xtr.send(recorded), 'too-many-xtrs');
+    world.advance(seconds(6));
+    assert.equal(new SiteXtr(world.restarted(), '192.0.2.1').send(recorded), 'too-many-xtrs');
+  });
+
+  // Attack: Map-Registers that were recorded after a backup are sent again once it was put back, of routers that it knows and of others | 3 | dropped, as nonces have to be the time of a moment after the restore
+  test('attack: a Map-Register that the backup does not know', () => {
+    const { world, xtr } = paris();
+    const timeOf = (at: CoreWorld): bigint => BigInt(1_700_000_000_000 + at.now) << 16n;
+    xtr.register('10.50.1.0/24', { nonce: timeOf(world) });
+    world.advance(seconds(6));
+    const backup = world.store.restored(1 as Generation);
+    world.advance(seconds(60));
+    const recorded = xtr.signed('10.50.1.0/24', { nonce: timeOf(world) });
+    const unknown = new SiteXtr(world, '192.0.2.2', 2).signed('10.50.1.0/24', { nonce: timeOf(world) });
+    const counted = new SiteXtr(world, '192.0.2.3', 3).signed('10.50.1.0/24', { nonce: 0xffff_ffff_ffff_fff0n });
+    for (const each of [recorded, unknown, counted]) assert.equal(xtr.send(each), 'accepted');
+    const after = new CoreWorld({ store: backup.restored((1_700_000_000_000 + world.now + 1) as Generation) });
+    const attacker = new SiteXtr(after, '203.0.113.66');
+    for (const each of [recorded, unknown, counted]) assert.equal(attacker.send(each), 'restored');
+    after.advance(world.now + seconds(60));
+    const router = new SiteXtr(after, '192.0.2.1');
+    assert.equal(router.register('10.50.1.0/24', { nonce: timeOf(after) }), 'accepted');
+    assert.equal(router.register('10.50.1.0/24', { nonce: timeOf(after) + 1n }), 'accepted');
+    after.operate({
+      kind: 'add-site-key',
+      name: 'paris',
+      key: { keyId: 1, algorithm: 2, secret: base64('the next secret') },
+    });
+    const counting = new SiteXtr(after, '192.0.2.3', 3);
+    counting.signing = { ...counting.signing, keyId: 1, psk: Buffer.from('the next secret') };
+    assert.equal(counting.register('10.50.1.0/24', { nonce: 1n }), 'accepted', 'with a key from after the restore');
+  });
+
   test('the last nonces hold over a restart', () => {
     const { world, xtr } = paris();
     const recorded = xtr.signed('10.50.1.0/24');
@@ -222,7 +317,7 @@ test('attack: guessed keys', () => {
 });
 
 function paris(): { readonly world: CoreWorld; readonly xtr: SiteXtr } {
-  const world = new CoreWorld();
+  const world = new CoreWorld({ lisp: { messagesPerSecond: 1_000_000 } });
   addSite(world, 'paris', { within: ['10.50.0.0/16'] });
   return { world, xtr: new SiteXtr(world, '192.0.2.1', 1) };
 }

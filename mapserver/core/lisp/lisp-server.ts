@@ -178,7 +178,7 @@ export class LispServer {
       if (this.isSite(owner)) this.registrar.restore(this.parts.database.ownedBy(owner), now);
     }
     for (const { record } of this.parts.replica.values()) {
-      if (record.kind === 'site-nonces') this.registrar.restoreNonces(record.site, record.last);
+      if (record.kind === 'site-nonces') this.registrar.restoreNonces(record.site, record);
     }
   }
 

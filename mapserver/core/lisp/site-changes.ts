@@ -48,7 +48,7 @@ export function changeSite(transaction: Transaction, change: SiteChange, context
     }
     case 'add-site-key': {
       const site = siteOf(transaction, change.name);
-      const keys = [...site.keys, change.key];
+      const keys = [...site.keys, { ...change.key, addedAt: context.wallClock }];
       const problem = keysProblem(keys, site.allowSha1);
       if (problem !== undefined) throw new OperationError('STAYPUT_SITE', problem);
       return put(transaction, { ...site, keys });

@@ -23,10 +23,17 @@ import { isOlderVersion, NULL_VERSION } from '../../../proto/lisp/map-version.ts
 import { recordKeyToEid } from '../../../proto/lisp/mapping-record.ts';
 import { type Instant, type Millis, minutes, seconds } from '../../../proto/time.ts';
 import type { ServerEvent } from '../actions.ts';
-import { type OwnershipRecord, ownershipKey, type SiteContent, type SiteRecord, siteNoncesKey } from '../records.ts';
+import {
+  type OwnershipRecord,
+  ownershipKey,
+  RESTORATION_KEY,
+  type SiteContent,
+  type SiteRecord,
+  siteNoncesKey,
+} from '../records.ts';
 import type { Transactions } from '../transactions.ts';
 import type { EtrRegistration } from './etr-forwarding.ts';
-import { ReplayGuard } from './replay-guard.ts';
+import { type Freshness, ReplayGuard, type StoredNonces } from './replay-guard.ts';
 import { inDatagrams, type SiteNotifier } from './site-notifier.ts';
 import { rlocsOf, type SiteOutcome, type SiteOwnershipContext, siteJudge, siteRecordOf } from './site-ownership.ts';
 import type { Site, Sites } from './sites.ts';
@@ -46,7 +53,7 @@ export type RegisterResult =
   | 'site-unknown'
   /** No site that may register it has such a key, or the MAC is wrong. */
   | 'authentication'
-  | 'replay';
+  | Exclude<Freshness, 'fresh'>;
 
 export interface SiteRegistrarParts extends SiteOwnershipContext {
   readonly transactions: Transactions;
@@ -110,7 +117,8 @@ export class SiteRegistrar {
     const proof = authenticate(candidates, received);
     if (proof === undefined) return 'authentication';
     const { site, signing } = proof;
-    if (!this.isFresh(site, message, signing)) return 'replay';
+    const freshness = this.freshnessOf(site, message, signing);
+    if (freshness !== 'fresh') return freshness;
     const id = message.xtrId ?? from.address;
     const xtr = this.parts.xtrs.heard(site.record.name, id, {
       peer: from,
@@ -179,8 +187,8 @@ export class SiteRegistrar {
     }
   }
 
-  restoreNonces(site: string, last: Readonly<Record<string, string>>): void {
-    this.replay.restore(site, last);
+  restoreNonces(site: string, nonces: StoredNonces): void {
+    this.replay.restore(site, nonces);
   }
 
   settle(now: Instant): void {
@@ -207,10 +215,13 @@ export class SiteRegistrar {
     return deadlines.length === 0 ? undefined : Math.min(...deadlines);
   }
 
-  private isFresh({ record }: Site, { xtrId, nonce, authentication }: MapRegister, by: Signing): boolean {
-    const mac = Buffer.from(authentication.data).toString('latin1');
-    const unproven = xtrId !== undefined && by.coverage === 'records' ? mac : undefined;
-    return this.replay.accept(record, by.keyId, xtrId, nonce, unproven);
+  private freshnessOf({ record }: Site, { xtrId, nonce, authentication }: MapRegister, by: Signing): Freshness {
+    const { replica, wallClock } = this.parts;
+    const unproven = xtrId !== undefined && by.coverage === 'records';
+    const mac = unproven ? Buffer.from(authentication.data).toString('latin1') : undefined;
+    const restoration = replica.get(RESTORATION_KEY);
+    const restoredAt = restoration?.kind === 'restoration' ? restoration.floor : 0;
+    return this.replay.accept(record, { keyId: by.keyId, xtrId, nonce, mac }, wallClock(), restoredAt);
   }
 
   /** RFC 9302 section 7.3; versions of another site are no measure. */
@@ -389,8 +400,8 @@ export class SiteRegistrar {
       {
         sender: 'site nonces',
         evaluate: (transaction) => {
-          for (const { site, last } of records) {
-            if (this.parts.sites.get(site) !== undefined) transaction.putSoft({ kind: 'site-nonces', site, last });
+          for (const { site, ...nonces } of records) {
+            if (this.parts.sites.get(site) !== undefined) transaction.putSoft({ kind: 'site-nonces', site, ...nonces });
             else if (transaction.get(siteNoncesKey(site)) !== undefined) transaction.delete(siteNoncesKey(site));
           }
         },
