@@ -12,14 +12,17 @@
  *   backup was made. It is believed where its grant covers the EID and nobody has got the EID since: it could take the
  *   EID over by a claim as well, so it gains nothing that it may not have. Of several the largest is the last owner, and
  *   wins in whatever order they come.
+ *
+ * The record of an EID that nobody has any more may be forgotten. Then its generation lives on in a floor of all that were
+ * forgotten: an EID without a record begins above it, and what was given to it before is not taken for news.
  */
 import type { Generation } from '../../proto/mapping.ts';
-import { type OwnershipRecord, RESTORATION_KEY } from './records.ts';
+import { FORGOTTEN_GENERATIONS_KEY, type OwnershipRecord, ownershipKey, RESTORATION_KEY } from './records.ts';
 import type { Transaction } from './transactions.ts';
 
 /** For a new owner. */
 export function nextGeneration(transaction: Transaction, stored: OwnershipRecord | undefined): Generation {
-  return Math.max((stored?.generation ?? 0) + 1, floorOf(transaction) + 1) as Generation;
+  return (Math.max(lastOf(transaction, stored), floorOf(transaction)) + 1) as Generation;
 }
 
 /** Whether it was given after the backup was made from which the store comes. */
@@ -28,12 +31,28 @@ export function isUnknownToBackup(
   stored: OwnershipRecord | undefined,
   generation: Generation,
 ): boolean {
-  return generation > (stored?.generation ?? 0) && generation <= floorOf(transaction);
+  return generation > lastOf(transaction, stored) && generation <= floorOf(transaction);
 }
 
 /** Whether it was given before the restore. */
 export function isFromBackup(transaction: Transaction, stored: OwnershipRecord): boolean {
   return stored.generation <= floorOf(transaction);
+}
+
+/** Deletes the record of an EID that is withdrawn or released. */
+export function forget(transaction: Transaction, { eid, generation }: OwnershipRecord): void {
+  transaction.delete(ownershipKey(eid));
+  if (generation > forgottenFloorOf(transaction)) transaction.put({ kind: 'forgotten-generations', floor: generation });
+}
+
+/** No generation that the EID ever had is larger. */
+function lastOf(transaction: Transaction, stored: OwnershipRecord | undefined): number {
+  return stored?.generation ?? forgottenFloorOf(transaction);
+}
+
+function forgottenFloorOf(transaction: Transaction): number {
+  const forgotten = transaction.get(FORGOTTEN_GENERATIONS_KEY);
+  return forgotten?.kind === 'forgotten-generations' ? forgotten.floor : 0;
 }
 
 /** 0: the store was never restored. */

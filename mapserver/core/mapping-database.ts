@@ -13,6 +13,8 @@ export class MappingDatabase {
   private readonly prefixes = new Map<InstanceId, PrefixTrie<OwnershipRecord>>();
   private readonly names = new Map<EidKey, OwnershipRecord>();
   private readonly owned = new Map<XtrId, Map<EidKey, OwnershipRecord>>();
+  /** Of those what is withdrawn, the longest ago in front. */
+  private readonly withdrawn = new Map<XtrId, Map<EidKey, OwnershipRecord>>();
   /** EIDs that nobody owns, by who released them. */
   private readonly released = new Map<XtrId, number>();
   private live = 0;
@@ -63,6 +65,11 @@ export class MappingDatabase {
     return this.owned.get(xtrId)?.size ?? 0;
   }
 
+  /** What it owns and has withdrawn, the longest ago first. */
+  withdrawnOf(xtrId: XtrId): IterableIterator<OwnershipRecord> {
+    return (this.withdrawn.get(xtrId) ?? new Map<EidKey, OwnershipRecord>()).values();
+  }
+
   /** EIDs that `xtrId` was the last to own, and that nobody owns now. */
   releasedCount(xtrId: XtrId): number {
     return this.released.get(xtrId) ?? 0;
@@ -79,7 +86,11 @@ export class MappingDatabase {
     }
     const own = this.owned.get(record.owner) ?? new Map<EidKey, OwnershipRecord>();
     this.owned.set(record.owner, own.set(record.eid, record));
-    if (record.state !== 'live') return;
+    if (record.state !== 'live') {
+      const withdrawn = this.withdrawn.get(record.owner) ?? new Map<EidKey, OwnershipRecord>();
+      this.withdrawn.set(record.owner, withdrawn.set(record.eid, record));
+      return;
+    }
     this.live++;
     const eid = parseEidKey(record.eid);
     if (eid.kind === 'name') {
@@ -101,7 +112,12 @@ export class MappingDatabase {
     const own = this.owned.get(record.owner);
     own?.delete(record.eid);
     if (own?.size === 0) this.owned.delete(record.owner);
-    if (record.state !== 'live') return;
+    if (record.state !== 'live') {
+      const withdrawn = this.withdrawn.get(record.owner);
+      withdrawn?.delete(record.eid);
+      if (withdrawn?.size === 0) this.withdrawn.delete(record.owner);
+      return;
+    }
     this.live--;
     const eid = parseEidKey(record.eid);
     if (eid.kind === 'name') this.names.delete(record.eid);

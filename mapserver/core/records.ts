@@ -1,8 +1,9 @@
 /**
  * What the map server keeps in its store, one record per key.
  *
- * `eid/KEY`: who owns an EID at which generation, and the mapping as last registered. It is never deleted, since the
- * next generation has to be larger than all before it. `agent/XTRID`: an enrolled agent and its grant. `token/ID`: a
+ * `eid/KEY`: who owns an EID at which generation, and the mapping as last registered. It stays when nobody owns the EID,
+ * since the next generation has to be larger than all before it; of what sites have withdrawn the oldest are forgotten at
+ * their limits, and `generations/forgotten` says how large those were. `agent/XTRID`: an enrolled agent and its grant. `token/ID`: a
  * join token; its secret is known only as a hash. `policy/current`: the policy, as it was written. `name/IID/NAME`: what
  * an operator, or a dynamic update, set at a name of the zone. `site/NAME`: a site of LISP routers, with its keys;
  * `site-nonces/NAME`: the last nonces of its routers. `restoration/latest`: that the store came back from a backup.
@@ -24,7 +25,8 @@ export type RecordKey =
   | `site/${string}`
   | `site-nonces/${string}`
   | 'policy/current'
-  | 'restoration/latest';
+  | 'restoration/latest'
+  | 'generations/forgotten';
 
 export interface OwnershipRecord {
   readonly kind: 'eid';
@@ -136,6 +138,13 @@ export interface RestorationRecord {
   readonly floor: Generation;
 }
 
+/** EIDs whose records are gone (`generations.ts`). */
+export interface ForgottenGenerationsRecord {
+  readonly kind: 'forgotten-generations';
+  /** The largest that any of them had. */
+  readonly floor: Generation;
+}
+
 export interface NameRecord {
   readonly kind: 'name';
   readonly iid: InstanceId;
@@ -199,7 +208,8 @@ export type StoreRecord =
   | NameRecord
   | SiteRecord
   | SiteNoncesRecord
-  | RestorationRecord;
+  | RestorationRecord
+  | ForgottenGenerationsRecord;
 
 /** What is true here at once, and stored behind. */
 export type SoftRecord = OwnershipRecord | SiteNoncesRecord;
@@ -231,6 +241,8 @@ export function recordKey(record: StoreRecord): RecordKey {
       return siteNoncesKey(record.site);
     case 'restoration':
       return RESTORATION_KEY;
+    case 'forgotten-generations':
+      return FORGOTTEN_GENERATIONS_KEY;
     default:
       return record satisfies never;
   }
@@ -238,6 +250,7 @@ export function recordKey(record: StoreRecord): RecordKey {
 
 export const POLICY_KEY: RecordKey = 'policy/current';
 export const RESTORATION_KEY: RecordKey = 'restoration/latest';
+export const FORGOTTEN_GENERATIONS_KEY: RecordKey = 'generations/forgotten';
 
 export function ownershipKey(eid: EidKey): RecordKey {
   return `eid/${eid}`;

@@ -21,6 +21,7 @@ export class Replica {
     site: 0,
     'site-nonces': 0,
     restoration: 0,
+    'forgotten-generations': 0,
   };
   private readonly onChange: (before: StoreRecord | undefined, after: StoreRecord | undefined) => void;
 

@@ -8,7 +8,13 @@ import type { Generation } from '../../proto/mapping.ts';
 import { firstIssue } from '../../runtime/json-file.ts';
 import { parseNamePattern } from '../core/grants.ts';
 import { parsePolicy } from '../core/policy/language.ts';
-import { POLICY_KEY, RESTORATION_KEY, type RecordKey, type StoreRecord } from '../core/records.ts';
+import {
+  FORGOTTEN_GENERATIONS_KEY,
+  POLICY_KEY,
+  RESTORATION_KEY,
+  type RecordKey,
+  type StoreRecord,
+} from '../core/records.ts';
 
 export class RecordError extends StayputError {
   constructor(key: string, problem: string, options?: ErrorOptions) {
@@ -35,7 +41,7 @@ export function decodeRecord(key: string, text: string): StoreRecord | undefined
 }
 
 export function isRecordKey(key: string): key is RecordKey {
-  return /^(eid|agent|token|name|site|site-nonces)\//.test(key) || key === POLICY_KEY || key === RESTORATION_KEY;
+  return /^(eid|agent|token|name|site|site-nonces)\//.test(key) || SINGLE_KEYS.has(key);
 }
 
 /** Text that `parse` accepts, in its canonical form. */
@@ -209,4 +215,18 @@ const RESTORATION = z.object({
   floor: z.int().positive(),
 });
 
-const RECORD = z.discriminatedUnion('kind', [OWNERSHIP, AGENT, TOKEN, POLICY, NAME, SITE, SITE_NONCES, RESTORATION]);
+const FORGOTTEN_GENERATIONS = z.object({ kind: z.literal('forgotten-generations'), floor: z.int().positive() });
+
+const RECORD = z.discriminatedUnion('kind', [
+  OWNERSHIP,
+  AGENT,
+  TOKEN,
+  POLICY,
+  NAME,
+  SITE,
+  SITE_NONCES,
+  RESTORATION,
+  FORGOTTEN_GENERATIONS,
+]);
+
+const SINGLE_KEYS: ReadonlySet<string> = new Set([POLICY_KEY, RESTORATION_KEY, FORGOTTEN_GENERATIONS_KEY]);

@@ -195,7 +195,8 @@ function highestOf(entries: readonly Entry[]): number {
   return entries.reduce((highest, { key, value }) => {
     const record = decodeRecord(key, value);
     if (record?.kind === 'eid') return Math.max(highest, record.generation);
-    return record?.kind === 'restoration' ? Math.max(highest, record.floor) : highest;
+    const isFloor = record?.kind === 'restoration' || record?.kind === 'forgotten-generations';
+    return isFloor ? Math.max(highest, record.floor) : highest;
   }, 0);
 }
 

@@ -4,6 +4,9 @@
  * The same rules as for agents (`registration.ts`), where the configuration of the site is the grant: who takes an EID
  * over from another gets the next generation, written hard; all else is soft. Plain LISP has no generations, so each
  * registration of a site claims: of two that register the same EID, the latest has it, as RFC 9301 has it.
+ *
+ * What a site does not register any more stays its own, withdrawn, so that it comes back at its generation. At a limit of
+ * EIDs, what was withdrawn longest ago makes room for what is new.
  */
 import { Reader } from '../../../proto/bytes.ts';
 import { type EidKey, type PrefixEid, parseEidKey } from '../../../proto/eid.ts';
@@ -15,12 +18,13 @@ import {
   TTL_RECEIVER_DECIDES,
 } from '../../../proto/lisp/eid-record.ts';
 import { eidToRecordKey, recordToMapping } from '../../../proto/lisp/mapping-record.ts';
+import type { XtrId } from '../../../proto/mapping.ts';
 import { isPlausibleLocator } from '../../../proto/overlay.ts';
 import { minutes, type WallClock } from '../../../proto/time.ts';
-import { isFromBackup, nextGeneration } from '../generations.ts';
+import { forget, isFromBackup, nextGeneration } from '../generations.ts';
 import type { Overlay } from '../grants.ts';
 import type { MappingDatabase } from '../mapping-database.ts';
-import { type OwnershipRecord, ownershipKey, type SiteContent, siteKey } from '../records.ts';
+import { type OwnershipRecord, ownershipKey, type SiteContent, type StoreRecord, siteKey } from '../records.ts';
 import { sameMapping } from '../registration.ts';
 import type { Replica } from '../replica.ts';
 import type { Transaction } from '../transactions.ts';
@@ -59,8 +63,8 @@ export function siteJudge(
 ): (eid: EidKey, content: RegisteredContent | undefined) => SiteOutcome {
   const { owner } = site;
   const exists = transaction.get(siteKey(site.record.name)) !== undefined;
-  let own = database.ownedCount(owner);
-  for (const record of transaction.written()) if (record.owner === owner) own++;
+  const withdrawn = database.withdrawnOf(owner);
+  let own = database.ownedCount(owner) + moreOwned(transaction, owner, replica);
   return (eid, content) => {
     const record = transaction.get(ownershipKey(eid));
     const stored = record?.kind === 'eid' ? record : undefined;
@@ -79,10 +83,16 @@ export function siteJudge(
       if (!sameMapping(stored, refreshed)) transaction.putSoft(refreshed);
       return { kind: 'accepted', how: 'refreshed', record: refreshed };
     }
-    if (!owned && own >= limits.mappingsPerSite)
-      return { kind: 'denied', reason: 'too-many', limit: 'mappingsPerSite' };
-    if (stored === undefined && replica.counts.eid + transaction.hard.size >= limits.mappings)
-      return { kind: 'denied', reason: 'too-many', limit: 'mappings' };
+    const isFull = (): 'mappingsPerSite' | 'mappings' | undefined => {
+      if (!owned && own >= limits.mappingsPerSite) return 'mappingsPerSite';
+      const total = replica.counts.eid + transaction.hard.size;
+      return stored === undefined && total >= limits.mappings ? 'mappings' : undefined;
+    };
+    const limit = isFull();
+    if (limit !== undefined) {
+      if (!forgetOldest(transaction, withdrawn, owner)) return { kind: 'denied', reason: 'too-many', limit };
+      own--;
+    }
     if (!owned) own++;
     const taken: OwnershipRecord = {
       kind: 'eid',
@@ -96,6 +106,26 @@ export function siteJudge(
     const previous = stored !== undefined && stored.state !== 'released' && stored.owner !== owner ? stored : undefined;
     return { kind: 'accepted', how: 'taken', record: taken, ...(previous === undefined ? {} : { previous }) };
   };
+}
+
+/** How many EIDs more are its own by what the transaction has written so far. */
+function moreOwned(transaction: Transaction, owner: XtrId, replica: Replica): number {
+  const isOwn = (record: StoreRecord | undefined): boolean =>
+    record?.kind === 'eid' && record.owner === owner && record.state !== 'released';
+  let more = 0;
+  for (const [key, record] of transaction.hard) more += Number(isOwn(record)) - Number(isOwn(replica.get(key)));
+  return more;
+}
+
+/** False: nothing is withdrawn. */
+function forgetOldest(transaction: Transaction, withdrawn: Iterator<OwnershipRecord>, owner: XtrId): boolean {
+  for (let { value, done } = withdrawn.next(); done !== true; { value, done } = withdrawn.next()) {
+    const record = transaction.get(ownershipKey(value.eid));
+    if (record?.kind !== 'eid' || record.owner !== owner || record.state !== 'withdrawn') continue;
+    forget(transaction, record);
+    return true;
+  }
+  return false;
 }
 
 /** The EID-record as its xTRs registered it together; undefined for what is not a site's, or nobody's now. */
