@@ -64,11 +64,14 @@ export function configProblems(schema: z.ZodObject, path: string): readonly Conf
 
 /** The candidate that differs from `word` by the fewest edits, if by at most a third of its length. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  const most = Math.max(2, Math.ceil(word.length / 3));
   const ranked = candidates
+    // Lengths that differ by so much need as many edits, without counting them.
+    .filter((candidate) => Math.abs(candidate.length - word.length) <= most)
     .map((candidate) => ({ candidate, distance: editDistance(word.toLowerCase(), candidate.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance);
   const best = ranked[0];
-  return best !== undefined && best.distance <= Math.max(2, Math.ceil(word.length / 3)) ? best.candidate : undefined;
+  return best !== undefined && best.distance <= most ? best.candidate : undefined;
 }
 
 function readConfigText(path: string, required: boolean): string {

@@ -9,26 +9,50 @@ export interface Decoder {
   /** Proper inputs. */
   readonly seeds: readonly Uint8Array[];
   /**
-   * Decodes, and holds the result against what is promised of it. The text that is returned differs for inputs that
-   * took different ways; those are worth further changes. @throws whatever must not have happened
+   * Decodes, and holds the result against what is promised of it. `described`, what is returned differs for inputs that
+   * took different ways; those are worth further changes. The input changes afterwards.
+   * @throws whatever must not have happened
    */
-  readonly run: (input: Uint8Array) => string;
+  readonly run: (input: Uint8Array) => unknown;
   /** Each execution costs a signature or the like. */
   readonly slow?: true;
 }
 
 type ErrorClass = new (...args: never[]) => StayputError;
 
-/** The outcome of `decode`, or of its refusal, which must be one of `refusals`. */
-export function outcome(refusals: readonly ErrorClass[], decode: () => unknown): string {
-  let value: unknown;
+/** What `decode` returns, or its refusal, which must be one of `refusals`. */
+export function outcome(refusals: readonly ErrorClass[], decode: () => unknown): unknown {
   try {
-    value = decode();
+    return decode();
   } catch (error) {
     if (!(error instanceof StayputError) || !refusals.some((kind) => error instanceof kind)) throw error;
-    return `${error.code} ${error.message.slice(0, 200).replace(QUOTED, '')}`;
+    return error;
   }
-  return shape(value, 0);
+}
+
+/** An outcome as text, without what may be different in each. It costs as much as most decoders do. */
+export function described(result: unknown): string {
+  if (result instanceof StayputError) return `${result.code} ${result.message.slice(0, 200).replace(QUOTED, '')}`;
+  return typeof result === 'string' ? result : shape(result, 0);
+}
+
+export function isRefusal(result: unknown): boolean {
+  return result instanceof StayputError;
+}
+
+/**
+ * For several decoders behind one name: which of so many is tried, and the input for it. An input says it in its first
+ * octet, an upper-case letter; what begins with another octet is tried as it is, by the one that its length chooses.
+ */
+export function chosen(input: Uint8Array, count: number): { readonly which: number; readonly rest: Uint8Array } {
+  const which = (input[0] ?? 0) - FIRST_CHOICE;
+  if (which >= 0 && which < count) return { which, rest: input.subarray(1) };
+  return { which: input.length % count, rest: input };
+}
+
+/** An input for the decoder `which`. */
+export function choosing(which: number, input: Uint8Array): Uint8Array {
+  return Uint8Array.from([FIRST_CHOICE + which, ...input]);
 }
 
 export function textOf(input: Uint8Array): string {
@@ -56,5 +80,6 @@ function shape(value: unknown, depth: number): string {
   return text;
 }
 
+const FIRST_CHOICE = 0x41;
 /** What an error repeats of its input would make each of them a new one. */
 const QUOTED = /\(.*|".*"|'.*'|[\d.:]+|[^\x20-\x7e]+/gs;

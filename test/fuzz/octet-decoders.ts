@@ -39,7 +39,7 @@ import { ZONE, ZoneWorld } from '../mapserver/zone-world.ts';
 import { DIG_SIGNED, NSUPDATE_SIGNED, TSIG_SECRET } from '../proto/dns-captures.ts';
 import { LCAF_SAMPLES } from '../proto/lcaf-samples.ts';
 import { lispMessages as lispArbitraries } from '../proto/lisp-arbitraries.ts';
-import { type Decoder, outcome } from './decoder.ts';
+import { type Decoder, isRefusal, outcome } from './decoder.ts';
 import { DATAGRAM_SEEDS, receiveDatagram } from './map-server-datagrams.ts';
 
 const lispMessages = ['lisp-messages.json', 'lisp-golden.json'].flatMap((file) => {
@@ -51,7 +51,7 @@ const generated = Object.values(lispArbitraries).flatMap((arbitrary) =>
   fc.sample(arbitrary, { numRuns: 6, seed: 1 }).map(encodeLispMessage),
 );
 const decodable = [...lispMessages, ...generated].filter(
-  (bytes) => !outcome([DecodeError], () => lisp(bytes)).startsWith('STAYPUT_'),
+  (bytes) => !isRefusal(outcome([DecodeError], () => lisp(bytes))),
 );
 const datagram = { source: '192.0.2.1', sourcePort: 4342, destination: '192.0.2.2', destinationPort: 4342 };
 const frames = decodable.slice(0, 8).map((payload) => ethernetFrame(ipPacket({ ...datagram, payload })));

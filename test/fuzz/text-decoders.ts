@@ -32,7 +32,7 @@ import { parseConfig } from '../../runtime/config-file.ts';
 import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
 import { ApiError, parseBody } from '../../runtime/http-api.ts';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
-import { type Decoder, jsonOf, octetsOf, outcome, textOf } from './decoder.ts';
+import { choosing, chosen, type Decoder, jsonOf, octetsOf, outcome, textOf } from './decoder.ts';
 
 const RULE = {
   ...{ action: 'allow', source: ['10.77.0.0/24'], destination: ['10.77.1.0/24', 'fd77::/48'] },
@@ -56,6 +56,83 @@ const results = golden
   .map(({ result }) => result)
   .filter((result) => typeof result === 'object' && result !== null && !('listenPort' in result));
 
+interface Text {
+  readonly refusals: Parameters<typeof outcome>[0];
+  readonly seeds: readonly string[];
+  readonly parse: (text: string) => unknown;
+  /** The value as text, for what does not stay text. */
+  readonly format?: (value: never) => string;
+}
+
+type HostPort = ReturnType<typeof parseHostPort>;
+
+const ADDRESSES: readonly Text[] = [
+  { refusals: [DecodeError], seeds: ['10.77.0.5', 'fd77::5', '::ffff:1.2.3.4'], parse: parseIpAddress },
+  { refusals: [DecodeError], seeds: ['10.77.0.0/16', 'fd77::/48'], parse: parseIpPrefix },
+  { refusals: [DecodeError], seeds: [KEY], parse: parseTunnelKey },
+  { refusals: [DecodeError], seeds: [XTR_ID], parse: parseXtrId },
+  { refusals: [DecodeError], seeds: ['*.db', 'db.shop'], parse: parseNamePattern },
+  {
+    refusals: [DecodeError],
+    seeds: [...['10.77.0.5', 'db'].map((text) => eidKey(parseEid(text))), '[7]10.77.0.5/32'],
+    parse: parseEidKey,
+    format: eidKey,
+  },
+  {
+    refusals: [DecodeError],
+    seeds: ['10.77.0.5', 'fd77::/48', 'db.shop'],
+    parse: (text) => parseEid(text),
+    format: (eid: Eid) => (eid.kind === 'name' ? eid.name : eid.prefix),
+  },
+  {
+    refusals: [DecodeError],
+    seeds: ['5.0123456789abcdef.7'],
+    parse: parseIncarnation,
+    format: formatIncarnation,
+  },
+  {
+    refusals: [UsageError],
+    seeds: ['[fd77::5]:4342', 'host:53'],
+    parse: parseHostPort,
+    format: ({ host, port }: HostPort) => formatHostPort(host, port),
+  },
+  {
+    refusals: [UsageError],
+    seeds: ['https://mapserver.example:4342'],
+    parse: parseMapServerUrl,
+    format: ({ host, port }: HostPort) => `https://${formatHostPort(host, port)}`,
+  },
+];
+
+const REPLIES = [
+  dataplane.HELLO_REPLY,
+  dataplane.STATS_REPLY,
+  dataplane.PEERS_REPLY,
+  dataplane.CORRESPONDENTS_REPLY,
+  dataplane.FORWARDING_REPLY,
+].map((schema) => ({ schema, seeds: results.filter((result) => schema.safeParse(result).success) }));
+
+const BODIES = [
+  { schema: agentApi.ATTACH, seed: { eid: '10.77.0.5/32', names: ['db'], interface: 'vm0', when: 'seen' } },
+  { schema: agentApi.LEAVE, seed: { interface: 'vm0', patienceSeconds: 5 } },
+  { schema: agentApi.PING, seed: { target: 'db' } },
+  { schema: mapServerApi.ATTACH, seed: { eid: '10.77.0.5/32', agent: XTR_ID, interface: null, timeoutMs: 1000 } },
+  { schema: mapServerApi.DETACH, seed: { eid: '10.77.0.5/32', timeoutMs: '1000' } },
+  {
+    schema: mapServerApi.NEW_TOKEN,
+    seed: { eids: ['10.77.0.0/24'], names: ['*.db', 'web'], uses: 3, expiresInMs: 60_000 },
+  },
+  { schema: mapServerApi.GRANT_CHANGE, seed: { agent: XTR_ID, eids: ['10.77.0.0/24'], names: [] } },
+  { schema: mapServerApi.REVOCATION, seed: { withToken: true } },
+  {
+    schema: ENROL,
+    seed: {
+      ...{ token: 'stp1.x', csr: '-----', tunnelKey: KEY },
+      ...{ eids: ['10.77.0.5/32'], names: ['db'], software: 'stayput/1' },
+    },
+  },
+];
+
 export const TEXT_DECODERS: readonly Decoder[] = [
   {
     name: 'dataplane-message',
@@ -66,12 +143,11 @@ export const TEXT_DECODERS: readonly Decoder[] = [
   {
     name: 'dataplane-reply',
     form: 'json',
-    seeds: jsonOf(...results),
+    seeds: REPLIES.flatMap(({ seeds }, which) => jsonOf(...seeds).map((seed) => choosing(which, seed))),
     run: (input) => {
-      const value = json(input);
-      return REPLIES.map((schema) =>
-        outcome([dataplane.DataplaneError], () => dataplane.parseReply<unknown>(schema, value, 'it')),
-      ).join(' | ');
+      const { which, rest } = chosen(input, REPLIES.length);
+      const { schema } = REPLIES[which]!;
+      return outcome([dataplane.DataplaneError], () => dataplane.parseReply<unknown>(schema, json(rest), 'it'));
     },
   },
   {
@@ -135,32 +211,25 @@ export const TEXT_DECODERS: readonly Decoder[] = [
   {
     name: 'api-body',
     form: 'json',
-    seeds: jsonOf(
-      { eid: '10.77.0.5/32', names: ['db'], interface: 'vm0', when: 'seen' },
-      { interface: 'vm0', patienceSeconds: 5 },
-      { target: 'db' },
-      { eid: '10.77.0.5/32', agent: XTR_ID, interface: null, timeoutMs: 1000 },
-      { eid: '10.77.0.5/32', timeoutMs: '1000' },
-      { eids: ['10.77.0.0/24'], names: ['*.db', 'web'], uses: 3, expiresInMs: 60_000 },
-      { agent: XTR_ID, eids: ['10.77.0.0/24'], names: [] },
-      { token: 'stp1.x', csr: '-----', tunnelKey: KEY, eids: ['10.77.0.5/32'], names: ['db'], software: 'stayput/1' },
-    ),
+    seeds: BODIES.flatMap(({ seed }, which) => jsonOf(seed).map((octets) => choosing(which, octets))),
     run: (input) => {
-      const value = json(input);
-      return BODIES.map((schema) => outcome([ApiError], () => parseBody(schema, value))).join(' | ');
+      const { which, rest } = chosen(input, BODIES.length);
+      return outcome([ApiError], () => parseBody(BODIES[which]!.schema, json(rest)));
     },
   },
   {
     name: 'join-token',
     form: 'json',
-    seeds: jsonOf({ f: 'ab'.repeat(32), s: 'x'.repeat(32) }),
+    seeds: [0, 1].flatMap((which) =>
+      jsonOf({ f: 'ab'.repeat(32), s: 'x'.repeat(32) }).map((seed) => choosing(which, seed)),
+    ),
+    // By the agent and by the map server, each also where all of it is text from anywhere.
     run: (input) => {
-      const token = `stp1.${Buffer.from(input).toString('base64url')}`;
-      const atAgent = outcome([UsageError], () => parseToken(token));
-      const atMapServer = outcome([ApiError], () => secretOf(token));
-      outcome([UsageError], () => parseToken(textOf(input)));
-      outcome([ApiError], () => secretOf(textOf(input)));
-      return `${atAgent} | ${atMapServer}`;
+      const { which, rest } = chosen(input, 4);
+      const token = which < 2 ? `stp1.${Buffer.from(rest).toString('base64url')}` : textOf(rest);
+      return which % 2 === 0
+        ? outcome([UsageError], () => parseToken(token))
+        : outcome([ApiError], () => secretOf(token));
     },
   },
   {
@@ -229,7 +298,9 @@ export const TEXT_DECODERS: readonly Decoder[] = [
       outcome([RecordError], () => {
         const record = decodeRecord('eid/x', textOf(input));
         assert.ok(record !== undefined);
-        assert.deepEqual(decodeRecord('eid/x', encodeRecord(record)), record);
+        const again = decodeRecord('eid/x', encodeRecord(record));
+        // As text, since JSON has a -0, which is written as 0; nothing in a record tells the two apart.
+        assert.ok(again !== undefined && encodeRecord(again) === encodeRecord(record));
         return record;
       }),
   },
@@ -271,30 +342,15 @@ export const TEXT_DECODERS: readonly Decoder[] = [
   {
     name: 'addresses',
     form: 'text',
-    seeds: octetsOf(
-      ...[
-        '10.77.0.5',
-        'fd77::5',
-        '10.77.0.0/16',
-        'fd77::/48',
-        '::ffff:1.2.3.4',
-        '[7]10.77.0.5/32',
-        'db.stayput',
-        '*.db',
-      ],
-      ...['[fd77::5]:4342', 'host:53', 'https://mapserver.example:4342', '5.0123456789abcdef.7', KEY, XTR_ID],
-      eidKey(parseEid('10.77.0.5')),
-      eidKey(parseEid('db')),
-    ),
+    seeds: ADDRESSES.flatMap(({ seeds }, which) => octetsOf(...seeds).map((seed) => choosing(which, seed))),
     run: (input) => {
-      const text = textOf(input);
-      return ADDRESSES.map(({ refusals, parse, format = String }) =>
-        outcome(refusals, () => {
-          const value = parse(text);
-          assert.deepEqual(parse(format(value as never)), value);
-          return typeof value;
-        }).slice(0, 40),
-      ).join(' | ');
+      const { which, rest } = chosen(input, ADDRESSES.length);
+      const { refusals, parse, format = String } = ADDRESSES[which]!;
+      return outcome(refusals, () => {
+        const value = parse(textOf(rest));
+        assert.deepEqual(parse(format(value as never)), value);
+        return value;
+      });
     },
   },
 ];
@@ -308,7 +364,7 @@ function json(input: Uint8Array): unknown {
   }
 }
 
-function configOutcome(parse: () => unknown): string {
+function configOutcome(parse: () => unknown): unknown {
   return outcome([UsageError], () => {
     try {
       return parse();
@@ -318,50 +374,3 @@ function configOutcome(parse: () => unknown): string {
     }
   });
 }
-
-interface Text {
-  readonly refusals: Parameters<typeof outcome>[0];
-  readonly parse: (text: string) => unknown;
-  /** The value as text, for what does not stay text. */
-  readonly format?: (value: never) => string;
-}
-
-type HostPort = ReturnType<typeof parseHostPort>;
-
-const ADDRESSES: readonly Text[] = [
-  { refusals: [DecodeError], parse: parseIpAddress },
-  { refusals: [DecodeError], parse: parseIpPrefix },
-  { refusals: [DecodeError], parse: parseTunnelKey },
-  { refusals: [DecodeError], parse: parseXtrId },
-  { refusals: [DecodeError], parse: parseNamePattern },
-  { refusals: [DecodeError], parse: parseEidKey, format: eidKey },
-  {
-    refusals: [DecodeError],
-    parse: (text) => parseEid(text),
-    format: (eid: Eid) => (eid.kind === 'name' ? eid.name : eid.prefix),
-  },
-  { refusals: [DecodeError], parse: parseIncarnation, format: formatIncarnation },
-  { refusals: [UsageError], parse: parseHostPort, format: ({ host, port }: HostPort) => formatHostPort(host, port) },
-  {
-    refusals: [UsageError],
-    parse: parseMapServerUrl,
-    format: ({ host, port }: HostPort) => `https://${formatHostPort(host, port)}`,
-  },
-];
-
-const REPLIES = [
-  ...[dataplane.HELLO_REPLY, dataplane.STATS_REPLY, dataplane.PEERS_REPLY, dataplane.CORRESPONDENTS_REPLY],
-  dataplane.FORWARDING_REPLY,
-];
-
-const BODIES = [
-  ...[agentApi.ATTACH, agentApi.LEAVE, agentApi.PING],
-  ...[
-    mapServerApi.ATTACH,
-    mapServerApi.DETACH,
-    mapServerApi.NEW_TOKEN,
-    mapServerApi.GRANT_CHANGE,
-    mapServerApi.REVOCATION,
-    ENROL,
-  ],
-];
