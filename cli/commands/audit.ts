@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
-import { dataDirOption, type ListOptions } from '../map-server-client.ts';
+import { dataDirOf, dataDirOption, type ListOptions } from '../map-server-client.ts';
 import { printJson, printTable } from '../output.ts';
 
 interface AuditOptions extends ListOptions {
@@ -25,7 +25,7 @@ export function registerAuditCommand(mapserver: Command): void {
       if (unknown !== undefined) {
         throw new UsageError(`--event: there is no event "${unknown}"; there are ${AUDIT_EVENTS.join(', ')}`);
       }
-      const lines = [...readAuditLog(options.dataDir)].filter(
+      const lines = [...readAuditLog(dataDirOf(options))].filter(
         ({ time, event }) => time >= from && (options.event === undefined || options.event.includes(event)),
       );
       if (options.json) return printJson(lines);

@@ -2,11 +2,11 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
-import { dataDirOption } from '../map-server-client.ts';
+import { dataDirOf, dataDirOption } from '../map-server-client.ts';
 import { printJson, printLines } from '../output.ts';
 
 interface BackupOptions {
-  readonly dataDir: string;
+  readonly dataDir?: string;
   readonly config?: string;
   readonly passphraseFile?: string;
   readonly force?: boolean;
@@ -47,7 +47,7 @@ async function backup(file: string, options: BackupOptions): Promise<void> {
   const config = options.config ?? CONFIG_PATH;
   const settings = loadConfig(CONFIG, config, { required: options.config !== undefined });
   const manifest = writeBackup({
-    dataDir: options.dataDir,
+    dataDir: dataDirOf(options),
     paths: existsSync(config) ? [config, ...settings.zone.keyFiles] : [],
     passphrase: passphraseOf(options),
     target: file,
@@ -69,7 +69,7 @@ async function restore(file: string, options: BackupOptions): Promise<void> {
     import('../../mapserver/shell/restore.ts'),
     import('../../mapserver/config.ts'),
   ]);
-  const { dataDir } = options;
+  const dataDir = dataDirOf(options);
   const read = readBackup(file, passphraseOf(options));
   const restored = await restoreBackup(read, {
     dataDir,

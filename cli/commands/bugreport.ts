@@ -3,13 +3,13 @@ import { hostname } from 'node:os';
 import type { Command } from 'commander';
 import { writePrivateFile } from '../../runtime/private-file.ts';
 import { makeReport } from '../bugreport.ts';
-import { dataDirOption } from '../map-server-client.ts';
+import { dataDirOf, dataDirOption, MAP_SERVER_CONFIG } from '../map-server-client.ts';
 import { printJson, printLines } from '../output.ts';
 
 interface BugreportOptions {
   readonly config: string;
   readonly mapserverConfig: string;
-  readonly dataDir: string;
+  readonly dataDir?: string;
   readonly socket?: string;
   readonly json?: boolean;
 }
@@ -20,7 +20,7 @@ export function registerBugreportCommand(program: Command): void {
     .description('Put what is needed to find a mistake into one archive, without keys, tokens and other secrets')
     .argument('[file]', 'the archive (.tar.gz)')
     .option('--config <file>', "the agent's configuration file", '/etc/stayput/agent.json')
-    .option('--mapserver-config <file>', "the map server's configuration file", '/etc/stayput/mapserver.json')
+    .option('--mapserver-config <file>', "the map server's configuration file", MAP_SERVER_CONFIG)
     .addOption(dataDirOption())
     .option('--socket <path>', 'socket of the agent')
     .option('--json', 'print what is in it as JSON')
@@ -44,7 +44,7 @@ export function registerBugreportCommand(program: Command): void {
           mapServerConfig: options.mapserverConfig,
           agentSocket: config.socket,
           stateDir: config.stateDir,
-          dataDir: options.dataDir,
+          dataDir: dataDirOf({ ...options, config: options.mapserverConfig }),
           metrics: [...(config.metricsListen === null ? [] : [config.metricsListen]), '127.0.0.1:9342'],
           more: { 'doctor.json': () => examine(config, CHECK_NAMES, undefined) },
         },

@@ -5,9 +5,11 @@ import { printFindings } from '../findings.ts';
 import {
   admin,
   DATA_DIR_ENV,
+  dataDirOf,
   dataDirOption,
   type EidView,
   type ListOptions,
+  MAP_SERVER_CONFIG,
   mapServerCommand,
   SHORT_ID,
 } from '../map-server-client.ts';
@@ -32,7 +34,7 @@ export function registerMapserverCommands(program: Command): void {
     command: (name, description) => mapServerCommand(mapserver, name, description),
     call: admin,
     schema: async () => (await import('../../mapserver/config.ts')).CONFIG,
-    configPath: '/etc/stayput/mapserver.json',
+    configPath: MAP_SERVER_CONFIG,
   });
 }
 
@@ -57,10 +59,11 @@ function registerInit(mapserver: Command): void {
     .option('--json', 'print one JSON object')
     .action(async (options: InitOptions) => {
       const { adoptAuthority } = await import('../../mapserver/shell/certificate-authority.ts');
+      const dataDir = dataDirOf(options);
       const authority = readAuthorityFiles(options);
       const { initOverlay, authorityFingerprint, overlayUrl } = await import('../../mapserver/shell/overlay-files.ts');
       const { created, files } = initOverlay(
-        options.dataDir,
+        dataDir,
         {
           instance: typed('--instance', () => instanceId(Number(options.instance))),
           zone: options.zone.toLowerCase(),
@@ -73,7 +76,7 @@ function registerInit(mapserver: Command): void {
       );
       const result = {
         created,
-        dataDir: options.dataDir,
+        dataDir,
         url: overlayUrl(files),
         fingerprint: authorityFingerprint(files),
         overlay: files.prefixes,
@@ -82,18 +85,18 @@ function registerInit(mapserver: Command): void {
       };
       if (options.json) return printJson(result);
       return printLines(
-        created ? `Initialised ${options.dataDir}` : `${options.dataDir} is initialised already; nothing was changed`,
+        created ? `Initialised ${dataDir}` : `${dataDir} is initialised already; nothing was changed`,
         `  url          ${result.url}`,
         `  overlay      ${result.overlay.join(', ')}`,
         `  zone         ${result.zone}`,
         `  fingerprint  ${result.fingerprint}`,
-        `Next: stayput mapserver run --data-dir ${options.dataDir}`,
+        `Next: stayput mapserver run --data-dir ${dataDir}`,
       );
     });
 }
 
 interface InitOptions extends AuthorityFileOptions {
-  readonly dataDir: string;
+  readonly dataDir?: string;
   readonly host: string[];
   readonly overlay: string[];
   readonly zone: string;

@@ -7,7 +7,7 @@
  * in it, since it is to tell what happened since the backup.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { z } from 'zod';
@@ -19,6 +19,7 @@ import { isSealed, seal, unseal } from '../../runtime/sealed-file.ts';
 import { type ArchivedFile, ArchiveError, packTar, unpackTar } from '../../runtime/tar.ts';
 import { copyDatabase } from '../store/sqlite-copy.ts';
 import { readOverlay } from './overlay-files.ts';
+import { makeWorkingFolder } from './working-folder.ts';
 
 export class BackupError extends StayputError {
   constructor(problem: string, options?: ErrorOptions) {
@@ -140,7 +141,7 @@ function dataFiles(dataDir: string): BackedUpFile[] {
 }
 
 function copyOfStore(dataDir: string): Buffer {
-  const folder = mkdtempSync(join(dataDir, '.backup-'));
+  const folder = makeWorkingFolder(dataDir, 'backup');
   try {
     const copy = join(folder, 'store.db');
     copyDatabase(join(dataDir, 'store.db'), copy);

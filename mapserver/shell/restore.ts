@@ -6,7 +6,7 @@
  * (`core/generations.ts`). The audit log stays as it is: it tells what was done since the backup. Who was cut off since
  * then is cut off in what is put back, before the map server runs again and admits anybody.
  */
-import { existsSync, lchownSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, lchownSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import type { Generation } from '../../proto/mapping.ts';
@@ -20,6 +20,7 @@ import { type AuditEvent, type AuditLine, readAuditLog } from './audit-log.ts';
 import { type Backup, BackupError, DATA_FILES, STORE_NAME } from './backup.ts';
 import { openOverlay } from './overlay-files.ts';
 import { decodeRecord, encodeRecord } from './record-codec.ts';
+import { makeWorkingFolder } from './working-folder.ts';
 
 export interface Restored {
   readonly backedUpAt: WallClock;
@@ -39,6 +40,8 @@ export interface Restored {
   readonly tokensRevoked: readonly string[];
 }
 
+type Rename = (from: string, to: string) => void;
+
 /** @throws BackupError, StoreError, StateFileError, UsageError; nothing was changed then */
 export async function restoreBackup(
   { manifest, contents }: Backup,
@@ -48,9 +51,10 @@ export async function restoreBackup(
     readonly configDir: string;
     readonly force: boolean;
     readonly now: WallClock;
+    readonly rename?: Rename;
   },
 ): Promise<Restored> {
-  const { dataDir, configDir, now } = options;
+  const { dataDir, configDir, now, rename = renameSync } = options;
   if (await isServed(join(dataDir, 'admin.sock'))) {
     throw new BackupError(`the map server of ${dataDir} is running: stop it first`);
   }
@@ -59,7 +63,7 @@ export async function restoreBackup(
     throw new BackupError(`${dataDir} has a map server (${present.join(', ')}); --force puts it aside`);
   }
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  const staging = mkdtempSync(join(dataDir, '.restore-'));
+  const staging = makeWorkingFolder(dataDir, 'restore');
   const store = join(staging, base(STORE_NAME));
   try {
     const names = [STORE_NAME, ...DATA_FILES.map((name) => `data/${name}`)].filter((name) => contents.has(name));
@@ -70,21 +74,47 @@ export async function restoreBackup(
     const since = doneSince(dataDir, manifest.createdAt);
     const restored = await noteRestoration(store, { backedUpAt: manifest.createdAt, now, highest, since });
     const replaced = present.length > 0 ? join(dataDir, `replaced-${new Date(now).toISOString()}`) : null;
+    for (const name of names) belongLike(dataDir, join(staging, base(name)));
+    const others = putBackOthers({ manifest, contents }, configDir);
+    try {
+      exchange({ dataDir, staging, replaced, names: names.map(base), rename });
+    } catch (cause) {
+      for (const path of others.written) rmSync(path, { force: true });
+      throw new BackupError(`${dataDir} cannot be written (${(cause as Error).message})`, { cause });
+    }
+    return { backedUpAt: manifest.createdAt, replaced, linesSince: since.lines, ...others, ...restored };
+  } finally {
+    rmSync(staging, { recursive: true, force: true });
+  }
+}
+
+/** What is there goes to `replaced`, then what is new comes from `staging`: all of it, or nothing. */
+function exchange(what: {
+  readonly dataDir: string;
+  readonly staging: string;
+  readonly replaced: string | null;
+  readonly names: readonly string[];
+  readonly rename: Rename;
+}): void {
+  const { dataDir, staging, replaced, names, rename } = what;
+  const moved: (readonly [from: string, to: string])[] = [];
+  const move = (from: string, to: string): void => {
+    rename(from, to);
+    moved.push([from, to]);
+  };
+  try {
     if (replaced !== null) {
       mkdirSync(replaced, { mode: 0o700 });
       // Not those of before: that the store was looked at has taken in the journal of one that was killed.
       for (const name of PRESENT.filter((each) => existsSync(join(dataDir, each)))) {
-        renameSync(join(dataDir, name), join(replaced, name));
+        move(join(dataDir, name), join(replaced, name));
       }
     }
-    for (const name of names) {
-      belongLike(dataDir, join(staging, base(name)));
-      renameSync(join(staging, base(name)), join(dataDir, base(name)));
-    }
-    const others = putBackOthers({ manifest, contents }, configDir);
-    return { backedUpAt: manifest.createdAt, replaced, linesSince: since.lines, ...others, ...restored };
-  } finally {
-    rmSync(staging, { recursive: true, force: true });
+    for (const name of names) move(join(staging, name), join(dataDir, name));
+  } catch (error) {
+    for (const [from, to] of moved.reverse()) rename(to, from);
+    if (replaced !== null) rmSync(replaced, { recursive: true, force: true });
+    throw error;
   }
 }
 

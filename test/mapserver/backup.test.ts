@@ -1,11 +1,24 @@
 /** Backups of a map server that runs, and what comes of them. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { execFile, spawnSync } from 'node:child_process';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync, gzipSync } from 'node:zlib';
+import { dataDirOf } from '../../cli/map-server-client.ts';
+import { readBackup } from '../../mapserver/shell/backup.ts';
+import { restoreBackup } from '../../mapserver/shell/restore.ts';
 import { packTar, unpackTar } from '../../runtime/tar.ts';
 import { type TestAgent, TestOverlay } from './overlay.ts';
 
@@ -167,6 +180,70 @@ describe('a backup', () => {
     writeFileSync(other, 'incorrect horse battery');
     assert.match((await restore('--force', '--passphrase-file', other)).stderr, /the passphrase is another one/);
     assert.equal((await restore('--force', '--passphrase-file', passphrase)).code, 0);
+  });
+
+  test('is put back whole or not at all, whichever file cannot be moved', async () => {
+    assert.equal((await backup('--force')).code, 0);
+    rmSync(config);
+    const present = () =>
+      readdirSync(target.dataDir)
+        .sort()
+        .map((name) => [name, statSync(join(target.dataDir, name)).ino]);
+    const before = present();
+    const options = { dataDir: target.dataDir, configDir: overlay.dataDir, force: true, now: Date.now() };
+    const restoring = async (failing: number): Promise<boolean> => {
+      let moves = 0;
+      let failed = false;
+      const rename = (from: string, to: string): void => {
+        failed ||= moves === failing;
+        if (moves++ === failing) throw new Error('EIO');
+        renameSync(from, to);
+      };
+      await restoreBackup(readBackup(file, undefined), { ...options, rename }).catch((error: Error) => {
+        assert.match(error.message, /cannot be written \(EIO\)/);
+      });
+      return failed;
+    };
+    let failing = 0;
+    while (await restoring(failing)) {
+      assert.deepEqual(present(), before, `move ${failing}`);
+      assert.equal(existsSync(config), false);
+      failing += 1;
+    }
+    assert.ok(failing >= 6, `${failing} moves`);
+    assert.notDeepEqual(present(), before);
+  });
+
+  test('what a killed command has left is removed by the next', async () => {
+    const ended = spawnSync(process.execPath, ['--version']);
+    const left = ['backup', 'restore'].map((purpose) => join(overlay.dataDir, `.${purpose}-${ended.pid}-abc123`));
+    const working = join(overlay.dataDir, `.backup-${process.pid}-abc123`);
+    for (const folder of [...left, working]) mkdirSync(folder);
+    writeFileSync(join(left[0] ?? '', 'store.db'), 'secrets');
+    assert.equal((await backup('--force')).code, 0);
+    assert.deepEqual(left.filter(existsSync), []);
+    assert.ok(existsSync(working), 'of one that is at work');
+    rmSync(working, { recursive: true });
+  });
+
+  test('is taken of the data folder that the configuration names', async () => {
+    writeFileSync(config, JSON.stringify({ dataDir: overlay.dataDir }));
+    const taken = await stayput('mapserver', 'backup', file, '--config', config, '--force', '--json');
+    assert.equal(taken.code, 0, taken.stderr);
+    const { files } = JSON.parse(taken.stdout) as { files: { name: string }[] };
+    assert.ok(files.some(({ name }) => name === 'data/store.db'));
+    const looked = await stayput('mapserver', 'doctor', '--config', config, '--json');
+    assert.match(looked.stdout, new RegExp(overlay.dataDir));
+    writeFileSync(config, JSON.stringify({ dataDir: target.dataDir }));
+    const refused = await stayput('mapserver', 'restore', file, '--config', config);
+    assert.match(refused.stderr, new RegExp(`${target.dataDir} has a map server`));
+    assert.equal(dataDirOf({ config }), target.dataDir);
+    assert.equal(dataDirOf({ config, dataDir: '/given' }), '/given');
+    for (const text of ['{', '{}', 'null', '{"dataDir": 7}']) {
+      writeFileSync(config, text);
+      assert.equal(dataDirOf({ config }), '/var/lib/stayput/mapserver');
+    }
+    writeFileSync(config, JSON.stringify({ dataDir: overlay.dataDir }));
   });
 
   // Attack: backups that were changed, cut off, or are something else, one of them with a path out of the data folder | 5 | refused in one line; nothing is written
