@@ -16,16 +16,33 @@ impl Engine {
                 self.handle_request(&hello);
             }
         }
+        let failed = self.handle_requests().err();
+        self.served(failed.or(ended));
+    }
+
+    /// What the agent has asked for, in its order.
+    pub(crate) fn handle_requests(&mut self) -> Result<(), Ended> {
         while let Some(connection) = self.channel.connection() {
-            match connection.next_frame() {
-                Ok(Some(frame)) => self.handle_request(&frame),
-                Ok(None) => break,
-                Err(error) => {
-                    ended = Some(error);
-                    break;
-                }
+            let Some(frame) = connection.peek()? else { break };
+            let is_policy = self.policy_preparation.asks_for_policy(frame);
+            if self.policy_preparation.is_under_way() && (is_policy || self.syncing) {
+                connection.paused = true;
+                break;
+            }
+            let token = connection.token;
+            let Some(frame) = connection.next_frame()? else { break };
+            let frame = match is_policy && self.config.is_some() {
+                true => self.policy_preparation.begin(frame, token, self.sync),
+                false => Some(frame),
+            };
+            if let Some(frame) = frame {
+                self.handle_request(&frame);
             }
         }
+        Ok(())
+    }
+
+    pub(crate) fn served(&mut self, ended: Option<Ended>) {
         // Everything asked for is in place when the replies go out.
         self.reconcile_host();
         self.drain_outputs();
@@ -48,10 +65,10 @@ impl Engine {
         if let Err(ended) = connection.flush() {
             return self.agent_gone(&ended);
         }
-        let wants = connection.has_outgoing();
-        if wants != connection.waits_to_write {
-            connection.waits_to_write = wants;
-            if let Err(error) = self.poller.set_writable_interest(connection, connection.token, wants) {
+        let wanted = connection.wanted_interest();
+        if wanted != connection.interest {
+            connection.interest = wanted;
+            if let Err(error) = self.poller.set_interest(connection, connection.token, wanted) {
                 log::warn("epoll", &[("error", &error)]);
             }
         }

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::messages::Event;
 use crate::stats::{Counter, Stats};
+use crate::sys::Interest;
 
 pub struct Channel {
     listener: UnixListener,
@@ -36,7 +37,10 @@ pub struct Connection {
     written: usize,
     /// Said hello.
     pub greeted: bool,
-    pub waits_to_write: bool,
+    /// Nothing is read of it for the moment.
+    pub paused: bool,
+    /// As the event loop knows it.
+    pub interest: Interest,
 }
 
 struct Frame {
@@ -104,7 +108,8 @@ impl Channel {
             outgoing_bytes: 0,
             written: 0,
             greeted: false,
-            waits_to_write: false,
+            paused: false,
+            interest: Interest { readable: true, writable: false },
         });
         self.newcomers.last()
     }
@@ -169,6 +174,9 @@ impl Connection {
     pub fn fill(&mut self) -> Result<(), Ended> {
         self.incoming.drain(..self.consumed);
         self.consumed = 0;
+        if self.paused && self.incoming.len() > MAX_FRAME {
+            return Ok(());
+        }
         let mut chunk = [0; 64 << 10];
         for _ in 0..READS_AT_ONCE {
             match self.stream.read(&mut chunk) {
@@ -182,9 +190,14 @@ impl Connection {
         Ok(())
     }
 
+    /// The next complete message, which stays.
+    pub fn peek(&self) -> Result<Option<&[u8]>, Ended> {
+        first_frame(&self.incoming[self.consumed..])
+    }
+
     /// The next complete message.
     pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, Ended> {
-        let frame = first_frame(&self.incoming[self.consumed..])?.map(<[u8]>::to_vec);
+        let frame = self.peek()?.map(<[u8]>::to_vec);
         self.consumed += frame.as_ref().map_or(0, |frame| 4 + frame.len());
         Ok(frame)
     }
@@ -219,8 +232,8 @@ impl Connection {
         Ok(())
     }
 
-    pub fn has_outgoing(&self) -> bool {
-        !self.outgoing.is_empty()
+    pub fn wanted_interest(&self) -> Interest {
+        Interest { readable: !self.paused, writable: !self.outgoing.is_empty() }
     }
 
     /// Forgets the oldest event that may be lost; not the first frame, which may be half written.

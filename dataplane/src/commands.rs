@@ -14,17 +14,23 @@ use crate::peer::{Locator, PeerId};
 use crate::plain::PlainRules;
 use crate::prefix::Prefix;
 
-type Answer = Result<Option<Value>, Refused>;
+pub(crate) type Answer = Result<Option<Value>, Refused>;
 
 impl Engine {
     pub(crate) fn handle_request(&mut self, frame: &[u8]) {
         let (id, command) = parse_request(frame);
         let result = command.and_then(|command| self.carry_out(command));
+        let connection = self.channel.connection().map(|connection| connection.token);
+        self.answer(connection, id, result);
+    }
+
+    /// Of a connection that is gone nobody hears it.
+    pub(crate) fn answer(&mut self, connection: Option<u64>, id: Option<u64>, result: Answer) {
         if let Err(refused) = &result {
             log::warn("request refused", &[("code", &refused.code), ("reason", &refused.message)]);
         }
-        if let Some(connection) = self.channel.connection() {
-            connection.queue(&reply(id.unwrap_or(0), result), false);
+        if let Some(asker) = self.channel.connection().filter(|asker| Some(asker.token) == connection) {
+            asker.queue(&reply(id.unwrap_or(0), result), false);
         }
     }
 
@@ -73,10 +79,7 @@ impl Engine {
             Command::LocalEidRemove { prefix, generation, redirect_to } => {
                 self.remove_local(prefix, generation, redirect_to);
             }
-            Command::PolicySet(set) => {
-                log::info("policy", &[("version", &set.version), ("rules", &set.rules.len())]);
-                self.policy.set(*set, self.sync, self.now);
-            }
+            Command::PolicySet(set) => self.enforce(set.prepare(), self.sync),
             Command::PlainSet(rules) => {
                 self.plain_sync = self.sync;
                 self.set_plain(rules).map_err(|e| Refused::new("socket", e.to_string()))?;
@@ -169,7 +172,8 @@ impl Engine {
         }
         self.watched.retain(|_, watch| watch.sync == sync);
         self.workloads.keep_only(sync);
-        self.policy.end_sync(sync);
+        let former = self.policy.end_sync(sync);
+        self.policy_preparation.free(former);
         if self.plain_sync != sync && self.table.plain.is_enabled() {
             let _ = self.set_plain(PlainRules::default());
         }

@@ -34,6 +34,7 @@ use crate::peer::PeerId;
 use crate::plain_correspondents::PlainCorrespondents;
 use crate::plain_path::PlainPath;
 use crate::policy::Policy;
+use crate::policy_preparation::PolicyPreparation;
 use crate::receive::{Received, Receiver};
 use crate::retransmit::Limits;
 use crate::sandbox::Sandbox;
@@ -52,6 +53,7 @@ pub struct Engine {
     pub(crate) tunnel: Tunnel,
     pub(crate) table: Forwarding,
     pub(crate) policy: Policy,
+    pub(crate) policy_preparation: PolicyPreparation,
     pub(crate) holds: Holds,
     pub(crate) hold_room: Room,
     pub(crate) agent_messages: AgentMessages,
@@ -182,6 +184,7 @@ impl Engine {
             tunnel,
             table: Forwarding::new(),
             policy: Policy::default(),
+            policy_preparation: PolicyPreparation::default(),
             holds: Holds::default(),
             hold_room: Room::new(),
             agent_messages: AgentMessages::default(),
@@ -236,8 +239,11 @@ impl Engine {
         })
     }
 
+    /// `threads`: how many may handle packets.
     pub fn start_threads(&mut self, threads: usize) {
         self.delivery.start_threads(threads);
+        let started = PolicyPreparation::start().and_then(|p| self.poller.add(&p, POLICIES).map(|()| p));
+        self.policy_preparation = noticing("large policies, beside the packets", started).unwrap_or_default();
     }
 
     pub fn threads(&self) -> usize {
@@ -321,6 +327,7 @@ impl Engine {
                         self.resume(found);
                     }
                 }
+                POLICIES => self.take_prepared_policy(),
                 LISTENER => {
                     if let Some(newcomer) = self.channel.accept() {
                         self.poller.add(newcomer, newcomer.token)?;
@@ -447,6 +454,7 @@ const CLOCKS: u64 = 8;
 pub(crate) const INITIATIONS4: u64 = 9;
 pub(crate) const INITIATIONS6: u64 = 10;
 const KERNEL_LOG: u64 = 11;
+const POLICIES: u64 = 12;
 /// And the index of the interface.
 pub(crate) const WORKLOADS: u64 = 1 << 32;
 pub(crate) const PROXIES: u64 = 1 << 33;

@@ -49,6 +49,7 @@ mod plain_correspondents;
 mod plain_path;
 mod plain_socket;
 pub mod policy;
+mod policy_preparation;
 pub mod prefix;
 mod receive;
 mod reconcile;

@@ -8,6 +8,8 @@ use std::ops::RangeInclusive;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Deserializer as _;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
 use crate::agent_messages::MAX_AGENT_MESSAGE;
@@ -99,6 +101,35 @@ pub fn parse_request(frame: &[u8]) -> (Option<u64>, Result<Command, Refused>) {
         None => Err(invalid("id", "must be a whole number")),
     };
     (id, result)
+}
+
+/// Whether it says that it is of this type; what stands behind is not read.
+pub fn is_of_type(frame: &[u8], wanted: &str) -> bool {
+    let mut found = None;
+    // Ends in an error, as there is more to read.
+    let _ = serde_json::Deserializer::from_slice(frame).deserialize_map(TypeVisitor(&mut found));
+    found.is_some_and(|found: String| found == wanted)
+}
+
+struct TypeVisitor<'a>(&'a mut Option<String>);
+
+impl<'de> Visitor<'de> for TypeVisitor<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a message")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        while let Some(name) = fields.next_key::<String>()? {
+            if name == "type" {
+                *self.0 = Some(fields.next_value()?);
+                break;
+            }
+            fields.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
 }
 
 fn parse_command(fields: &Fields<'_>) -> Result<Command, Refused> {
@@ -452,6 +483,21 @@ mod tests {
         }
         for refused in [0, 575, 65_456, 65_535, 65_536, 1 << 32 | 1420, u64::MAX] {
             assert_eq!(mtu(refused), Err("field \"mtu\" must be 576 to 65455".to_string()));
+        }
+    }
+
+    #[test]
+    fn the_type_of_a_message_is_known_without_reading_all_of_it() {
+        let is_policy = |frame: &str| is_of_type(frame.as_bytes(), "policy-set");
+        assert!(is_policy(r#"{"id":1,"type":"policy-set","rules":[{"never":"#));
+        assert!(is_policy(r#"{"rules":[{"type":"stats"}],"id":1,"type":"policy-set"}"#));
+        for other in
+            [r#"{"type":"stats","type":"policy-set"}"#, r#"{"id":1}"#, r#"["policy-set"]"#, r#"{"type":3}"#, ""]
+        {
+            assert!(!is_policy(other), "{other}");
+        }
+        for message in golden("agent") {
+            assert!(is_of_type(message.to_string().as_bytes(), message["type"].as_str().unwrap()));
         }
     }
 

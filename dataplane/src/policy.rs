@@ -44,6 +44,22 @@ pub struct PolicySet {
     pub rules: Vec<Rule>,
 }
 
+impl PolicySet {
+    /// Takes a while for a large one.
+    pub fn prepare(self) -> PreparedPolicy {
+        let says_something = !self.default_allow || !self.rules.is_empty();
+        let rules = says_something.then(|| Rules::new(self.default_allow, self.rules));
+        PreparedPolicy { version: self.version, rules }
+    }
+}
+
+/// Compiled, so that it can be put in force between two packets.
+pub struct PreparedPolicy {
+    version: u64,
+    /// None: everything is allowed.
+    rules: Option<Rules>,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
     Sending,
@@ -69,25 +85,27 @@ impl Policy {
         Policy { version: 0, enforced: None, sync: 0, flow_sets }
     }
 
-    /// `sync`: of the agent's full state that this belongs to.
-    pub fn set(&mut self, set: PolicySet, sync: u64, now: Time) {
-        (self.version, self.sync) = (set.version, sync);
-        if set.default_allow && set.rules.is_empty() {
-            self.enforced = None;
-            return;
-        }
-        let rules = Rules::new(set.default_allow, set.rules);
-        match &mut self.enforced {
-            Some(enforced) => enforced.change(rules),
-            None => self.enforced = Some(Box::new(Enforced::new(rules, self.flow_sets, now))),
+    /// `sync`: of the agent's full state that this belongs to. What is returned was in force, and takes a while to be
+    /// freed.
+    pub fn enforce(&mut self, prepared: PreparedPolicy, sync: u64, now: Time) -> Option<Rules> {
+        (self.version, self.sync) = (prepared.version, sync);
+        match (&mut self.enforced, prepared.rules) {
+            (Some(enforced), Some(rules)) => Some(enforced.change(rules)),
+            (None, Some(rules)) => {
+                self.enforced = Some(Box::new(Enforced::new(rules, self.flow_sets, now)));
+                None
+            }
+            (_, None) => self.enforced.take().map(|enforced| enforced.rules),
         }
     }
 
-    /// A full state without a policy means that there is none.
-    pub fn end_sync(&mut self, sync: u64) {
-        if self.sync != sync {
-            *self = Policy { sync, ..Policy::remembering(self.flow_sets) };
+    /// A full state without a policy means that there is none. Returns as `enforce`.
+    pub fn end_sync(&mut self, sync: u64) -> Option<Rules> {
+        if self.sync == sync {
+            return None;
         }
+        let former = std::mem::replace(self, Policy { sync, ..Policy::remembering(self.flow_sets) });
+        former.enforced.map(|enforced| enforced.rules)
     }
 
     pub fn version(&self) -> u64 {
@@ -168,10 +186,10 @@ impl Enforced {
     }
 
     /// What was seen stays, as it says nothing of what is allowed.
-    fn change(&mut self, rules: Rules) {
-        self.rules = rules;
+    fn change(&mut self, rules: Rules) -> Rules {
         self.verdicts.clear();
         self.fragments.clear();
+        std::mem::replace(&mut self.rules, rules)
     }
 
     fn allows(&mut self, flow: &Flow, role: Role, side: Side, table: &Forwarding, now: Time) -> bool {

@@ -188,6 +188,13 @@ pub struct Readiness {
     pub error: bool,
 }
 
+/// What one waits for at a descriptor; the end of the other side is told in any case.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Interest {
+    pub readable: bool,
+    pub writable: bool,
+}
+
 /// Level-triggered epoll; tokens are the caller's.
 pub struct Poller {
     fd: OwnedFd,
@@ -213,9 +220,10 @@ impl Poller {
         self.control(libc::EPOLL_CTL_MOD, fd, ONCE, token)
     }
 
-    pub fn set_writable_interest(&self, fd: &impl AsRawFd, token: u64, writable: bool) -> io::Result<()> {
-        let events = libc::EPOLLIN | if writable { libc::EPOLLOUT } else { 0 };
-        self.control(libc::EPOLL_CTL_MOD, fd, events as u32, token)
+    pub fn set_interest(&self, fd: &impl AsRawFd, token: u64, interest: Interest) -> io::Result<()> {
+        let flag = |wanted: bool, event: c_int| if wanted { event as u32 } else { 0 };
+        let events = flag(interest.readable, libc::EPOLLIN) | flag(interest.writable, libc::EPOLLOUT);
+        self.control(libc::EPOLL_CTL_MOD, fd, events, token)
     }
 
     fn control(&self, operation: c_int, fd: &impl AsRawFd, events: u32, token: u64) -> io::Result<()> {

@@ -32,7 +32,7 @@ pub fn policy(data: &[u8]) {
     };
     let rules = vec![deny(TCP, &[(22, 22)]), deny(UDP, &[(53, 53)]), deny(ICMP, &[])];
     let mut policy = Policy::remembering(1);
-    policy.set(PolicySet { version: 1, default_allow: true, rules }, 0, now);
+    policy.enforce(PolicySet { version: 1, default_allow: true, rules }.prepare(), 0, now);
     let allowed = policy.allows(side, packet, &inner, &table, now);
     assert_eq!(policy.allows(side, packet, &inner, &table, now), allowed);
     let agents = [inner.source, inner.destination].iter().all(|a| crate::forwarding::AGENT_PREFIX.contains(*a));

@@ -57,7 +57,7 @@ impl Host {
     }
 
     pub fn set(&mut self, default_allow: bool, rules: Vec<Rule>) {
-        self.policy.set(PolicySet { version: 1, default_allow, rules }, 0, self.now);
+        self.policy.enforce(PolicySet { version: 1, default_allow, rules }.prepare(), 0, self.now);
     }
 
     fn allows(&mut self, side: Side, packet: &[u8]) -> bool {

@@ -312,6 +312,7 @@ pub fn configuration(n: usize, epoch: u64, mtu: u32) -> Value {
 pub struct Agent {
     stream: UnixStream,
     next: u64,
+    replies: Vec<Value>,
     events: Vec<Value>,
 }
 
@@ -322,7 +323,7 @@ impl Agent {
             match UnixStream::connect(socket) {
                 Ok(stream) => {
                     stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-                    return Agent { stream, next: 1, events: Vec::new() };
+                    return Agent { stream, next: 1, replies: Vec::new(), events: Vec::new() };
                 }
                 Err(error) => assert!(Instant::now() < end, "{error}"),
             }
@@ -336,22 +337,35 @@ impl Agent {
         reply["result"].clone()
     }
 
-    pub fn try_request(&mut self, mut message: Value) -> Value {
+    pub fn try_request(&mut self, message: Value) -> Value {
+        let id = self.ask(message);
+        self.reply_to(id)
+    }
+
+    /// Does not wait for the reply, whose number this is.
+    pub fn ask(&mut self, mut message: Value) -> u64 {
         let id = self.next;
         self.next += 1;
         message["id"] = id.into();
         let text = message.to_string();
         self.stream.write_all(&(text.len() as u32).to_be_bytes()).expect("write");
         self.stream.write_all(text.as_bytes()).expect("write");
+        id
+    }
+
+    pub fn reply_to(&mut self, id: u64) -> Value {
         loop {
-            let reply = self.read();
-            if reply["type"] != "reply" {
-                self.events.push(reply);
-                continue;
+            if let Some(at) = self.replies.iter().position(|reply| reply["id"] == id) {
+                return self.replies.remove(at);
             }
-            assert_eq!(reply["id"], id, "{message}: {reply}");
-            return reply;
+            let message = self.read();
+            if message["type"] == "reply" { &mut self.replies } else { &mut self.events }.push(message);
         }
+    }
+
+    /// Of what was read while something else was waited for.
+    pub fn has_reply_to(&self, id: u64) -> bool {
+        self.replies.iter().any(|reply| reply["id"] == id)
     }
 
     pub fn event(&mut self, kind: &str) -> Value {

@@ -5,6 +5,7 @@
 mod cable;
 mod lab;
 mod offloads;
+mod policy;
 mod streams;
 mod table;
 mod threads;
