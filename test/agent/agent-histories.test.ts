@@ -4,7 +4,8 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseIpPrefix } from '../../proto/address.ts';
 import { DEFAULT_INSTANCE, eidKey, prefixEid } from '../../proto/eid.ts';
-import { FakeDataplaneState, type Host, World } from './world.ts';
+import { type Host, World } from './world.ts';
+import { FakeDataplaneState } from './world-dataplane.ts';
 
 const EIDS = ['10.77.0.1', '10.77.0.2', '10.77.0.3'];
 const HOSTS = 3;

@@ -1,59 +1,22 @@
 /** The shell for real: sockets, files and TLS, with a map server in this process and a data plane that forwards nothing. */
 import { strict as assert } from 'node:assert';
 import { X509Certificate } from 'node:crypto';
-import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
+import { mkdirSync, rmSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
-import { after, afterEach, before, describe, test } from 'node:test';
-import { pino } from 'pino';
-import { AGENT_CONFIG } from '../../agent/config.ts';
-import { type Machine, NEVER_RUN } from '../../agent/core/incarnation.ts';
+import { describe, test } from 'node:test';
 import { startAdminSocket } from '../../agent/shell/admin-socket.ts';
 import { CachedNameResolver } from '../../agent/shell/cached-name-resolver.ts';
 import { CertificateRenewal } from '../../agent/shell/certificate-renewal.ts';
-import { AgentDriver } from '../../agent/shell/driver.ts';
-import { join, keepIdentity, resetIdentity } from '../../agent/shell/enrolment.ts';
-import { StateFolder } from '../../agent/shell/identity.ts';
-import { AgentMetrics } from '../../agent/shell/metrics.ts';
 import { parseIpAddress } from '../../proto/address.ts';
 import { CAPABILITY } from '../../proto/capability.ts';
-import { DEFAULT_INSTANCE, type EidKey, parseEid } from '../../proto/eid.ts';
-import { callApi } from '../../runtime/http-api.ts';
+import { DEFAULT_INSTANCE, type EidKey } from '../../proto/eid.ts';
 import { waitFor } from '../lab/wait.ts';
 import { TestOverlay } from '../mapserver/overlay.ts';
-import { FakeDataplane } from './fake-dataplane.ts';
-
-const log = pino({ level: 'silent' });
+import { Relay } from './relay.ts';
+import { agentProcesses, log, problems, TestAgent } from './test-agent.ts';
 
 describe('an agent process', () => {
-  const overlay = new TestOverlay();
-  const folder = mkdtempSync(joinPath(tmpdir(), 'stayput-agent-'));
-  const agents: TestAgent[] = [];
-  const closers: (() => unknown)[] = [];
-  let token: string;
-
-  before(async () => {
-    await overlay.start();
-    token = await overlay.token({ eids: ['10.77.0.0/24'], names: ['*'], uses: 50 });
-  });
-
-  afterEach(async () => {
-    for (const agent of agents.splice(0)) await agent.close();
-    for (const close of closers.splice(0)) await close();
-  });
-
-  after(async () => {
-    await overlay.remove();
-    rmSync(folder, { recursive: true, force: true });
-  });
-
-  const agent = async (name: string, eids: readonly string[], address: string, port = overlay.port) => {
-    const created = await TestAgent.join(joinPath(folder, name), { token, port, eids, address });
-    agents.push(created);
-    await created.start();
-    return created;
-  };
+  const { overlay, folder, agents, closers, agent, token } = agentProcesses();
 
   test('registers, resolves and answers the command line', async () => {
     const a = await agent('a1', ['10.77.0.5'], '192.0.2.1');
@@ -252,94 +215,6 @@ describe('an agent process', () => {
     assert.notEqual(a.folder.identity()?.certificate, before);
   });
 
-  // Attack: the same state folder started on two hosts | 1 | the newer goes on; the other registers and forwards
-  // nothing and says so
-  test('attack: a copied host beside the original', async () => {
-    const a = await agent('a6', ['10.77.0.14'], '192.0.2.1');
-    await a.until('registered');
-    const copied = `${a.path}-copy`;
-    cpSync(a.folder.path, copied, { recursive: true });
-    const copy = new TestAgent(new StateFolder(copied), `${a.path}-copy`, '192.0.2.9');
-    agents.push(copy);
-    await copy.start();
-    await copy.until('registered');
-    await a.until('fenced');
-    assert.match(await problems(a), /the newer one \(run 2, here 1\).*reset-identity/);
-    assert.match(await a.metrics.registry.metrics(), /^stayput_agent_fenced 1$/m);
-    await a.dataplane.until(() => isEmptySync(a.dataplane));
-    await assert.rejects(a.call('GET', '/v1/resolve?q=10.77.0.14'), { code: 'STAYPUT_FENCED' });
-    assert.equal(copy.driver.fence, null);
-
-    await a.close();
-    const restarted = new TestAgent(a.folder, `${a.path}-again`, '192.0.2.1');
-    agents.push(restarted);
-    await restarted.listen();
-    assert.match(await problems(restarted), /the newer one/);
-    assert.equal(restarted.driver.mapServer.connected, false);
-    await restarted.close();
-
-    keepIdentity(a.folder, ME);
-    const kept = new TestAgent(a.folder, `${a.path}-kept`, '192.0.2.1');
-    agents.push(kept);
-    await kept.start();
-    await kept.until('registered');
-    await copy.until('fenced');
-  });
-
-  // Attack: an agent started with the state of another machine | 1 | does not register, and says what to do
-  test('attack: a state folder carried to another machine', async () => {
-    const a = await agent('a8', ['10.77.0.17'], '192.0.2.1');
-    await a.until('registered');
-    await a.close();
-    const elsewhere = { ...ME, machineId: 'f'.repeat(32) };
-    const moved = new TestAgent(a.folder, `${a.path}-moved`, '192.0.2.9', { machine: elsewhere });
-    agents.push(moved);
-    await moved.listen();
-    assert.match(await problems(moved), /not the machine that joined \(another machine-id\).*reset-identity/);
-    await moved.close();
-    const accepted = new TestAgent(a.folder, `${a.path}-accepted`, '192.0.2.9', {
-      machine: elsewhere,
-      identity: { onMachineChange: 'accept' },
-    });
-    agents.push(accepted);
-    await accepted.start();
-    await accepted.until('registered');
-  });
-
-  test('a copy that gets an identity of its own leaves the first one alone', async () => {
-    const a = await agent('a9', ['10.77.0.18'], '192.0.2.1');
-    await a.until('registered');
-    const folder = new StateFolder(`${a.path}-copy`);
-    cpSync(a.folder.path, folder.path, { recursive: true });
-    const request = { token, eids: ['10.77.0.19'], names: ['other'], software: 'test' };
-    const { identity } = await resetIdentity(folder, request);
-    folder.writeIncarnation({ ...NEVER_RUN, machine: ME });
-    assert.notEqual(identity.xtrId, a.identity.xtrId);
-    const copy = new TestAgent(folder, `${a.path}-copy`, '192.0.2.9');
-    agents.push(copy);
-    await copy.start();
-    await copy.until('registered');
-    assert.deepEqual(
-      copy.driver.agent.ownEids().flatMap(({ eid, kind }) => (kind === 'address' ? [eid] : [])),
-      [parseEid('10.77.0.19')],
-    );
-    await a.until('registered');
-  });
-
-  test('a machine that was restored from a snapshot is a new start, in a new session', async () => {
-    const a = await agent('a10', ['10.77.0.20'], '192.0.2.1');
-    await a.until('registered');
-    const before = performance.now();
-    a.dataplane.emit({ type: 'resumed', from: 'snapshot' });
-    await a.until(
-      'in a new session',
-      ({ agent, now }) => (agent.snapshot(now()).sessionMs ?? Number.POSITIVE_INFINITY) < performance.now() - before,
-    );
-    await a.until('registered');
-    assert.equal(a.folder.incarnation()?.run, 2);
-    assert.equal(a.driver.fence, null);
-  });
-
   test('the certificate is renewed for the same keys, and not for an agent that was revoked', async () => {
     const a = await agent('a11', ['10.77.0.21'], '192.0.2.1');
     await a.until('registered');
@@ -380,7 +255,7 @@ describe('an agent process', () => {
       return created;
     };
     const path = joinPath(folder, 'enforcing');
-    const options = { token, port: overlay.port, eids: ['10.77.0.17'], address: '192.0.2.1' };
+    const options = { token: token(), port: overlay.port, eids: ['10.77.0.17'], address: '192.0.2.1' };
     const a = await enforcing(await TestAgent.join(path, options));
     await a.until('registered');
     const text = 'default deny\nallow from any to 10.77.0.17 tcp 80\n';
@@ -426,159 +301,3 @@ describe('an agent process', () => {
     await overlay.start();
   });
 });
-
-async function problems(agent: TestAgent): Promise<string> {
-  return ((await agent.call('GET', '/v1/status')) as { problems: string[] }).problems.join('\n');
-}
-
-class TestAgent {
-  readonly folder: StateFolder;
-  readonly path: string;
-  readonly socket: string;
-  readonly dataplane = new FakeDataplane();
-  readonly driver: AgentDriver;
-  readonly identity;
-  readonly metrics: AgentMetrics;
-  private readonly address: string;
-  private admin: { close(): Promise<void> } | undefined;
-  private closed = false;
-
-  constructor(
-    folder: StateFolder,
-    path: string,
-    address: string,
-    { machine = ME, ...more }: { readonly machine?: Machine; readonly identity?: object } = {},
-  ) {
-    this.folder = folder;
-    this.path = path;
-    this.address = address;
-    this.socket = `${path}.sock`;
-    this.identity = folder.requireIdentity();
-    const config = AGENT_CONFIG.parse({ stateDir: folder.path, dataplaneSocket: `${path}-dataplane.sock`, ...more });
-    this.driver = new AgentDriver(config, this.identity, folder, 'test', log, () => machine);
-    this.metrics = new AgentMetrics(
-      () => ({
-        certificateNotAfter: this.driver.certificate.notAfter,
-        fenced: this.driver.fence !== null,
-        mapServerConnected: this.driver.mapServer.connected,
-        dataplaneConnected: this.driver.dataplane.connected,
-        cache: this.driver.agent.snapshot(this.driver.now()).cache,
-        eids: { base: 0, target: 0, live: 1, drain: 0, lost: 0 },
-        takenOver: 0,
-        peers: 0,
-        rlocs: { up: 0, down: 0, unknown: 0 },
-        policy: { version: 0, rules: 0 },
-      }),
-      () => this.driver.dataplane.stats(),
-    );
-  }
-
-  static async join(
-    path: string,
-    options: { token: string; port: number; eids: readonly string[]; address: string },
-  ): Promise<TestAgent> {
-    const folder = new StateFolder(path);
-    const { token, port, eids, address } = options;
-    const names = eids.length > 0 ? [`vm-${path.split('/').at(-1)}`] : [];
-    await join(folder, { url: `https://127.0.0.1:${port}`, token, eids, names, force: false, software: 'test' });
-    folder.writeIncarnation({ ...NEVER_RUN, machine: ME });
-    return new TestAgent(folder, path, address);
-  }
-
-  async listen(): Promise<void> {
-    await this.dataplane.listen(`${this.path}-dataplane.sock`);
-    this.admin = await startAdminSocket(this.socket, this.driver, this.identity, () => undefined, log);
-    this.driver.start(this.metrics);
-  }
-
-  async start(): Promise<void> {
-    await this.listen();
-    await this.dataplane.until(() => this.dataplane.commands.some(({ type }) => type === 'sync-end'));
-    const address = parseIpAddress(this.address);
-    this.dataplane.emit({ type: 'locators', addresses: [{ address, interface: 'eth0', defaultRoute: true }] });
-  }
-
-  call(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<unknown> {
-    return callApi({ socketPath: this.socket }, method, path, body === undefined ? {} : { body });
-  }
-
-  /** Polls a real condition. */
-  async until(what: string, test = CONDITIONS[what as keyof typeof CONDITIONS]): Promise<void> {
-    const end = performance.now() + 15_000;
-    while (!test?.(this.driver)) {
-      if (performance.now() > end) assert.fail(`not ${what} in time: ${await problems(this)}`);
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-  }
-
-  async close(): Promise<void> {
-    if (this.closed) return;
-    this.closed = true;
-    this.driver.close();
-    await this.admin?.close();
-    await this.dataplane.close();
-  }
-}
-
-const CONDITIONS: Record<string, (driver: AgentDriver) => boolean> = {
-  registered: (driver) => driver.mapServer.connected && driver.agent.ownEids().every((own) => own.confirmedAt !== null),
-  lost: (driver) => !driver.mapServer.connected,
-  fenced: (driver) => driver.fence !== null,
-};
-
-const ME: Machine = { machineId: '0'.repeat(32), productUuid: null };
-
-/** The last thing that it was told is that there is nothing. */
-function isEmptySync({ commands }: FakeDataplane): boolean {
-  const told = commands.map(({ type }) => type).filter((type) => type !== 'stats' && type !== 'peers');
-  return told.at(-2) === 'sync-begin' && told.at(-1) === 'sync-end';
-}
-
-/** A TCP relay with a fixed port, whose connections can go silent, as those of an address that is gone. */
-class Relay {
-  connections = 0;
-  target: number;
-  private readonly server: Server;
-  private readonly sockets = new Set<Socket>();
-  private silent = new Set<Socket>();
-
-  constructor(target: number) {
-    this.target = target;
-    this.server = createServer((socket) => {
-      this.connections++;
-      const upstream = connect(this.target, '127.0.0.1');
-      for (const [from, to] of [
-        [socket, upstream],
-        [upstream, socket],
-      ] as const) {
-        this.sockets.add(from);
-        from.on('data', (chunk) => {
-          if (!this.silent.has(from)) to.write(chunk);
-        });
-        from.on('close', () => {
-          if (!this.silent.has(from)) to.destroy();
-        });
-        from.on('error', () => undefined);
-      }
-    });
-  }
-
-  listen(): Promise<number> {
-    return new Promise((resolve) => {
-      this.server.listen(0, '127.0.0.1', () => {
-        const address = this.server.address();
-        resolve(typeof address === 'object' && address !== null ? address.port : 0);
-      });
-    });
-  }
-
-  /** Everything that is open passes nothing any more. */
-  swallow(): void {
-    this.silent = new Set(this.sockets);
-  }
-
-  close(): Promise<void> {
-    for (const socket of this.sockets) socket.destroy();
-    return new Promise((resolve) => this.server.close(() => resolve()));
-  }
-}

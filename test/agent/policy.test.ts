@@ -3,7 +3,8 @@ import { strict as assert } from 'node:assert';
 import { describe, test } from 'node:test';
 import { parseIpPrefix } from '../../proto/address.ts';
 import { type AgentPolicy, STAND_IN_VERSION, VERSION_STEP } from '../../proto/policy.ts';
-import { FakeDataplaneState, World } from './world.ts';
+import { World } from './world.ts';
+import { FakeDataplaneState } from './world-dataplane.ts';
 
 function connected() {
   const world = new World();
