@@ -24,7 +24,6 @@ import { requireLab } from './require.ts';
 requireLab();
 
 /** Each question is a container engine's start. */
-const PATIENTLY = { timeoutMs: 30_000 } as const;
 const IMAGES: readonly ImageName[] = ['mapserver', 'agent', 'dataplane'];
 const DB = '10.77.0.5';
 const WEB = '10.77.0.6';
@@ -134,7 +133,7 @@ describe('the images', { skip: missingContainerTools() ?? false }, () => {
       const status = await db.status();
       return status.live ? status : undefined;
     };
-    const present = await waitFor('the EID is live again', alive, PATIENTLY);
+    const present = await waitFor('the EID is live again', alive);
     assert.deepEqual([before.version, present.version], ['0.1.0', '0.1.1']);
     assert.equal(present.xtrId, before.xtrId);
     const again = ['agent', 'join', `https://${map.address4}`, '--token-file', '/nowhere'];
@@ -171,7 +170,7 @@ describe('the images', { skip: missingContainerTools() ?? false }, () => {
       return own.map(({ eid, state }) => `${eid} ${state}`).sort();
     };
     const hasBoth = async (): Promise<boolean> => (await eids(first)).filter((own) => / live$/.test(own)).length === 2;
-    await waitFor('the node has an EID and a name', hasBoth, PATIENTLY);
+    await waitFor('the node has an EID and a name', hasBoth);
     const owned = await eids(first);
     assert.match(owned.join(), /^10\.77\.8\.\d+ live,node\.node live$/);
     assert.deepEqual(await first.stop(), [0, 0]);
@@ -181,7 +180,7 @@ describe('the images', { skip: missingContainerTools() ?? false }, () => {
     const second = pod('DaemonSet', node.host);
     await second.start(files);
     const areSame = async (): Promise<boolean> => (await eids(second)).join() === owned.join();
-    await waitFor('the same EID and name', areSame, PATIENTLY);
+    await waitFor('the same EID and name', areSame);
     assert.deepEqual([await second.stop(), await server.stop()], [[0, 0], [0]]);
   });
 });
@@ -223,9 +222,7 @@ class Deployment {
     const url = `http://127.0.0.1:${service === 'agent' ? 9341 : 9342}/readyz`;
     const asked = (): Promise<ExecResult> =>
       this.host.exec(['curl', '-s', '-w', '%{http_code}', url], { anyExit: true });
-    await waitFor(`${this.container(service)} is ready`, async () => (await asked()).stdout.endsWith('200'), {
-      timeoutMs: 30_000,
-    });
+    await waitFor(`${this.container(service)} is ready`, async () => (await asked()).stdout.endsWith('200'));
     await this.engine.podman(this.host, ['healthcheck', 'run', this.container(service)]);
   }
 

@@ -62,9 +62,7 @@ describe('a host on which another program decides about names', { skip: missingD
     await finds(sandbox, 'db.stayput.internal', '10.77.0.9');
     await sandbox.run('ip', 'link', 'set', 'stayput0', 'down');
     await sandbox.run('ip', 'link', 'set', 'stayput0', 'name', 'overlay0', 'up');
-    await waitFor('the new name is known', () => sandbox.read('/run/stayput-dns/link') === 'overlay0\n', {
-      timeoutMs: 30_000,
-    });
+    await waitFor('the new name is known', () => sandbox.read('/run/stayput-dns/link') === 'overlay0\n');
     await host.stop();
     assert.match(await sandbox.run('resolvectl', 'domain', 'overlay0'), /\(overlay0\):\s*$/);
   });
@@ -81,10 +79,8 @@ describe('a host on which another program decides about names', { skip: missingD
     await sandbox.agent('127.0.0.1:5353');
     const host = sandbox.host('resolved');
     const attempts = (): number[] => sandbox.read('/run/attempts').trim().split('\n').map(Number);
-    const [, , third = 0, fourth = 0] = await waitFor(
-      'four attempts',
-      () => (attempts().length >= 4 ? attempts() : undefined),
-      { timeoutMs: 30_000 },
+    const [, , third = 0, fourth = 0] = await waitFor('four attempts', () =>
+      attempts().length >= 4 ? attempts() : undefined,
     );
     // From two to four seconds; the clock that is read here is another one.
     assert.ok(fourth - third >= 1900, `the last pause was ${fourth - third} ms`);
@@ -235,5 +231,5 @@ function agentAnswers(sandbox: Sandbox, name: string): Promise<string> {
 }
 
 async function finds(sandbox: Sandbox, name: string, address: string): Promise<void> {
-  await waitFor(`${name} is ${address}`, async () => (await sandbox.getent(name)) === address, { timeoutMs: 20_000 });
+  await waitFor(`${name} is ${address}`, async () => (await sandbox.getent(name)) === address);
 }

@@ -186,22 +186,16 @@ async function endpointSeen(agent: Agent): Promise<string> {
 }
 
 function endpointBecomes(agent: Agent, address: string): Promise<unknown> {
-  return waitFor(`endpoint ${address}`, async () => (await endpointSeen(agent)) === parseIpAddress(address), {
-    timeoutMs: 15_000,
-  });
+  return waitFor(`endpoint ${address}`, async () => (await endpointSeen(agent)) === parseIpAddress(address));
 }
 
 /** Those that are not the last resort. */
 async function locatorsOf(agent: Agent, count: number): Promise<readonly string[]> {
-  return await waitFor(
-    `${count} locators`,
-    async () => {
-      const status = JSON.parse((await agent.stayput(['status', '--json'], { anyExit: true })).stdout) as StatusReply;
-      const addresses = status.locators.flatMap(({ address, priority }) => (priority < LAST_RESORT ? [address] : []));
-      return addresses.length === count ? addresses : undefined;
-    },
-    { timeoutMs: 40_000 },
-  );
+  return await waitFor(`${count} locators`, async () => {
+    const status = JSON.parse((await agent.stayput(['status', '--json'], { anyExit: true })).stdout) as StatusReply;
+    const addresses = status.locators.flatMap(({ address, priority }) => (priority < LAST_RESORT ? [address] : []));
+    return addresses.length === count ? addresses : undefined;
+  });
 }
 
 interface PeerLine {

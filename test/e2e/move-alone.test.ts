@@ -58,9 +58,7 @@ describe('a move while the map server is dead', () => {
 
     mapServer.daemon.start();
     await mapServer.ready();
-    await waitFor('the ownership is settled', async () => (await there.eidState(DB_EID)) === 'live', {
-      timeoutMs: 30_000,
-    });
+    await waitFor('the ownership is settled', async () => (await there.eidState(DB_EID)) === 'live');
     const { stdout } = await mapServer.stayput(['mapserver', 'eids', '--json']);
     const record = (JSON.parse(stdout) as { eid: string; generation: number }[]).find(({ eid }) =>
       eid.startsWith(DB_EID),

@@ -48,7 +48,7 @@ describe('Prometheus', () => {
       return true;
     };
     // Prometheus itself passes on what it has discovered every five seconds.
-    await waitFor(`${agents.length} agents and the map server`, read, { timeoutMs: 40_000 });
+    await waitFor(`${agents.length} agents and the map server`, read);
   }
 
   it('reads the map server and the agents that it lists', async () => {
@@ -66,7 +66,7 @@ describe('Prometheus', () => {
     const url = `http://${world.vm.at.address4}:9341/metrics`;
     const isRead = async (): Promise<boolean> =>
       (await prometheus.targets()).some((target) => target.url === url && target.health === 'up');
-    await waitFor('the new address', isRead, { timeoutMs: 40_000 });
+    await waitFor('the new address', isRead);
     assert.equal(await prometheus.value(series), 1);
   });
 

@@ -50,7 +50,7 @@ export class DataplaneGuest {
       const { status } = (await this.qemu.command('query-status')) as { status: string };
       return status === 'suspended';
     };
-    await waitFor('the guest is asleep', asleep, { timeoutMs: 60_000 });
+    await waitFor('the guest is asleep', asleep);
     await pause(afterMs);
     await this.qemu.command('system_wakeup');
   }

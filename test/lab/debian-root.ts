@@ -96,7 +96,7 @@ export class DebianRoot {
   /** Waits until a unit is active; the end of its journal says why it is not. */
   async active(unit: string): Promise<void> {
     try {
-      await waitFor(`${unit} active`, () => this.isActive(unit), { timeoutMs: 20_000 });
+      await waitFor(`${unit} active`, () => this.isActive(unit));
     } catch (cause) {
       throw new LabError(`${this.host.name}: ${unit} is not active\n${await this.journal(unit)}`, { cause });
     }

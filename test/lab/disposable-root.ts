@@ -73,18 +73,14 @@ export class DisposableRoot {
   async registered(mapServer: Pick<MapServer, 'stayput'>, eid: string): Promise<void> {
     const json = async <T>(command: readonly string[]): Promise<T> =>
       JSON.parse((await mapServer.stayput([...command, '--json'])).stdout) as T;
-    await waitFor(
-      `${eid} is registered`,
-      async () => {
-        const agents = await json<{ xtrId: string }[]>(['agents', 'list']);
-        for (const { xtrId } of agents) {
-          const { state, owns } = await json<AgentDetails>(['agents', 'show', xtrId]);
-          if (state === 'connected' && owns.some((own) => own.eid.includes(eid) && own.state === 'live')) return true;
-        }
-        throw new Error(await this.journal());
-      },
-      { timeoutMs: 20_000 },
-    );
+    await waitFor(`${eid} is registered`, async () => {
+      const agents = await json<{ xtrId: string }[]>(['agents', 'list']);
+      for (const { xtrId } of agents) {
+        const { state, owns } = await json<AgentDetails>(['agents', 'show', xtrId]);
+        if (state === 'connected' && owns.some((own) => own.eid.includes(eid) && own.state === 'live')) return true;
+      }
+      throw new Error(await this.journal());
+    });
   }
 
   /** The last lines of what units and cloud-init wrote. */

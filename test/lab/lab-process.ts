@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { LabError } from './lab-error.ts';
-import { waitFor } from './wait.ts';
+import { PATIENCE_MS, waitFor } from './wait.ts';
 
 const STOP_GRACE_MS = 3_000;
 
@@ -86,7 +86,7 @@ export class LabProcess {
   waitUntil<T>(
     what: string,
     condition: () => T | undefined | false | Promise<T | undefined | false>,
-    timeoutMs = 10_000,
+    timeoutMs = PATIENCE_MS,
   ): Promise<T> {
     return waitFor(`${this.name}: ${what}`, condition, {
       timeoutMs,

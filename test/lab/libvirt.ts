@@ -57,7 +57,7 @@ export class Libvirt {
     await this.virsh('define', file);
     await this.virsh('start', domain.name);
     const isUp = (): boolean => readFileSync(this.path(CONSOLE), 'utf8').includes('READY');
-    await waitFor(`${domain.name} is up`, isUp, { timeoutMs: 60_000 });
+    await waitFor(`${domain.name} is up`, isUp);
   }
 
   /** Returns when the guest runs at the other end. */

@@ -144,7 +144,7 @@ export class Pod {
     if (port === undefined) throw new LabError(`${name} has no port ${httpGet.port}`);
     const get = ['curl', '-sf', `http://127.0.0.1:${port}${httpGet.path}`];
     const content = async (): Promise<boolean> => (await this.host.exec(get, { anyExit: true })).code === 0;
-    await waitFor(`${httpGet.path} of ${name}`, content, { timeoutMs: 20_000 });
+    await waitFor(`${httpGet.path} of ${name}`, content);
   }
 
   private nameOf(container: string): string {

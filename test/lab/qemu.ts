@@ -67,15 +67,11 @@ export class Qemu {
   async migrate(uri: string): Promise<void> {
     await this.command('migrate-set-parameters', { 'max-bandwidth': 1024 ** 3, 'downtime-limit': 100 });
     await this.command('migrate', { uri });
-    await waitFor(
-      'the migration is complete',
-      async () => {
-        const { status } = (await this.command('query-migrate')) as { status: string };
-        if (status === 'failed') throw new LabError('the migration failed');
-        return status === 'completed';
-      },
-      { timeoutMs: 30_000 },
-    );
+    await waitFor('the migration is complete', async () => {
+      const { status } = (await this.command('query-migrate')) as { status: string };
+      if (status === 'failed') throw new LabError('the migration failed');
+      return status === 'completed';
+    });
   }
 
   async quit(): Promise<void> {

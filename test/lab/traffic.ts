@@ -106,9 +106,8 @@ export class Traffic {
   }
 
   /** @throws LabError if the download does not get that far */
-  async waitForBytes(bytes: number, timeoutMs = 15_000): Promise<void> {
+  async waitForBytes(bytes: number): Promise<void> {
     await waitFor(`${bytes} bytes downloaded`, () => this.downloadedBytes >= bytes, {
-      timeoutMs,
       unless: () => (this.download.running ? undefined : `curl has ended: ${this.download.output().trim()}`),
     });
   }

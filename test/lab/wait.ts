@@ -1,4 +1,7 @@
-/** Bounded waits on real conditions; nothing in the lab sleeps for a fixed time and hopes. */
+/**
+ * Bounded waits on real conditions; nothing in the lab sleeps for a fixed time and hopes. How long something may take is
+ * asserted where it is a promise; a wait gives up only when a machine with ten times as much to do would be done as well.
+ */
 import { LabError } from './lab-error.ts';
 
 export interface WaitOptions {
@@ -11,14 +14,14 @@ export interface WaitOptions {
 /**
  * Polls `condition` until it gives something other than undefined or false, and returns that.
  * An exception counts as "not yet" and is named when time is up.
- * @throws LabError after `timeoutMs` (10 s), or when `unless` says so
+ * @throws LabError after `timeoutMs` (a minute), or when `unless` says so
  */
 export async function waitFor<T>(
   what: string,
   condition: () => T | undefined | false | Promise<T | undefined | false>,
   options: WaitOptions = {},
 ): Promise<T> {
-  const { timeoutMs = 10_000, intervalMs = 25 } = options;
+  const { timeoutMs = PATIENCE_MS, intervalMs = 25 } = options;
   const deadline = Date.now() + timeoutMs;
   let last = '';
   for (;;) {
@@ -41,3 +44,6 @@ export async function waitFor<T>(
 export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
+
+/** Of every wait that does not say otherwise. */
+export const PATIENCE_MS = 60_000;

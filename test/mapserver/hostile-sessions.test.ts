@@ -229,9 +229,7 @@ describe('a peer that does not read', () => {
         if ((subscriber.webSocket?.bufferedAmount ?? 0) > 100_000) return;
         for (let i = 0; i < 1000; i++) void subscriber.subscribe('10.77.7.1').catch(() => {});
       }, 20);
-      await waitFor('it is disconnected', async () => (await greedy.limitHits('bufferedOctets')) === 1, {
-        timeoutMs: 60_000,
-      });
+      await waitFor('it is disconnected', async () => (await greedy.limitHits('bufferedOctets')) === 1);
       clearInterval(ask);
       assert.ok((await greedy.rejections('slow-peer')) === 1);
       subscriber.close();

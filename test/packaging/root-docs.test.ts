@@ -57,7 +57,7 @@ describe('the commands in the pages', { skip: missingDebianRoot() ?? false }, ()
 
   it('and everybody is registered at the end', async () => {
     for (const name of Object.keys(HOSTS) as HostName[]) {
-      await waitFor(`${name} registered`, async () => (await status(world[name])).healthy, { timeoutMs: 30_000 });
+      await waitFor(`${name} registered`, async () => (await status(world[name])).healthy);
     }
   });
 

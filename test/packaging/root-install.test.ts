@@ -93,7 +93,7 @@ describe('the package on a Debian', { skip: missingDebianRoot() ?? false }, () =
           const pid = await root.property(unit, 'MainPID');
           return pid !== '0' && pid !== before && (await root.isActive(unit));
         };
-        await waitFor(`${unit} again`, isAgain, PATIENTLY);
+        await waitFor(`${unit} again`, isAgain);
       }
       for (const name of NAMES) await world.ready(world[name]);
     });
@@ -112,7 +112,7 @@ describe('the package on a Debian', { skip: missingDebianRoot() ?? false }, () =
       assert.notEqual(pid, before);
       await world.db.exec(['kill', '-STOP', pid]);
       const isKilled = async (): Promise<boolean> => /watchdog timeout/i.test(await world.db.journal('stayput-agent'));
-      await waitFor('the watchdog', isKilled, PATIENTLY);
+      await waitFor('the watchdog', isKilled);
       await world.db.exec('rm -r /run/systemd/system/stayput-agent.service.d && systemctl daemon-reload');
       await world.ready(world.db);
     });
@@ -174,7 +174,7 @@ describe('the package on a Debian', { skip: missingDebianRoot() ?? false }, () =
         for (const root of world.roots) await world.install(root, deb);
         for (const name of NAMES) {
           const isThere = async (): Promise<boolean> => (await status(world[name])).version === version;
-          await waitFor(`${name} at ${version}`, isThere, PATIENTLY);
+          await waitFor(`${name} at ${version}`, isThere);
           await world.ready(world[name]);
         }
       });
@@ -269,7 +269,6 @@ function bits(names: string): string {
 }
 
 /** Three systemds start programs on one machine. */
-const PATIENTLY = { timeoutMs: 30_000 } as const;
 const NAMES = Object.keys(HOSTS) as HostName[];
 /** linux/capability.h */
 const CAPABILITIES: Readonly<Record<string, number>> = { cap_net_bind_service: 10, cap_net_admin: 12, cap_net_raw: 13 };

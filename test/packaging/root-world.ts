@@ -110,7 +110,7 @@ export class RootWorld {
 
   /** Registered, and its data plane at work. */
   async ready(root: DebianRoot): Promise<void> {
-    await waitFor(`${root.host.name} registered`, async () => (await status(root)).healthy, { timeoutMs: 30_000 });
+    await waitFor(`${root.host.name} registered`, async () => (await status(root)).healthy);
   }
 
   close(): Promise<void> {
@@ -136,7 +136,7 @@ export async function status(root: DebianRoot): Promise<Status> {
 export async function reaches(from: DebianRoot, address: string): Promise<void> {
   const isAnswered = async (): Promise<boolean> =>
     (await from.exec(['ping', '-c', '1', '-W', '1', address], { anyExit: true })).code === 0;
-  await waitFor(`${from.host.name} reaches ${address}`, isAnswered, { timeoutMs: 30_000 });
+  await waitFor(`${from.host.name} reaches ${address}`, isAnswered);
 }
 
 function buildPackage(lab: Lab): string {

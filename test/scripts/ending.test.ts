@@ -69,7 +69,5 @@ const NPM = `
 
 function gone(pids: readonly number[]): Promise<boolean> {
   assert.equal(pids.length, 3);
-  return waitFor('everything to be gone', () => pids.every((pid) => !existsSync(`/proc/${pid}`)), {
-    timeoutMs: 60_000,
-  });
+  return waitFor('everything to be gone', () => pids.every((pid) => !existsSync(`/proc/${pid}`)));
 }
