@@ -143,7 +143,7 @@ async function isLive(agent: Agent, eid: string): Promise<void> {
 async function goesOn(t: TestContext, heartbeat: LabProcess): Promise<void> {
   const report = (): HeartbeatReport | undefined => heartbeat.lastReport<HeartbeatReport>('heartbeat');
   const sent = report()?.sent ?? 0;
-  await heartbeat.waitUntil('echoes go on', () => (report()?.received ?? 0) >= sent + 200, 20_000);
+  await heartbeat.waitUntil('echoes go on', () => (report()?.received ?? 0) >= sent + 200);
   await heartbeat.stop();
   const end = report();
   assert.ok(end !== undefined);

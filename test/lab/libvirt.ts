@@ -99,7 +99,7 @@ export class Libvirt {
   /** The first time it asks QEMU what it can do. */
   private async ready(): Promise<void> {
     const answers = (): Promise<true> => this.virsh('version').then(() => true);
-    await this.daemon.waitUntil('libvirtd answers', answers, 60_000);
+    await this.daemon.waitUntil('libvirtd answers', answers);
   }
 
   private async virsh(...args: readonly string[]): Promise<void> {

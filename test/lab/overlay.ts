@@ -12,7 +12,6 @@ import { waitFor } from './wait.ts';
 
 const MAIN = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 const CONTROL_PORT = 4342;
-const READY_MS = 20_000;
 
 export interface OverlayOptions {
   readonly prefixes?: readonly string[];
@@ -150,7 +149,6 @@ export class MapServer {
     return this.daemon.process.waitUntil(
       'answering on its metrics port',
       async () => (await metricsOf(this.host, 9342)).size > 0,
-      READY_MS,
     );
   }
 
@@ -244,18 +242,14 @@ export class Agent {
 
   /** Connected to data plane and map server, and everything it joined with is live. */
   async ready(): Promise<void> {
-    await this.daemon.process.waitUntil(
-      'connected to data plane and map server, EIDs live',
-      async () => {
-        const metrics = await this.metrics();
-        return (
-          metrics.get('stayput_agent_map_server_connected') === 1 &&
-          metrics.get('stayput_agent_dataplane_connected') === 1 &&
-          (metrics.get('stayput_agent_eids{state="live"}') ?? 0) >= this.eids.length + this.names.length
-        );
-      },
-      READY_MS,
-    );
+    await this.daemon.process.waitUntil('connected to data plane and map server, EIDs live', async () => {
+      const metrics = await this.metrics();
+      return (
+        metrics.get('stayput_agent_map_server_connected') === 1 &&
+        metrics.get('stayput_agent_dataplane_connected') === 1 &&
+        (metrics.get('stayput_agent_eids{state="live"}') ?? 0) >= this.eids.length + this.names.length
+      );
+    });
   }
 
   /** Runs a `stayput` command that talks to this agent. */

@@ -76,7 +76,7 @@ export class Prometheus {
     const prometheus = new Prometheus(host, process);
     const isReady = async (): Promise<boolean> =>
       (await host.exec(['curl', '-sf', `http://127.0.0.1:9090/-/ready`], { anyExit: true })).code === 0;
-    await process.waitUntil('ready', isReady, 30_000);
+    await process.waitUntil('ready', isReady);
     return prometheus;
   }
 

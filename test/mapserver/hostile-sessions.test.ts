@@ -215,6 +215,7 @@ describe('a peer that does not read', () => {
     const greedy = new TestOverlay({
       limits: { bufferedOctets: 20_000, octetsPerSecond: 10_000_000, messagesPerSecond: 1_000_000 },
     });
+    let ask: ReturnType<typeof setInterval> | undefined;
     try {
       await greedy.start();
       const grant = { eids: ['10.77.7.1/32'] };
@@ -224,7 +225,7 @@ describe('a peer that does not read', () => {
       const subscriber = await greedy.agent({ names: ['k'] });
       await subscriber.subscribe('10.77.7.1');
       tcpOf(subscriber).pause();
-      const ask = setInterval(() => {
+      ask = setInterval(() => {
         // Both ends are in this process: what is not sent yet must not keep it from everything else.
         if ((subscriber.webSocket?.bufferedAmount ?? 0) > 100_000) return;
         for (let i = 0; i < 1000; i++) void subscriber.subscribe('10.77.7.1').catch(() => {});
@@ -240,6 +241,7 @@ describe('a peer that does not read', () => {
       assert.ok(answer.type === 'map-notify');
       assert.equal(mappingsOf(answer)[0]?.owner, other.xtrId);
     } finally {
+      clearInterval(ask);
       await greedy.remove();
     }
   });
