@@ -1,8 +1,9 @@
 //! What the service manager is told (`sd_notify(3)`): that the agent can connect, and again and again that the loop of
 //! the engine still turns, if it wants to know (`WatchdogSec=`). Without one, nothing.
 //!
-//! The socket is opened before the sandbox, which leaves no other. A beat that does not fit into it is left out, since
-//! forwarding must not wait for anybody.
+//! The socket is opened before the sandbox, which leaves no other. The word that the agent can connect waits for a
+//! service manager that is busy, as without it this process would be started again. A beat that does not fit into the
+//! socket is left out, since forwarding must not wait for anybody.
 
 use std::env::{var, var_os};
 use std::ffi::OsStr;
@@ -11,7 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use crate::time::Time;
+use crate::log;
+use crate::time::{Time, seconds};
 
 pub struct Systemd {
     socket: Option<UnixDatagram>,
@@ -34,8 +36,13 @@ impl Systemd {
         Systemd { socket, interval, next_beat }
     }
 
+    /// Before any beat.
     pub fn ready(&self) {
-        self.tell(b"READY=1");
+        let Some(socket) = &self.socket else { return };
+        let told = socket.set_write_timeout(Some(PATIENCE)).and_then(|()| socket.send(READY));
+        if let Err(error) = told.and_then(|_| socket.set_nonblocking(true)) {
+            log::warn("the service manager was not told", &[("error", &error)]);
+        }
     }
 
     /// When `beat` wants to be called.
@@ -68,14 +75,15 @@ fn connect(path: &OsStr) -> Option<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound().ok()?;
     socket.connect_addr(&address.ok()?).ok()?;
-    socket.set_nonblocking(true).ok()?;
     Some(socket)
 }
+
+const READY: &[u8] = b"READY=1";
+const PATIENCE: Duration = seconds(30);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::seconds;
 
     #[test]
     fn beats_twice_within_the_limit_and_only_then() {
@@ -95,10 +103,27 @@ mod tests {
     }
 
     #[test]
+    fn the_word_that_the_agent_can_connect_waits_for_a_systemd_that_is_busy() {
+        let (systemd, own) = UnixDatagram::pair().expect("pair");
+        own.set_nonblocking(true).expect("nonblocking");
+        while own.send(b"STATUS=busy").is_ok() {}
+        own.set_nonblocking(false).expect("blocking");
+        let notifier = Systemd::new(Some(own), None);
+        let reader = std::thread::spawn(move || {
+            systemd.set_read_timeout(Some(seconds(10))).expect("timeout");
+            let mut told = [0; 32];
+            let mut all = std::iter::from_fn(|| systemd.recv(&mut told).ok().map(|length| told[..length].to_vec()));
+            all.any(|message| message == READY)
+        });
+        notifier.ready();
+        assert!(reader.join().expect("reader"));
+    }
+
+    #[test]
     fn a_systemd_that_reads_nothing_holds_nobody_up() {
         let (_systemd, own) = UnixDatagram::pair().expect("pair");
-        own.set_nonblocking(true).expect("nonblocking");
         let mut notifier = Systemd::new(Some(own), Some(seconds(2)));
+        notifier.ready();
         for second in 1..=10_000 {
             notifier.beat(Time::from_millis(second * 1000));
         }
