@@ -176,7 +176,6 @@ impl PathMtu {
     }
 
     fn begin_search(&mut self, now: Time) {
-        self.begin_at = None;
         if self.searched {
             self.high = self.ceiling.saturating_add(1);
         } else {
@@ -344,6 +343,8 @@ impl PathMtu {
     }
 
     fn begin(&mut self, purpose: Purpose, sizes: Vec<u16>, now: Time) {
+        // What comes of this round decides when the next one begins.
+        self.begin_at = None;
         self.round = Some(Round {
             purpose,
             sizes,

@@ -49,6 +49,27 @@ fn short_packets_alone_begin_a_search_later_and_not_all_at_once() {
 }
 
 #[test]
+fn a_search_that_a_router_was_faster_than_is_not_begun_again() {
+    let mut path = Simulation::new(1000, 1480);
+    path.send(100);
+    path.machine.hint(1000, path.now);
+    path.run(millis(900));
+    let (found, probes) = (path.machine.size(), path.probes);
+    assert!((992..=1000).contains(&found), "{found}");
+    path.run(seconds(5));
+    assert_eq!((path.machine.size(), path.probes), (found, probes));
+}
+
+#[test]
+fn a_path_that_was_silent_is_left_alone_whatever_was_to_begin() {
+    let mut path = Simulation::new(0, 1480);
+    path.send(100);
+    path.machine.hint(1000, path.now);
+    path.run(seconds(60));
+    assert_eq!(path.probes, 2 * 5, "the hint's, and no search since nothing was sent");
+}
+
+#[test]
 fn any_path_is_found_to_within_a_few_octets() {
     for mtu in [1280, 1281, 1300, 1399, 1400, 1420, 1472, 1492, 1499, 1500, 4000, 8999, 9000] {
         for ceiling in [1480, 1500, 9000] {
