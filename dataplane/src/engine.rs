@@ -24,7 +24,7 @@ use crate::hold::{Held, HoldQueue, Holds, Room};
 use crate::host::{HostNetwork, LocalAddress};
 use crate::icmp::ErrorBudget;
 use crate::initiation_socket::InitiationSocket;
-use crate::interruption::{ClockWatch, Interruption, KernelLog, Uevents};
+use crate::interruption::{ClockWatch, Generations, Interruption, KernelLog, Teller, Uevents};
 use crate::log;
 use crate::messages::{Event, key_text};
 use crate::neighbour_proxy::NeighbourProxies;
@@ -112,6 +112,7 @@ pub struct Engine {
     signals: OwnedFd,
     uevents: Option<Uevents>,
     kernel_log: Option<KernelLog>,
+    generations: Generations,
     clocks: Option<ClockWatch>,
 }
 
@@ -235,6 +236,7 @@ impl Engine {
             signals,
             uevents,
             kernel_log: kernel_log.ok(),
+            generations: Generations::default(),
             clocks,
         })
     }
@@ -314,12 +316,12 @@ impl Engine {
                 }
                 UEVENTS => {
                     if self.uevents.as_mut().is_some_and(Uevents::poll) {
-                        self.resume(Interruption::Snapshot);
+                        self.hear_of_generation(Teller::Uevent);
                     }
                 }
                 KERNEL_LOG => {
                     if self.kernel_log.as_mut().is_some_and(KernelLog::poll) {
-                        self.resume(Interruption::Snapshot);
+                        self.hear_of_generation(Teller::KernelLog);
                     }
                 }
                 CLOCKS => {
@@ -412,6 +414,12 @@ impl Engine {
                 }
                 Output::UplinksChanged => self.report_locators(false),
             }
+        }
+    }
+
+    fn hear_of_generation(&mut self, from: Teller) {
+        if self.generations.told(from, self.now) {
+            self.resume(Interruption::Snapshot);
         }
     }
 

@@ -3,7 +3,7 @@
 //! After a sleep the peers must hear where this host is. A copy shares its session keys and counters with the machine
 //! it was copied from, and must never use them again. Some kernels tell of a new VM generation (vmgenid) by a uevent of
 //! the device with `NEW_VMGENID=1`; all from 5.18 on say in their log that they reseed their random numbers for it,
-//! which takes the right to read that. Of a sleep all tell, as of every step of the wall clock, by cancelling a timer
+//! which takes the right to read that; who hears both acts once. Of a sleep all tell, as of every step of the wall clock, by cancelling a timer
 //! that asked for it. A clock that was put ahead is a hint: a copy begins with the time of its original, until somebody
 //! corrects it. No timer here depends on the wall clock.
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::log;
 use crate::sys::{self, check, check_size};
-use crate::time::seconds;
+use crate::time::{Time, seconds};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Interruption {
@@ -23,6 +23,29 @@ pub enum Interruption {
     Snapshot,
     /// The wall clock was put ahead: perhaps a snapshot, more often not.
     ClockAhead,
+}
+
+/// Who tells of a new VM generation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Teller {
+    Uevent,
+    KernelLog,
+}
+
+/// Of two tellers of the same new generation the second says nothing new.
+#[derive(Default)]
+pub struct Generations {
+    /// The other teller has not spoken of that one.
+    untold: Option<(Teller, Time)>,
+}
+
+impl Generations {
+    /// True if this machine has become a copy since the last call.
+    pub fn told(&mut self, by: Teller, now: Time) -> bool {
+        let same = self.untold.is_some_and(|(first, at)| first != by && now.since(at) < BETWEEN_TELLERS);
+        self.untold = if same { None } else { Some((by, now)) };
+        !same
+    }
 }
 
 /// Uevents of the kernel.
@@ -204,6 +227,8 @@ impl Clocks {
     }
 }
 
+/// The kernel tells both at once, but this process may be kept from reading.
+const BETWEEN_TELLERS: Duration = seconds(5);
 const KERNEL_UEVENTS: u32 = 1;
 const MAX_UEVENT: usize = 8192;
 const SHORTEST_SLEEP: Duration = seconds(1);
@@ -218,6 +243,24 @@ const RESEEDED: &[u8] = b"random: crng reseeded due to virtual machine fork";
 mod tests {
     use super::*;
     use crate::time::millis;
+
+    #[test]
+    fn a_new_generation_counts_once_whoever_tells_of_it() {
+        use Teller::{KernelLog as Log, Uevent};
+        for (what, told) in [
+            ("both", vec![(Uevent, 0, true), (Log, 3, false)]),
+            ("the other first", vec![(Log, 0, true), (Uevent, 0, false)]),
+            ("two by both", vec![(Uevent, 0, true), (Log, 1, false), (Uevent, 900, true), (Log, 901, false)]),
+            ("two at once, then their other halves", vec![(Log, 0, true), (Log, 500, true), (Uevent, 501, false)]),
+            ("by one only", vec![(Log, 0, true), (Log, 1, true), (Log, 60_000, true)]),
+            ("long ago by the other", vec![(Uevent, 0, true), (Log, 60_000, true)]),
+        ] {
+            let mut generations = Generations::default();
+            for (by, at, new) in told {
+                assert_eq!(generations.told(by, Time::from_millis(at)), new, "{what}");
+            }
+        }
+    }
 
     #[test]
     fn a_uevent_of_a_new_generation_is_known_by_its_variable() {
