@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod attack_tests;
+mod greetings;
 mod handshaking;
 #[cfg(test)]
 mod limits_tests;
@@ -41,6 +42,7 @@ use crate::stats::{Counter, Stats};
 use crate::time::{Time, seconds};
 use crate::wire::{Control, DATA_HEADER, Header, Kind, TAG};
 
+use greetings::Greetings;
 use handshaking::MAX_INDICES;
 use paths::order_locators;
 use recent::RecentInitiations;
@@ -103,6 +105,7 @@ pub struct Tunnel {
     index_limit: usize,
     timers: BinaryHeap<Reverse<(Time, PeerId)>>,
     parked: Vec<Parked>,
+    greetings: Greetings,
     recent: RecentInitiations,
     gate: InitiationGate,
     load: LoadMeter,
@@ -143,6 +146,7 @@ impl Tunnel {
             index_limit: MAX_INDICES,
             timers: BinaryHeap::new(),
             parked: Vec::new(),
+            greetings: Greetings::default(),
             recent: RecentInitiations::default(),
             gate: InitiationGate::new(),
             load: LoadMeter::new(),
@@ -167,29 +171,6 @@ impl Tunnel {
         }
         self.identity = Some(identity);
         self.drop_sessions();
-    }
-
-    /// The sessions are also those of the machine that this one was copied from: none of their keys is used again, and
-    /// the peers that were up are spoken to anew. `wall_seconds` since 1970: what was initiated after the copy was
-    /// made must be older than what is initiated now.
-    pub fn forget_sessions(&mut self, wall_seconds: u64, now: Time) {
-        self.epoch = (self.epoch + 1).max(wall_seconds);
-        let up = |peer: &Peer| peer.current.is_some() || !peer.pending.is_empty() || peer.handshake.is_some();
-        let wanted: Vec<PeerId> = self.peers().filter(|(_, peer)| up(peer)).map(|(id, _)| id).collect();
-        self.drop_sessions();
-        for id in wanted {
-            self.want_session(id, now);
-        }
-    }
-
-    /// The sessions may be those of another machine as well: new ones take their place, and what is under way in the
-    /// old ones still arrives.
-    pub fn renew_sessions(&mut self, now: Time) {
-        self.epoch += 1;
-        let up: Vec<PeerId> = self.peers().filter(|(_, peer)| peer.is_up(now)).map(|(id, _)| id).collect();
-        for id in up {
-            self.want_session(id, now);
-        }
     }
 
     fn drop_sessions(&mut self) {
@@ -395,6 +376,7 @@ impl Tunnel {
     pub fn next_timeout(&self) -> Time {
         let parked = self.parked.iter().map(|p| p.until).min().unwrap_or(Time::NEVER);
         let own = self.changed_at.unwrap_or(Time::NEVER).min(self.uplinks.next_timeout());
+        let own = own.min(self.greetings.next_timeout());
         self.timers.peek().map_or(Time::NEVER, |Reverse((at, _))| *at).min(parked).min(own)
     }
 
@@ -409,6 +391,9 @@ impl Tunnel {
         }
         if now >= self.uplinks.next_timeout() {
             self.handle_uplinks_timeout(now);
+        }
+        if now >= self.greetings.next_timeout() {
+            self.handle_greetings_timeout(now);
         }
         while let Some(&Reverse((at, id))) = self.timers.peek() {
             if at > now {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Output, Parked, Tunnel};
 use crate::handshake::{Attempt, PublicKey, Received, claims_cookie, random_u64};
 use crate::load::Admission;
-use crate::peer::{Handshaking, Path, Peer, PeerId};
+use crate::peer::{Handshaking, Path, PeerId};
 use crate::session::Session;
 use crate::stats::Counter;
 use crate::time::{Time, millis, seconds};
@@ -135,16 +135,6 @@ impl Tunnel {
         peer.known = true;
         if let Some(path) = peer.endpoint {
             self.send_control(id, path, &Control::Started.bytes(), now);
-        }
-    }
-
-    /// To all peers that are known when this process has just been told of them: those who talked to the process before
-    /// learn at once that it is gone. Others are left until there is something to send.
-    pub fn greet(&mut self, now: Time) {
-        let fresh = |peer: &Peer| peer.configured && peer.current.is_none() && peer.handshake.is_none();
-        let ids: Vec<PeerId> = self.peers().filter(|(_, peer)| fresh(peer)).map(|(id, _)| id).collect();
-        for id in ids.into_iter().take(MAX_GREETED) {
-            self.want_session(id, now);
         }
     }
 
@@ -327,7 +317,7 @@ impl Tunnel {
     /// Somebody at a peer's locator uses a session that this process does not have: it was restarted. Speaking
     /// first saves the peer from finding out by silence.
     pub(super) fn heard_unknown_index(&mut self, path: Path, now: Time) {
-        if !self.load.admit_lookup(now) {
+        if self.greet_sooner(path.remote) || !self.load.admit_lookup(now) {
             return;
         }
         let silent = self
@@ -370,8 +360,6 @@ fn source_bytes(source: SocketAddr) -> Vec<u8> {
 pub(super) const MAX_INDICES: usize = 15 << 20;
 /// Locators that one initiation goes to.
 const MAX_AT_ONCE: usize = 8;
-/// Of a process that has just been started.
-const MAX_GREETED: usize = 256;
 const MAX_ATTEMPTS: usize = 8;
 const MAX_PENDING: usize = 4;
 /// The initiator of a session uses it within this time, or what was answered was a replay.

@@ -105,6 +105,98 @@ fn a_thousand_correspondents_have_time_to_answer_before_they_are_asked_again() {
     }
 }
 
+#[test]
+fn a_thousand_sessions_are_renewed_one_after_the_other_the_busy_ones_first() {
+    let [own, theirs] = ["192.0.2.1:4341", "198.51.100.1:4341"].map(|address| address.parse().unwrap());
+    let mut host = tunnel(0);
+    for n in 1..=PEERS {
+        meet(&mut host, &mut tunnel(n), own, theirs);
+    }
+    while host.poll().is_some() {}
+    let started = sys::now();
+    let busy: Vec<PeerId> = (300..320).map(PeerId).collect();
+    for id in &busy {
+        host.sent_data(*id, 100, started);
+    }
+    host.renew_sessions(started);
+    let first = initiated(&mut host);
+    assert!(busy.iter().all(|id| first.contains(id)) && first.len() < 100, "{first:?}");
+    let all = initiated_within(&mut host, started, seconds(1));
+    assert_eq!(first.len() + all.len(), PEERS, "each once");
+}
+
+#[test]
+fn a_thousand_peers_are_greeted_within_a_second_those_that_are_heard_first() {
+    let mut host = tunnel(0);
+    let address = |n: usize| SocketAddr::new([192, 0, (n >> 8) as u8, n as u8].into(), 4341);
+    let started = sys::now();
+    for n in 1..=PEERS {
+        let locators = vec![Locator { address: address(n), priority: 1, weight: 100 }];
+        host.set_peer(tunnel(n).public_key().unwrap(), locators, 0, started);
+    }
+    host.greet(started);
+    let first = initiated(&mut host);
+    let heard: Vec<usize> = (500..600).collect();
+    for n in &heard {
+        host.heard_unknown_index(Path::to(address(*n)), started);
+    }
+    assert!(initiated(&mut host).is_empty(), "not in a burst");
+    let next = initiated_within(&mut host, started, millis(100));
+    let ids = |n: &usize| host.find(&tunnel(*n).public_key().unwrap()).unwrap();
+    let mut expected: Vec<PeerId> = heard.iter().map(ids).collect();
+    expected.sort_unstable();
+    let mut sooner = next.clone();
+    sooner.sort_unstable();
+    assert_eq!(sooner, expected);
+    let last = initiated_within(&mut host, started + millis(100), millis(900));
+    assert_eq!(first.len() + next.len() + last.len(), PEERS, "each once");
+}
+
+#[test]
+fn a_host_that_has_no_time_greets_no_more_at_once_for_it() {
+    let mut host = tunnel(0);
+    let started = sys::now();
+    for n in 1..=PEERS {
+        let locators = vec![Locator { address: "198.51.100.1:4341".parse().unwrap(), priority: 1, weight: 100 }];
+        host.set_peer(tunnel(n).public_key().unwrap(), locators, 0, started);
+    }
+    host.greet(started);
+    let _ = initiated(&mut host);
+    host.handle_timeout(started + seconds(60));
+    let mut late = initiated(&mut host);
+    late.retain(|id| host.peer(*id).unwrap().handshake.as_ref().unwrap().tries == 1);
+    assert_eq!(late.len(), 4);
+}
+
+/// Whom initiations go to.
+fn initiated(host: &mut Tunnel) -> Vec<PeerId> {
+    let mut peers = Vec::new();
+    while let Some(output) = host.poll() {
+        if let Output::Transmit { peer: Some(id), bytes, .. } = output
+            && Header::parse(&bytes).is_ok_and(|header| header.kind == Kind::Initiation)
+        {
+            peers.push(id);
+        }
+    }
+    peers
+}
+
+/// For the first time, with the clock of a loop that turns every millisecond.
+fn initiated_within(host: &mut Tunnel, from: Time, time: Duration) -> Vec<PeerId> {
+    let mut peers = Vec::new();
+    let mut now = from;
+    while now < from + time {
+        now = now + millis(1);
+        host.handle_timeout(now);
+        for id in initiated(host) {
+            if host.peer(id).unwrap().handshake.as_ref().unwrap().tries == 1 {
+                peers.push(id);
+            }
+        }
+    }
+    peers
+}
+
 fn socket() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
