@@ -258,8 +258,8 @@ export class Agent {
       case 'unknown-peer':
         this.resolver.handleUnknownPeer(event.publicKey, now);
         return;
-      case 'handover':
-        this.outbox.note({ type: 'handover', publicKey: event.publicKey, micros: event.micros });
+      case 'handovers':
+        this.outbox.note({ type: 'handovers', micros: event.micros });
         return;
       case 'probe-result':
         for (const ticket of this.probing.take(event.token)) {

@@ -61,7 +61,8 @@ export type Note =
   | { readonly type: 'resolution'; readonly result: Resolution['kind'] }
   | { readonly type: 'push'; readonly records: number }
   | { readonly type: 'locators'; readonly count: number }
-  | { readonly type: 'handover'; readonly publicKey: TunnelKey; readonly micros: number }
+  /** How long it took until each of so many peers was heard after a change of this host's locators. */
+  | { readonly type: 'handovers'; readonly micros: readonly number[] }
   | { readonly type: 'peer-refused'; readonly publicKey: TunnelKey }
   | { readonly type: 'peer-revoked'; readonly publicKey: TunnelKey }
   | { readonly type: 'mapping-refused'; readonly reason: string }

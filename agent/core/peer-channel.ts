@@ -32,6 +32,8 @@ export class PeerChannel {
   private readonly session: MapServerSession;
   private readonly outbox: Outbox;
   private readonly unanswered = new Map<bigint, Unanswered>();
+  /** Nothing is repeated before; a thousand acknowledgements in a row do not look through what waits for others. */
+  private nextRepeat: Instant = Number.POSITIVE_INFINITY;
 
   constructor(identity: AgentIdentity, table: DataplaneTable, session: MapServerSession, outbox: Outbox) {
     this.identity = identity;
@@ -105,8 +107,13 @@ export class PeerChannel {
   }
 
   handleTimeout(now: Instant): void {
+    if (now < this.nextRepeat) return;
+    this.nextRepeat = Number.POSITIVE_INFINITY;
     for (const [nonce, each] of this.unanswered) {
-      if (each.nextAt > now) continue;
+      if (each.nextAt > now) {
+        this.nextRepeat = Math.min(this.nextRepeat, each.nextAt);
+        continue;
+      }
       if (each.attempts >= ATTEMPTS || !this.send(each.to, each.payload)) {
         this.unanswered.delete(nonce);
         this.count(each.kind, 'unanswered');
@@ -114,13 +121,12 @@ export class PeerChannel {
       }
       each.nextAt = now + FIRST_REPEAT * 2 ** each.attempts;
       each.attempts++;
+      this.nextRepeat = Math.min(this.nextRepeat, each.nextAt);
     }
   }
 
   pollTimeout(): Instant {
-    let at = Number.POSITIVE_INFINITY;
-    for (const { nextAt } of this.unanswered.values()) at = Math.min(at, nextAt);
-    return at;
+    return this.nextRepeat;
   }
 
   private sendNotify(to: TunnelKey, kind: PeerMessageKind, mappings: readonly Mapping[], now: Instant) {
@@ -139,7 +145,9 @@ export class PeerChannel {
     if (!this.send(to, payload)) return [];
     this.count(kind, 'sent');
     if (this.unanswered.size >= MAX_UNANSWERED) return [];
-    this.unanswered.set(nonce, { to, kind, payload, attempts: 1, nextAt: now + FIRST_REPEAT });
+    const nextAt = now + FIRST_REPEAT;
+    this.unanswered.set(nonce, { to, kind, payload, attempts: 1, nextAt });
+    this.nextRepeat = Math.min(this.nextRepeat, nextAt);
     return [nonce];
   }
 

@@ -19,6 +19,7 @@ import {
   MAX_CORRESPONDENTS,
   MAX_FORWARDING,
   MAX_FRAME,
+  MAX_HANDOVERS,
   MAX_PEER_MESSAGE,
   type PeersReply,
   type StatsReply,
@@ -161,6 +162,11 @@ export class DataplaneLink {
     const id = ++this.lastId;
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { command: command.type, resolve, reject });
+      // Many commands at once are one system call, here and at the data plane.
+      if (socket.writableCorked === 0) {
+        socket.cork();
+        process.nextTick(() => socket.uncork());
+      }
       socket.write(encodeFrame({ id, ...command }));
     });
   }
@@ -390,9 +396,11 @@ export const CORRESPONDENTS_REPLY = z.object({
   rlocs: z.array(ip).max(MAX_CORRESPONDENTS).optional(),
 });
 
-const INCOMING = z.union([
-  z.object({ type: z.literal('reply'), id: z.int(), ok: z.literal(true), result: z.unknown().optional() }),
-  z.object({ type: z.literal('reply'), id: z.int(), ok: z.literal(false), code: z.string(), message: z.string() }),
+const INCOMING = z.discriminatedUnion('type', [
+  z.discriminatedUnion('ok', [
+    z.object({ type: z.literal('reply'), id: z.int(), ok: z.literal(true), result: z.unknown().optional() }),
+    z.object({ type: z.literal('reply'), id: z.int(), ok: z.literal(false), code: z.string(), message: z.string() }),
+  ]),
   z.object({
     type: z.literal('locators'),
     addresses: z
@@ -411,7 +419,7 @@ const INCOMING = z.union([
   z.object({ type: z.literal('conflict'), eid: ip, publicKey: key }),
   z.object({ type: z.literal('unknown-peer'), publicKey: key }),
   z.object({ type: z.literal('peer-moved'), publicKey: key, address: ip, port: z.int() }),
-  z.object({ type: z.literal('handover'), publicKey: key, micros: count }),
+  z.object({ type: z.literal('handovers'), micros: z.array(count).min(1).max(MAX_HANDOVERS) }),
   z.object({ type: z.literal('probe-result'), token: z.int(), rttUs: count.nullable() }),
   z.object({ type: z.literal('peer-message'), publicKey: key, payload: z.base64().max(MAX_PEER_MESSAGE_TEXT) }),
   z.object({
@@ -432,7 +440,7 @@ const KNOWN_TYPES: ReadonlySet<string> = new Set([
   'conflict',
   'unknown-peer',
   'peer-moved',
-  'handover',
+  'handovers',
   'probe-result',
   'peer-message',
   'workload-seen',

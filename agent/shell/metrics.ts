@@ -259,8 +259,8 @@ export class AgentMetrics {
       case 'push':
         this.pushes.inc();
         return;
-      case 'handover':
-        this.handovers.observe(note.micros / 1e6);
+      case 'handovers':
+        for (const micros of note.micros) this.handovers.observe(micros / 1e6);
         return;
       case 'move':
         this.moves.inc({ role: note.role, result: note.result });

@@ -27,8 +27,8 @@ export function logNote(log: Log, note: Note): void {
     case 'locators':
       log.info({ count: note.count }, 'locators changed');
       return;
-    case 'handover':
-      log.info({ micros: note.micros }, 'handover');
+    case 'handovers':
+      log.info({ count: note.micros.length, micros: Math.max(...note.micros) }, 'handover');
       return;
     case 'order':
       log.info({ operation: note.what, eid: note.eid }, 'the map server asks for it');

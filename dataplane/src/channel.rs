@@ -4,7 +4,7 @@
 //! events first, then the connection.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -213,16 +213,21 @@ impl Connection {
 
     /// Writes what the socket takes.
     pub fn flush(&mut self) -> Result<(), Ended> {
-        while let Some(frame) = self.outgoing.front() {
-            match self.stream.write(&frame.bytes[self.written..]) {
+        while !self.outgoing.is_empty() {
+            let mut slices: Vec<IoSlice<'_>> =
+                self.outgoing.iter().take(FRAMES_AT_ONCE).map(|frame| IoSlice::new(&frame.bytes)).collect();
+            slices[0].advance(self.written);
+            match self.stream.write_vectored(&slices) {
                 Ok(length) => self.written += length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(Ended::Failed(error.to_string())),
             }
-            if self.written == frame.bytes.len() {
-                self.outgoing_bytes -= self.written;
-                self.written = 0;
+            while let Some(length) = self.outgoing.front().map(|frame| frame.bytes.len())
+                && length <= self.written
+            {
+                self.written -= length;
+                self.outgoing_bytes -= length;
                 self.outgoing.pop_front();
             }
         }
@@ -262,5 +267,7 @@ const MAX_NEWCOMERS: usize = 4;
 const MAX_FRAME: usize = 4 << 20;
 /// Packets wait while commands are carried out.
 const READS_AT_ONCE: usize = 2;
+/// Each frame is short, and a system call is not.
+const FRAMES_AT_ONCE: usize = 128;
 const SLOW_AGENT: usize = 1 << 20;
 const DEAD_AGENT: usize = 32 << 20;

@@ -19,6 +19,7 @@ use crate::correspondents::Correspondents;
 use crate::delivery::Delivery;
 use crate::fast_hash::FastMap;
 use crate::forwarding::Forwarding;
+use crate::handovers::Handovers;
 use crate::handshake::{Suite, random_u64};
 use crate::hold::{Held, HoldQueue, Holds, Room};
 use crate::host::{HostNetwork, LocalAddress};
@@ -106,6 +107,7 @@ pub struct Engine {
     pub(crate) attachments: Attachments,
     pub(crate) neighbour_proxies: NeighbourProxies,
     pub(crate) next_housekeeping: Time,
+    pub(crate) handovers: Handovers,
     ready: Ready,
     pub(crate) systemd: Systemd,
     pub(crate) poller: Poller,
@@ -230,6 +232,7 @@ impl Engine {
             attachments: Attachments::default(),
             neighbour_proxies: NeighbourProxies::default(),
             next_housekeeping: Time::default(),
+            handovers: Handovers::new(),
             ready: Ready::default(),
             systemd: Systemd::from_environment(),
             poller,
@@ -290,7 +293,8 @@ impl Engine {
             Some(Duration::ZERO)
         } else {
             let initiations = self.initiations4.iter().chain(&self.initiations6).map(InitiationSocket::next_turn);
-            let own = self.tunnel.next_timeout().min(self.next_housekeeping).min(self.systemd.next_beat());
+            let told = self.systemd.next_beat().min(self.handovers.next_report());
+            let own = self.tunnel.next_timeout().min(self.next_housekeeping).min(told);
             let next = initiations.fold(own, Time::min);
             (next != Time::NEVER).then(|| next.since(sys::now()))
         };
@@ -405,9 +409,8 @@ impl Engine {
                     self.event(&Event::PeerMoved { key, remote });
                 }
                 Output::Handover { key, took } => {
-                    let micros = took.as_micros() as u64;
-                    log::debug("handover", &[("peer", &key_text(&key)), ("micros", &micros)]);
-                    self.event(&Event::Handover { key, micros });
+                    log::debug("handover", &[("peer", &key_text(&key)), ("micros", &took.as_micros())]);
+                    self.handovers.note(took, self.now);
                 }
                 Output::ProbeResult { token, rtt } => {
                     self.event(&Event::ProbeResult { token, rtt_us: rtt.map(|r| r.as_micros() as u64) });

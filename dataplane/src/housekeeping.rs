@@ -5,6 +5,7 @@
 use crate::engine::Engine;
 use crate::hold::{EXPIRY_STEP, HoldQueue, INTERFACE_LIFETIME, Why};
 use crate::icmp::Problem;
+use crate::messages::Event;
 use crate::prefix::Prefix;
 use crate::stats::Counter;
 use crate::sys;
@@ -14,6 +15,9 @@ impl Engine {
     pub(crate) fn timeouts(&mut self) {
         if self.tunnel.next_timeout() <= self.now {
             self.tunnel.handle_timeout(self.now);
+        }
+        if let Some(micros) = self.handovers.take_due(self.now) {
+            self.event(&Event::Handovers { micros });
         }
         if self.now < self.next_housekeeping {
             // A queue may have been started meanwhile.

@@ -20,6 +20,7 @@ pub mod forwarding;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod gcm_avx512;
+mod handovers;
 pub mod handshake;
 mod hold;
 mod host;

@@ -312,7 +312,7 @@ pub enum Event {
     Conflict { eid: IpAddr, key: PublicKey },
     UnknownPeer { key: PublicKey },
     PeerMoved { key: PublicKey, remote: SocketAddr },
-    Handover { key: PublicKey, micros: u64 },
+    Handovers { micros: Vec<u64> },
     ProbeResult { token: u64, rtt_us: Option<u64> },
     PeerMessage { key: PublicKey, payload: Box<[u8]> },
     WorkloadSeen { prefix: Prefix, interface: String, by: By },
@@ -351,9 +351,7 @@ impl Event {
             Event::PeerMoved { key, remote } => {
                 json!({ "type": "peer-moved", "publicKey": key_text(key), "address": remote.ip(), "port": remote.port() })
             }
-            Event::Handover { key, micros } => {
-                json!({ "type": "handover", "publicKey": key_text(key), "micros": micros })
-            }
+            Event::Handovers { micros } => json!({ "type": "handovers", "micros": micros }),
             Event::ProbeResult { token, rtt_us } => {
                 json!({ "type": "probe-result", "token": token, "rttUs": rtt_us })
             }
@@ -433,7 +431,7 @@ mod tests {
             Event::Conflict { eid: ip("10.77.0.9"), key: KEY },
             Event::UnknownPeer { key: KEY },
             Event::PeerMoved { key: KEY, remote: "203.0.113.5:4341".parse().unwrap() },
-            Event::Handover { key: KEY, micros: 1830 },
+            Event::Handovers { micros: vec![1830, 2110] },
             Event::ProbeResult { token: 77, rtt_us: Some(310) },
             Event::ProbeResult { token: 78, rtt_us: None },
             Event::PeerMessage { key: KEY, payload: b"Map-Notify"[..].into() },

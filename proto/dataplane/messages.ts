@@ -197,6 +197,7 @@ export interface ForwardingReply {
 }
 
 export const MAX_CORRESPONDENTS = 4096;
+export const MAX_HANDOVERS = 4096;
 
 export interface CorrespondentsReply {
   readonly peers: readonly TunnelKey[];
@@ -236,8 +237,11 @@ export type DataplaneEvent =
   | { readonly type: 'unknown-peer'; readonly publicKey: TunnelKey }
   /** An authentic packet came from a new address, which is used from now on. */
   | { readonly type: 'peer-moved'; readonly publicKey: TunnelKey; readonly address: IpAddress; readonly port: number }
-  /** After a change of this host's locators: time until this peer was heard through the new one. */
-  | { readonly type: 'handover'; readonly publicKey: TunnelKey; readonly micros: number }
+  /**
+   * After a change of this host's locators: for each peer the time until it was heard through the new one. Some time
+   * later, and at most MAX_HANDOVERS together, as nothing is to be done.
+   */
+  | { readonly type: 'handovers'; readonly micros: readonly number[] }
   | { readonly type: 'probe-result'; readonly token: number; readonly rttUs: number | null }
   /** From the peer's agent, authenticated by its tunnel key; base64. Bounded rate per peer. */
   | { readonly type: 'peer-message'; readonly publicKey: TunnelKey; readonly payload: string }

@@ -102,7 +102,7 @@ export class Dataplane {
       },
       unknownPeer: (publicKey) => listener.event({ type: 'unknown-peer', publicKey }),
       peerMoved: (publicKey, address) => listener.event({ type: 'peer-moved', publicKey, address, port: PORT }),
-      handover: (publicKey, took) => listener.event({ type: 'handover', publicKey, micros: Math.round(took * 1000) }),
+      handover: (took) => listener.event({ type: 'handovers', micros: [Math.round(took * 1000)] }),
       probed: (token, rtt) => {
         listener.event({ type: 'probe-result', token, rttUs: rtt === null ? null : Math.round(rtt * 1000) });
       },

@@ -44,7 +44,7 @@ export interface TunnelListener<P> {
   sessionUp(peer: TunnelKey): void;
   unknownPeer(key: TunnelKey): void;
   peerMoved(key: TunnelKey, address: IpAddress): void;
-  handover(key: TunnelKey, took: Millis): void;
+  handover(took: Millis): void;
   probed(token: number, rtt: Millis | null): void;
 }
 
@@ -315,7 +315,7 @@ export class Tunnel<P> {
     if (probe.asked !== null) this.listener.probed(probe.asked, this.clock.now - probe.sent);
     if (peer.roam === null || peer.roam.answered || probe.sent < peer.roam.started) return;
     peer.roam.answered = true;
-    this.listener.handover(peer.key, this.clock.now - peer.roam.started);
+    this.listener.handover(this.clock.now - peer.roam.started);
   }
 
   private wantSession(peer: Peer): void {
