@@ -14,20 +14,34 @@ export function registerSiteCommands(program: Command): void {
     .option('--instance <id>', 'instance ID of its EIDs; that of the overlay without it')
     .option('--allow-sha1', 'accept HMAC-SHA-1, for routers that know nothing better')
     .option('--legacy-replay', 'accept nonces that do not grow, as of lispers.net')
+    .option('--max-eids <count>', 'how many EIDs it may own; as many as any site without it')
     .action(async (name: string, options: AddOptions) => {
       const view = (await admin(options, 'POST', '/v1/sites', {
         name,
-        prefixes: [
-          ...prefixes('--prefix', options.prefix ?? []).map((prefix) => ({ prefix })),
-          ...prefixes('--within', options.within ?? []).map((prefix) => ({ prefix, moreSpecifics: true })),
-        ],
+        prefixes: prefixesOf(options),
         ...(options.instance === undefined
           ? {}
           : { instance: wholeNumber('--instance', options.instance, 0, 0xffffff) }),
         keys: options.secretFile === undefined ? [] : [keyOf(options, options.secretFile)],
         allowSha1: options.allowSha1 === true,
         legacyReplay: options.legacyReplay === true,
+        ...(options.maxEids === undefined ? {} : { maxEids: wholeNumber('--max-eids', options.maxEids, 1, MAX_EIDS) }),
       })) as SiteView;
+      return options.json ? printJson(view) : printLines(`Site ${name} may register ${prefixText(view)}`);
+    });
+  mapServerCommand(site, 'set <name>', 'Change what a site may do, and leave it and its keys in service')
+    .option('--prefix <prefix...>', 'with --within, all that they may register from now on')
+    .option('--within <prefix...>', 'with --prefix, all that they may register from now on')
+    .option('--allow-sha1', 'accept HMAC-SHA-1')
+    .option('--no-allow-sha1', 'refuse it')
+    .option('--legacy-replay', 'accept nonces that do not grow')
+    .option('--no-legacy-replay', 'nonces have to grow')
+    .option('--max-eids <count>', 'how many EIDs it may own; 0: as many as any site')
+    .action(async (name: string, options: SetOptions) => {
+      const changes = changesOf(options);
+      if (Object.keys(changes).length === 0)
+        throw new UsageError('say what is to change; see "stayput site set --help"');
+      const view = (await admin(options, 'POST', `/v1/sites/${encodeURIComponent(name)}`, changes)) as SiteView;
       return options.json ? printJson(view) : printLines(`Site ${name} may register ${prefixText(view)}`);
     });
   mapServerCommand(site, 'list', 'Sites, their prefixes and key IDs').action(async (options: ListOptions) => {
@@ -54,6 +68,7 @@ export function registerSiteCommands(program: Command): void {
         `keys           ${keyText(view)}`,
         `HMAC-SHA-1     ${view.allowSha1 ? 'accepted' : 'refused'}`,
         `replay         ${view.legacyReplay ? 'nonces seen lately are refused' : 'nonces have to grow'}`,
+        `most EIDs      ${view.maxEids ?? 'as any site'}`,
         ...view.registered.map(({ eid, state, generation, locators }) => {
           const where = locators.map(({ address }) => address).join(', ') || 'no plain locator';
           return `registered     ${eid} at ${where} (${state}, generation ${generation})`;
@@ -89,6 +104,23 @@ function registerKeyCommands(site: Command): void {
   );
 }
 
+/** Only what was said. */
+function changesOf({ prefix, within, allowSha1, legacyReplay, maxEids }: SetOptions): Record<string, unknown> {
+  return {
+    ...(prefix === undefined && within === undefined ? {} : { prefixes: prefixesOf({ prefix, within }) }),
+    ...(allowSha1 === undefined ? {} : { allowSha1 }),
+    ...(legacyReplay === undefined ? {} : { legacyReplay }),
+    ...(maxEids === undefined ? {} : { maxEids: wholeNumber('--max-eids', maxEids, 0, MAX_EIDS) }),
+  };
+}
+
+function prefixesOf({ prefix = [], within = [] }: Pick<SetOptions, 'prefix' | 'within'>): unknown[] {
+  return [
+    ...prefixes('--prefix', prefix).map((each) => ({ prefix: each })),
+    ...prefixes('--within', within).map((each) => ({ prefix: each, moreSpecifics: true })),
+  ];
+}
+
 function withKey(command: Command): Command {
   return command
     .option('--secret-file <file>', 'file with the shared secret, one line ("-": standard input)')
@@ -121,6 +153,7 @@ function keyText({ keys }: SiteView): string {
 
 /** By algorithm ID. */
 const ALGORITHMS = ['none', 'sha1', 'sha256', 'hkdf-sha256'];
+const MAX_EIDS = 1_000_000_000;
 
 interface KeyOptions extends ListOptions {
   readonly secretFile?: string;
@@ -128,12 +161,16 @@ interface KeyOptions extends ListOptions {
   readonly algorithm: string;
 }
 
-interface AddOptions extends KeyOptions {
-  readonly prefix?: string[];
-  readonly within?: string[];
-  readonly instance?: string;
+interface SetOptions extends ListOptions {
+  readonly prefix?: string[] | undefined;
+  readonly within?: string[] | undefined;
   readonly allowSha1?: boolean;
   readonly legacyReplay?: boolean;
+  readonly maxEids?: string;
+}
+
+interface AddOptions extends KeyOptions, SetOptions {
+  readonly instance?: string;
 }
 
 interface SiteView {
@@ -143,6 +180,7 @@ interface SiteView {
   readonly keys: readonly { readonly keyId: number; readonly algorithm: number }[];
   readonly allowSha1: boolean;
   readonly legacyReplay: boolean;
+  readonly maxEids?: number;
 }
 
 interface SiteDetails extends SiteView {

@@ -124,6 +124,7 @@ export function evaluateOperation(
     case 'change-names':
       return changeNames(transaction, operation, context);
     case 'add-site':
+    case 'set-site':
     case 'remove-site':
     case 'add-site-key':
     case 'remove-site-key':

@@ -166,6 +166,8 @@ export interface SiteRecord {
   readonly allowSha1: boolean;
   /** Nonces need not grow: only those seen lately are refused. */
   readonly legacyReplay: boolean;
+  /** How many EIDs it may own, if that is less than any site may. */
+  readonly maxEids?: number;
   readonly createdAt: WallClock;
 }
 

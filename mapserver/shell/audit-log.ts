@@ -41,6 +41,7 @@ export const AUDIT_EVENTS = [
   'name-set',
   'name-removed',
   'site-added',
+  'site-changed',
   'site-removed',
   'site-key-added',
   'site-key-removed',

@@ -45,7 +45,12 @@ export const AUDITED_ROUTES: Readonly<Record<string, RouteAudit>> = {
   'DELETE /v1/zone/names/:name': { event: 'name-removed', asked: ['type'], answered: ['version'] },
   'POST /v1/sites': {
     event: 'site-added',
-    asked: ['name', 'instance', 'prefixes', 'allowSha1', 'legacyReplay'],
+    asked: ['name', 'instance', 'prefixes', 'allowSha1', 'legacyReplay', 'maxEids'],
+    answered: [],
+  },
+  'POST /v1/sites/:name': {
+    event: 'site-changed',
+    asked: ['prefixes', 'allowSha1', 'legacyReplay', 'maxEids'],
     answered: [],
   },
   'DELETE /v1/sites/:name': { event: 'site-removed', asked: [], answered: [] },

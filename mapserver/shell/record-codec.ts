@@ -195,6 +195,7 @@ const SITE = z.object({
   keys: z.array(SITE_KEY.extend({ addedAt: wallClock.optional() })),
   allowSha1: z.boolean(),
   legacyReplay: z.boolean(),
+  maxEids: z.int().positive().optional(),
   createdAt: wallClock,
 });
 

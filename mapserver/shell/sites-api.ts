@@ -4,7 +4,7 @@ import { parseEidKey } from '../../proto/eid.ts';
 import { siteXtrIdOf } from '../../proto/identity.ts';
 import { ApiError, parseBody, type Route } from '../../runtime/http-api.ts';
 import { parseGroupName } from '../core/grants.ts';
-import type { SiteChange } from '../core/lisp/site-changes.ts';
+import type { SiteChange, SiteSettings } from '../core/lisp/site-changes.ts';
 import type { SiteRecord } from '../core/records.ts';
 import type { Driver } from './driver.ts';
 import { apiError } from './enrolment.ts';
@@ -33,9 +33,17 @@ export function siteRoutes(driver: Driver, defaultInstance: number): Route[] {
       method: 'POST',
       path: '/v1/sites',
       handle: ({ body }) => {
-        const { instance, ...site } = parseBody(NEW_SITE, body);
-        return change({ kind: 'add-site', iid: (instance ?? defaultInstance) as SiteRecord['iid'], ...site });
+        const { instance, maxEids, ...site } = parseBody(NEW_SITE, body);
+        const iid = (instance ?? defaultInstance) as SiteRecord['iid'];
+        return change({ kind: 'add-site', iid, ...site, ...(maxEids === undefined ? {} : { maxEids }) });
       },
+    },
+    {
+      method: 'POST',
+      path: '/v1/sites/:name',
+      handle: ({ params, body }) =>
+        // What is missing in JSON is not there, rather than undefined.
+        change({ kind: 'set-site', name: params.name ?? '', ...(parseBody(SITE_CHANGES, body) as SiteSettings) }),
     },
     {
       method: 'DELETE',
@@ -93,6 +101,13 @@ export const NEW_SITE = z.strictObject({
   keys: z.array(NEW_SITE_KEY).max(8).default([]),
   allowSha1: z.boolean().default(false),
   legacyReplay: z.boolean().default(false),
+  maxEids: z.int().positive().optional(),
+});
+const SITE_CHANGES = z.strictObject({
+  prefixes: z.array(SITE_PREFIX).min(1).max(256).optional(),
+  allowSha1: z.boolean().optional(),
+  legacyReplay: z.boolean().optional(),
+  maxEids: z.int().min(0).optional(),
 });
 const KEY_REMOVAL = z.strictObject({ keyId: z.coerce.number().int().min(0).max(255) });
 /** Short ones are what other implementations have in their examples; they are to be had, but not by accident. */

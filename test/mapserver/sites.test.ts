@@ -1,6 +1,8 @@
 /** Sites of LISP routers: what administrators do with them. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { OperationResult } from '../../mapserver/core/actions.ts';
+import type { SiteSettings } from '../../mapserver/core/lisp/site-changes.ts';
 import { Sites } from '../../mapserver/core/lisp/sites.ts';
 import type { SiteKey, SiteRecord } from '../../mapserver/core/records.ts';
 import type { IpPrefix } from '../../proto/address.ts';
@@ -39,6 +41,33 @@ describe('a site', () => {
     assert.deepEqual(result.ok && result.record.kind === 'site' && result.record.keys.map(({ keyId }) => keyId), [1]);
     const again = world.operate({ kind: 'remove-site-key', name: 'paris', keyId: 0 });
     assert.equal(!again.ok && again.error.code, 'STAYPUT_SITE_UNKNOWN');
+  });
+
+  test('is changed in place: what is not named stays, and so do its keys', () => {
+    const world = new CoreWorld();
+    add(world, 'paris', ['10.50.0.0/16']);
+    const view = (result: OperationResult): unknown => {
+      if (!result.ok || result.record.kind !== 'site') return result;
+      const { prefixes, keys, allowSha1, legacyReplay, maxEids } = result.record;
+      return [prefixes.map(({ prefix }) => prefix), keys, allowSha1, legacyReplay, maxEids];
+    };
+    const set = (changes: SiteSettings): unknown =>
+      view(world.operate({ kind: 'set-site', name: 'paris', ...changes }));
+    assert.deepEqual(set({ legacyReplay: true, maxEids: 7 }), [['10.50.0.0/16'], [KEY], false, true, 7]);
+    const prefixes = [{ prefix: '10.51.0.0/16' as IpPrefix, moreSpecifics: true }];
+    assert.deepEqual(set({ prefixes }), [['10.51.0.0/16'], [KEY], false, true, 7]);
+    assert.deepEqual(set({ legacyReplay: false, maxEids: 0 }), [['10.51.0.0/16'], [KEY], false, false, undefined]);
+    const wrong = world.operate({ kind: 'set-site', name: 'paris', prefixes: [] });
+    assert.equal(!wrong.ok && wrong.error.code, 'STAYPUT_SITE');
+    const unknown = world.operate({ kind: 'set-site', name: 'lyon', maxEids: 1 });
+    assert.equal(!unknown.ok && unknown.error.code, 'STAYPUT_SITE_UNKNOWN');
+  });
+
+  test('may refuse HMAC-SHA-1 only once it has no key for it', () => {
+    const world = new CoreWorld();
+    add(world, 'paris', ['10.50.0.0/16'], { allowSha1: true, keys: [{ ...KEY, algorithm: 1 }] });
+    const result = world.operate({ kind: 'set-site', name: 'paris', allowSha1: false });
+    assert.equal(!result.ok && result.error.code, 'STAYPUT_SITE');
   });
 
   test('there are no more of than the limit', () => {

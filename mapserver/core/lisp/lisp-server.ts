@@ -8,6 +8,7 @@
  */
 import type { IpAddress } from '../../../proto/address.ts';
 import { DecodeError } from '../../../proto/errors.ts';
+import { siteXtrIdOf } from '../../../proto/identity.ts';
 import type { Nonce } from '../../../proto/lisp/header.ts';
 import {
   decodeLispMessage,
@@ -30,6 +31,7 @@ import { MapReplies } from './map-replies.ts';
 import { type MapRequestSettings, MapRequests } from './map-requests.ts';
 import { SiteNotifier } from './site-notifier.ts';
 import { type RegisterResult, SiteRegistrar } from './site-registrar.ts';
+import { SiteReleases } from './site-releases.ts';
 import { Sites } from './sites.ts';
 import type { SubscriberLimits } from './subscribers.ts';
 import { SubscriptionRequests } from './subscription-requests.ts';
@@ -83,6 +85,7 @@ export class LispServer {
   private readonly notifier: SiteNotifier;
   private readonly subscriptions: SubscriptionRequests;
   private readonly registrar: SiteRegistrar;
+  private readonly releases: SiteReleases;
   private readonly infoRequests: InfoRequests;
 
   constructor(parts: LispParts) {
@@ -147,6 +150,8 @@ export class LispServer {
       reply: (received, bytes) => this.answer(received, bytes),
       event: (event) => parts.act({ kind: 'event', event }),
     });
+    const { sites } = this;
+    this.releases = new SiteReleases({ database, sites, transactions: parts.transactions });
     this.infoRequests = new InfoRequests({
       sites: this.sites,
       rtrs: parts.settings.rtrs,
@@ -174,8 +179,13 @@ export class LispServer {
 
   /** The store was read. */
   restore(now: Instant): void {
-    for (const owner of this.parts.database.owners()) {
-      if (this.isSite(owner)) this.registrar.restore(this.parts.database.ownedBy(owner), now);
+    const { database } = this.parts;
+    this.releases.restore(
+      [...database.owners()].filter((owner) => isOfSite(database.ownedBy(owner))),
+      now,
+    );
+    for (const owner of database.owners()) {
+      if (this.isSite(owner)) this.registrar.restore(database.ownedBy(owner), now);
     }
     for (const { record } of this.parts.replica.values()) {
       if (record.kind === 'site-nonces') this.registrar.restoreNonces(record.site, record);
@@ -185,12 +195,17 @@ export class LispServer {
   /** A record has changed, by whatever way. */
   follow(before: StoreRecord | undefined, after: StoreRecord | undefined): void {
     this.sites.follow(before, after);
-    this.registrar.followSite(siteOf(before), siteOf(after));
+    this.followSite(siteOf(before), siteOf(after));
     const from = before?.kind === 'eid' ? before : undefined;
     const to = after?.kind === 'eid' ? after : undefined;
     if (from === undefined && to === undefined) return;
     this.requests.follow(from, to);
     this.registrar.follow(from, to);
+  }
+
+  private followSite(before: SiteRecord | undefined, after: SiteRecord | undefined): void {
+    this.registrar.followSite(before, after);
+    if (before !== undefined && before.prefixes !== after?.prefixes) this.releases.check(siteXtrIdOf(before.name));
   }
 
   /** Plain askers are told something else of an agent's EID now. */
@@ -207,17 +222,19 @@ export class LispServer {
   settle(now: Instant): void {
     this.requests.settle(now);
     this.registrar.settle(now);
+    this.releases.settle(now);
   }
 
   handleTimeout(now: Instant): void {
     this.requests.handleTimeout(now);
     this.subscriptions.handleTimeout(now);
     this.registrar.handleTimeout(now);
+    this.releases.handleTimeout(now);
     this.notifier.handleTimeout(now);
   }
 
   pollTimeout(): Instant | undefined {
-    const deadlines = [this.requests, this.subscriptions, this.registrar, this.notifier]
+    const deadlines = [this.requests, this.subscriptions, this.registrar, this.releases, this.notifier]
       .map((part) => part.pollTimeout())
       .filter((at) => at !== undefined);
     return deadlines.length === 0 ? undefined : Math.min(...deadlines);
@@ -292,6 +309,11 @@ function unwrapped(from: UdpPeer, bytes: Uint8Array): Received<Exclude<LispMessa
   const message = decodeLispMessage(bytes);
   if (message.type !== 'encapsulated-control') return { message, bytes, from };
   return { message: encapsulatedMessage(message), bytes: message.payload, from, ecm: message };
+}
+
+/** One owner's records: all or none are of a site. */
+function isOfSite([record]: Iterable<OwnershipRecord>): boolean {
+  return record?.site !== undefined;
 }
 
 function siteOf(record: StoreRecord | undefined): SiteRecord | undefined {

@@ -1,18 +1,18 @@
 /**
  * What administrators do with sites of LISP routers: judged in a transaction like all operations.
  *
- * A site that goes loses its EIDs in the same transaction, so that others may take them over at once.
+ * A site that goes, or gets other prefixes, loses the EIDs that it may not have any more behind that
+ * (`site-releases.ts`): there can be very many. Others may take them over at once.
  */
 import type { IpPrefix } from '../../../proto/address.ts';
 import type { InstanceId } from '../../../proto/eid.ts';
-import { siteXtrIdOf } from '../../../proto/identity.ts';
 import { overlayProblem } from '../../../proto/overlay.ts';
 import type { WallClock } from '../../../proto/time.ts';
-import { releaseOwned } from '../grant-changes.ts';
-import type { MappingDatabase } from '../mapping-database.ts';
 import { OperationError } from '../operation-error.ts';
 import { type SiteKey, type SitePrefix, type SiteRecord, siteKey } from '../records.ts';
 import type { Transaction } from '../transactions.ts';
+
+export type SiteSettings = Partial<Pick<SiteRecord, 'prefixes' | 'allowSha1' | 'legacyReplay' | 'maxEids'>>;
 
 export type SiteChange =
   | {
@@ -23,7 +23,10 @@ export type SiteChange =
       readonly keys: readonly SiteKey[];
       readonly allowSha1: boolean;
       readonly legacyReplay: boolean;
+      readonly maxEids?: number;
     }
+  /** What is missing stays. `maxEids` 0: no limit of its own. */
+  | ({ readonly kind: 'set-site'; readonly name: string } & SiteSettings)
   | { readonly kind: 'remove-site'; readonly name: string }
   | { readonly kind: 'add-site-key'; readonly name: string; readonly key: SiteKey }
   | { readonly kind: 'remove-site-key'; readonly name: string; readonly keyId: number };
@@ -32,7 +35,6 @@ export interface SiteContext {
   readonly wallClock: WallClock;
   readonly counts: { readonly sites: number };
   readonly limits: { readonly sites: number };
-  readonly database: MappingDatabase;
 }
 
 /** The site as it is then, or was. @throws OperationError, and then nothing is changed */
@@ -40,9 +42,10 @@ export function changeSite(transaction: Transaction, change: SiteChange, context
   switch (change.kind) {
     case 'add-site':
       return addSite(transaction, change, context);
+    case 'set-site':
+      return setSite(transaction, change);
     case 'remove-site': {
       const site = siteOf(transaction, change.name);
-      releaseOwned(transaction, siteXtrIdOf(site.name), context.database);
       transaction.delete(siteKey(site.name));
       return site;
     }
@@ -76,6 +79,19 @@ function addSite(
   const problem = prefixesProblem(site.prefixes.map(({ prefix }) => prefix)) ?? keysProblem(site.keys, site.allowSha1);
   if (problem !== undefined) throw new OperationError('STAYPUT_SITE', problem);
   return put(transaction, { kind: 'site', ...site, createdAt: wallClock });
+}
+
+function setSite(
+  transaction: Transaction,
+  { kind: _, name, maxEids, ...changes }: SiteChange & { kind: 'set-site' },
+): SiteRecord {
+  const { maxEids: former, ...site } = siteOf(transaction, name);
+  const limit = maxEids ?? former ?? 0;
+  const changed: SiteRecord = { ...site, ...changes, ...(limit === 0 ? {} : { maxEids: limit }) };
+  const problem =
+    prefixesProblem(changed.prefixes.map(({ prefix }) => prefix)) ?? keysProblem(changed.keys, changed.allowSha1);
+  if (problem !== undefined) throw new OperationError('STAYPUT_SITE', problem);
+  return put(transaction, changed);
 }
 
 function put(transaction: Transaction, site: SiteRecord): SiteRecord {

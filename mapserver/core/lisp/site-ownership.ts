@@ -63,6 +63,7 @@ export function siteJudge(
 ): (eid: EidKey, content: RegisteredContent | undefined) => SiteOutcome {
   const { owner } = site;
   const exists = transaction.get(siteKey(site.record.name)) !== undefined;
+  const mostOwn = Math.min(limits.mappingsPerSite, site.record.maxEids ?? limits.mappingsPerSite);
   const withdrawn = database.withdrawnOf(owner);
   let own = database.ownedCount(owner) + moreOwned(transaction, owner, replica);
   return (eid, content) => {
@@ -84,7 +85,7 @@ export function siteJudge(
       return { kind: 'accepted', how: 'refreshed', record: refreshed };
     }
     const isFull = (): 'mappingsPerSite' | 'mappings' | undefined => {
-      if (!owned && own >= limits.mappingsPerSite) return 'mappingsPerSite';
+      if (!owned && own >= mostOwn) return 'mappingsPerSite';
       const total = replica.counts.eid + transaction.hard.size;
       return stored === undefined && total >= limits.mappings ? 'mappings' : undefined;
     };
