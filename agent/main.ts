@@ -1,7 +1,7 @@
 /** Wires the agent: state folder, core, links, admin socket, DNS, metrics. */
 import { instanceId } from '../proto/eid.ts';
 import { inheritedSockets } from '../runtime/inherited-sockets.ts';
-import { createLog } from '../runtime/log.ts';
+import { createLog, moduleLog } from '../runtime/log.ts';
 import { LogLevels, logLevelRoutes } from '../runtime/log-level.ts';
 import { startMetricsServer } from '../runtime/metrics-server.ts';
 import { VERSION } from '../runtime/project-root.ts';
@@ -38,14 +38,19 @@ export async function runAgent(read: () => AgentConfig): Promise<void> {
   );
   try {
     let dns: DnsServer | undefined;
+    let wanted = config.dns;
+    const ask = (next: AgentConfig): void => {
+      wanted = next.dns;
+      dns?.ask(wanted.upstreams, wanted.zones);
+    };
     const reload = new Reload<AgentConfig>(
       config,
       read,
       {
         logLevel: (next) => levels.configure(next.logLevel),
         locators: (next) => driver.useLocators(next.locators),
-        'dns.upstreams': (next) => dns?.ask(next.dns.upstreams, next.dns.zones),
-        'dns.zones': (next) => dns?.ask(next.dns.upstreams, next.dns.zones),
+        'dns.upstreams': ask,
+        'dns.zones': ask,
       },
       log,
     );
@@ -75,8 +80,10 @@ export async function runAgent(read: () => AgentConfig): Promise<void> {
         resolvConf: config.dns.resolvConf,
         cacheEntries: config.dns.cacheEntries,
         registry: metrics.registry,
-        log,
+        log: moduleLog(log, 'dns'),
       });
+      // Read again while it started.
+      if (wanted !== config.dns) started.ask(wanted.upstreams, wanted.zones);
       dns = started;
       shutdown.add('DNS', () => started.close());
     }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { UsageError } from '../proto/errors.ts';
 import { nonce } from '../proto/lisp/header.ts';
 import { apiListener } from '../runtime/http-api.ts';
-import { createLog } from '../runtime/log.ts';
+import { createLog, moduleLog } from '../runtime/log.ts';
 import { LogLevels, logLevelRoutes } from '../runtime/log-level.ts';
 import { startMetricsServer } from '../runtime/metrics-server.ts';
 import { VERSION } from '../runtime/project-root.ts';
@@ -97,7 +97,7 @@ async function start(
     dataDir,
     maxOctets: settings.audit.maxMegabytes * 1_048_576,
     olderFiles: settings.audit.olderFiles,
-    log,
+    log: moduleLog(log, 'audit'),
     count: (what, lines) => metrics.audited(what, lines),
   });
   shutdown.add('audit log', () => {
@@ -177,7 +177,7 @@ async function start(
     metrics,
     reports,
     audit,
-    log,
+    log: moduleLog(log, 'agents'),
   });
   const server = control;
   shutdown.add('control server', () => server.close());
@@ -186,7 +186,7 @@ async function start(
     listen: settings.reflectorListen,
     control: server.addresses,
     count: (result) => metrics.reflected(result),
-    log,
+    log: moduleLog(log, 'reflector'),
   });
   reflector = reflecting;
   shutdown.add('reflector', () => reflecting.close());
@@ -205,7 +205,7 @@ async function start(
     metricsPort = metricsServer.port;
     shutdown.add('metrics', () => metricsServer.close());
   }
-  const zone = await serveZone(settings, { overlay, driver, audit, metrics, log });
+  const zone = await serveZone(settings, { overlay, driver, audit, metrics, log: moduleLog(log, 'zone') });
   if (zone !== undefined) shutdown.add('zone', () => zone.close());
   if (settings.lisp.listen.length > 0) {
     const lisp = await LispListener.start(settings.lisp.listen, (from, bytes) => driver.receiveDatagram(from, bytes));

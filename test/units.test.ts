@@ -1,11 +1,12 @@
 /** The systemd units in deploy/ give the daemons no more than docs/security.md says. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { AGENT_CONFIG } from '../agent/config.ts';
 import { PROJECT_ROOT } from '../runtime/project-root.ts';
+import { temporaryFolder } from './runtime/temporary-folder.ts';
 
 const VERSION = '252';
 const analysed = /systemd (\d+)/.exec(analyse(['--version']))?.[1];
@@ -48,6 +49,29 @@ test('the socket unit holds what the agent listens on if nothing else is said, o
 test('no unit writes core dumps', () => {
   for (const name of ['mapserver', 'agent', 'agent-join', 'dataplane'])
     assert.match(readFileSync(join(PROJECT_ROOT, `deploy/systemd/stayput-${name}.service`), 'utf8'), /^LimitCORE=0$/m);
+});
+
+test('the token of a join file does not survive the join, also when the power was cut', (t) => {
+  const root = temporaryFolder(t);
+  const [etc, state] = [join(root, 'etc'), join(root, 'state')];
+  for (const folder of [etc, state]) mkdirSync(folder);
+  const [file, identity] = [join(etc, 'join.json'), join(state, 'identity.json')];
+  const run = (unit: string, key: string): void => {
+    const text = readFileSync(join(PROJECT_ROOT, `deploy/systemd/${unit}`), 'utf8');
+    const command = new RegExp(`^${key}=-\\+/bin/sh -c '(.*join\\.json.*)'$`, 'm').exec(text)?.[1] ?? assert.fail(unit);
+    const here = command.replaceAll('/etc/stayput', etc).replaceAll('/var/lib/stayput/agent', state);
+    assert.equal(spawnSync('/bin/sh', ['-c', here]).status, 0);
+  };
+  writeFileSync(file, 'token');
+  run('stayput-agent-join.service', 'ExecStopPost');
+  assert.ok(existsSync(file), 'it has not joined');
+  writeFileSync(identity, '{}');
+  run('stayput-agent-join.service', 'ExecStopPost');
+  assert.equal(existsSync(file), false);
+  writeFileSync(file, 'token');
+  run('stayput-agent.service', 'ExecStartPre');
+  assert.equal(existsSync(file), false, 'one that the power cut has left');
+  run('stayput-agent.service', 'ExecStartPre');
 });
 
 /** A group, such as `@file-system`, as what is in it. */

@@ -10,7 +10,7 @@ import type { Place } from '../../proto/exporter.ts';
 import type { TunnelKey } from '../../proto/mapping.ts';
 import type { Millis } from '../../proto/time.ts';
 import { Faults } from '../../runtime/faults.ts';
-import type { Log } from '../../runtime/log.ts';
+import { type Log, moduleLog } from '../../runtime/log.ts';
 import type { AgentConfig } from '../config.ts';
 import { Agent } from '../core/agent.ts';
 import { describeFence, type Machine } from '../core/incarnation.ts';
@@ -96,7 +96,7 @@ export class AgentDriver {
     this.certificate = new CertificateRenewal(
       () => this.identity,
       (renewed) => this.handleRenewed(renewed),
-      log,
+      moduleLog(log, 'map-server'),
     );
     this.incarnation = new OwnIncarnation(folder, machine, config.identity.onMachineChange, log);
     this.agent = new Agent(
@@ -122,7 +122,7 @@ export class AgentDriver {
     );
     this.reflection = new ReflectionWatch(
       ({ address }) => this.receive((now) => this.agent.handleReflection(address, now)),
-      log,
+      moduleLog(log, 'map-server'),
     );
     this.dataplane = new DataplaneLink(
       config.dataplaneSocket,
@@ -139,7 +139,7 @@ export class AgentDriver {
         },
         onLost: () => this.receive(() => this.agent.handleDataplaneLost()),
       },
-      log,
+      moduleLog(log, 'dataplane'),
     );
     this.mapServer = new MapServerLink(
       mapServerTarget(identity),
@@ -159,7 +159,7 @@ export class AgentDriver {
         onAuthorities: (authorities, withinMs) => this.certificate.handleAuthorities(authorities, withinMs),
         onFenced: (newestRun) => this.handleFenced(newestRun),
       },
-      log,
+      moduleLog(log, 'map-server'),
     );
   }
 
@@ -217,7 +217,8 @@ export class AgentDriver {
 
   /** From now on the platform below is asked for public addresses. */
   followPlatform({ platform, maintenanceHook, socket }: AgentConfig, metrics: AgentMetrics): void {
-    if (maintenanceHook !== null) this.maintenanceHook = new MaintenanceHook(maintenanceHook, socket, this.log);
+    const log = moduleLog(this.log, 'platform');
+    if (maintenanceHook !== null) this.maintenanceHook = new MaintenanceHook(maintenanceHook, socket, log);
     this.platform = new PlatformWatch(
       platform,
       {
@@ -233,7 +234,7 @@ export class AgentDriver {
         },
         onFault: (error) => this.tolerance.note(error, this.now()),
       },
-      this.log,
+      log,
     );
     this.platform.start();
   }

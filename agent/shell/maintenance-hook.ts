@@ -3,7 +3,7 @@
  * announcement changes, and once when all is over: never twice at a time, and of what changes meanwhile with the latest
  * alone. Nothing that a platform says is part of a command line.
  */
-import { type ChildProcess, execFile } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import type { Millis } from '../../proto/time.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { PlatformEvent, PlatformName } from '../platform/platform.ts';
@@ -39,7 +39,18 @@ export class MaintenanceHook {
   close(): void {
     this.next = null;
     this.closed = true;
-    this.child?.kill(KILL);
+    this.endAll();
+  }
+
+  /** The program, and what it has started. */
+  private endAll(): void {
+    const pid = this.child?.pid;
+    if (pid === undefined) return;
+    try {
+      process.kill(-pid, KILL);
+    } catch {
+      // They have ended by themselves.
+    }
   }
 
   private run(): void {
@@ -56,18 +67,33 @@ export class MaintenanceHook {
       STAYPUT_ACTION: first?.action ?? '',
       STAYPUT_NOT_BEFORE: first?.notBefore ?? '',
     };
-    const { patience } = this;
-    const options = { env, timeout: patience, killSignal: KILL, maxBuffer: MAX_OUTPUT } as const;
-    this.child = execFile(this.program, [], options, (error, _, stderr) => {
-      this.running = false;
+    // A process group of its own, so that what the program starts ends with it.
+    const child = spawn(this.program, [], { env, detached: true, stdio: ['ignore', 'ignore', 'pipe'] });
+    this.child = child;
+    let output = '';
+    child.stderr.setEncoding('utf8').on('data', (part: string) => {
+      output = `${output}${part}`.slice(0, MAX_LOGGED);
+    });
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      this.endAll();
+    }, this.patience);
+    const ended = (reason: string | null): void => {
+      if (this.child !== child) return;
+      clearTimeout(timer);
+      // Not waited for: what it left running may hold this open.
+      child.stderr.destroy();
       this.child = null;
+      this.running = false;
       if (this.closed) return;
-      if (error !== null) {
-        const reason = error.killed === true ? `not done after ${patience} ms` : error.message.split('\n', 1)[0];
-        const output = stderr.slice(0, MAX_LOGGED);
-        this.log.error({ reason, output }, 'the program for maintenance failed');
-      }
+      if (reason !== null) this.log.error({ reason, output }, 'the program for maintenance failed');
       this.run();
+    };
+    child.once('error', (error) => ended(error.message));
+    child.once('exit', (code, signal) => {
+      if (late) ended(`not done after ${this.patience} ms`);
+      else ended(code === 0 ? null : `ended with ${signal ?? code}`);
     });
   }
 }
@@ -75,5 +101,4 @@ export class MaintenanceHook {
 /** One that takes no notice of a milder signal would keep all that comes after it waiting for ever. */
 const KILL = 'SIGKILL';
 const PATIENCE_MS = 30_000;
-const MAX_OUTPUT = 64 * 1024;
 const MAX_LOGGED = 500;

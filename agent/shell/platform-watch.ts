@@ -166,7 +166,7 @@ export class PlatformWatch {
   }
 
   private pause(): number {
-    if (this.doubts > 0) return DOUBT_MS;
+    if (this.doubts > PATIENT_DOUBTS) return DOUBT_MS;
     return this.isNear() ? NEAR_MS : AGAIN_MS;
   }
 
@@ -272,7 +272,9 @@ const SETTLE_MS = 200;
 const NEAR_MS = 5000;
 /** At a new place, where the network may not be ready yet. */
 const DOUBT_MS = 2000;
-const DOUBTS = 5;
+const DOUBTS = 15;
+/** The last of them come as seldom as other readings: a service may need minutes, and the firmware still names the platform before. */
+const PATIENT_DOUBTS = 10;
 /** Sessions stay warm for longer. */
 const PREPARE_MS = 45_000;
 const NEWS_AT_ONCE = 32;

@@ -141,13 +141,19 @@ async function persistently<T>(
   { now, sleep, random }: ProvisioningTools,
 ): Promise<T> {
   const backoff = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS, random);
+  let [told, quietMs, saidAt] = ['', 0, 0];
   for (;;) {
     try {
       return await act();
     } catch (error) {
       const pause = backoff.next();
       if (!(error instanceof StayputError) || !mayPass(error) || now() + pause > until) throw error;
-      say(`${error.message}; trying again in ${(pause / 1000).toFixed(1)} s`);
+      // The same for a day is said less and less; it is tried no less for that.
+      if (error.message !== told || now() - saidAt >= quietMs) {
+        quietMs = error.message === told ? Math.min(2 * quietMs, LONGEST_QUIET_MS) : FIRST_QUIET_MS;
+        [told, saidAt] = [error.message, now()];
+        say(`${error.message}; trying again in ${(pause / 1000).toFixed(1)} s`);
+      }
       await sleep(pause);
     }
   }
@@ -163,6 +169,8 @@ function mayPass(error: StayputError): boolean {
 const PASSING: ReadonlySet<string> = new Set(['STAYPUT_UNREACHABLE', 'STAYPUT_TIMEOUT', 'STAYPUT_CLOCK']);
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 30_000;
+const FIRST_QUIET_MS = 60_000;
+const LONGEST_QUIET_MS = 3_600_000;
 const OTHERS = 0o077;
 
 /** Empty is as absent: templates leave such. */

@@ -56,18 +56,28 @@ export function registerDaemonSettings<O extends { readonly json?: boolean }>(
   daemon
     .command('log-level', 'Show the level of its log, or set it while it runs')
     .argument('[level]', `${LOG_LEVELS.join(', ')}, or configured`)
-    .addOption(new Option('--for <duration>', 'after that, the configured level again'))
-    .action(async (level: string | undefined, options: O & { readonly for?: string }) => {
+    .addOption(new Option('--for <duration>', 'after that, the level of before again'))
+    .option('--module <name>', 'of one part only, e.g. dns; without a level, shows all parts')
+    .action(async (level: string | undefined, options: O & { readonly for?: string; readonly module?: string }) => {
       const body = {
         level: level === 'configured' ? null : level,
+        ...(options.module === undefined ? {} : { module: options.module }),
         forMs: options.for === undefined ? null : duration('--for', options.for),
       };
       const view = (await (level === undefined
         ? daemon.call(options, 'GET', '/v1/log-level')
         : daemon.call(options, 'POST', '/v1/log-level', body))) as LogLevelView;
       if (options.json === true) return printJson(view);
-      const { level: now, configured, until } = view;
+      const { level: now, configured, until, modules } = view;
       const back = until === null ? `, ${configured} is configured` : ` until ${until}, then ${configured}`;
-      return printLines(now === configured && until === null ? now : `${now}${back}`);
+      return printLines(
+        now === configured && until === null ? now : `${now}${back}`,
+        ...modules
+          .filter(({ module, own }) => own || options.module === module)
+          .map(
+            (each) =>
+              `  ${each.module}  ${each.level}${each.until === null ? '' : ` until ${each.until}, then ${now}`}`,
+          ),
+      );
     });
 }

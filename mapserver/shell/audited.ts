@@ -59,7 +59,7 @@ export const AUDITED_ROUTES: Readonly<Record<string, RouteAudit>> = {
   'POST /v1/policy': { event: 'policy-changed', asked: ['ifVersion'], answered: ['version'] },
   'POST /v1/policy/rollback': { event: 'policy-changed', asked: ['ifVersion'], answered: ['version'] },
   'POST /v1/reload': { event: 'configuration-reloaded', asked: [], answered: ['applied', 'needRestart'] },
-  'POST /v1/log-level': { event: 'log-level-set', asked: ['level', 'forMs'], answered: [] },
+  'POST /v1/log-level': { event: 'log-level-set', asked: ['level', 'forMs', 'module'], answered: [] },
   'POST /v1/authority/rotate': { event: 'authority-rotated', asked: [], answered: ['authority'] },
   'POST /v1/authority/retire': { event: 'authority-retired', asked: ['force'], answered: ['authority'] },
 };

@@ -56,3 +56,28 @@ test('one that does not end in time is ended whatever it does about that, and th
   await runs('announced', [event]);
   await runs('over', []);
 });
+
+test('what the program has started ends with it', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'maintenance-hook-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const [program, started] = ['hook', 'started'].map((name) => join(dir, name)) as [string, string];
+  writeFileSync(
+    program,
+    ['#!/bin/sh', 'sleep 600 &', `echo $! > ${started}.new`, `mv ${started}.new ${started}`, 'wait'].join('\n'),
+  );
+  chmodSync(program, 0o755);
+  const hook = new MaintenanceHook(program, '/run/agent.sock', createLog('agent', 'silent'));
+  t.after(() => hook.close());
+  hook.handle('gce', []);
+  await waitFor('the program', () => existsSync(started));
+  const state = (): string | undefined => {
+    try {
+      return /^State:\s+(\w)/m.exec(readFileSync(`/proc/${readFileSync(started, 'utf8').trim()}/status`, 'utf8'))?.[1];
+    } catch {
+      return undefined;
+    }
+  };
+  assert.equal(state(), 'S');
+  hook.close();
+  await waitFor('its end', () => [undefined, 'Z'].includes(state()));
+});

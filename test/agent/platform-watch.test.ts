@@ -139,6 +139,27 @@ test('after a change of addresses all services are asked, until one was heard, a
   assert.deepEqual(questions.slice(2), ['auto moved'], 'a further move is a further doubt');
 });
 
+test('after a change of addresses all services are asked for minutes: a new one may be late', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const { watch, questions } = watched(t, Array(40).fill(said([])));
+  const settled = async (): Promise<void> => {
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+  };
+  await settled();
+  watch.handleMoved();
+  for (let second = 0; second < 8 * 60; second++) {
+    t.mock.timers.tick(1_000);
+    if (second < 20 || second % 30 === 0) await settled();
+  }
+  const doubting = questions.filter((question) => question === 'auto moved').length;
+  assert.ok(doubting >= 10, `${doubting}`);
+  for (let minute = 0; minute < 10; minute++) {
+    t.mock.timers.tick(60_000);
+    await settled();
+  }
+  assert.equal(questions.at(-1), 'auto', 'in the end the firmware is believed');
+});
+
 test('an error of ours is handed on, and the platform is asked again', async (t) => {
   const { watch, told } = watched(t, [new TypeError('ours'), said([])]);
   await waitFor('the error', () => told.includes('fault ours'));

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -41,6 +42,27 @@ test('attack: secrets where a bug report looks', async (t) => {
   assert.match(text('agent-config.json'), /"mtu": 1400/);
   assert.match(text('log-stayput-agent.txt'), /agent is running/);
   assert.ok(all.includes(host.tunnelKey), 'public keys help, and are no secrets');
+});
+
+// Attack: metrics that never end, where a bug report looks for those of the agent | 1 | 4 MiB are read; the report is made without
+test('attack: metrics that never end', async (t) => {
+  const folder = temporaryFolder(t);
+  const server = createServer((_request, response) => {
+    const more = (): void => {
+      while (!response.destroyed && response.write('x'.repeat(65_536)));
+    };
+    response.on('drain', more);
+    more();
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const config = join(folder, 'agent.json');
+  writeFileSync(config, JSON.stringify({ metricsListen: `127.0.0.1:${port}`, stateDir: folder, platform: 'off' }));
+  const options = ['--config', config, '--data-dir', join(folder, 'none'), '--socket', join(folder, 'x.sock')];
+  const ended = await stayput(folder, 'bugreport', 'out.tar.gz', ...options);
+  assert.equal(ended.code, 0, ended.stderr);
+  assert.match(ended.stdout, new RegExp(`metrics-127-0-0-1-${port}\\.txt: more than 4194304 octets`));
 });
 
 test('a host on which nothing works gives a report that says so', async (t) => {

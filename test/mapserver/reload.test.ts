@@ -1,10 +1,12 @@
 /** A map server whose configuration is read again while agents are connected. */
+
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { CONFIG } from '../../mapserver/config.ts';
 import { loadConfig } from '../../runtime/config-file.ts';
+import type { LogLevelView } from '../../runtime/log-level.ts';
 import { type TestAgent, TestOverlay } from './overlay.ts';
 
 describe('a map server that reads its configuration again', () => {
@@ -66,11 +68,13 @@ describe('a map server that reads its configuration again', () => {
     assert.deepEqual([view.level, view.configured], ['error', 'silent']);
     assert.ok(Date.parse(view.until) > Date.now());
     await overlay.admin('POST', '/v1/log-level', { level: null });
-    assert.deepEqual(await overlay.admin('GET', '/v1/log-level'), {
-      level: 'silent',
-      configured: 'silent',
-      until: null,
-    });
+    const { modules, ...whole } = await overlay.admin<LogLevelView>('GET', '/v1/log-level');
+    assert.deepEqual(whole, { level: 'silent', configured: 'silent', until: null });
+    assert.deepEqual(
+      modules.map(({ module }) => module),
+      ['agents', 'audit', 'reflector', 'zone'],
+    );
+    await assert.rejects(overlay.admin('POST', '/v1/log-level', { level: 'debug', module: 'dns' }), /there are agents/);
     assert.match(readFileSync(join(overlay.dataDir, 'audit.log'), 'utf8'), /"event":"log-level-set"/);
   });
 });

@@ -158,6 +158,18 @@ describe('joining with what was left for a host', () => {
     assert.ok(waits.length < 15, `${waits.length} tries`);
   });
 
+  test('what is away for hours is asked all the time, and said seldom', async (t) => {
+    const host = new Host(t, await PlatformEmulator.start(t, PLATFORMS.kvm!({ token: 'stp1.x' })));
+    host.silentReadings = Number.POSITIVE_INFINITY;
+    let tries = 0;
+    host.onSleep = () => {
+      tries++;
+    };
+    await assert.rejects(host.join({ platform: 'auto' }, 4 * 3_600_000), /silent/);
+    assert.ok(tries > 400, `${tries} tries`);
+    assert.ok(host.lines.length > 5 && host.lines.length < 20, `${host.lines.length} lines`);
+  });
+
   test('a map server that comes back within the patience is joined', async (t) => {
     const host = new Host(t);
     const token = await overlay.token({ eids: ['10.77.4.7/32'] });
