@@ -13,6 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::FUZZED;
 use crate::time::{Time, millis, seconds};
 
 pub struct InitiationGate {
@@ -169,13 +170,13 @@ const RETURNING_RATE: u64 = 2_000;
 const OTHER_RATE: u64 = 500;
 /// More than a thousand peers that all start at once.
 const BURST: u64 = 2_000;
-const SHARES: usize = 4096;
+const SHARES: usize = if FUZZED { 64 } else { 4096 };
 /// Longer than the pauses between the first attempts of a handshake.
 const TURNED_AWAY: Duration = millis(1250);
 /// As long as an initiator uses a cookie.
 const INVITED: Duration = seconds(120);
 /// 256 KB in each generation: of 50,000 made-up addresses a second, one in twenty is taken for one that comes again.
-const WORDS: usize = 1 << 15;
+const WORDS: usize = if FUZZED { 1 << 6 } else { 1 << 15 };
 
 #[cfg(test)]
 mod tests {

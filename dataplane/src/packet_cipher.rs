@@ -6,6 +6,7 @@
 
 use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
 
+use crate::FUZZED;
 use crate::gcm_avx512;
 use crate::handshake::Suite;
 use crate::wire::{DATA_HEADER, TAG};
@@ -78,7 +79,8 @@ fn nonce(counter: u64) -> [u8; gcm_avx512::NONCE] {
 }
 
 const NOTHING_ENCRYPTED: bool = cfg!(feature = "bench-plaintext");
-pub const PROLOGUE: &[u8] = match NOTHING_ENCRYPTED {
-    true => b"Stayput bench, nothing encrypted",
-    false => b"Stayput tunnel v1",
+pub const PROLOGUE: &[u8] = match (NOTHING_ENCRYPTED, FUZZED) {
+    (true, _) => b"Stayput bench, nothing encrypted",
+    (false, true) => b"Stayput fuzz, nothing secret",
+    (false, false) => b"Stayput tunnel v1",
 };

@@ -64,7 +64,8 @@ pub fn coalesce(data: &[u8]) {
     let offloads = input.u8();
     let mut arena = Vec::new();
     let mut packets = Vec::new();
-    let mut flows = Flows::default();
+    // Large packets cost much; they are for the limits of a superpacket.
+    let mut flows = Flows { unit: if offloads & 0x30 == 0x30 { 9 } else { 1 }, ..Flows::default() };
     while !input.is_empty() && packets.len() < 400 && arena.len() < 400_000 {
         let (packet, partial) = flows.packet(&mut input);
         let Some(inner) = Inner::parse(&packet).filter(|inner| inner.total == packet.len()) else { continue };
@@ -96,6 +97,8 @@ pub fn coalesce(data: &[u8]) {
 /// Sequence numbers and identifications, so that mutations find what can be merged.
 #[derive(Default)]
 struct Flows {
+    /// What lengths are multiplied by.
+    unit: usize,
     sequence: [u32; 4],
     identification: u16,
 }
@@ -106,7 +109,7 @@ impl Flows {
         let how = input.u8();
         let flow = usize::from(how & 3);
         let (v6, tcp, partial) = (flow & 1 != 0, flow & 2 == 0, how & 4 != 0);
-        let length = usize::from(input.u8()) * if how & 8 != 0 { 9 } else { 1 };
+        let length = usize::from(input.u8()) * if how & 8 != 0 { self.unit } else { 1 };
         let header = if v6 { 40 } else { 20 };
         let l4 = if tcp { 20 } else { 8 };
         let mut packet = vec![how; header + l4 + length];
@@ -197,7 +200,8 @@ struct Kernel {
 
 impl Sink for Kernel {
     fn write(&mut self, vnet: &VnetHeader, arena: &[u8], parts: &[Range<usize>]) {
-        let mut packet: Vec<u8> = parts.iter().flat_map(|part| arena[part.clone()].to_vec()).collect();
+        let mut packet = Vec::with_capacity(parts.iter().map(Range::len).sum());
+        parts.iter().for_each(|part| packet.extend_from_slice(&arena[part.clone()]));
         let Some(inner) = Inner::parse(&packet) else { panic!("no packet") };
         assert_eq!(inner.total, packet.len());
         let Ok(mut segments) = Segments::new(vnet, inner, &mut packet, 65_535) else { panic!("{vnet:?} is refused") };
