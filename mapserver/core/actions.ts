@@ -12,12 +12,15 @@ import type { ChangedNames } from './name-changes.ts';
 import type { OperationError } from './operation-error.ts';
 import type { Operation } from './operations.ts';
 import type { EidOrder, OrderId, OrderResult } from './orders.ts';
+import type { PolicyCheck } from './policy/inspection.ts';
 import type { SessionId } from './presence.ts';
 import type { AgentRecord, PolicyRecord, SiteRecord, TokenRecord } from './records.ts';
 import type { DenialReason } from './registration.ts';
 import type { Commit } from './transactions.ts';
 
 export type OperationId = number & { readonly __brand: 'OperationId' };
+
+export type PolicyQuestionId = number & { readonly __brand: 'PolicyQuestionId' };
 
 export type OperationResult =
   | { readonly ok: true; readonly record: TokenRecord | AgentRecord | PolicyRecord | SiteRecord | ChangedNames }
@@ -32,6 +35,8 @@ export type Action =
   | { readonly kind: 'datagram'; readonly to: UdpPeer; readonly bytes: Uint8Array }
   | { readonly kind: 'commit'; readonly commit: Commit }
   | { readonly kind: 'outcome'; readonly id: OperationId; readonly result: OperationResult }
+  /** Undefined: too many were asked at once. */
+  | { readonly kind: 'policy-checked'; readonly id: PolicyQuestionId; readonly check: PolicyCheck | undefined }
   | { readonly kind: 'order-outcome'; readonly id: OrderId; readonly result: OrderResult }
   | { readonly kind: 'event'; readonly event: ServerEvent };
 

@@ -10,8 +10,10 @@ import type { MappingDatabase } from './mapping-database.ts';
 import type { Names } from './names.ts';
 import { OperationError } from './operation-error.ts';
 import { evaluateOperation, limitOf, type Operation, type OperationContext, subjectOf } from './operations.ts';
-import type { PolicySurroundings } from './policy/inspection.ts';
-import type { AgentRecord } from './records.ts';
+import { wantedText } from './policy/change.ts';
+import type { PolicyDraft } from './policy/draft.ts';
+import type { PolicyDrafts } from './policy/drafts.ts';
+import { type AgentRecord, POLICY_KEY } from './records.ts';
 import type { Replica } from './replica.ts';
 import type { Transaction, Transactions } from './transactions.ts';
 
@@ -24,7 +26,7 @@ export interface AdministrationParts {
   readonly names: Names;
   readonly database: MappingDatabase;
   readonly held: HeldAddresses;
-  readonly policy: PolicySurroundings;
+  readonly drafts: PolicyDrafts;
   /** An agent was revoked. */
   readonly dismiss: (agent: AgentRecord) => void;
   readonly act: (action: Action) => void;
@@ -42,27 +44,39 @@ export class Administration {
   /** The outcome follows as an action with the returned id. */
   begin(operation: Operation, now: Instant): OperationId {
     const id = ++this.lastOperation as OperationId;
+    const isOfPolicy = operation.kind === 'set-policy' || operation.kind === 'roll-back-policy';
+    const text = isOfPolicy ? wantedText(operation, this.parts.replica.get(POLICY_KEY)) : undefined;
+    if (text === undefined) this.transact(id, operation, now, undefined);
+    else if (!this.parts.drafts.begin(text, (draft, then) => this.transact(id, operation, then, draft)))
+      this.finish(id, operation, unavailable);
+    return id;
+  }
+
+  private transact(id: OperationId, operation: Operation, now: Instant, draft: PolicyDraft | undefined): void {
     let result: OperationResult = unavailable;
+    const finish = (outcome: OperationResult): void => {
+      if (draft !== undefined) this.parts.drafts.drop(draft);
+      this.finish(id, operation, outcome);
+    };
     this.parts.transactions.add(
       {
         sender: 'operations',
         evaluate: (transaction) => {
-          result = this.evaluate(transaction, operation);
+          result = this.evaluate(transaction, operation, draft);
         },
         complete: () => {
           if (result.ok && result.record.kind === 'agent' && operation.kind === 'revoke-agent')
             this.parts.dismiss(result.record);
-          this.finish(id, operation, result);
+          finish(result);
         },
-        fail: () => this.finish(id, operation, unavailable),
+        fail: () => finish(unavailable),
       },
       now,
     );
-    return id;
   }
 
-  private evaluate(transaction: Transaction, operation: Operation): OperationResult {
-    const { overlay, limits, replica, names, database, held, policy } = this.parts;
+  private evaluate(transaction: Transaction, operation: Operation, draft: PolicyDraft | undefined): OperationResult {
+    const { overlay, limits, replica, names, database, held } = this.parts;
     try {
       const record = evaluateOperation(transaction, operation, {
         overlay,
@@ -78,7 +92,7 @@ export class Administration {
         pointingAt: (target) => names.pointingAt(target),
         database,
         held,
-        policy,
+        draft,
       });
       return { ok: true, record };
     } catch (error) {

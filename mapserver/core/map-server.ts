@@ -15,7 +15,7 @@ import type { Nonce } from '../../proto/lisp/header.ts';
 import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import type { Instant, Millis, WallClock } from '../../proto/time.ts';
-import { type Action, CLOSE, type OperationId, type ServerEvent } from './actions.ts';
+import { type Action, CLOSE, type OperationId, type PolicyQuestionId, type ServerEvent } from './actions.ts';
 import { Administration } from './administration.ts';
 import { Admission, type Verdict } from './admission.ts';
 import { Companions } from './companions.ts';
@@ -30,6 +30,8 @@ import { Names } from './names.ts';
 import type { Operation } from './operations.ts';
 import { type EidOrder, type OrderId, Orders } from './orders.ts';
 import { PolicyDistribution } from './policy/distribution.ts';
+import { PolicyDrafts } from './policy/drafts.ts';
+import type { PolicyCheck } from './policy/inspection.ts';
 import { surroundingsOf } from './policy/surroundings.ts';
 import { Presence, type SessionId } from './presence.ts';
 import { Publisher } from './publisher.ts';
@@ -91,10 +93,12 @@ export class MapServer {
   private readonly registrar: Registrar;
   private readonly resolver: Resolver;
   private readonly publisher: Publisher;
+  private readonly drafts: PolicyDrafts;
   private readonly policy: PolicyDistribution;
   private readonly revocations: Revocations;
   private readonly lisp: LispServer;
   private readonly gateways: Gateways;
+  private lastQuestion = 0;
   private actions: Action[] = [];
 
   constructor(config: MapServerConfig) {
@@ -131,7 +135,9 @@ export class MapServer {
     });
     const revocations = new Revocations(overlay.instance, replica, sessions);
     const surroundings = surroundingsOf(overlay, replica, database);
+    const drafts = new PolicyDrafts(surroundings);
     const handover = new Handover({ overlay, database, replica, targets, sessions, companions });
+    this.drafts = drafts;
     this.names = names;
     this.gateways = gateways;
     this.replica = replica;
@@ -149,7 +155,7 @@ export class MapServer {
       names,
       database,
       held: this.held,
-      policy: surroundings,
+      drafts,
       dismiss: (agent) => this.dismiss(agent),
       act,
       event,
@@ -204,6 +210,7 @@ export class MapServer {
     });
     this.policy = new PolicyDistribution({
       records: surroundings.records,
+      prepared: (text) => drafts.take(text),
       send: (xtrId, policy) => {
         const session = sessions.of(xtrId);
         if (session !== undefined) sessions.policy(session, policy);
@@ -314,6 +321,19 @@ export class MapServer {
     return id;
   }
 
+  /** What the text would be as the policy follows as an action with the returned id. */
+  handlePolicyQuestion(text: string, now: Instant): PolicyQuestionId {
+    const id = ++this.lastQuestion as PolicyQuestionId;
+    const answer = (check: PolicyCheck | undefined): void => this.act({ kind: 'policy-checked', id, check });
+    const isTaken = this.drafts.begin(text, (draft) => {
+      this.drafts.drop(draft);
+      answer(draft.check());
+    });
+    if (!isTaken) answer(undefined);
+    this.settle(now);
+    return id;
+  }
+
   /** The outcome follows as an `order-outcome` with the returned id. */
   handleOrder(order: EidOrder, now: Instant): OrderId {
     const { id, agent } = this.orders.begin(order, now);
@@ -357,6 +377,7 @@ export class MapServer {
       this.targets.pollTimeout(),
       this.orders.pollTimeout(),
       this.presence.pollTimeout(),
+      this.drafts.pollTimeout(),
       this.policy.pollTimeout(),
       this.handover.pollTimeout(),
       this.lisp.pollTimeout(),
@@ -403,6 +424,7 @@ export class MapServer {
     this.handover.settle();
     this.revocations.settle();
     this.lisp.settle(now);
+    this.drafts.settle(now);
     this.policy.settle(now);
   }
 
@@ -419,6 +441,7 @@ export class MapServer {
     this.held.follow(before, after);
     this.names.follow(before, after);
     if (before?.kind === 'agent' || after?.kind === 'agent') this.handover.handleGrant(agentOf(before), agentOf(after));
+    this.drafts.follow(before, after);
     this.policy.follow(before, after);
   }
 

@@ -17,7 +17,7 @@ import type { MappingDatabase } from './mapping-database.ts';
 import { type ChangedNames, changeNames, type NamesChange } from './name-changes.ts';
 import { OperationError } from './operation-error.ts';
 import { changePolicy, type PolicyChange } from './policy/change.ts';
-import type { PolicySurroundings } from './policy/inspection.ts';
+import type { PolicyDraft } from './policy/draft.ts';
 import { assign } from './pools.ts';
 import {
   type AgentRecord,
@@ -71,7 +71,8 @@ export interface OperationContext {
   readonly counts: { readonly tokens: number; readonly agents: number; readonly names: number; readonly sites: number };
   readonly database: MappingDatabase;
   readonly held: HeldAddresses;
-  readonly policy: PolicySurroundings;
+  /** Of the policy that is wanted. */
+  readonly draft: PolicyDraft | undefined;
   readonly isRegistered: (name: string) => boolean;
   readonly pointingAt: (target: string) => Iterable<string>;
 }
@@ -120,7 +121,7 @@ export function evaluateOperation(
       return revokeAgent(transaction, operation.xtrId, context);
     case 'set-policy':
     case 'roll-back-policy':
-      return changePolicy(transaction, operation, { ...context.policy, wallClock: context.wallClock });
+      return changePolicy(transaction, operation, context);
     case 'change-names':
       return changeNames(transaction, operation, context);
     case 'add-site':

@@ -6,13 +6,7 @@ import type { MappingDatabase } from './mapping-database.ts';
 import { awaitsSight, hasSecret, tokenIdOf } from './operations.ts';
 import type { PolicyDistribution, PolicyInForce } from './policy/distribution.ts';
 import type { Endpoint } from './policy/document.ts';
-import {
-  checkPolicy,
-  type Explanation,
-  explainPolicy,
-  type PolicyCheck,
-  type PolicySurroundings,
-} from './policy/inspection.ts';
+import { type Explanation, explainPolicy, type PolicySurroundings } from './policy/inspection.ts';
 import type { Presence } from './presence.ts';
 import {
   agentKey,
@@ -87,11 +81,6 @@ export class MapServerState {
   /** Undefined: none was ever set. */
   policyInForce(): PolicyInForce | undefined {
     return this.parts.policy.inForce;
-  }
-
-  /** What a text would be as the policy, now. */
-  checkPolicy(text: string): PolicyCheck {
-    return checkPolicy(text, this.parts.surroundings);
   }
 
   /** What the policy says; undefined when there is none. `protocol`, `port` null: any. */

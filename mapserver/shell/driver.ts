@@ -4,11 +4,12 @@ import type { LispMessage } from '../../proto/lisp/message.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import type { AgentPolicy } from '../../proto/policy.ts';
 import type { Log } from '../../runtime/log.ts';
-import type { Action, OperationId, OperationResult } from '../core/actions.ts';
+import type { Action, OperationId, OperationResult, PolicyQuestionId } from '../core/actions.ts';
 import type { UdpPeer } from '../core/lisp/udp-peer.ts';
 import type { MapServer } from '../core/map-server.ts';
 import type { Operation } from '../core/operations.ts';
 import type { EidOrder, OrderId, OrderResult } from '../core/orders.ts';
+import type { PolicyCheck } from '../core/policy/inspection.ts';
 import type { SessionId } from '../core/presence.ts';
 import type { Commit, CommitOutcome, LearnedRecord } from '../core/transactions.ts';
 import {
@@ -57,6 +58,7 @@ export class Driver {
   private readonly newest = new Map<string, Peer>();
   private readonly orders = new Map<OrderId, (result: OrderResult) => void>();
   private readonly operations = new Map<OperationId, (result: OperationResult) => void>();
+  private readonly questions = new Map<PolicyQuestionId, (check: PolicyCheck | undefined) => void>();
   /** What others can cause at will is logged at a bounded rate; the metrics count it all. */
   private readonly complaints = new TokenBucket(COMPLAINTS_PER_SECOND, performance.now());
   private sendDatagram: (to: UdpPeer, bytes: Uint8Array) => void = () => {};
@@ -116,6 +118,13 @@ export class Driver {
   operate(operation: Operation): Promise<OperationResult> {
     return new Promise((resolve) => {
       this.input((now) => this.operations.set(this.core.handleOperation(operation, now), resolve));
+    });
+  }
+
+  /** What the text would be as the policy; undefined when too many are asked about at once. */
+  checkPolicy(text: string): Promise<PolicyCheck | undefined> {
+    return new Promise((resolve) => {
+      this.input((now) => this.questions.set(this.core.handlePolicyQuestion(text, now), resolve));
     });
   }
 
@@ -182,6 +191,10 @@ export class Driver {
       case 'outcome':
         this.operations.get(action.id)?.(action.result);
         this.operations.delete(action.id);
+        break;
+      case 'policy-checked':
+        this.questions.get(action.id)?.(action.check);
+        this.questions.delete(action.id);
         break;
       case 'order-outcome':
         this.orders.get(action.id)?.(action.result);

@@ -36,7 +36,11 @@ export function policyRoutes(driver: Driver): Route[] {
     {
       method: 'POST',
       path: '/v1/policy/check',
-      handle: ({ body }) => checkView(driver.core.state.checkPolicy(parseBody(TEXT, body).text)),
+      handle: async ({ body }) => {
+        const check = await driver.checkPolicy(parseBody(TEXT, body).text);
+        if (check !== undefined) return checkView(check);
+        throw new ApiError(503, 'STAYPUT_STORE', 'too many policies are being checked; try again later');
+      },
     },
     {
       method: 'GET',
@@ -54,7 +58,7 @@ export function policyRoutes(driver: Driver): Route[] {
 
 /** What can be said of a text without a map server. */
 export function checkOffline(text: string): CheckView {
-  return checkView(checkPolicy(text, null));
+  return checkView(checkPolicy(text));
 }
 
 export interface CheckView {

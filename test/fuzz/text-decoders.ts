@@ -203,7 +203,7 @@ export const TEXT_DECODERS: readonly Decoder[] = [
     ),
     run: (input) =>
       outcome([], () => {
-        const { ok, document, problems, warnings } = checkPolicy(textOf(input), null);
+        const { ok, document, problems, warnings } = checkPolicy(textOf(input));
         assert.ok(!ok || document !== undefined);
         return { type: problems[0]?.message.replace(/["“‘'].*|\d+/gs, ''), problems, warnings };
       }),

@@ -6,6 +6,7 @@ import type { UdpPeer } from '../../mapserver/core/lisp/udp-peer.ts';
 import { MapServer } from '../../mapserver/core/map-server.ts';
 import type { Operation } from '../../mapserver/core/operations.ts';
 import type { EidOrder, OrderResult } from '../../mapserver/core/orders.ts';
+import type { PolicyCheck } from '../../mapserver/core/policy/inspection.ts';
 import type { SessionId } from '../../mapserver/core/presence.ts';
 import { ownershipKey, RESTORATION_KEY, type RecordKey, type StoreRecord } from '../../mapserver/core/records.ts';
 import type { Commit, LearnedRecord } from '../../mapserver/core/transactions.ts';
@@ -80,6 +81,8 @@ export class CoreWorld {
   now = 1_000;
   private readonly held: Commit[] = [];
   private readonly outcomes = new Map<number, OperationResult>();
+  /** Answers to questions what a text would be as the policy. */
+  readonly checks: (PolicyCheck | undefined)[] = [];
   /** Outcomes of orders. */
   readonly ordered = new Map<number, OrderResult>();
   private lastRandom = 0x1000_0000_0000n;
@@ -176,9 +179,17 @@ export class CoreWorld {
   operate(operation: Operation): OperationResult {
     const id = this.core.handleOperation(operation, this.now);
     this.drain();
+    while (!this.outcomes.has(id) && this.core.pollTimeout() === 0) {
+      this.core.handleTimeout(this.now);
+      this.drain();
+    }
     const result = this.outcomes.get(id);
     assert.ok(result, 'the operation has an outcome');
     return result;
+  }
+
+  outcome(id: number): OperationResult | undefined {
+    return this.outcomes.get(id);
   }
 
   /** Its outcome is in `ordered` when it is finished. */
@@ -251,7 +262,7 @@ export class CoreWorld {
     this.drain();
   }
 
-  private drain(): void {
+  drain(): void {
     for (let actions = this.core.pollActions(); actions.length > 0; actions = this.core.pollActions()) {
       for (const action of actions) this.perform(action);
     }
@@ -287,6 +298,9 @@ export class CoreWorld {
         break;
       case 'outcome':
         this.outcomes.set(action.id, action.result);
+        break;
+      case 'policy-checked':
+        this.checks.push(action.check);
         break;
       case 'order-outcome':
         this.ordered.set(action.id, action.result);

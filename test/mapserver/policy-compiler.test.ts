@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { PolicyCompiler, PolicyTooLargeError } from '../../mapserver/core/policy/compiler.ts';
+import { type PolicyCompiler, PolicyTooLargeError } from '../../mapserver/core/policy/compiler.ts';
 import type { PolicyDocument } from '../../mapserver/core/policy/document.ts';
+import { compilePolicy } from '../../mapserver/core/policy/draft.ts';
 import { decide } from '../../mapserver/core/policy/evaluation.ts';
-import { parsePolicy } from '../../mapserver/core/policy/language.ts';
-import { MAX_NAMED_ADDRESSES, Selection } from '../../mapserver/core/policy/selection.ts';
+import { MAX_NAMED_ADDRESSES, type Selection } from '../../mapserver/core/policy/selection.ts';
 import {
   hostPrefix,
   type IpAddress,
@@ -121,7 +121,7 @@ test('what an agent gets says of each of its packets what the whole policy says,
             }
           }
         }
-        const anew = new Selection(document, records);
+        const anew = compilePolicy(text, records).selection;
         const address = parseIpAddress('10.77.0.9');
         for (const selector of document.rules.flatMap(({ from, to }) => [...from, ...to])) {
           assert.equal(selection.hasAddress(selector, address), anew.hasAddress(selector, address));
@@ -145,9 +145,7 @@ function compiled(
   records: TestRecords;
   extract: (...grant: readonly string[]) => ReturnType<PolicyCompiler['extract']>;
 } {
-  const document = parsePolicy(text);
-  const selection = new Selection(document, records);
-  const compiler = new PolicyCompiler(document, selection);
+  const { document, selection, compiler } = compilePolicy(text, records);
   records.selection = selection;
   const extract = (...grant: readonly string[]): ReturnType<PolicyCompiler['extract']> => {
     compiler.apply(selection.takeChanges());

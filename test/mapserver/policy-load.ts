@@ -9,7 +9,7 @@
  */
 import { parseArgs } from 'node:util';
 import { PolicyDistribution } from '../../mapserver/core/policy/distribution.ts';
-import { checkPolicy } from '../../mapserver/core/policy/inspection.ts';
+import { PolicyDraft } from '../../mapserver/core/policy/draft.ts';
 import { type IpPrefix, parseIpPrefix } from '../../proto/address.ts';
 import { encodePolicyFrames } from '../../proto/policy.ts';
 import { TestRecords } from './policy-records.ts';
@@ -36,8 +36,10 @@ function measure(layout: 'consecutive' | 'taking turns', groups: number): void {
     return xtrId;
   });
   let sent = { agents: 0, octets: 0 };
+  let draft: PolicyDraft | undefined;
   const distribution = new PolicyDistribution({
     records,
+    prepared: () => draft?.take(),
     send: (_, policy) => {
       sent.agents++;
       for (const frame of encodePolicyFrames(policy)) sent.octets += frame.length;
@@ -71,7 +73,12 @@ function measure(layout: 'consecutive' | 'taking turns', groups: number): void {
   const text = policy(groups);
   const grants = (): Iterable<readonly IpPrefix[]> => agents.map((xtrId) => records.agent(xtrId)?.eids ?? []);
   const overlay = { instance: records.instance, prefixes: [parseIpPrefix('10.0.0.0/8')] };
-  told('check', () => go(() => checkPolicy(text, { overlay, records, grants })));
+  told('check', () => {
+    const preparing = new PolicyDraft(text, { overlay, records, grants });
+    while (!preparing.isPrepared) go(() => preparing.advance(200));
+    go(() => preparing.check());
+    draft = preparing;
+  });
   const record = { kind: 'policy', version: 1, text, appliedAt: 0, previous: null } as const;
   told('new policy', () => {
     go(() => distribution.follow(undefined, record));

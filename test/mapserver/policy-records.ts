@@ -14,7 +14,7 @@ export class TestRecords implements PolicyRecords {
   private readonly eids = new Map<EidKey, OwnershipRecord>();
   private readonly database = new MappingDatabase();
   /** Told of each change. */
-  selection: Selection | undefined;
+  selection: Pick<Selection, 'follow'> | undefined;
 
   agent(xtrId: XtrId): AgentRecord | undefined {
     return this.agents.get(xtrId);

@@ -19,6 +19,7 @@ test('10,000 agents get a policy in steps, and a name that changes concerns few 
   let sent = 0;
   const distribution = new PolicyDistribution({
     records,
+    prepared: () => undefined,
     send: () => {
       sent++;
     },
@@ -101,7 +102,7 @@ function crowd(): Crowd {
   const send = (): void => {
     told++;
   };
-  const distribution = new PolicyDistribution({ records, send, event: () => undefined });
+  const distribution = new PolicyDistribution({ records, prepared: () => undefined, send, event: () => undefined });
   for (const xtrId of agents) distribution.opened(xtrId);
   const text = 'default deny\ngroup crowd\nallow from @crowd to @crowd';
   distribution.follow(undefined, { kind: 'policy', version: 1, text, appliedAt: 0, previous: null });

@@ -188,6 +188,7 @@ export class MapServerProcess {
       case 'policy':
       case 'datagram':
       case 'order-outcome':
+      case 'policy-checked':
       case 'event':
         return;
       default:

@@ -5,38 +5,44 @@
  */
 import type { WallClock } from '../../../proto/time.ts';
 import { OperationError } from '../operation-error.ts';
-import { POLICY_KEY, type PolicyRecord, type PolicyVersion } from '../records.ts';
+import { POLICY_KEY, type PolicyRecord, type StoreRecord } from '../records.ts';
 import type { Transaction } from '../transactions.ts';
+import type { PolicyDraft } from './draft.ts';
 import type { ExpectationResult } from './evaluation.ts';
-import { checkPolicy, type PolicyCheck, type PolicySurroundings } from './inspection.ts';
+import type { PolicyCheck } from './inspection.ts';
 
 /** `ifVersion`: the version that the author has seen, 0 for none; null: whatever there is. */
 export type PolicyChange =
   | { readonly kind: 'set-policy'; readonly text: string; readonly ifVersion: number | null }
   | { readonly kind: 'roll-back-policy'; readonly ifVersion: number | null };
 
-/** @throws OperationError */
+/** The text that would be the policy; undefined: there is none to go back to. */
+export function wantedText(change: PolicyChange, current: StoreRecord | undefined): string | undefined {
+  if (change.kind === 'set-policy') return change.text;
+  return current?.kind === 'policy' ? current.previous?.text : undefined;
+}
+
+/** `draft`: of the wanted text, prepared. @throws OperationError */
 export function changePolicy(
   transaction: Transaction,
   change: PolicyChange,
-  surroundings: PolicySurroundings & { readonly wallClock: WallClock },
+  { draft, wallClock }: { readonly draft: PolicyDraft | undefined; readonly wallClock: WallClock },
 ): PolicyRecord {
   const stored = transaction.get(POLICY_KEY);
   const current = stored?.kind === 'policy' ? stored : undefined;
   const version = current?.version ?? 0;
   if (change.ifVersion !== null && change.ifVersion !== version) {
-    throw new OperationError(
-      'STAYPUT_POLICY_CHANGED',
-      `the policy is at version ${version}, not ${change.ifVersion}: somebody else has changed it; look at it with "stayput policy show"`,
-    );
+    throw changedMeanwhile(`the policy is at version ${version}, not ${change.ifVersion}`);
   }
-  const text = change.kind === 'set-policy' ? change.text : previousOf(current).text;
-  demandSound(checkPolicy(text, surroundings));
+  const text = wantedText(change, current);
+  if (text === undefined) throw new OperationError('STAYPUT_NO_POLICY', 'there is no policy to go back to');
+  if (draft?.text !== text) throw changedMeanwhile('the policy to go back to is another one by now');
+  demandSound(draft.check());
   const record: PolicyRecord = {
     kind: 'policy',
     version: version + 1,
     text,
-    appliedAt: surroundings.wallClock,
+    appliedAt: wallClock,
     previous:
       current === undefined ? null : { version: current.version, text: current.text, appliedAt: current.appliedAt },
   };
@@ -53,9 +59,9 @@ export function describeFailure({ expectation, actual, decision }: ExpectationRe
   return `${head}: it is ${actual === 'depends' ? 'in part ' : ''}${verb} ${by}`;
 }
 
-function previousOf(current: PolicyRecord | undefined): PolicyVersion {
-  if (current?.previous != null) return current.previous;
-  throw new OperationError('STAYPUT_NO_POLICY', 'there is no policy to go back to');
+function changedMeanwhile(how: string): OperationError {
+  const advice = 'somebody else has changed it; look at it with "stayput policy show"';
+  return new OperationError('STAYPUT_POLICY_CHANGED', `${how}: ${advice}`);
 }
 
 function demandSound({ document, problems, expectations }: PolicyCheck): void {

@@ -48,14 +48,29 @@ export class PolicyCompiler {
   private readonly uses = new Map<Component, Side[]>();
   private readonly index = new PrefixTrie<Set<Component>>();
 
+  /** `selection` has gathered all. Complete after `enterAll`. */
   constructor(document: PolicyDocument, selection: Selection) {
     this.document = document;
     this.rules = document.rules.map(({ from, to }, rule) => ({
       from: this.side(rule, from, selection),
       to: this.side(rule, to, selection),
     }));
+  }
+
+  /** Makes the index, in steps, between which components may change if `apply` hears of it afterwards. */
+  *enterAll(): Generator<number, void> {
     for (const component of this.uses.keys()) {
-      for (const prefix of component.prefixes.keys()) this.enter(component, prefix);
+      for (const prefix of component.prefixes.keys()) {
+        this.enter(component, prefix);
+        yield COST_OF_PREFIX;
+      }
+    }
+  }
+
+  /** Writes out what the sides mean, in steps, which is otherwise done when it is asked for. */
+  *writeOut(): Generator<number, void> {
+    for (const side of this.sides.values()) {
+      yield COST_OF_PREFIX * piecesOf(side).reduce((sum, piece) => sum + piece.length, 1);
     }
   }
 
@@ -291,3 +306,6 @@ function piecesFor(count: number): number[] {
   const rest = count % MAX_RULE_PREFIXES;
   return rest === 0 ? whole : [...whole, rest];
 }
+
+/** Of a step, in records that are gathered meanwhile. */
+const COST_OF_PREFIX = 0.1;

@@ -23,13 +23,15 @@ import { PrefixTrie } from '../../../proto/prefix-trie.ts';
 import type { Instant, Millis } from '../../../proto/time.ts';
 import type { ServerEvent } from '../actions.ts';
 import type { PolicyRecord, StoreRecord } from '../records.ts';
-import { PolicyCompiler, PolicyTooLargeError } from './compiler.ts';
+import { PolicyTooLargeError } from './compiler.ts';
 import type { PolicyDocument } from './document.ts';
-import { parsePolicy } from './language.ts';
-import { type PolicyRecords, Selection } from './selection.ts';
+import { type CompiledPolicy, compilePolicy } from './draft.ts';
+import type { PolicyRecords, Selection } from './selection.ts';
 
 export interface DistributionParts {
   readonly records: PolicyRecords;
+  /** A policy that was prepared before it came into force. */
+  readonly prepared: (text: string) => CompiledPolicy | undefined;
   /** To the agent's session, if it has one. */
   readonly send: (xtrId: XtrId, policy: AgentPolicy) => void;
   readonly event: (event: ServerEvent) => void;
@@ -43,7 +45,7 @@ export interface PolicyInForce {
 
 export class PolicyDistribution {
   private readonly parts: DistributionParts;
-  private policy: (PolicyInForce & { readonly compiler: PolicyCompiler }) | undefined;
+  private policy: (PolicyInForce & CompiledPolicy) | undefined;
   private readonly recipients = new Map<XtrId, Recipient>();
   private readonly profiles = new Map<string, Profile>();
   private readonly byGrant = new PrefixTrie<Set<Profile>>();
@@ -115,9 +117,8 @@ export class PolicyDistribution {
     this.byRule.clear();
     this.policy = undefined;
     if (record !== undefined) {
-      const document = parsePolicy(record.text);
-      const selection = new Selection(document, this.parts.records);
-      this.policy = { record, document, selection, compiler: new PolicyCompiler(document, selection) };
+      const { prepared, records } = this.parts;
+      this.policy = { record, ...(prepared(record.text) ?? compilePolicy(record.text, records)) };
     }
     for (const profile of this.profiles.values()) {
       profile.rules = undefined;

@@ -1,8 +1,7 @@
 /** What a text would be as a policy, and what a policy says of two parties: for people, before and after it holds. */
-import { type IpAddress, type IpPrefix, isHostPrefix, prefixContains } from '../../../proto/address.ts';
+import { type IpAddress, type IpPrefix, prefixContains } from '../../../proto/address.ts';
 import type { PolicyAction } from '../../../proto/policy.ts';
 import type { Overlay } from '../grants.ts';
-import { PolicyCompiler, PolicyTooLargeError } from './compiler.ts';
 import { type Endpoint, type PolicyDocument, type PolicyProblem, PolicyTextError, type Selector } from './document.ts';
 import {
   conversations,
@@ -16,7 +15,7 @@ import {
   testExpectation,
 } from './evaluation.ts';
 import { parsePolicy } from './language.ts';
-import { type PolicyRecords, Selection } from './selection.ts';
+import type { PolicyRecords, Selection } from './selection.ts';
 
 export interface PolicyCheck {
   /** Nothing is wrong, and all expectations are met. */
@@ -36,21 +35,35 @@ export interface PolicySurroundings {
   readonly grants: () => Iterable<readonly IpPrefix[]>;
 }
 
-/** `surroundings`: null where no map server is known; then nobody is registered. */
-export function checkPolicy(text: string, surroundings: PolicySurroundings | null): PolicyCheck {
-  let document: PolicyDocument;
+/** Where no map server is known: nobody is registered. `PolicyDraft` checks among those who are. */
+export function checkPolicy(text: string): PolicyCheck {
+  const document = documentOf(text);
+  return 'problems' in document ? document : judge({ document, selection: null }, null);
+}
+
+/** Whether a policy that can be enforced does what it expects. `selection`: null when nobody is known. */
+export function judge(
+  { document, selection }: { readonly document: PolicyDocument; readonly selection: Selection | null },
+  overlay: Overlay | null,
+): PolicyCheck {
+  const expectations = document.expectations.map((each) => testExpectation(document, selection, each));
+  const warnings = overlay === null || selection === null ? [] : warningsOf(document, selection, overlay);
+  return { ok: expectations.every(({ passed }) => passed), document, problems: [], warnings, expectations };
+}
+
+/** What the text says, or what is wrong with it. */
+export function documentOf(text: string): PolicyDocument | PolicyCheck {
   try {
-    document = parsePolicy(text);
+    return parsePolicy(text);
   } catch (error) {
     if (!(error instanceof PolicyTextError)) throw error;
-    return { ok: false, document: undefined, problems: error.problems, warnings: [], expectations: [] };
+    return unjudged(undefined, error.problems);
   }
-  const selection = surroundings === null ? null : new Selection(document, surroundings.records);
-  const expectations = document.expectations.map((each) => testExpectation(document, selection, each));
-  const problems = surroundings === null || selection === null ? [] : sizeProblems(document, selection, surroundings);
-  const warnings = surroundings === null || selection === null ? [] : warningsOf(document, selection, surroundings);
-  const ok = problems.length === 0 && expectations.every(({ passed }) => passed);
-  return { ok, document, problems, warnings, expectations };
+}
+
+/** Nobody asks what a policy does that cannot be one. */
+export function unjudged(document: PolicyDocument | undefined, problems: readonly PolicyProblem[]): PolicyCheck {
+  return { ok: false, document, problems, warnings: [], expectations: [] };
 }
 
 export interface Explanation {
@@ -98,37 +111,7 @@ export function explainPolicy(
   };
 }
 
-function sizeProblems(
-  document: PolicyDocument,
-  selection: Selection,
-  { grants }: PolicySurroundings,
-): readonly PolicyProblem[] {
-  const compiler = new PolicyCompiler(document, selection);
-  const isHosts = (grant: readonly IpPrefix[]): boolean => grant.every(isHostPrefix);
-  let hosts = 0;
-  for (const grant of grants()) if (isHosts(grant)) hosts = Math.max(hosts, grant.length);
-  const surelyFit = !compiler.mayBeTooLarge(hosts) ? isHosts : (): boolean => false;
-  const seen = new Set<string>();
-  for (const grant of grants()) {
-    if (surelyFit(grant)) continue;
-    const key = grant.join(' ');
-    if (seen.has(key)) continue;
-    seen.add(key);
-    try {
-      compiler.demandEnforceable(grant);
-    } catch (error) {
-      if (!(error instanceof PolicyTooLargeError)) throw error;
-      return [{ line: document.rules[0]?.line ?? 1, message: error.message }];
-    }
-  }
-  return [];
-}
-
-function warningsOf(
-  document: PolicyDocument,
-  selection: Selection,
-  { overlay }: PolicySurroundings,
-): readonly PolicyProblem[] {
+function warningsOf(document: PolicyDocument, selection: Selection, overlay: Overlay): readonly PolicyProblem[] {
   const warnings: PolicyProblem[] = [];
   const told = new Set<string>();
   const look = (line: number, selectors: readonly Selector[]): void => {

@@ -69,6 +69,7 @@ export class Selection {
   /** Of all names, made when it is asked for; undefined after a change. */
   private addresses: ReadonlyMap<string, ReadonlySet<IpAddress>> | undefined;
 
+  /** Of nobody so far: `gather`. */
   constructor(document: PolicyDocument, records: PolicyRecords) {
     this.document = document;
     this.records = records;
@@ -77,7 +78,11 @@ export class Selection {
       this.componentsOf(from);
       this.componentsOf(to);
     }
-    for (const xtrId of records.owners()) this.refresh(xtrId);
+  }
+
+  /** Takes in what there is, in steps, between which changes are followed. Yields how much each was, in records. */
+  *gather(): Generator<number, void> {
+    for (const xtrId of this.records.owners()) yield this.refresh(xtrId);
     this.changes.clear();
   }
 
@@ -166,9 +171,14 @@ export class Selection {
     return made;
   }
 
-  private refresh(xtrId: XtrId): void {
-    for (const record of this.records.ownedBy(xtrId)) this.adopt(record, record);
+  private refresh(xtrId: XtrId): number {
+    let count = 0;
+    for (const record of this.records.ownedBy(xtrId)) {
+      this.adopt(record, record);
+      count++;
+    }
     this.fill(xtrId);
+    return count;
   }
 
   /** First what is new, so that what stays is never seen to go away. */
