@@ -9,6 +9,7 @@ import type { Endpoint } from './policy/document.ts';
 import { type Explanation, explainPolicy, type PolicySurroundings } from './policy/inspection.ts';
 import type { Presence } from './presence.ts';
 import {
+  type AgentRecord,
   agentKey,
   type NameRecord,
   nameKey,
@@ -53,6 +54,11 @@ export class MapServerState {
   /** Every record, for listings. */
   *records(): IterableIterator<StoreRecord> {
     for (const { record } of this.parts.replica.values()) yield record;
+  }
+
+  agent(xtrId: XtrId): AgentRecord | undefined {
+    const agent = this.parts.replica.get(agentKey(xtrId));
+    return agent?.kind === 'agent' ? agent : undefined;
   }
 
   token(id: string): TokenRecord | undefined {

@@ -6,6 +6,7 @@ import type { IpPrefix } from '../../proto/address.ts';
 import { isHostPrefix } from '../../proto/address.ts';
 import { nameEid } from '../../proto/eid.ts';
 import { isOfSmallOrder } from '../../proto/identity.ts';
+import type { XtrId } from '../../proto/mapping.ts';
 import type { WallClock } from '../../proto/time.ts';
 import { ApiError, parseBody, type Route } from '../../runtime/http-api.ts';
 import type { MapServerSettings } from '../config.ts';
@@ -134,7 +135,7 @@ export function enrolmentRoutes(options: EnrolmentOptions): Route[] {
           successOrLimited(audit),
           entry,
           () => enrol(body, sourceOf(raw.socket), entry.from),
-          ({ xtrId, eids, names }) => ({ agent: xtrId, eids, names }),
+          ({ xtrId, eids, names }) => ({ agent: xtrId, eids, names, tokenId: driver.core.state.agent(xtrId)?.tokenId }),
         );
       },
     },
@@ -142,7 +143,7 @@ export function enrolmentRoutes(options: EnrolmentOptions): Route[] {
 }
 
 interface Enrolled extends Readonly<Record<string, unknown>> {
-  readonly xtrId: string;
+  readonly xtrId: XtrId;
   readonly eids: readonly string[];
   readonly names: readonly string[];
 }

@@ -45,25 +45,40 @@ export class Exporters {
 
   targets(): readonly TargetGroup[] {
     this.forget();
+    const holders = this.holders();
     return [...this.said].flatMap(([xtrId, said]) => {
       const target = this.target(xtrId, said);
-      return target === undefined ? [] : [{ targets: [target], labels: this.labels(xtrId, said.notice) }];
+      if (target === undefined) return [];
+      const { hostname } = said.notice;
+      const instance = holders.get(hostname) === xtrId ? hostname : `${hostname}#${xtrId}`;
+      return [{ targets: [target], labels: this.labels(xtrId, instance, said.notice) }];
     });
   }
 
   /** HOST:PORT; undefined when there is none, or it would be somebody else's. */
   private target(xtrId: XtrId, { notice: { metrics }, observed }: Said): string | undefined {
-    if (metrics === null) return undefined;
+    if (metrics === null || metrics.port < FIRST_UNPRIVILEGED) return undefined;
     if (metrics.address === null || metrics.address === observed) return formatHostPort(observed, metrics.port);
     const owner = this.core.state.ownerOf(prefixEid(this.instance, hostPrefix(metrics.address)));
     return owner === xtrId ? formatHostPort(metrics.address, metrics.port) : undefined;
   }
 
-  private labels(xtrId: XtrId, { hostname, version, place }: ExporterNotice): Record<string, string> {
+  /** Of each name of a host the agent that was enrolled first, so that no later one passes for it. */
+  private holders(): ReadonlyMap<string, XtrId> {
+    const first = new Map<string, { readonly xtrId: XtrId; readonly since: number }>();
+    for (const [xtrId, { notice }] of this.said) {
+      const since = this.core.state.agent(xtrId)?.enrolledAt ?? Number.MAX_VALUE;
+      const known = first.get(notice.hostname);
+      if (known === undefined || since < known.since) first.set(notice.hostname, { xtrId, since });
+    }
+    return new Map([...first].map(([hostname, { xtrId }]) => [hostname, xtrId]));
+  }
+
+  private labels(xtrId: XtrId, instance: string, { version, place }: ExporterNotice): Record<string, string> {
     const connected = this.core.state.agentState(xtrId).connectedSince !== undefined;
     return {
       // Not the address, which is another one after a roam: the series go on.
-      instance: hostname,
+      instance,
       xtr_id: xtrId,
       __meta_stayput_version: version,
       __meta_stayput_connected: String(connected),
@@ -103,3 +118,6 @@ const NOTICE = z.object({
 });
 
 const MAX_NOTICE = 2_048;
+
+/** A service of the system is not what an agent listens with. */
+const FIRST_UNPRIVILEGED = 1_024;

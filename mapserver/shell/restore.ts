@@ -123,7 +123,8 @@ interface Since {
   readonly lines: number;
   /** Of its last line; 0 when there is none. */
   readonly latest: WallClock;
-  readonly joined: ReadonlySet<string>;
+  /** With the token of each, where the log says it. */
+  readonly joined: ReadonlyMap<string, string | undefined>;
   readonly agentsRevoked: ReadonlySet<string>;
   /** Or used up. */
   readonly tokensRevoked: ReadonlySet<string>;
@@ -141,7 +142,13 @@ function doneSince(dataDir: string, moment: WallClock): Since {
   return {
     lines: lines.length,
     latest: lines.reduce((latest, { time }) => Math.max(latest, Date.parse(time) || 0), 0),
-    joined: new Set(done('agent-enrolled', ({ agent }) => agent)),
+    joined: new Map(
+      lines.flatMap(({ event, result, what: { agent, tokenId } }) =>
+        event === 'agent-enrolled' && result === 'ok' && typeof agent === 'string'
+          ? [[agent, typeof tokenId === 'string' ? tokenId : undefined] as const]
+          : [],
+      ),
+    ),
     agentsRevoked: new Set(done('agent-revoked', ({ xtrId }) => xtrId)),
     tokensRevoked: new Set([
       ...done('token-revoked', ({ id }) => id),
@@ -168,17 +175,21 @@ async function noteRestoration(
     // All times that are known: this machine's clock may not be set yet, and a restore before have given generations.
     const floor = Math.max(now, backedUpAt, since.latest, highest, highestOf(entries)) as Generation;
     const records = entries.flatMap(({ key, value }) => decodeRecord(key, value) ?? []);
+    const known = new Set<string>(records.flatMap((record) => (record.kind === 'agent' ? record.xtrId : [])));
+    const unknown = [...since.joined].filter(([xtrId]) => !known.has(xtrId));
     const revoked = records.flatMap((record) => cutOff(record, since, now) ?? []);
+    const spent = records.flatMap((record) =>
+      revoked.some((each) => recordKey(each) === recordKey(record)) ? [] : spentBy(record, unknown),
+    );
     const restoration: RestorationRecord = { kind: 'restoration', restoredAt: now, backedUpAt, floor };
     const revision = entries.find(({ key }) => key === RESTORATION_KEY)?.revision ?? 0;
     const { ok } = await store.compareAndSet(
       [{ key: RESTORATION_KEY, revision }],
-      [...revoked, restoration].map((record) => ({ key: recordKey(record), value: encodeRecord(record) })),
+      [...revoked, ...spent, restoration].map((record) => ({ key: recordKey(record), value: encodeRecord(record) })),
     );
     if (!ok) throw new BackupError(`${path} is in use`);
-    const known = new Set<string>(records.flatMap((record) => (record.kind === 'agent' ? record.xtrId : [])));
     return {
-      joined: [...since.joined].filter((xtrId) => !known.has(xtrId) && !since.agentsRevoked.has(xtrId)),
+      joined: unknown.flatMap(([xtrId]) => (since.agentsRevoked.has(xtrId) ? [] : [xtrId])),
       agentsRevoked: revoked.flatMap((record) => (record.kind === 'agent' ? record.xtrId : [])),
       tokensRevoked: revoked.flatMap((record) => (record.kind === 'token' ? record.id : [])),
     };
@@ -205,6 +216,13 @@ function cutOff(record: StoreRecord, since: Since, now: WallClock): StoreRecord 
     default:
       return undefined;
   }
+}
+
+/** The token without the uses that agents have had of it whom the backup does not know. */
+function spentBy(record: StoreRecord, joined: readonly (readonly [string, string | undefined])[]): StoreRecord[] {
+  if (record.kind !== 'token') return [];
+  const uses = joined.filter(([, tokenId]) => tokenId === record.id).length;
+  return uses === 0 ? [] : [{ ...record, used: Math.min(record.uses, record.used + uses) }];
 }
 
 /** Of a store that is given up; 0 when it cannot be read, which may be why. */

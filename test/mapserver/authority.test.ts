@@ -1,12 +1,12 @@
 /** The certificate authority: of an operator, rolled over under running agents, and what becomes of those that were away. */
 import assert from 'node:assert/strict';
-import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto';
+import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { connect, type PeerCertificate } from 'node:tls';
+import { connect, type PeerCertificate, type TLSSocket } from 'node:tls';
 import { pino } from 'pino';
 import { CertificateRenewal, type Renewed } from '../../agent/shell/certificate-renewal.ts';
 import { join as joinOverlay, parseToken } from '../../agent/shell/enrolment.ts';
@@ -16,17 +16,21 @@ import type { CertificateNote, StoreRecord } from '../../mapserver/core/records.
 import {
   adoptAuthority,
   CLOCK_SKEW,
+  callerOf,
   certifyAgent,
   createAuthority,
   createServerCertificate,
   crossCertify,
+  endOf,
   fingerprint,
   type KeyAndCertificate,
+  startOf,
 } from '../../mapserver/shell/certificate-authority.ts';
 import { initOverlay, openOverlay } from '../../mapserver/shell/overlay-files.ts';
 import { type Dependents, Trust } from '../../mapserver/shell/trust.ts';
 import type { IpPrefix } from '../../proto/address.ts';
 import { DEFAULT_INSTANCE } from '../../proto/eid.ts';
+import type { XtrId } from '../../proto/mapping.ts';
 import { callApi } from '../../runtime/http-api.ts';
 import { waitFor } from '../lab/wait.ts';
 import { TestAgent, TestOverlay } from './overlay.ts';
@@ -226,6 +230,35 @@ describe('the certificate of the map server', () => {
     const other = TestAgent.of(overlay, { ...agent.keys, certificate: agent.certificate, ca: agent.ca });
     await other.connect();
     other.close();
+  });
+});
+
+describe('clocks that differ by up to five minutes, either way', () => {
+  const now = Date.now();
+  const authority = createAuthority('overlay', now);
+  const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
+  const certificate = new X509Certificate(certifyAgent(authority, publicKey, 'ab'.repeat(16) as XtrId, now, DAY));
+  const callerAt = (at: number): string =>
+    callerOf(
+      { getPeerX509Certificate: () => certificate } as unknown as TLSSocket,
+      [new X509Certificate(authority.certificate)],
+      at,
+    ).kind;
+
+  test('keep no agent out: its certificate holds so much earlier and later', () => {
+    const [first, last] = [startOf(certificate), endOf(certificate)];
+    assert.equal(callerAt(first - CLOCK_SKEW), 'agent');
+    assert.equal(callerAt(first - CLOCK_SKEW - 1_000), 'nobody');
+    assert.equal(callerAt(last + CLOCK_SKEW), 'agent');
+    assert.equal(callerAt(last + CLOCK_SKEW + 1_000), 'expired');
+    assert.equal(CLOCK_SKEW, 300_000);
+  });
+
+  test('make no new certificate one of the future, nor one that has ended', () => {
+    const server = createServerCertificate(authority, ['localhost'], now).certificate;
+    for (const fresh of [certificate, new X509Certificate(server), new X509Certificate(authority.certificate)]) {
+      assert.ok(startOf(fresh) <= now - CLOCK_SKEW && endOf(fresh) > now + CLOCK_SKEW, fresh.subject);
+    }
   });
 });
 

@@ -20,7 +20,7 @@ import { dataDirOf } from '../../cli/map-server-client.ts';
 import { readBackup } from '../../mapserver/shell/backup.ts';
 import { restoreBackup } from '../../mapserver/shell/restore.ts';
 import { packTar, unpackTar } from '../../runtime/tar.ts';
-import { type TestAgent, TestOverlay } from './overlay.ts';
+import { TestAgent, TestOverlay } from './overlay.ts';
 
 const PROGRAM = fileURLToPath(import.meta.url.replace(/test\/mapserver\/backup\.test\.(ts|js)$/, 'cli/main.$1'));
 const PASSPHRASE = 'correct horse battery';
@@ -36,7 +36,9 @@ describe('a backup', () => {
   let b: TestAgent;
   let revoked: TestAgent;
   let joinedSince: TestAgent;
+  let sharedSince: string;
   let token: string;
+  let shared: string;
 
   before(async () => {
     await overlay.start();
@@ -49,6 +51,8 @@ describe('a backup', () => {
     await a.register(a.mapping('10.77.0.5'));
     await revoked.register(revoked.mapping('10.77.0.7'));
     token = (await overlay.admin<{ id: string }>('POST', '/v1/tokens', { eids: ['10.77.0.9/32'] })).id;
+    shared = await overlay.token({ eids: ['10.77.2.0/24'], uses: 3 });
+    await TestAgent.enrol(overlay, shared);
   });
   afterEach(() => target.stop());
   after(async () => {
@@ -80,6 +84,7 @@ describe('a backup', () => {
     );
     assert.match((await backup()).stderr, /is there already; --force/);
     joinedSince = await overlay.agent({ eids: ['10.77.1.0/24'] });
+    sharedSince = (await TestAgent.enrol(overlay, shared)).xtrId;
     assert.equal(joinedSince.closed, undefined, 'the map server goes on');
   });
 
@@ -102,7 +107,7 @@ describe('a backup', () => {
     const told = JSON.parse(ended.stdout) as Record<string, string[]>;
     assert.deepEqual(told.written, [config]);
     assert.deepEqual(told.left, [tsig]);
-    assert.deepEqual(told.joined, [joinedSince.xtrId], 'who has to join again');
+    assert.deepEqual(told.joined, [joinedSince.xtrId, sharedSince], 'who has to join again');
     assert.deepEqual(told.agentsRevoked, [revoked.xtrId]);
     assert.deepEqual(told.tokensRevoked?.toSorted(), [token, tokenId].sort(), 'of those that the backup has');
     await target.start();
@@ -120,6 +125,8 @@ describe('a backup', () => {
       (next?.generation ?? 0) > tomorrow,
       'newer than all that the backup cannot know, though the clock is behind',
     );
+    const { tokens } = await target.admin<{ tokens: { uses: number; used: number }[] }>('GET', '/v1/tokens');
+    assert.equal(tokens.find(({ uses }) => uses === 3)?.used, 2, 'what was used of a token since is used');
     const status = await target.admin<{ restored: { backedUpAt: string } | null }>('GET', '/v1/status');
     assert.ok(status.restored !== null);
   });

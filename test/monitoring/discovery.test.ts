@@ -117,6 +117,18 @@ describe('discovery', () => {
     }
   });
 
+  // Attack: an agent says that its host has the name of another agent's, and that its metrics are at a port of the system | 2 |
+  // it is listed under a name of its own, with its xTR-ID; and not at all
+  test('attack: metrics in the name of another host', async () => {
+    const victim = await agent({ hostname: 'db1' });
+    assert.equal((await groupOf(victim)).labels.instance, 'db1');
+    const liar = await agent({ hostname: 'db1' });
+    assert.equal((await groupOf(liar)).labels.instance, `db1#${liar.xtrId}`);
+    assert.equal((await groupOf(victim)).labels.instance, 'db1');
+    say(liar, { hostname: 'db1', metrics: { address: null, port: 22 } });
+    await waitFor('the agent to go', async () => (await listed()).every(({ labels }) => labels.xtr_id !== liar.xtrId));
+  });
+
   // Attack: texts that are no notice, too long, with line breaks in labels, ports that are none | 6 | the session ends
   // and is counted, nothing is listed
   test('attack: notices that are malformed', async () => {
