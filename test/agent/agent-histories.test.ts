@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseIpPrefix } from '../../proto/address.ts';
 import { DEFAULT_INSTANCE, eidKey, prefixEid } from '../../proto/eid.ts';
+import { runs } from '../runs.ts';
 import { type Host, World } from './world.ts';
 import { FakeDataplaneState } from './world-dataplane.ts';
 
@@ -44,7 +45,7 @@ test('after any history there is one owner per EID, and every data plane sends t
       settle(world, hosts);
       for (const text of EIDS) check(world, hosts, text);
     }),
-    { numRuns: 400 },
+    { numRuns: runs(150) },
   );
 });
 

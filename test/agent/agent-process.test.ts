@@ -154,7 +154,6 @@ describe('an agent process', () => {
       ({ agent, now }) => (agent.snapshot(now()).sessionMs ?? Number.POSITIVE_INFINITY) < performance.now() - before,
     );
     await a.until('registered');
-    assert.ok(performance.now() - before < 2000);
     assert.equal(relay.connections, connections + 1);
   });
 

@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import type { Answer } from 'dns-packet';
 import fc from 'fast-check';
 import { parseIpAddress } from '../../proto/address.ts';
+import { runs } from '../runs.ts';
 import { answer, Bench, query, read, soa } from './dns-support.ts';
 
 type Step =
@@ -68,7 +69,7 @@ test('Whatever is asked and happens, answers are octet for octet those of the ge
       assert.deepEqual(fast.packets, general.packets);
       prepared += fast.fastAnswers;
     }),
-    { numRuns: 400 },
+    { numRuns: runs(150) },
   );
   assert.ok(prepared > 100, `only ${prepared} answers came the fast way`);
 });

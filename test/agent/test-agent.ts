@@ -21,7 +21,8 @@ export const log = pino({ level: 'silent' });
 
 /** Agents of an overlay, for one `describe`: they end with each test, the overlay and the files with the last. */
 export function agentProcesses() {
-  const overlay = new TestOverlay();
+  // What a silent connection is replaced by comes of what agents do, not of heartbeats that stay away.
+  const overlay = new TestOverlay({ heartbeatMs: 60_000 });
   const folder = mkdtempSync(joinPath(tmpdir(), 'stayput-agent-'));
   const agents: TestAgent[] = [];
   const closers: (() => unknown)[] = [];

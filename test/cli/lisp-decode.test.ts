@@ -17,6 +17,7 @@ import { encodeLispMessage } from '../../proto/lisp/message.ts';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import { LCAF_SAMPLES } from '../proto/lcaf-samples.ts';
 import { lispMessage } from '../proto/lisp-arbitraries.ts';
+import { runs } from '../runs.ts';
 import { type Datagram, ethernetFrame, ipPacket, pcap, pcapng } from './captures.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'stayput-decode-'));
@@ -214,7 +215,7 @@ test('whatever the octets, there is something to say and to print as JSON', () =
         JSON.stringify(dissectionJson(dissection));
       }
     }),
-    { numRuns: 1000 },
+    { numRuns: runs(400) },
   );
 });
 
@@ -237,7 +238,7 @@ test('damaged captures are DecodeErrors', () => {
         }
       },
     ),
-    { numRuns: 3000 },
+    { numRuns: runs(1000) },
   );
 });
 

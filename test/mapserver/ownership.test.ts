@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { eidKey, parseEid } from '../../proto/eid.ts';
 import { mappingsOf } from '../../proto/lisp/native.ts';
 import type { Mapping } from '../../proto/mapping.ts';
+import { runs } from '../runs.ts';
 import { type CoreAgent, CoreWorld, GRACE } from './core-world.ts';
 
 const EIDS = ['10.77.0.1', '10.77.0.2', 'db'];
@@ -97,7 +98,7 @@ test('each generation of an EID has one owner, and every new owner a larger one'
         observe(agents, ledger);
       }
     }),
-    { numRuns: 300 },
+    { numRuns: runs(120) },
   );
 });
 

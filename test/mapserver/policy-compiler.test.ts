@@ -16,6 +16,7 @@ import {
 } from '../../proto/address.ts';
 import type { XtrId } from '../../proto/mapping.ts';
 import { decodeAgentPolicy, verdictOf } from '../../proto/policy.ts';
+import { runs } from '../runs.ts';
 import { TestRecords } from './policy-records.ts';
 
 test('an agent gets the rules that concern its EIDs, and of them no more than that', () => {
@@ -131,7 +132,7 @@ test('what an agent gets says of each of its packets what the whole policy says,
         }
       },
     ),
-    { numRuns: 300 },
+    { numRuns: runs(120) },
   );
 });
 

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { PolicyTextError } from '../../mapserver/core/policy/document.ts';
 import { MAX_DOCUMENT_RULES, MAX_POLICY_TEXT, parsePolicy } from '../../mapserver/core/policy/language.ts';
+import { runs } from '../runs.ts';
 
 test('a policy is read as it is written', () => {
   const document = parsePolicy(EXAMPLE);
@@ -127,7 +128,7 @@ test('any text is a policy or a PolicyTextError, and soon', () => {
         assert.ok(error.problems.length > 0);
       }
     }),
-    { numRuns: 2_000 },
+    { numRuns: runs(800) },
   );
 });
 

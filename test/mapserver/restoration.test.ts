@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Generation } from '../../proto/mapping.ts';
+import { runs } from '../runs.ts';
 import { type CoreAgent, CoreWorld, GRACE, stored } from './core-world.ts';
 import { addSite, SiteXtr } from './site-world.ts';
 
@@ -182,6 +183,6 @@ test('whatever happened since the backup, and in whatever order agents come back
         assert.equal(stored(after, EID)?.state, 'live', 'its registration counts as its confirmation');
       },
     ),
-    { numRuns: 200 },
+    { numRuns: runs(80) },
   );
 });

@@ -9,6 +9,7 @@ import { FLAG } from '../../proto/dns/header.ts';
 import { RCODE, TYPE } from '../../proto/dns/message.ts';
 import { decodeSections, encodeSections } from '../../proto/dns/sections.ts';
 import { TsigSession } from '../../proto/dns/tsig.ts';
+import { runs } from '../runs.ts';
 import {
   applied,
   contentOf,
@@ -160,7 +161,7 @@ describe('transfers', () => {
         assert.ok(held);
         assert.deepEqual(applied(held.records, world.transfer(TYPE.ixfr, held.serial)), contentOf(world));
       }),
-      { numRuns: 200 },
+      { numRuns: runs(80) },
     );
   });
 

@@ -11,6 +11,7 @@ import { absoluteTarget, NO_RECORDS } from '../../proto/dns/record-sets.ts';
 import { decodeSections } from '../../proto/dns/sections.ts';
 import { Bench, query, read, type Seen, ZONE } from '../agent/dns-support.ts';
 import { CoreWorld } from '../mapserver/core-world.ts';
+import { runs } from '../runs.ts';
 import { type Content, type Outcome, outcome, type Type } from './zone-reference.ts';
 
 interface Given extends Content {
@@ -82,7 +83,7 @@ test('agents and the zone of the map server answer as RFC 1034 and RFC 4592 say,
           assert.deepEqual(summary(seen), ofPrimary(expected), `primary: ${name} ${type}`);
       }
     }),
-    { numRuns: 1000 },
+    { numRuns: runs(250) },
   );
 });
 

@@ -17,6 +17,7 @@ import {
   prefixLength,
 } from '../../proto/address.ts';
 import { DecodeError } from '../../proto/errors.ts';
+import { runs } from '../runs.ts';
 import { ip, ipv4, ipv6, prefix } from './lisp-arbitraries.ts';
 
 test('octets and text of an address agree with ipaddr.js', () => {
@@ -28,7 +29,7 @@ test('octets and text of an address agree with ipaddr.js', () => {
       assert.equal(ipFromBytes(ipToBytes(address)), address);
       assert.equal(address, oracle.kind() === 'ipv4' ? oracle.toString() : (oracle as ipaddr.IPv6).toRFC5952String());
     }),
-    { numRuns: 2000 },
+    { numRuns: runs(800) },
   );
 });
 
@@ -44,7 +45,7 @@ test('every way of writing an IPv6 address parses to the same canonical text', (
       const dotted = `${full.split(':').slice(0, 6).join(':')}:${[...ipToBytes(address)].slice(12).join('.')}`;
       assert.equal(parseIpAddress(dotted), address, dotted);
     }),
-    { numRuns: 500 },
+    { numRuns: runs(500) },
   );
 });
 
@@ -65,7 +66,7 @@ test('text is an address exactly when ipaddr.js says so, but for zeroes in front
       const oracle = ipaddr.IPv6.isValid(candidate) || ipaddr.IPv4.isValidFourPartDecimal(candidate);
       assert.equal(isIpAddress(candidate), oracle && !octal, candidate);
     }),
-    { numRuns: 10_000 },
+    { numRuns: runs(2500) },
   );
 });
 
@@ -124,7 +125,7 @@ test('prefixes agree with ipaddr.js and survive parsing', () => {
       const oracle = ipaddr.parse(address);
       assert.equal(prefixContains(outer, address), oracle.kind() === network.kind() && oracle.match(network, length));
     }),
-    { numRuns: 2000 },
+    { numRuns: runs(800) },
   );
 });
 

@@ -11,6 +11,7 @@ import { nonce } from '../../proto/lisp/header.ts';
 import { decodeLispMessage, encapsulatedMessage, encodeLispMessage } from '../../proto/lisp/message.ts';
 import { mappingsOf, mapRegister, queriesOf } from '../../proto/lisp/native.ts';
 import type { XtrId } from '../../proto/mapping.ts';
+import { runs } from '../runs.ts';
 import { lispAddress, lispMessage } from './lisp-arbitraries.ts';
 
 test('every message survives encoding and decoding', () => {
@@ -18,7 +19,7 @@ test('every message survives encoding and decoding', () => {
     fc.property(lispMessage, (message) => {
       assert.deepEqual(decodeLispMessage(encodeLispMessage(message)), message);
     }),
-    { numRuns: 1000 },
+    { numRuns: runs(400) },
   );
 });
 
@@ -32,7 +33,7 @@ test('every message decodes from a Buffer inside a larger one, and keeps nothing
       pool.fill(0xdd);
       assert.deepEqual(decoded, message);
     }),
-    { numRuns: 200 },
+    { numRuns: runs(200) },
   );
 });
 
@@ -42,7 +43,7 @@ test('a message that is cut short is a DecodeError or a message without its trai
       const bytes = encodeLispMessage(message);
       decodesOrDecodeError(bytes.subarray(0, cut % bytes.length));
     }),
-    { numRuns: 500 },
+    { numRuns: runs(250) },
   );
 });
 
@@ -71,10 +72,14 @@ test('the biggest possible messages decode in bounded time', () => {
   const list = Buffer.alloc(65_500, 0);
   list.set(Buffer.from('200000010000000000000000000000010020000000004003000001', 'hex'));
   list.writeUInt16BE(65_500 - 30, 28);
-  const started = process.hrtime.bigint();
-  const message = decodeLispMessage(list);
-  assert.ok(message.type === 'map-reply' && message.records[0]?.eid.kind === 'afi-list');
-  assert.ok(Number(process.hrtime.bigint() - started) / 1e6 < 500);
+  // The least of three: what the threads of the engine do meanwhile counts as well.
+  const spent = [1, 2, 3].map(() => {
+    const before = process.cpuUsage();
+    const message = decodeLispMessage(list);
+    assert.ok(message.type === 'map-reply' && message.records[0]?.eid.kind === 'afi-list');
+    return process.cpuUsage(before).user;
+  });
+  assert.ok(Math.min(...spent) < 500_000, spent.join());
 });
 
 test('LCAFs nest eight deep and no deeper', () => {
@@ -120,7 +125,7 @@ test('addresses survive encoding and decoding', () => {
       assert.deepEqual(decodeAddress(reader, 'address'), address);
       assert.equal(reader.remaining, 0);
     }),
-    { numRuns: 1000 },
+    { numRuns: runs(400) },
   );
 });
 
@@ -175,7 +180,7 @@ test('what is signed verifies, for each algorithm, coverage and length', () => {
         assert.deepEqual(verifyAuthentication(bytes, psk.subarray(1)), { ok: false });
       },
     ),
-    { numRuns: 500 },
+    { numRuns: runs(250) },
   );
 });
 

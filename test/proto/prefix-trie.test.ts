@@ -11,6 +11,7 @@ import {
   prefixLength,
 } from '../../proto/address.ts';
 import { PrefixTrie } from '../../proto/prefix-trie.ts';
+import { runs } from '../runs.ts';
 import { ip, prefix } from './lisp-arbitraries.ts';
 
 test('a trie behaves as a linear scan over its prefixes', () => {
@@ -40,7 +41,7 @@ test('a trie behaves as a linear scan over its prefixes', () => {
         assert.deepEqual(sorted([...trie].map((e) => [e.prefix, e.value])), sorted([...model]));
       },
     ),
-    { numRuns: 1000 },
+    { numRuns: runs(400) },
   );
 });
 
@@ -62,7 +63,7 @@ test('the vacant prefix around a prefix is the shortest that holds no entry and 
         assert.equal(trie.vacantLength(target), holdsNone ?? prefixLength(target));
       },
     ),
-    { numRuns: 2000 },
+    { numRuns: runs(800) },
   );
 });
 

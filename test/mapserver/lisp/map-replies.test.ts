@@ -20,6 +20,7 @@ import { recordKeyToEid } from '../../../proto/lisp/mapping-record.ts';
 import type { Generation, Locator, XtrId } from '../../../proto/mapping.ts';
 import { PrefixTrie } from '../../../proto/prefix-trie.ts';
 import { minutes } from '../../../proto/time.ts';
+import { runs } from '../../runs.ts';
 import { rloc, type SiteOptions, siteContent } from './site-content.ts';
 
 const [NATIVELY_FORWARD, DROP] = [1, 3];
@@ -136,7 +137,7 @@ test('every answer covers what was asked for and hides nothing that is registere
         } else if (room === 512 && registered.length < 10) assert.equal(told, best);
       },
     ),
-    { numRuns: 2000 },
+    { numRuns: runs(600) },
   );
 });
 
