@@ -47,7 +47,7 @@ import { ReceivedMappings } from './received-mappings.ts';
 import { type AgentIdentity, type OwnedEid, Registrar, type SavedEid } from './registrar.ts';
 import { RemoteMappings } from './remote-mappings.ts';
 import { Resolver } from './resolver.ts';
-import { type ProbedRloc, plainProbes, type RlocProbes, type RlocProbing } from './rloc-probes.ts';
+import { type ProbedRloc, plainProbes, type RlocProbing } from './rloc-probes.ts';
 import { Takeovers } from './takeovers.ts';
 
 export interface AgentOptions {
@@ -115,7 +115,6 @@ export class Agent {
   private readonly table: DataplaneTable;
   private readonly policy: EnforcedPolicy;
   private readonly lispRouters: LispRouters | null;
-  private readonly probes: RlocProbes | null;
   private readonly probing = new Callers<number>(MAX_PROBES);
   private overlay: readonly IpPrefix[];
   private dataplane: SavedDataplane;
@@ -179,7 +178,6 @@ export class Agent {
     this.targets = targets;
     this.departures = departures;
     this.table = table;
-    this.probes = probes;
     this.policy = new EnforcedPolicy(saved.policy, table, outbox);
     this.registrar = registrar;
     this.remote = remote;
@@ -466,7 +464,7 @@ export class Agent {
 
   /** Those of sites that plain packets may go to; none if they are not probed. */
   probedRlocs(): readonly ProbedRloc[] {
-    return this.probes?.list() ?? [];
+    return this.lispRouters?.probedRlocs() ?? [];
   }
 
   interfaceUp(name: string): boolean {
@@ -537,15 +535,7 @@ export class Agent {
   private announceLocators(now: Instant): void {
     this.outbox.note({ type: 'locators', count: this.locators.list().length });
     this.register(now);
-    if (this.lispRouters === null) return;
-    this.probes?.handleMoved();
-    this.askPlainCorrespondents();
-  }
-
-  private askPlainCorrespondents(): void {
-    for (const { eid } of this.registrar.addresses()) {
-      if (eid.kind === 'prefix') this.outbox.command({ type: 'correspondents', prefix: eid.prefix });
-    }
+    this.lispRouters?.handleMoved(now);
   }
 
   private isHere(eid: Eid): boolean {

@@ -7,14 +7,14 @@ import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import type { Nonce } from '../../proto/lisp/header.ts';
 import { decodeLispMessage } from '../../proto/lisp/message.ts';
-import type { Instant } from '../../proto/time.ts';
+import type { Instant, Millis } from '../../proto/time.ts';
 import type { DataplaneTable } from './dataplane-table.ts';
 import { type LispMapServer, LispRegistrations } from './lisp-registrations.ts';
 import { type LispMapResolver, LispResolutions } from './lisp-resolutions.ts';
 import { type LispOutcome, type LispPeer, LispResponder, type LispResponderParts } from './lisp-responder.ts';
 import type { AgentIdentity, Registrar } from './registrar.ts';
 import type { RemoteMappings } from './remote-mappings.ts';
-import type { RlocProbes } from './rloc-probes.ts';
+import type { ProbedRloc, RlocProbes } from './rloc-probes.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 /** The mapping systems of others, as the operator names them. */
@@ -42,6 +42,9 @@ export class LispRouters {
   private readonly responder: LispResponder;
   private readonly registrations: LispRegistrations | null;
   private readonly rate: TokenBucket;
+  /** Own EIDs of which it is still to be asked who exchanged plain packets with them, and when the next may be. */
+  private unasked: readonly IpPrefix[] = [];
+  private askAt: Instant = Number.POSITIVE_INFINITY;
 
   constructor(parts: LispRoutersParts, now: Instant) {
     const { elsewhere, identity, rules, outbox } = parts;
@@ -89,6 +92,18 @@ export class LispRouters {
     return result;
   }
 
+  /** This host has other locators: who exchanges plain packets with it is to be told. */
+  handleMoved(now: Instant): void {
+    this.parts.probes?.handleMoved();
+    const live = this.parts.registrar.addresses().filter(({ state }) => state === 'live');
+    this.unasked = [...new Set(live.flatMap(({ eid }) => (eid.kind === 'prefix' ? [eid.prefix] : [])))];
+    this.askForCorrespondents(now);
+  }
+
+  probedRlocs(): readonly ProbedRloc[] {
+    return this.parts.probes?.list() ?? [];
+  }
+
   /** These exchanged plain packets with an EID of ours, whose mapping has changed. */
   solicit(prefix: IpPrefix, rlocs: readonly IpAddress[], now: Instant): void {
     this.responder.solicit(prefix, rlocs, now);
@@ -98,6 +113,7 @@ export class LispRouters {
     this.registrations?.handleTimeout(now);
     this.resolutions?.handleTimeout(now);
     this.parts.probes?.handleTimeout(now);
+    if (now >= this.askAt) this.askForCorrespondents(now);
   }
 
   pollTimeout(): Instant {
@@ -107,7 +123,17 @@ export class LispRouters {
       registrations?.pollTimeout() ?? never,
       resolutions?.pollTimeout() ?? never,
       this.parts.probes?.pollTimeout() ?? never,
+      this.askAt,
     );
+  }
+
+  /** In portions, so that a host of many EIDs that moves has more urgent things done first. */
+  private askForCorrespondents(now: Instant): void {
+    for (const prefix of this.unasked.slice(0, ASKED_AT_ONCE)) {
+      this.parts.outbox.command({ type: 'correspondents', prefix });
+    }
+    this.unasked = this.unasked.slice(ASKED_AT_ONCE);
+    this.askAt = this.unasked.length > 0 ? now + PAUSE : Number.POSITIVE_INFINITY;
   }
 
   /** Of a Map-Server or to a question. Undefined: it is none. */
@@ -135,3 +161,5 @@ export class LispRouters {
 const MAP_REPLY = 2;
 const MAP_NOTIFY = 4;
 const REPLIES_PER_SECOND = 500;
+const ASKED_AT_ONCE = 64;
+const PAUSE: Millis = 20;

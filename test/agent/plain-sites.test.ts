@@ -9,6 +9,7 @@ import { type InstanceId, prefixEid } from '../../proto/eid.ts';
 import { agentAddressOf, siteXtrIdOf, xtrIdOf } from '../../proto/identity.ts';
 import type { Generation, Mapping, TunnelKey } from '../../proto/mapping.ts';
 import { minutes } from '../../proto/time.ts';
+import { World } from './world.ts';
 
 const INSTANCE = 7 as InstanceId;
 const KEY = Buffer.alloc(32, 1).toString('base64') as TunnelKey;
@@ -100,5 +101,23 @@ describe('an agent and sites of LISP routers', () => {
     table.attach({ enforces: true, knowsPlain: true }, 1);
     const types = commands.slice(before).map(({ type }) => type);
     assert.deepEqual(types, ['sync-begin', 'plain-set', 'mapping-set', 'sync-end']);
+  });
+
+  test('asks once for each EID that is here who is to be told of a move, in portions', () => {
+    const world = new World();
+    const eids = Array.from({ length: 150 }, (_, n) => `10.77.1.${n}`);
+    const host = world.host('a', { eids, address: '203.0.113.1', lisp: { plain: RULES } });
+    host.connect();
+    host.attach('10.77.2.1', { interface: 'veth0' });
+    world.advance(1000);
+    const { log } = host.dataplane ?? assert.fail();
+    const asked = () => log.splice(0).flatMap((each) => (each.type === 'correspondents' ? [each.prefix] : []));
+    asked();
+    host.plug('203.0.113.2');
+    const first = asked();
+    assert.equal(first.length, 64);
+    world.advance(100);
+    const all = [...first, ...asked()];
+    assert.deepEqual(all.sort(), eids.map((eid) => parseIpPrefix(eid)).sort(), 'none twice, and none that is not here');
   });
 });
