@@ -24,6 +24,7 @@ export class UdpPort {
   private readonly target: UdpTarget;
   private readonly pacer: Pacer;
   private readonly waiting = new Set<() => void>();
+  private responder: ((octets: Octets) => Octets | undefined) | undefined;
 
   private constructor(socket: Socket, target: UdpTarget, pacer: Pacer) {
     this.socket = socket;
@@ -34,6 +35,8 @@ export class UdpPort {
       if (this.inbox.length < MAX_INBOX) this.inbox.push({ octets: new Uint8Array(octets), address, port });
       else this.overflow++;
       for (const wake of this.waiting) wake();
+      const response = this.responder?.(new Uint8Array(octets));
+      if (response !== undefined) void this.send(response);
     });
   }
 
@@ -52,6 +55,11 @@ export class UdpPort {
 
   get port(): number {
     return this.socket.address().port;
+  }
+
+  /** What comes from now on is also answered, to the target, with what `responder` makes of it. */
+  respond(responder: (octets: Octets) => Octets | undefined): void {
+    this.responder = responder;
   }
 
   async send(octets: Octets): Promise<void> {

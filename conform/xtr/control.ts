@@ -295,9 +295,9 @@ const SOLICITS: readonly Draft[] = [
 /** Map-Requests in ECMs for the own EID, after so many SMRs. */
 async function solicitedRequests(stage: XtrStage, count: number): Promise<Answer[]> {
   stage.demandMapServerHere();
+  const lisp = await stage.lispPort();
   // So that it is in the map-cache; and other checks may have solicited it.
   await stage.echo();
-  const lisp = await stage.lispPort();
   await sleep(SMR_INTERVAL);
   const before = lisp.inbox.length;
   for (let at = 0; at < count; at++) await lisp.send(solicitation(stage, stage.ownEid));

@@ -6,7 +6,7 @@ import type { XtrStage } from './stage.ts';
 type Draft = Omit<Check<XtrStage>, 'id'>;
 
 export function dataChecks(): readonly Check<XtrStage>[] {
-  return group('XTR-DAT', [...TAKEN.map(takenCheck), ...REFUSED.map(refusedCheck), ...CUT.map(cutCheck), ...ANSWERS]);
+  return group('XTR-DAT', [...TAKEN.map(takenCheck), ...REFUSED.map(refusedCheck), ...CUT.map(cutCheck), ...ANSWERS, ...LATER.map(takenCheck)]);
 }
 
 /** Stimuli: headers that an ETR takes, whether it acts on them or not. */
@@ -24,6 +24,12 @@ const TAKEN: readonly (readonly [string, string, Partial<Echo>])[] = [
   ['an inner packet of CE', 'RFC 6040 4.2', { trafficClass: 3 }],
   ['an inner packet with a DSCP', 'RFC 9300 5.3', { trafficClass: 0xb8 }],
   ['an inner packet with a TTL of 255', 'RFC 9300 5.3', { hopLimit: 255 }],
+];
+
+/** The same, of later versions of the kit. */
+const LATER: typeof TAKEN = [
+  ['N and V at once, which is a nonce', 'RFC 9300 5.3', { flags: HEADER.N | HEADER.V, nonce: 0x001001 }],
+  ['N, V, L, E and the reserved bit', 'RFC 9300 5.3', { flags: 0xf4, nonce: 0xffffff, statusBits: 0xff }],
 ];
 
 function takenCheck([what, source, echo]: (typeof TAKEN)[number]): Draft {

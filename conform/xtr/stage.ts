@@ -6,12 +6,26 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AddressBlock, AddressRange } from '../address-range.ts';
-import { demand, NotTried } from '../check.ts';
+import { Deviation, demand, NotTried } from '../check.ts';
 import type { Stage } from '../engine.ts';
 import type { Exclusive } from '../exclusive.ts';
 import { type Answer, readAnswer } from '../lisp/answers.ts';
+import { decapsulated } from '../lisp/encapsulation.ts';
 import { nonceIn, randomNonce } from '../lisp/nonces.ts';
-import { inInstance, ip, mapRequest, type Octets, REQUEST, type RequestOptions, TYPE } from '../lisp/octets.ts';
+import {
+  inInstance,
+  ip,
+  join,
+  locator,
+  mapRequest,
+  type Octets,
+  REQUEST,
+  type RequestOptions,
+  record,
+  TYPE,
+  u32,
+  u64,
+} from '../lisp/octets.ts';
 import { type Datagram, UdpPort, type UdpTarget } from '../lisp/udp-port.ts';
 import type { Pacer } from '../pacer.ts';
 import { type Echo, echoPacket, isEchoReply } from './echo.ts';
@@ -78,12 +92,17 @@ export class XtrStage implements Stage {
 
   /** Where SMRs come from, and Map-Requests for a Map-Server go to. @throws NotTried */
   async lispPort(): Promise<UdpPort> {
-    this.lisp ??= await this.fixedPort(LISP_PORT, this.subject.lispPort, this.subject.target);
+    if (this.lisp === undefined) {
+      this.lisp = await this.fixedPort(LISP_PORT, this.subject.lispPort, this.subject.target);
+      if (this.subject.isMapServer) this.lisp.respond((octets) => this.mappingAsked(octets));
+    }
     return this.lisp;
   }
 
   /** Where LISP data is sent from, and comes to. @throws NotTried */
   async dataPort(): Promise<UdpPort> {
+    // Packets lead to questions here. Always in this order, so that two checks do not wait for each other.
+    if (this.subject.isMapServer) await this.lispPort();
     const target = { ...this.subject.target, port: DATA_PORT };
     this.data ??= await this.fixedPort(DATA_PORT, this.subject.dataPort, target);
     return this.data;
@@ -163,6 +182,22 @@ export class XtrStage implements Stage {
     for (const end of this.endsOfTurns) end();
   }
 
+  /** As Map-Resolver: where the own EID is. */
+  private mappingAsked(octets: Octets): Octets | undefined {
+    try {
+      if ((octets[0] ?? 0) >>> 4 !== TYPE.ecm) return undefined;
+      const { type, nonce, records } = readAnswer(decapsulated(octets).message);
+      const [asked] = records;
+      if (type !== TYPE.mapRequest || asked === undefined || asked.eid.text !== this.subject.ownEid) return undefined;
+      const { eid, maskLength } = asked;
+      const mapping = record(eid.octets, { ttl: TTL_MINUTES, maskLength, locators: [locator(ip(this.subject.local))] });
+      return join(u32(MAP_REPLY), u64(nonce), mapping);
+    } catch (error) {
+      if (error instanceof Deviation) return undefined;
+      throw error;
+    }
+  }
+
   private ping(ping: Partial<Echo>): { readonly octets: Octets; readonly serial: bigint } {
     const serial = randomNonce();
     const { instance, eid } = this.subject;
@@ -195,3 +230,6 @@ export function solicitation(stage: XtrStage, address: string): Octets {
 const TURNS = 3;
 const LISP_PORT = 4342;
 const DATA_PORT = 4341;
+/** Of one record. */
+const MAP_REPLY = 0x2000_0001;
+const TTL_MINUTES = 5;

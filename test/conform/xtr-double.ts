@@ -32,6 +32,7 @@ export type Fault =
   | 'takes any instance'
   | 'drops nonces'
   | 'drops status bits'
+  | 'reads map-versions beside a nonce'
   | 'answers for any EID inside'
   | 'sends status bits'
   | 'stops at a truncated packet';
@@ -134,6 +135,7 @@ export class XtrDouble {
     if ((first & HEADER.I) !== 0 && instance !== 0 && !this.has('takes any instance')) return;
     if ((first & HEADER.N) !== 0 && this.has('drops nonces')) return;
     if ((first & HEADER.L) !== 0 && this.has('drops status bits')) return;
+    if ((first & 0x90) === 0x90 && this.has('reads map-versions beside a nonce')) return;
     const [source, destination] = [inner.subarray(12, 16), inner.subarray(16, 20)];
     const toUs = Buffer.compare(destination, ip(this.place.eid).subarray(2)) === 0;
     if (!toUs && !this.has('answers for any EID inside')) return;

@@ -54,6 +54,7 @@ const FAULTS: Readonly<Record<Fault, { readonly only: readonly string[]; readonl
   'takes any instance': { only: ['XTR-DAT'], fails: ['XTR-DAT-014', 'XTR-DAT-015'] },
   'drops nonces': { only: ['XTR-DAT-00'], fails: ['XTR-DAT-002', 'XTR-DAT-005'] },
   'drops status bits': { only: ['XTR-DAT-00'], fails: ['XTR-DAT-003', 'XTR-DAT-004', 'XTR-DAT-005'] },
+  'reads map-versions beside a nonce': { only: ['XTR-DAT'], fails: ['XTR-DAT-030', 'XTR-DAT-031'] },
   'answers for any EID inside': { only: ['XTR-DAT'], fails: ['XTR-DAT-016'] },
   'sends status bits': { only: ['XTR-DAT'], fails: ['XTR-DAT-028'] },
   'stops at a truncated packet': { only: ['XTR-DAT-020', 'XTR-DAT-001'], fails: ['XTR-DAT-020'] },
