@@ -1,7 +1,8 @@
 /** RLOC-probes and Map-Requests to an ETR (RFC 9301 5, RFC 9300 10), and SMRs to an ITR (RFC 9301 6.1). */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type IpAddress, ipToBytes, isIpAddress } from '../../proto/address.ts';
 import { type Check, demand, group } from '../check.ts';
-import { type Answer, describeAnswer, readAnswer } from '../lisp/answers.ts';
+import { type Answer, type AnswerRecord, describeAnswer, readAnswer } from '../lisp/answers.ts';
 import { decapsulated, encapsulated } from '../lisp/encapsulation.ts';
 import { inInstance, ip, NO_ADDRESS, query, REQUEST, TYPE } from '../lisp/octets.ts';
 import { type RequestChange, solicitation, type XtrStage } from './stage.ts';
@@ -74,9 +75,9 @@ const JUDGEMENTS: readonly Judgement[] = [
   {
     source: 'RFC 9301 5.4',
     title: 'The answer to a probe is about the EID',
-    expected: 'A record whose EID is the probed one.',
-    holds: ({ records }, { subject }) =>
-      records[0]?.eid.text === subject.eid && records[0].eid.instance === subject.instance,
+    expected: 'A record whose EID-prefix is the probed EID, or holds it.',
+    holds: ({ records: [record] }, { subject }) =>
+      record !== undefined && record.eid.instance === subject.instance && holdsEid(record, subject.eid),
   },
   {
     source: 'RFC 9301 5.4',
@@ -316,6 +317,15 @@ function isEcm(octets: Uint8Array): true | undefined {
 /** By the first octet. RLOC-probes go to RLOCs directly, whatever is solicited. */
 function isProbe(first: number): boolean {
   return (first & (REQUEST.P >>> 24)) !== 0;
+}
+
+/** Whether an EID is in the prefix of a record. */
+function holdsEid({ eid, maskLength }: AnswerRecord, address: string): boolean {
+  if (!isIpAddress(eid.text) || !isIpAddress(address)) return false;
+  const [network, asked] = [eid.text, address].map((text) => ipToBytes(text as IpAddress));
+  if (network === undefined || asked?.length !== network.length || maskLength > network.length * 8) return false;
+  const differs = network.map((octet, at) => octet ^ (asked[at] ?? 0));
+  return differs.every((bits, at) => bits >>> (8 - Math.min(8, Math.max(0, maskLength - 8 * at))) === 0);
 }
 
 function answerTo(octets: Uint8Array, nonce: bigint): Answer | undefined {

@@ -6,7 +6,13 @@ import type { XtrStage } from './stage.ts';
 type Draft = Omit<Check<XtrStage>, 'id'>;
 
 export function dataChecks(): readonly Check<XtrStage>[] {
-  return group('XTR-DAT', [...TAKEN.map(takenCheck), ...REFUSED.map(refusedCheck), ...CUT.map(cutCheck), ...ANSWERS, ...LATER.map(takenCheck)]);
+  return group('XTR-DAT', [
+    ...TAKEN.map(takenCheck),
+    ...REFUSED.map(refusedCheck),
+    ...CUT.map(cutCheck),
+    ...ANSWERS,
+    ...LATER.map(takenCheck),
+  ]);
 }
 
 /** Stimuli: headers that an ETR takes, whether it acts on them or not. */

@@ -32,6 +32,7 @@ export type Fault =
   | 'takes any instance'
   | 'drops nonces'
   | 'drops status bits'
+  | 'answers about another EID'
   | 'reads map-versions beside a nonce'
   | 'answers for any EID inside'
   | 'sends status bits'
@@ -40,6 +41,8 @@ export type Fault =
 export interface Place {
   readonly address: string;
   readonly eid: string;
+  /** Of the prefix that it answers with; all of an EID without. */
+  readonly maskLength?: number;
   /** Its Map-Server, and where it sends packets to. */
   readonly peer: string;
 }
@@ -108,7 +111,9 @@ export class XtrDouble {
       locator(ip(each), { flags: 5 | (probe && (at === 0 || all) ? 2 : 0) }),
     );
     const authority = this.has('says A=0') ? 0 : 0x1000;
-    const mapping = record(asked.eid.octets, { ttl: 1, maskLength: asked.maskLength, word: authority, locators });
+    const about = this.has('answers about another EID') ? ip('192.0.2.1') : asked.eid.octets;
+    const { maskLength = asked.maskLength } = this.place;
+    const mapping = record(about, { ttl: 1, maskLength, word: authority, locators });
     const says = probe && !this.has('does not say P in answers to probes') ? 0x0800_0000 : 0;
     const same = this.has('answers with another nonce') ? nonce ^ 1n : nonce;
     this.send(join(u32((0x2000_0001 | says) >>> 0), u64(same), mapping), address, port);

@@ -26,6 +26,11 @@ test('what needs an EID of the kit, or the kit as Map-Server, is not tried witho
   assert.equal(report.counts.passed, 2);
 });
 
+test('an xTR that answers with the prefix around the EID does nothing wrong', async () => {
+  const report = await examine(undefined, ['XTR-PRB', 'XTR-REQ'], false, 24);
+  assert.deepEqual(report.checks.filter(({ outcome }) => outcome !== 'passed').map(line), []);
+});
+
 /** Checks that have to fail, of these alone. */
 const FAULTS: Readonly<Record<Fault, { readonly only: readonly string[]; readonly fails: readonly string[] }>> = {
   'answers with another nonce': { only: ['XTR-PRB-001', 'XTR-REQ-001'], fails: ['XTR-PRB-001', 'XTR-REQ-001'] },
@@ -55,6 +60,7 @@ const FAULTS: Readonly<Record<Fault, { readonly only: readonly string[]; readonl
   'drops nonces': { only: ['XTR-DAT-00'], fails: ['XTR-DAT-002', 'XTR-DAT-005'] },
   'drops status bits': { only: ['XTR-DAT-00'], fails: ['XTR-DAT-003', 'XTR-DAT-004', 'XTR-DAT-005'] },
   'reads map-versions beside a nonce': { only: ['XTR-DAT'], fails: ['XTR-DAT-030', 'XTR-DAT-031'] },
+  'answers about another EID': { only: ['XTR-PRB', 'XTR-REQ'], fails: ['XTR-PRB-007'] },
   'answers for any EID inside': { only: ['XTR-DAT'], fails: ['XTR-DAT-016'] },
   'sends status bits': { only: ['XTR-DAT'], fails: ['XTR-DAT-028'] },
   'stops at a truncated packet': { only: ['XTR-DAT-020', 'XTR-DAT-001'], fails: ['XTR-DAT-020'] },
@@ -72,11 +78,14 @@ describe('an xTR with one fault fails the checks of that and no others:', { conc
 
 let runs = 0;
 
-async function examine(fault?: Fault, only: readonly string[] = [], all = true): Promise<Report> {
+async function examine(fault?: Fault, only: readonly string[] = [], all = true, maskLength?: number): Promise<Report> {
   runs++;
   // Addresses of the loopback that nobody else uses, so that their ports 4341 and 4342 are free.
   const [address, local] = [`127.77.46.${runs}`, `127.77.47.${runs}`];
-  const double = new XtrDouble({ address, eid: EID, peer: local }, fault);
+  const double = new XtrDouble(
+    { address, eid: EID, peer: local, ...(maskLength === undefined ? {} : { maskLength }) },
+    fault,
+  );
   await double.start();
   const target = { address, port: 4342, family: 4 } as const;
   const pacer = new Pacer(5_000);
