@@ -19,6 +19,8 @@ requireLab();
 const MAIN = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 const AGENT_EID = '10.77.0.9';
 const SITE_EID = '10.77.50.7';
+/** Of the kit, known to no map server but the kit. */
+const FOREIGN_EID = '10.9.0.7';
 const KEY = { keyId: 0, algorithm: 2, secret: Buffer.from('a secret of the site') };
 
 describe('the conformance kit over a network', () => {
@@ -36,10 +38,11 @@ describe('the conformance kit over a network', () => {
     router = await internet.attach('site', 'b');
     const lisp = { listen: [`${at.address4}:4342`], requesters: [`${router.address4}/32`] };
     overlay = await Overlay.start(at, { dataplane, mapServerConfig: { lisp } });
-    const plain = [{ rlocs: [router.address4], eids: [] }];
+    const plain = [{ rlocs: [router.address4], eids: [`${FOREIGN_EID}/32`] }];
+    const mapServers = [{ address: router.address4, resolve: ['10.9.0.0/16'] }];
     agent = await overlay.join(await internet.attach('agent', 'a'), {
       eids: [`${AGENT_EID}/32`],
-      config: { lisp: { plain } },
+      config: { lisp: { plain, mapServers } },
     });
     secretFile = join(at.host.dir, 'site.key');
     writeFileSync(secretFile, KEY.secret);
@@ -88,7 +91,12 @@ describe('the conformance kit over a network', () => {
     assert.deepEqual(await conform(overlay.mapServer.url.slice(8, -5), options), []);
   });
 
-  it('the agent passes all that does not need the agent to ask the kit for mappings', async () => {
+  it('the agent passes the full profile, with the kit as a Map-Resolver that it asks', async () => {
+    const options = ['--role', 'xtr', '--eid', AGENT_EID, '--data', FOREIGN_EID, '--map-server-here'];
+    assert.deepEqual(await conform(agent.at.address4, options), []);
+  });
+
+  it('and all but two checks at a site that its own map server knows', async () => {
     const options = ['--role', 'xtr', '--eid', AGENT_EID, '--data', SITE_EID];
     assert.deepEqual(
       await conform(agent.at.address4, options),
