@@ -107,7 +107,8 @@ export const DATAPLANE_HELP: Readonly<Record<string, string>> = {
   fragmented_packets_total: 'Inner packets that were fragmented',
   congestion_marks_total: 'Packets that met congestion in the underlay and say so now (ECN)',
   icmp_sent_total: 'ICMP errors to applications: too big, unreachable',
-  outer_icmp_too_big_total: 'ICMP errors about packets to peers: too big; a hint that is verified',
+  outer_icmp_too_big_total:
+    'ICMP errors about packets to peers: too big; a hint that is verified, or of plain packets believed',
   outer_icmp_unreachable_total: 'ICMP errors about packets to peers: host, port or network unreachable',
   outer_icmp_time_exceeded_total: 'ICMP errors about packets to peers: TTL used up on the way',
   outer_icmp_ignored_total: 'ICMP errors that quote no packet sent lately, or are more than 200 a second',

@@ -47,6 +47,7 @@ mod packet_socket;
 pub mod peer;
 pub mod plain;
 mod plain_correspondents;
+mod plain_mtu;
 mod plain_path;
 mod plain_socket;
 pub mod policy;

@@ -54,6 +54,18 @@ impl Engine {
 /// The next ICMP error; `Ok(None)` for one of another origin. `WouldBlock` when there is none.
 fn next_error(socket: &UdpSocket) -> io::Result<Option<OuterError>> {
     let mut quoted = [0u8; DATA_HEADER];
+    let found = read_error(socket, &mut quoted)?;
+    Ok(found.map(|(to, problem, length)| {
+        let quoted = (length == DATA_HEADER).then_some(quoted);
+        OuterError { to, problem, quoted }
+    }))
+}
+
+/// As `next_error`: where the packet was to go, the problem, and how many octets of its UDP payload are in `quoted`.
+pub(crate) fn read_error(
+    socket: &UdpSocket,
+    quoted: &mut [u8],
+) -> io::Result<Option<(SocketAddr, OuterProblem, usize)>> {
     let mut name = RawAddress::empty();
     let mut control = [0u64; CONTROL_WORDS];
     let mut vector = libc::iovec { iov_base: quoted.as_mut_ptr().cast(), iov_len: quoted.len() };
@@ -83,8 +95,7 @@ fn next_error(socket: &UdpSocket) -> io::Result<Option<OuterError>> {
         // SAFETY: message and at belong together.
         at = unsafe { libc::CMSG_NXTHDR(&message, at) };
     }
-    let quoted = (length == DATA_HEADER).then_some(quoted);
-    Ok(problem.zip(name.decode()).map(|(problem, to)| OuterError { to, problem, quoted }))
+    Ok(problem.zip(name.decode()).map(|(problem, to)| (to, problem, length)))
 }
 
 pub(crate) fn classify(origin: u8, kind: u8, code: u8, info: u32) -> Option<OuterProblem> {

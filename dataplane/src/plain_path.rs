@@ -1,7 +1,7 @@
 //! From the TUN, or a gateway's tunnels, to plain sites: cut to what fits, completed and sent one by one.
 //!
-//! Stateless as in RFC 9300 section 7.1: an outer packet is at most 1500 octets, or what the own interface takes, and
-//! never fragmented.
+//! An outer packet is at most 1500 octets, or what the own interface takes (RFC 9300 section 7.1), or what routers on the
+//! way say that they pass on (section 7.2, `plain_mtu.rs`), and never fragmented.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,13 +10,15 @@ use std::time::Duration;
 use crate::egress::IPV6_MINIMUM;
 use crate::engine::Engine;
 use crate::fast_hash::FastMap;
-use crate::forwarding::{Action, Origin};
+use crate::forwarding::{Action, Origin, Route};
 use crate::icmp::Problem;
 use crate::log;
+use crate::outer_error::OuterProblem;
 use crate::outer_header::{Outer, age};
 use crate::packet::{Inner, TCP, clamp_mss, finish_checksum};
 use crate::peer::Path;
 use crate::plain::{OUTER_MTU, PlainRules, flow_hash, inner_limit};
+use crate::plain_mtu::{PlainMtus, Quoted};
 use crate::plain_socket::{PlainSockets, accept_zero_checksums};
 use crate::prefix::Prefix;
 use crate::segment::{SegmentError, Segments, fragment_ipv4};
@@ -33,6 +35,7 @@ pub struct PlainPath {
     datagram: Vec<u8>,
     /// The largest inner packet to an RLOC, and until when that is taken for known.
     limits: FastMap<IpAddr, (usize, Time)>,
+    mtus: PlainMtus,
 }
 
 impl Engine {
@@ -69,7 +72,8 @@ impl Engine {
         }
         let source = udp::source_address(Path::to(SocketAddr::new(rloc, 0)));
         let interface = source.and_then(|source| self.host.mtu_at(source)).map_or(OUTER_MTU, |mtu| mtu as usize);
-        let limit = inner_limit(interface.clamp(IPV4_MINIMUM, OUTER_MTU), rloc);
+        let path = self.plain.mtus.outer(rloc, self.now).unwrap_or(OUTER_MTU);
+        let limit = inner_limit(interface.clamp(IPV4_MINIMUM, OUTER_MTU).min(path), rloc);
         if self.plain.limits.len() >= MAX_LIMITS {
             self.plain.limits.clear();
         }
@@ -153,7 +157,15 @@ impl Engine {
         {
             finish_checksum(&mut datagram[LISP_HEADER..], inner.header, offset, offset == UDP_CHECKSUM);
         }
-        let result = self.plain.sockets.send(way.flow, Path::to(way.remote), way.outer, datagram);
+        let mut result = self.plain.sockets.send(way.flow, Path::to(way.remote), way.outer, &self.plain.datagram);
+        // It may have failed for an ICMP error about an earlier packet.
+        for _ in 0..MAX_RETRIES {
+            let Err(error) = &result else { break };
+            if !self.read_plain_errors(way) && error.raw_os_error() != Some(libc::ECONNREFUSED) {
+                break;
+            }
+            result = self.plain.sockets.send(way.flow, Path::to(way.remote), way.outer, &self.plain.datagram);
+        }
         match &result {
             Ok(()) => self.tunnel.stats.count(Counter::PlainTxPackets),
             Err(error) => {
@@ -163,6 +175,47 @@ impl Engine {
             }
         }
         self.count_send(result.is_ok());
+    }
+}
+
+impl Engine {
+    /// Empties the error queue of the way's socket, bounded. True when there was an ICMP error.
+    fn read_plain_errors(&mut self, way: Way) -> bool {
+        let mut quoted = [0; QUOTED];
+        let mut found = false;
+        for _ in 0..ERRORS_AT_ONCE {
+            let next = self.plain.sockets.next_error(way.flow, way.remote.is_ipv6(), &mut quoted);
+            let Some(error) = next else { break };
+            let Some((rloc, problem, length)) = error else { continue };
+            found = true;
+            let allowed = self.icmp.allow_outer(self.now);
+            let counter = match problem {
+                OuterProblem::TooBig { mtu } if allowed && self.learn_mtu(rloc, mtu, &quoted[..length]) => {
+                    Counter::OuterIcmpTooBig
+                }
+                OuterProblem::Unreachable => Counter::OuterIcmpUnreachable,
+                OuterProblem::TimeExceeded => Counter::OuterIcmpTimeExceeded,
+                OuterProblem::TooBig { .. } => Counter::OuterIcmpIgnored,
+            };
+            self.tunnel.stats.count(counter);
+        }
+        found
+    }
+
+    /// False if it is not believed, or nothing new.
+    fn learn_mtu(&mut self, rloc: IpAddr, mtu: u32, quoted: &[u8]) -> bool {
+        let Some(quoted) = Quoted::parse(quoted, self.table.plain.header()) else { return false };
+        let Route::Plain(prefix) = self.table.route(quoted.destination) else { return false };
+        let Some(Action::Plain(locators)) = self.table.mappings.get(&prefix).map(|mapping| &mapping.action) else {
+            return false;
+        };
+        let is_there = locators.iter().any(|locator| locator.address.ip() == rloc);
+        let learnt = is_there && self.plain.mtus.learn(rloc, mtu, quoted, self.now);
+        if learnt {
+            self.plain.limits.remove(&rloc);
+            log::debug("path MTU to a plain RLOC", &[("to", &rloc), ("mtu", &mtu)]);
+        }
+        learnt
     }
 }
 
@@ -179,3 +232,7 @@ const LIMIT_LIFETIME: Duration = seconds(10);
 /// What every IPv4 host takes.
 const IPV4_MINIMUM: usize = 576;
 const UDP_CHECKSUM: usize = 6;
+/// LISP header and the longer inner IP header.
+const QUOTED: usize = LISP_HEADER + 40;
+const ERRORS_AT_ONCE: usize = 64;
+const MAX_RETRIES: usize = 3;

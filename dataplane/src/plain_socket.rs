@@ -1,5 +1,5 @@
 //! Sockets that plain packets leave by. Their ports differ, so that networks between spread the flows (RFC 9300 section
-//! 5.3); nothing is received by them. The UDP checksum is zero, as the RFC recommends over both families.
+//! 5.3); nothing is received by them but ICMP errors, and these make the next send fail. The UDP checksum is zero, as the RFC recommends over both families.
 
 use std::ffi::c_int;
 use std::io;
@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 
 use crate::offload::Offloads;
+use crate::outer_error::{OuterProblem, read_error};
 use crate::outer_header::Outer;
 use crate::peer::Path;
 use crate::stats::Stats;
@@ -29,10 +30,22 @@ impl PlainSockets {
 
     #[inline]
     pub fn send(&self, flow: u32, path: Path, outer: Outer, datagram: &[u8]) -> io::Result<()> {
-        let family = if path.remote.is_ipv6() { &self.v6 } else { &self.v4 };
-        // The higher bits: the lower ones have chosen the locator.
-        let socket = family.get((flow >> 16) as usize % PORTS).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let socket = self.socket(flow, path.remote.is_ipv6()).ok_or(io::ErrorKind::AddrNotAvailable)?;
         socket.send(path, outer, datagram)
+    }
+
+    /// The next ICMP error about what this flow, or others of its socket, sent; `quoted` gets what it quotes of the UDP payload.
+    /// `None`: there is none. `Some(None)`: one that says nothing.
+    pub fn next_error(&self, flow: u32, v6: bool, quoted: &mut [u8]) -> Option<Option<(IpAddr, OuterProblem, usize)>> {
+        let found = read_error(self.socket(flow, v6)?, quoted).ok()?;
+        Some(found.map(|(to, problem, length)| (to.ip(), problem, length)))
+    }
+
+    #[inline]
+    fn socket(&self, flow: u32, v6: bool) -> Option<&UdpSocket> {
+        let family = if v6 { &self.v6 } else { &self.v4 };
+        // The higher bits: the lower ones have chosen the locator.
+        family.get((flow >> 16) as usize % PORTS)
     }
 }
 
@@ -40,11 +53,8 @@ fn open_one(v6: bool, stats: &mut Stats) -> io::Result<UdpSocket> {
     let socket = UdpSocket::unbound(v6, BUFFER, Offloads::NONE, stats)?;
     if v6 {
         set_option(&socket, libc::SOL_UDP, UDP_NO_CHECK6_TX, 1 as c_int)?;
-        // Errors of the path would make the next send fail.
-        set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 0 as c_int)?;
     } else {
         set_option(&socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1 as c_int)?;
-        set_option(&socket, libc::IPPROTO_IP, libc::IP_RECVERR, 0 as c_int)?;
     }
     let nothing = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
     let program = libc::sock_fprog { len: 1, filter: nothing.as_ptr().cast_mut() };
