@@ -75,7 +75,8 @@ export class CertificateRenewal {
 
   /** Renews if it is time. */
   async check(): Promise<void> {
-    if (this.renewal.isDue(this.wall()) && !this.busy) {
+    if (this.busy) return;
+    if (this.renewal.isDue(this.wall())) {
       this.busy = true;
       await this.renew();
       this.busy = false;
@@ -84,7 +85,8 @@ export class CertificateRenewal {
   }
 
   private schedule(): void {
-    if (this.stopped) return;
+    // While one is under way it is due all the time; the next is thought of at its end.
+    if (this.stopped || this.busy) return;
     if (this.timer !== null) clearTimeout(this.timer);
     const delay = Math.min(Math.max(this.renewal.dueAt() - this.wall(), 0), LONGEST_PAUSE);
     this.timer = setTimeout(() => void this.check(), delay).unref();

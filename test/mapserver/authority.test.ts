@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -162,6 +163,34 @@ describe('a roll-over of the certificate authority', () => {
     assert.equal(readAnchors(present.ca).length, 1);
     const [anchor] = readAnchors(present.ca);
     assert.ok(new X509Certificate(present.certificate).verify(anchor!.publicKey));
+  });
+
+  test('an agent whose renewal is under way does not look for the next one all the time', async (t) => {
+    const overlay = await started();
+    const { identity } = await joined(overlay, await overlay.token({ eids: ['10.77.0.5/32'] }));
+    const sockets: Socket[] = [];
+    const silent = createServer((socket) => sockets.push(socket)).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const mapServer = { host: '127.0.0.1', port: (silent.address() as AddressInfo).port };
+    let looks = 0;
+    const wall = (): number => {
+      if (++looks > 100) throw new Error('the clock is asked all the time');
+      return Date.now() + 365 * DAY;
+    };
+    const renewal = new CertificateRenewal(
+      () => ({ ...identity, mapServer }),
+      () => undefined,
+      pino({ level: 'silent' }),
+      wall,
+    );
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    renewal.start();
+    renewal.handleAuthorities([], 0);
+    for (let ms = 0; ms < 1000; ms++) t.mock.timers.tick(1);
+    renewal.stop();
+    for (const socket of sockets) socket.destroy();
+    silent.close();
+    assert.ok(looks < 10, `the clock was asked ${looks} times in a second`);
   });
 });
 
