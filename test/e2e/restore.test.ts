@@ -44,12 +44,12 @@ describe('a map server whose disk is lost', () => {
       const known = (await owners()).get(`${DB_EID}/32`);
       return known?.owner === moved?.owner && known?.generation === moved?.generation;
     });
-    await db.exec(['ping', '-c', '1', '-W', '2', CLIENT_EID]);
-    await world.client.host.exec(['ping', '-c', '1', '-W', '2', DB_EID]);
+    await db.exec(['ping', '-c', '1', '-W', '30', CLIENT_EID]);
+    await world.client.host.exec(['ping', '-c', '1', '-W', '30', DB_EID]);
     await move(here);
     const now = (await owners()).get(`${DB_EID}/32`);
     assert.notEqual(now?.owner, moved?.owner);
     assert.ok((now?.generation ?? 0) > (moved?.generation ?? 0));
-    await world.client.host.exec(['ping', '-c', '1', '-W', '2', DB_EID]);
+    await world.client.host.exec(['ping', '-c', '1', '-W', '30', DB_EID]);
   });
 });

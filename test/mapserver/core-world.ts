@@ -444,3 +444,9 @@ export function prefixOf(address: string) {
   assert.ok(eid.kind === 'prefix');
   return eid.prefix;
 }
+
+/** Whether an answer has locators. */
+export function kindOf(message: LispMessage | undefined): 'positive' | 'negative' | 'none' {
+  if (message === undefined) return 'none';
+  return (mappingsOf(message)[0]?.locators.length ?? 0) > 0 ? 'positive' : 'negative';
+}
