@@ -42,5 +42,5 @@ test('no schedule breaks ownership, delivery or names', async (t) => {
 });
 
 const SEED = Number(process.env.STAYPUT_MODEL_SEED ?? 1);
-const RUNS = Number(process.env.STAYPUT_MODEL_RUNS ?? runs(800));
+const RUNS = Number(process.env.STAYPUT_MODEL_RUNS ?? runs(2500));
 const MAX_STEPS = 24;
