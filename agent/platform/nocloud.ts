@@ -2,8 +2,9 @@
  * NoCloud: a CD that somebody made for cloud-init, as of the boot. `meta-data` is YAML, of which plain lines `key: value`
  * at the outermost level are understood. https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html
  */
+
+import { readDiskFile } from './disk-file.ts';
 import { FactsBuilder } from './facts-builder.ts';
-import { readIsoFile } from './iso9660.ts';
 import { deviceOfLabel, isHidden, type LocalFacts } from './local-facts.ts';
 import {
   type Detection,
@@ -27,7 +28,7 @@ async function read({ root, facts: local }: PlatformAccess): Promise<PlatformFac
   if (isHidden(root, local, LABEL)) return new FactsBuilder('boot').build();
   const device = deviceOfLabel(root, LABEL);
   if (device === undefined) throw new PlatformError('unreadable', 'no disk is labelled cidata');
-  const text = await readIsoFile(device, 'meta-data');
+  const text = await readDiskFile(device, 'meta-data');
   if (text === null) throw new PlatformError('malformed', `${device} holds no meta-data`);
   const facts = new FactsBuilder('boot');
   for (const line of text.split('\n').slice(0, MAX_LINES)) {

@@ -2,8 +2,9 @@
  * OpenNebula: a CD labelled CONTEXT with shell assignments, made when the machine was started. They are parsed and
  * never run. https://docs.opennebula.io/stable/management_and_operations/references/template.html#context-section
  */
+
+import { readDiskFile } from './disk-file.ts';
 import { FactsBuilder } from './facts-builder.ts';
-import { readIsoFile } from './iso9660.ts';
 import { deviceOfLabel, isHidden, type LocalFacts } from './local-facts.ts';
 import {
   certain,
@@ -27,7 +28,7 @@ async function read({ root, facts: local }: PlatformAccess): Promise<PlatformFac
   if (isHidden(root, local, LABEL)) return new FactsBuilder('boot').build();
   const device = deviceOfLabel(root, LABEL);
   if (device === undefined) throw new PlatformError('unreadable', 'no disk is labelled CONTEXT');
-  const text = await readIsoFile(device, 'context.sh');
+  const text = await readDiskFile(device, 'context.sh');
   if (text === null) throw new PlatformError('malformed', `${device} holds no context.sh`);
   const facts = new FactsBuilder('boot');
   for (const [key, value] of parseAssignments(text)) {

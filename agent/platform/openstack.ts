@@ -3,9 +3,9 @@
  * https://docs.openstack.org/nova/latest/user/metadata.html
  */
 import { z } from 'zod';
+import { readDiskFile } from './disk-file.ts';
 import { readEc2Tree } from './ec2-metadata.ts';
 import { FactsBuilder } from './facts-builder.ts';
-import { readIsoFile } from './iso9660.ts';
 import { deviceOfLabel, type LocalFacts } from './local-facts.ts';
 import { parseJson } from './metadata-client.ts';
 import {
@@ -61,11 +61,11 @@ async function recognise(access: PlatformAccess): Promise<boolean> {
 
 async function readConfigDrive(device: string): Promise<PlatformFacts> {
   const facts = new FactsBuilder('boot');
-  const metadata = await readIsoFile(device, 'openstack/latest/meta_data.json');
+  const metadata = await readDiskFile(device, 'openstack/latest/meta_data.json');
   if (metadata === null)
     throw new PlatformError('malformed', 'the config drive has no openstack/latest/meta_data.json');
   addMetadata(facts, parseJson(METADATA, metadata, 'meta_data.json on the config drive'));
-  const networks = await readIsoFile(device, 'openstack/latest/network_data.json');
+  const networks = await readDiskFile(device, 'openstack/latest/network_data.json');
   if (networks !== null) addNetworks(facts, parseJson(NETWORKS, networks, 'network_data.json on the config drive'));
   return facts.build();
 }

@@ -1,6 +1,7 @@
 /** Any platform that hands the OVF environment over on a CD: VirtualBox, oVirt, vCloud and vSphere where so asked. */
+
+import { readDiskFile } from './disk-file.ts';
 import { FactsBuilder } from './facts-builder.ts';
-import { readIsoFile } from './iso9660.ts';
 import { deviceOfLabel, isHidden, type LocalFacts } from './local-facts.ts';
 import { addOvfEnvironment } from './ovf-environment.ts';
 import {
@@ -36,7 +37,7 @@ export async function readOvfDisc(root: string): Promise<string | null> {
   for (const label of LABELS) {
     const device = deviceOfLabel(root, label);
     if (device === undefined) continue;
-    return (await readIsoFile(device, 'ovf-env.xml')) ?? (await readIsoFile(device, 'ovf_env.xml'));
+    return (await readDiskFile(device, 'ovf-env.xml')) ?? (await readDiskFile(device, 'ovf_env.xml'));
   }
   return null;
 }

@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { brotliDecompressSync } from 'node:zlib';
+import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import { addresses, PlatformEmulator } from './emulator.ts';
 import { isoImage } from './iso-image.ts';
 import { OPENSTACK, OPENSTACK_METADATA, OPENSTACK_NETWORKS } from './platforms.ts';
@@ -49,6 +53,36 @@ for (const joliet of [true, false]) {
   });
 }
 
+for (const width of [12, 16, 32]) {
+  test(`a config drive of FAT${width}, as mkfs.vfat and mtools make it: long names, a file in pieces`, async (t) => {
+    const emulator = await PlatformEmulator.start(t, { files: { 'dev/disk/by-label/config-2': fatDrive(width) } });
+    const examination = await emulator.examine();
+    assert.equal(examination.problem, null);
+    assert.equal(examination.detected.chosen.driver.name, 'openstack');
+    assert.equal(examination.facts?.instanceId, 'b0fa911b-69d4-4476-bbe2-1c92bff6535c');
+    assert.deepEqual(addresses(examination, 'local'), ['10.0.0.3']);
+  });
+}
+
+test('a FAT drive whose chains are cut off, lead elsewhere or in a circle, is read to an end', async (t) => {
+  for (const width of [12, 16]) {
+    const drive = fatDrive(width);
+    const table = drive.readUInt16LE(14) * drive.readUInt16LE(11);
+    for (const content of [
+      drive.subarray(0, table + 3),
+      drive.subarray(0, table + 2048),
+      ...[0, 0x22, 0xff].map((octet) => Buffer.from(drive).fill(octet, table, table + 2048)),
+      Buffer.from(drive).fill(0xff, 11, 62),
+      Buffer.from(drive).fill(0xff, table + 2048),
+    ]) {
+      const emulator = await PlatformEmulator.start(t, { files: { 'dev/disk/by-label/config-2': content } });
+      const { facts, problem } = await emulator.examine();
+      assert.equal(facts, null);
+      assert.ok(['malformed', 'too-large', 'unreadable'].includes(problem?.failure ?? ''), `${problem?.failure}`);
+    }
+  }
+});
+
 test('a config drive that is none, is cut off, or has something else in it, is a failure with a name', async (t) => {
   const image = isoImage({ 'openstack/latest/meta_data.json': OPENSTACK_METADATA });
   for (const content of [
@@ -74,3 +108,8 @@ test('on other architectures there is no mark: it is possible, and asked only wh
   assert.deepEqual(emulator.requests, []);
   assert.equal((await emulator.examine('openstack')).facts?.zone, 'nova');
 });
+
+/** What `mkfs.vfat -n config-2`, `mmd` and `mcopy` have made. */
+function fatDrive(width: number): Buffer {
+  return brotliDecompressSync(readFileSync(join(PROJECT_ROOT, `test/platform/config-drives/fat${width}.br`)));
+}
