@@ -4,6 +4,8 @@
 # this script is another one.
 # Usage: sudo scripts/install-debian-root.sh
 set -euo pipefail
+# What debootstrap mounts is gone with it, however it ends.
+if [ "${1-}" != --unshared ]; then exec unshare --mount --propagation private bash "$0" --unshared; fi
 folder=/var/cache/stayput-tests/debian-root
 maker=$(sha256sum "$0" | cut -d ' ' -f 1)
 mkdir -p "${folder%/*}"
@@ -19,9 +21,9 @@ env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommend
 
 release=$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' \
   'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
-rm -rf "$folder.part" "$folder.maker"
+rm -rf --one-file-system "$folder.part" "$folder.before" "$folder.maker"
 debootstrap --variant=minbase \
-  --include=systemd,systemd-sysv,dbus,iproute2,iputils-ping,procps,curl,sudo,bind9-dnsutils \
+  --include=systemd,systemd-sysv,dbus,iproute2,iputils-ping,procps,curl,sudo,bind9-dnsutils,jq,openssl \
   "${release% *}" "$folder.part" "${release#* }" >"$folder.log"
 # What is this machine's, and what nobody asks for.
 rm -rf "$folder.part"/etc/{hostname,resolv.conf} "$folder.part"/var/{cache/apt,lib/apt/lists}/*
@@ -29,7 +31,8 @@ rm -rf "$folder.part"/etc/{hostname,resolv.conf} "$folder.part"/var/{cache/apt,l
 : >"$folder.part/etc/machine-id"
 # What udev does on a machine of its own; a container has none.
 echo 'z /dev/net/tun 0666' >"$folder.part/etc/tmpfiles.d/tun.conf"
-rm -rf "$folder"
+# Tests may run on it.
+[ ! -e "$folder" ] || mv "$folder" "$folder.before"
 mv "$folder.part" "$folder"
 echo "$maker" >"$folder.maker"
 echo "ready: $folder"

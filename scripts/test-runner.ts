@@ -3,8 +3,8 @@
  * after the other, but for the patient ones of `PATIENT`; closes with the sums over all in the runner's own words.
  */
 import { setMaxListeners } from 'node:events';
-import { readdirSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
@@ -56,13 +56,38 @@ export async function runTests(groups: readonly Group[]): Promise<void> {
   const sums = new Map<string, number>(CLOSING.map((name) => [name, 0]));
   let failed = false;
   for (const group of groups) {
-    if (group.files.length > 0 && !(await runGroup(group, sums))) failed = true;
+    if (group.files.length === 0) continue;
+    const passed = (): Promise<boolean> => runGroup(group, sums);
+    if (!(await (group.suite === 'unit' ? inOwnFolder(passed) : passed()))) failed = true;
   }
   console.log('');
   for (const [name, sum] of sums) console.log(`# ${name} ${Math.round(sum)}`);
   if ((sums.get('tests') ?? 0) === 0) throw new StepFailed('no test was run');
   // A file that left something open must not hold the runner: node's own children are gone by now.
   process.exit(failed || (sums.get('fail') ?? 0) + (sums.get('cancelled') ?? 0) > 0 ? 1 : 0);
+}
+
+/**
+ * With a folder for temporary files that is removed afterwards, also by the next run if this one is killed. Labs keep
+ * theirs where the next one finds their networks as well.
+ */
+async function inOwnFolder<T>(task: () => Promise<T>): Promise<T> {
+  const all = tmpdir();
+  for (const name of readdirSync(all)) {
+    const pid = /^sp-run-(\d+)$/.exec(name)?.[1];
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) rmSync(join(all, name), { recursive: true, force: true });
+  }
+  const folder = join(all, `sp-run-${process.pid}`);
+  mkdirSync(folder);
+  const before = process.env.TMPDIR;
+  process.env.TMPDIR = folder;
+  try {
+    return await task();
+  } finally {
+    if (before === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = before;
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 /** Resolves to false when a test failed, a file could not be run, or the group took too long. */
