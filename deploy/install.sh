@@ -49,10 +49,17 @@ fi
 
 is_booted() { [ -d /run/systemd/system ]; }
 
+# Connections are open over the restart of a data plane, but not for nothing.
+is_same_dataplane() {
+  pid=$(systemctl show --property=MainPID --value stayput-dataplane.service)
+  cmp -s "/proc/$pid/exe" "$prefix/bin/stayput-dataplane"
+}
+
 # Each of them forwards on while the next one is away.
 restart_running() {
   for unit in stayput-mapserver stayput-agent stayput-dns-host stayput-dataplane; do
     systemctl --quiet is-active "$unit.service" || continue
+    if [ "$unit" = stayput-dataplane ] && is_same_dataplane; then continue; fi
     systemctl restart "$unit.service" || echo "install.sh: $unit did not start again: journalctl -u $unit" >&2
   done
 }
