@@ -1,11 +1,11 @@
 /** The commands in pages for users, typed on three fresh Debians in the order in which they are there. */
-import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { requireLab } from '../e2e/require.ts';
-import { type DebianRoot, missingDebianRoot } from '../lab/debian-root.ts';
+import { missingDebianRoot } from '../lab/debian-root.ts';
 import type { Host } from '../lab/lab.ts';
 import { waitFor } from '../lab/wait.ts';
-import { type Block, commandBlocks, type Machine, PLAN } from './documented-commands.ts';
+import { commandBlocks, PLAN } from './documented-commands.ts';
+import { PageReader } from './page-reader.ts';
 import { HOSTS, type HostName, RootWorld, reaches, status } from './root-world.ts';
 
 requireLab();
@@ -13,17 +13,13 @@ requireLab();
 describe('the commands in the pages', { skip: missingDebianRoot() ?? false }, () => {
   let world: RootWorld;
   let workload: Host;
-  const printed = new Map<Block, string>();
+  let reader: PageReader;
 
   before(async () => {
     world = await RootWorld.build('docs');
     workload = await world.lab.host('workload');
     await world.lab.cable(workload, 'eth0', world.db.host, WORKLOAD_PORT);
-    await workload.ip([
-      `addr add ${WORKLOAD_EID}/32 dev eth0`,
-      'route add 169.254.1.1 dev eth0 scope link',
-      'route add default via 169.254.1.1 dev eth0 onlink',
-    ]);
+    reader = new PageReader(world, (command) => workload.exec(['sh', '-ec', command]));
   });
   after(() => world?.close());
 
@@ -33,17 +29,32 @@ describe('the commands in the pages', { skip: missingDebianRoot() ?? false }, ()
       const block = commandBlocks(page)[i];
       if (block === undefined) continue;
       it(`${page}:${block.line}: ${treatment.begins}`, async () => {
-        for (const machine of treatment.on) {
-          for (const { text, input } of await typed(block, machine)) {
-            const { stdout } = await rootOf(machine).exec(`cd /root\n${text}`, { input, timeoutMs: 120_000 });
-            printed.set(block, `${printed.get(block) ?? ''}${stdout}`);
-          }
-        }
+        for (const machine of treatment.on) await reader.type(block, machine);
       });
     }
+    if (page === 'docs/quick-start.md') it('and with them the workload moves from db to web', () => moves());
   }
 
-  it('and with them the workload moves from db to web, and is reached there', async () => {
+  it('and Prometheus may ask for the agents with the token and the authority that were made', async () => {
+    await reader.configureMapServer({ discoveryTokenFile: '/etc/stayput/discovery-token' });
+    const isListed = async (): Promise<boolean> => {
+      const { code } = await world.mapServer.exec(
+        `curl --fail --cacert /root/stayput-ca.pem --header "Authorization: Bearer $(cat /etc/stayput/discovery-token)" \
+           https://127.0.0.1:4342/v1/prometheus/targets`,
+        { anyExit: true },
+      );
+      return code === 0;
+    };
+    await waitFor('the list', isListed);
+  });
+
+  it('and everybody is registered at the end', async () => {
+    for (const name of Object.keys(HOSTS) as HostName[]) {
+      await waitFor(`${name} registered`, async () => (await status(world[name])).healthy);
+    }
+  });
+
+  async function moves(): Promise<void> {
     await world.web.host.exec(['ping', '-c', '1', '-W', '5', WORKLOAD_EID]);
     await world.db.host.ip([`link set ${WORKLOAD_PORT} netns ${world.web.host.namespace}`]);
     await world.web.host.ip([`link set ${WORKLOAD_PORT} up`]);
@@ -53,37 +64,6 @@ describe('the commands in the pages', { skip: missingDebianRoot() ?? false }, ()
       return eids.some(({ eid, state }) => eid.startsWith(WORKLOAD_EID) && state === 'live');
     });
     await reaches(world.db, WORKLOAD_EID);
-  });
-
-  it('and everybody is registered at the end', async () => {
-    for (const name of Object.keys(HOSTS) as HostName[]) {
-      await waitFor(`${name} registered`, async () => (await status(world[name])).healthy);
-    }
-  });
-
-  function rootOf(machine: Machine): DebianRoot {
-    return machine === 'map server' ? world.mapServer : world[machine];
-  }
-
-  /** What the reader puts in for the names of the example, and what is asked for on standard input. */
-  async function typed({ text }: Block, machine: Machine): Promise<{ text: string; input: string }[]> {
-    if (text.includes(' agents grant AGENT ')) {
-      const { stdout } = await world.mapServer.exec('sudo -u stayput-mapserver stayput agents list --json');
-      const agents = JSON.parse(stdout) as { xtrId: string }[];
-      assert.equal(agents.length, 2);
-      return agents.map(({ xtrId }) => ({ text: text.replace('AGENT', xtrId.slice(0, 8)), input: '' }));
-    }
-    if (text.includes('agent join') && machine !== 'map server') {
-      const tokens = [...printed.values()].flatMap((output) => output.match(/^stp1\.\S+$/gm) ?? []);
-      const token = tokens[machine === 'db' ? 0 : 1] ?? '';
-      const own = machine === 'db' ? text : text.replace(HOSTS.db, HOSTS.web).replace('--name db', '--name web');
-      return [{ text: own, input: token }];
-    }
-    if (text.includes('mapserver restore')) {
-      await world.mapServer.exec('umask 077; echo a passphrase that is long > /root/backup-passphrase');
-      return [{ text: text.replace(/stayput-\d{4}-\d\d-\d\d\.backup/, 'stayput-$(date +%F).backup'), input: '' }];
-    }
-    return [{ text, input: '' }];
   }
 });
 

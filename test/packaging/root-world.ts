@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { PROJECT_ROOT, VERSION } from '../../runtime/project-root.ts';
 import { run } from '../../scripts/steps.ts';
 import { DebianRoot } from '../lab/debian-root.ts';
-import { Internet } from '../lab/internet.ts';
+import { type Attachment, Internet } from '../lab/internet.ts';
 import { Lab } from '../lab/lab.ts';
 import { LabError } from '../lab/lab-error.ts';
 import { waitFor } from '../lab/wait.ts';
@@ -27,9 +27,16 @@ export class RootWorld {
   readonly mapServer: DebianRoot;
   readonly db: DebianRoot;
   readonly web: DebianRoot;
+  /** In the underlay. */
+  readonly addresses: { readonly mapServer: string; readonly db: string };
 
-  private constructor(lab: Lab, mapServer: DebianRoot, db: DebianRoot, web: DebianRoot) {
+  private constructor(
+    lab: Lab,
+    [mapServer, db, web]: readonly [DebianRoot, DebianRoot, DebianRoot],
+    addresses: { readonly mapServer: string; readonly db: string },
+  ) {
     this.lab = lab;
+    this.addresses = addresses;
     this.mapServer = mapServer;
     this.db = db;
     this.web = web;
@@ -41,22 +48,20 @@ export class RootWorld {
     try {
       const internet = await Internet.build(lab, { clouds: ['a', 'b', 'c'] });
       const mapServer = await internet.attach('map', 'c');
-      const others = [await internet.attach('db', 'a'), await internet.attach('web', 'b')];
+      const db = await internet.attach('db', 'a');
+      const web = await internet.attach('web', 'b');
       const deb = buildPackage(lab);
-      const [first, ...rest] = await Promise.all(
-        [mapServer, ...others].map(async ({ host }) => {
-          const root = await DebianRoot.boot(host);
-          writeFileSync(
-            root.path('/etc/hosts'),
-            `127.0.0.1 localhost ${host.name}\n${mapServer.address4} ${MAP_SERVER}\n`,
-          );
-          copyFileSync(deb, root.path(PACKAGE));
-          return root;
-        }),
-      );
-      const [db, web] = rest;
-      if (first === undefined || db === undefined || web === undefined) throw new LabError('no roots');
-      return new RootWorld(lab, first, db, web);
+      const boot = async ({ host }: Attachment): Promise<DebianRoot> => {
+        const root = await DebianRoot.boot(host);
+        writeFileSync(
+          root.path('/etc/hosts'),
+          `127.0.0.1 localhost ${host.name}\n${mapServer.address4} ${MAP_SERVER}\n`,
+        );
+        copyFileSync(deb, root.path(PACKAGE));
+        return root;
+      };
+      const roots = await Promise.all([boot(mapServer), boot(db), boot(web)]);
+      return new RootWorld(lab, roots, { mapServer: mapServer.address4, db: db.address4 });
     } catch (error) {
       await lab.close();
       throw error;
