@@ -17,7 +17,10 @@ import { requireLab } from './require.ts';
 requireLab();
 
 // It is in no Debian package.
-const skip = findProgram('terraform') === undefined ? 'no terraform in the PATH: https://developer.hashicorp.com/terraform/install' : false;
+const skip =
+  findProgram('terraform') === undefined
+    ? 'no terraform in the PATH: https://developer.hashicorp.com/terraform/install'
+    : false;
 const MODULES = join(PROJECT_ROOT, 'deploy/terraform');
 
 describe('Terraform', { skip }, () => {
