@@ -38,7 +38,7 @@ test('configuration examples are valid', () => {
 });
 
 test('the example of policy.md is right, and does what it expects of itself', () => {
-  const [, example = ''] = /```\n(# Who may talk[\s\S]*?)```/.exec(read('docs/policy.md')) ?? [];
+  const [, example = ''] = /```text\n(# Who may talk[\s\S]*?)```/.exec(read('docs/policy.md')) ?? [];
   const { ok, problems, expectations } = checkOffline(example);
   assert.deepEqual(problems, []);
   assert.equal(expectations.length, 3);
