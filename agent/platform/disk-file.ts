@@ -4,24 +4,10 @@
  * nothing is followed for ever.
  */
 import { type FileHandle, open } from 'node:fs/promises';
+import type { DiskEntry } from './disk-format.ts';
 import { openFat } from './fat.ts';
 import { openIso } from './iso9660.ts';
 import { PlatformError } from './platform.ts';
-
-export interface DiskEntry {
-  /** In small letters. */
-  readonly name: string;
-  /** The first sector or cluster of the content. */
-  readonly start: number;
-  readonly octets: number;
-  readonly folder: boolean;
-}
-
-export interface DiskFormat {
-  readonly root: DiskEntry;
-  list(folder: DiskEntry): Promise<DiskEntry[]>;
-  content(file: DiskEntry): Promise<Buffer>;
-}
 
 /** As text; null when it has no such file. Letters count the same in both cases. @throws PlatformError */
 export async function readDiskFile(device: string, path: string): Promise<string | null> {
@@ -50,11 +36,4 @@ export async function readDiskFile(device: string, path: string): Promise<string
   }
 }
 
-/** Shorter at the end of the disk. */
-export async function readAt(file: FileHandle, position: number, octets: number): Promise<Buffer> {
-  const { bytesRead, buffer } = await file.read(Buffer.alloc(octets), 0, octets, position);
-  return buffer.subarray(0, bytesRead);
-}
-
-export const MAX_FOLDER = 64 * 1024;
 const MAX_FILE = 1 << 20;

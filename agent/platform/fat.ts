@@ -9,7 +9,7 @@
  * long name, 13 units of UTF-16 in each.
  */
 import type { FileHandle } from 'node:fs/promises';
-import { type DiskEntry, type DiskFormat, MAX_FOLDER, readAt } from './disk-file.ts';
+import { type DiskEntry, type DiskFormat, MAX_FOLDER, readAt } from './disk-format.ts';
 
 /** Undefined if it is none. */
 export async function openFat(file: FileHandle): Promise<DiskFormat | undefined> {

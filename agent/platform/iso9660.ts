@@ -5,7 +5,7 @@
  * (1 octet), extent (4 at 2), size (4 at 10), flags (1 at 25; 2: folder), length of the name (1 at 32), name (at 33).
  */
 import type { FileHandle } from 'node:fs/promises';
-import { type DiskEntry, type DiskFormat, MAX_FOLDER, readAt } from './disk-file.ts';
+import { type DiskEntry, type DiskFormat, MAX_FOLDER, readAt } from './disk-format.ts';
 
 /** Undefined if it is none. */
 export async function openIso(file: FileHandle): Promise<DiskFormat | undefined> {
