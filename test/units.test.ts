@@ -15,7 +15,9 @@ const skip = analysed === VERSION ? false : `no systemd-analyze ${VERSION}`;
 
 test('the exposure of each unit is what security.md states', { skip }, () => {
   const page = readFileSync(join(PROJECT_ROOT, 'docs/security.md'), 'utf8');
-  for (const unit of ['mapserver', 'agent', 'agent-join', 'dataplane'].map((name) => `stayput-${name}.service`)) {
+  for (const unit of ['mapserver', 'agent', 'agent-join', 'dns-host', 'dataplane'].map(
+    (name) => `stayput-${name}.service`,
+  )) {
     const report = analyse(['security', '--offline=true', '--no-pager', `deploy/systemd/${unit}`]);
     const exposure = /Overall exposure level for .*: ([\d.]+) OK/.exec(report)?.[1];
     assert.ok(page.includes(`| \`${unit}\` | ${exposure} |`), `${unit}: ${exposure}`);
@@ -47,7 +49,7 @@ test('the socket unit holds what the agent listens on if nothing else is said, o
 });
 
 test('no unit writes core dumps', () => {
-  for (const name of ['mapserver', 'agent', 'agent-join', 'dataplane'])
+  for (const name of ['mapserver', 'agent', 'agent-join', 'dns-host', 'dataplane'])
     assert.match(readFileSync(join(PROJECT_ROOT, `deploy/systemd/stayput-${name}.service`), 'utf8'), /^LimitCORE=0$/m);
 });
 
