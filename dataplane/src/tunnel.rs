@@ -395,16 +395,18 @@ impl Tunnel {
         if now >= self.greetings.next_timeout() {
             self.handle_greetings_timeout(now);
         }
-        while let Some(&Reverse((at, id))) = self.timers.peek() {
-            if at > now {
-                break;
-            }
+        // Each peer once: one that is due again at once has its turn in the next call, after the packets.
+        let mut due = Vec::new();
+        while let Some(&Reverse((at, id))) = self.timers.peek()
+            && at <= now
+        {
             self.timers.pop();
-            let Some(peer) = self.peer_mut(id) else { continue };
-            if peer.scheduled != at {
-                continue;
+            if let Some(peer) = self.peer_mut(id).filter(|peer| peer.scheduled == at) {
+                peer.scheduled = Time::NEVER;
+                due.push(id);
             }
-            peer.scheduled = Time::NEVER;
+        }
+        for id in due {
             self.handle_peer_timeout(id, now);
             self.reschedule(id);
         }

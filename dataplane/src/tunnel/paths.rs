@@ -226,10 +226,14 @@ impl Tunnel {
     }
 
     pub(super) fn handle_doubt(&mut self, id: PeerId, now: Time) {
-        let Some(peer) = self.peer(id).filter(|p| p.paths.doubt.as_ref().is_some_and(|d| now >= d.next)) else {
+        let is_due = |peer: &&mut Peer| peer.paths.doubt.as_ref().is_some_and(|doubt| now >= doubt.next);
+        let Some(peer) = self.peer_mut(id).filter(is_due) else { return };
+        // Without a session there is nothing to doubt and nobody who could be asked.
+        if !peer.is_up(now) {
+            peer.paths.doubt = None;
             return;
-        };
-        if !peer.is_up(now) || self.take_answered_path(id, now) {
+        }
+        if self.take_answered_path(id, now) {
             return;
         }
         let Some(peer) = self.peer_mut(id) else { return };

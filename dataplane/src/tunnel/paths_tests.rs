@@ -41,6 +41,26 @@ fn who_has_other_locators_to_try_learns_from_the_questions_of_who_has_not_that_i
 }
 
 #[test]
+fn the_doubt_about_a_path_ends_with_the_session() {
+    for after in (5..300).step_by(5) {
+        let mut world = two_locators_of_b(50);
+        world.talk(&[0, 1], millis(500));
+        world.cut = vec![(A1, B1)];
+        world.talk(&[0, 1], millis(after));
+        // Another identity, as a copied VM is given: its sessions are gone.
+        let identity = crate::handshake::Identity::new([3; 32], [9; 32], 7).unwrap();
+        world.nodes[0].tunnel.configure(identity, 9);
+        let (node, mut calls) = (&mut world.nodes[0].tunnel, 0);
+        while node.next_timeout() < world.now + millis(500) {
+            node.handle_timeout(node.next_timeout().max(world.now));
+            while node.poll().is_some() {}
+            calls += 1;
+            assert!(calls < 1000, "{after} ms: timers do not come to rest");
+        }
+    }
+}
+
+#[test]
 fn lost_questions_do_not_keep_a_silent_path() {
     for lost in 1..=3 {
         let mut world = two_locators_of_b(50);
