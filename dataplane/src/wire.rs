@@ -121,8 +121,9 @@ pub enum Control {
     ProbeRequest(u64),
     ProbeReply(u64),
     Keepalive,
-    /// This process has had no session with the peer before: what went to another one may be lost.
-    Started,
+    /// This process has had no session with the peer before: what went to another one may be lost. Of sessions that it
+    /// has answered and that were not used yet, it has the ends: `all` when they are too many to be named.
+    Started(Answered),
     /// Asks whether a path works; neither it nor its reply moves the peer.
     PathRequest(u64),
     PathReply(u64),
@@ -148,7 +149,7 @@ impl Control {
             1 => token.map(Control::ProbeRequest),
             2 => token.map(Control::ProbeReply),
             3 => token.map(|_| Control::Keepalive),
-            STARTED => token.map(|_| Control::Started),
+            STARTED => token.map(|token| Control::Started(Answered::from_token(token))),
             PATH_REQUEST => token.map(Control::PathRequest),
             PATH_REPLY => token.map(Control::PathReply),
             REPORT | REPORT_REPLY => Some(Control::Report),
@@ -171,12 +172,42 @@ impl Control {
             Control::SizeReply(token) => (SIZE_REPLY, token),
             Control::PathRequest(token) => (PATH_REQUEST, token),
             Control::PathReply(token) => (PATH_REPLY, token),
-            Control::Started => (STARTED, 0),
+            Control::Started(answered) => (STARTED, answered.token()),
             Control::Keepalive | Control::Report | Control::Unknown => (3, 0),
         };
         let mut bytes = [kind; Control::LENGTH];
         bytes[1..].copy_from_slice(&token.to_be_bytes());
         bytes
+    }
+}
+
+/// Sessions of one peer, by the indices that packets to their answering end carry: up to two, or all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answered([u32; 2]);
+
+impl Answered {
+    pub const NONE: Answered = Answered([0; 2]);
+    pub const ALL: Answered = Answered([u32::MAX; 2]);
+
+    pub fn new(indices: &[u32]) -> Answered {
+        match *indices {
+            [] => Answered::NONE,
+            [one] => Answered([0, one]),
+            [one, other] => Answered([one, other]),
+            _ => Answered::ALL,
+        }
+    }
+
+    pub fn contains(self, index: u32) -> bool {
+        self == Answered::ALL || self.0.contains(&index)
+    }
+
+    fn from_token(token: u64) -> Answered {
+        Answered([(token >> 32) as u32, token as u32])
+    }
+
+    fn token(self) -> u64 {
+        u64::from(self.0[0]) << 32 | u64::from(self.0[1])
     }
 }
 
@@ -281,12 +312,21 @@ mod tests {
     }
 
     #[test]
+    fn a_process_names_the_sessions_it_has_answered() {
+        let contains = |indices: &[u32]| [7, 8, 9].map(|index| Answered::new(indices).contains(index));
+        assert_eq!(contains(&[]), [false; 3]);
+        assert_eq!(contains(&[7]), [true, false, false]);
+        assert_eq!(contains(&[7, 9]), [true, false, true]);
+        assert_eq!(contains(&[7, 9, 1]), [true; 3], "too many to be named");
+        assert_eq!(Control::parse(&[8, 0, 0, 0, 0, 0, 0, 0, 0]), Some(Control::Started(Answered::NONE)));
+    }
+
+    #[test]
     fn control_round_trip() {
         let size = [Control::SizeProbe(3), Control::SizeReply(u64::MAX)];
-        for control in [Control::ProbeRequest(u64::MAX), Control::ProbeReply(1), Control::Keepalive, Control::Started]
-            .into_iter()
-            .chain(size)
-        {
+        let others = [Control::ProbeRequest(u64::MAX), Control::ProbeReply(1), Control::Keepalive];
+        let started = [&[][..], &[7], &[7, 8], &[7, 8, 9]].map(|indices| Control::Started(Answered::new(indices)));
+        for control in others.into_iter().chain(size).chain(started) {
             assert_eq!(Control::parse(&control.bytes()), Some(control));
         }
         let padded = [&Control::SizeProbe(3).bytes()[..], &[0; 1400]].concat();

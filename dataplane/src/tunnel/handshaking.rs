@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::stats::Counter;
 use crate::time::{Time, millis, seconds};
 use crate::wiping::wipe_stack;
-use crate::wire::{Control, Header, INDEX_MASK, Kind};
+use crate::wire::{Answered, Control, Header, INDEX_MASK, Kind};
 
 impl Tunnel {
     /// Makes sure that a handshake is under way.
@@ -133,8 +133,9 @@ impl Tunnel {
     fn say_started(&mut self, id: PeerId, now: Time) {
         let Some(peer) = self.peer_mut(id).filter(|peer| !peer.known) else { return };
         peer.known = true;
+        let indices: Vec<u32> = peer.pending.iter().map(|session| session.local_index).collect();
         if let Some(path) = peer.endpoint {
-            self.send_control(id, path, &Control::Started.bytes(), now);
+            self.send_control(id, path, &Control::Started(Answered::new(&indices)).bytes(), now);
         }
     }
 

@@ -335,7 +335,7 @@ impl Tunnel {
         match Control::parse(plaintext) {
             None => self.stats.count(Counter::DropMalformed),
             Some(Control::Keepalive | Control::Unknown) => {}
-            Some(Control::Started) => self.send_lost_with_restart(id, session, now),
+            Some(Control::Started(answered)) => self.send_lost_with_restart(id, session, answered, now),
             Some(Control::ProbeRequest(token)) => {
                 self.send_control(id, path, &Control::ProbeReply(token).bytes(), now);
             }

@@ -20,7 +20,7 @@ use crate::retransmit::{Gate, Kept, RESEND_AT_ONCE, RESEND_STEP, Resending, Ring
 use crate::session::Session;
 use crate::stats::Counter;
 use crate::time::{Time, millis, seconds};
-use crate::wire::{DATA_HEADER, Header, Report, TAG};
+use crate::wire::{Answered, DATA_HEADER, Header, Report, TAG};
 
 /// A peer's part in this.
 #[derive(Default)]
@@ -78,12 +78,13 @@ impl Recovery {
 impl Tunnel {
     /// The peer's process is a new one. `peer.previous` is what it has lost, as long as `session`, in which it said so
     /// and its first, is the current one: held back until the next, the word would be about a session of its own.
-    pub(super) fn send_lost_with_restart(&mut self, id: PeerId, session: u32, now: Time) {
+    /// `answered`: sessions that the new process has, though it has not heard in them yet.
+    pub(super) fn send_lost_with_restart(&mut self, id: PeerId, session: u32, answered: Answered, now: Time) {
         let Some(peer) = self.peers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         let round_trip = peer.rtt.or(peer.first_rtt).unwrap_or(UNKNOWN_RTT);
         let (Some(old), Some(new)) = (peer.previous.as_ref(), peer.current.as_mut()) else { return };
         // Both are with the new process, which has lost nothing of the one put back.
-        if old.crossed(new) || new.local_index != session {
+        if old.crossed(new) || answered.contains(old.remote_index) || new.local_index != session {
             return;
         }
         if peer.recovery.started.replace(new.local_index) == Some(new.local_index) {

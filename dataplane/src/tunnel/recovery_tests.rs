@@ -207,6 +207,29 @@ fn what_goes_out_in_two_sessions_made_at_once_arrives_once() {
     assert_eq!([0, 1].map(|node: usize| world.nodes[node].numbers.clone()), [[0], [0]]);
 }
 
+/// Node 1 is answered before the initiation of node 0 reaches it: that one could be of a process started since.
+#[test]
+fn what_went_out_before_the_other_initiation_came_arrives_once() {
+    let mut world = World::pair();
+    assert!(!world.send(0, 1) && !world.send(1, 0));
+    let from = world.nodes[0].address;
+    let (late, others): (Vec<Packet>, Vec<Packet>) = world.wire.drain(..).partition(|packet| packet.from == from);
+    assert_eq!(late.len(), 1);
+    world.wire.extend(others);
+    world.loses(|kind| kind == Some(Kind::Control));
+    world.run(millis(12));
+    world.loses(|_| false);
+    assert!(world.send(1, 0) && !world.is_up(0));
+    let sent: Vec<Packet> = world.wire.drain(..).collect();
+    late.iter().for_each(|packet| world.deliver(packet));
+    world.run(millis(40));
+    assert!(world.is_up(0));
+    sent.iter().for_each(|packet| world.deliver(packet));
+    world.run(millis(100));
+    assert_eq!(world.nodes[0].numbers, [0]);
+    assert_eq!(world.count(1, Counter::RetransmitResent), 0);
+}
+
 // Attack: initiations recorded from a former process of a peer, and new ones | all | nothing goes out again without the
 // new session being used by who holds the keys
 #[test]
