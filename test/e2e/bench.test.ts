@@ -94,7 +94,8 @@ describe('stayput bench dns', () => {
 
 describe('stayput bench handover', () => {
   it('prints exactly one JSON object with a row for each event and probe, and leaves nothing behind', () => {
-    const short = ['--json', '--peers', 'none', '--repetitions', '1', '--events', 'roam,move', '--rtt', '2'];
+    const lossy = ['--rtt', '2', '--loss', '1'];
+    const short = ['--json', '--peers', 'none', '--repetitions', '1', '--events', 'roam,move', ...lossy];
     const { stdout, stderr, status, pid } = bench('handover', [...short, '--probes', 'udp-echo,tcp-bulk']);
     assert.equal(status, 0, stderr);
     const { machine, rows } = JSON.parse(stdout) as {

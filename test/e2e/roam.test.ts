@@ -62,6 +62,29 @@ describe('a VM that roams to another cloud', () => {
     await server.stop();
   });
 
+  it('is followed when its workload only listens', async (t) => {
+    const receiving = `const socket = require('node:dgram').createSocket('udp4');
+      socket.on('message', (text) => console.log('got ' + text));
+      socket.bind(${PORT}, '${VM_EID}', () => console.log('listening'));`;
+    const sending = `const socket = require('node:dgram').createSocket('udp4');
+      let number = 0;
+      setInterval(() => socket.send(String(number++), ${PORT}, '${VM_EID}'), 10);`;
+    const receiver = world.vm.host.spawn('receiver', [process.execPath, '-e', receiving]);
+    await receiver.waitUntil('listening', () => receiver.output().includes('listening'));
+    const sender = world.client.host.spawn('sender', [process.execPath, '-e', sending]);
+    const got = (): number[] => [...receiver.output().matchAll(/^got (\d+)$/gm)].map(([, number]) => Number(number));
+    await receiver.waitUntil('50 datagrams', () => got().length >= 50);
+    await world.prepareRoam()();
+    const since = got().length;
+    await receiver.waitUntil('100 more', () => got().length >= since + 100);
+    await sender.stop();
+    await receiver.stop();
+    const numbers = got();
+    const once = new Set(numbers);
+    assert.equal(once.size, numbers.length, 'each once');
+    t.diagnostic(`lost ${Math.max(...numbers) - Math.min(...numbers) + 1 - once.size} of ${numbers.length}`);
+  });
+
   it('moves an iperf3 stream through the tunnel', async (t) => {
     const server = world.vm.host.spawn('iperf3', ['iperf3', '-s', '-1', '-B', VM_EID, '--forceflush']);
     await server.waitUntil('listening', () => server.output().includes('Server listening'));
@@ -81,6 +104,8 @@ describe('a VM that roams to another cloud', () => {
     assert.ok(megabits > 50, `only ${megabits.toFixed(1)} Mbit/s`);
   });
 });
+
+const PORT = 9000;
 
 async function within(ms: number, process: LabProcess): ReturnType<LabProcess['stop']> {
   const limit = setTimeout(() => process.signal('SIGKILL'), ms);
