@@ -11,6 +11,7 @@ import {
   type PlatformDriver,
   PlatformError,
   type PlatformFacts,
+  present,
 } from './platform.ts';
 
 export const AKAMAI: PlatformDriver = { name: 'akamai', title: 'Akamai (Linode)', detect, read, recognise };
@@ -24,8 +25,7 @@ function detect({ sysVendor }: LocalFacts): Detection {
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
   const client = access.metadata(SERVICE);
   const headers = await tokenHeaders(access);
-  const instance = await client.json('/v1/instance', INSTANCE, headers);
-  if (instance === null) throw new PlatformError('status', 'GET /v1/instance: there is none');
+  const instance = present(await client.json('/v1/instance', INSTANCE, headers), '/v1/instance');
   const facts = new FactsBuilder().text('instance-id', String(instance.id)).text('region', instance.region);
   const network = await client.json('/v1/network', NETWORK, headers);
   // With the length of the prefix behind it: 203.0.113.5/32.

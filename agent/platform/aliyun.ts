@@ -10,6 +10,7 @@ import {
   type PlatformDriver,
   PlatformError,
   type PlatformFacts,
+  present,
 } from './platform.ts';
 
 export const ALIYUN: PlatformDriver = { name: 'aliyun', title: 'Alibaba Cloud', detect, read, recognise };
@@ -23,8 +24,7 @@ function detect({ productName }: LocalFacts): Detection {
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
   const client = access.metadata(SERVICE);
   const headers = await tokenHeaders(access);
-  const instance = await client.text(`${TREE}/instance-id`, headers);
-  if (instance === null) throw new PlatformError('status', `GET ${TREE}/instance-id: there is none`);
+  const instance = present(await client.text(`${TREE}/instance-id`, headers), `${TREE}/instance-id`);
   const [zone, region, vpc, local, publicAddress] = await Promise.all(
     ['zone-id', 'region-id', 'vpc-id', 'private-ipv4', 'eipv4'].map((path) => client.text(`${TREE}/${path}`, headers)),
   );

@@ -1,28 +1,18 @@
 /** DigitalOcean. https://docs.digitalocean.com/reference/api/metadata-api/ */
 import { z } from 'zod';
 import { FactsBuilder } from './facts-builder.ts';
-import type { LocalFacts } from './local-facts.ts';
-import {
-  certain,
-  type Detection,
-  none,
-  type PlatformAccess,
-  type PlatformDriver,
-  PlatformError,
-  type PlatformFacts,
-} from './platform.ts';
+import { namedBy, type PlatformAccess, type PlatformDriver, type PlatformFacts, present } from './platform.ts';
 
-export const DIGITALOCEAN: PlatformDriver = { name: 'digitalocean', title: 'DigitalOcean', detect, read, recognise };
-
-function detect({ sysVendor }: LocalFacts): Detection {
-  return sysVendor === 'DigitalOcean'
-    ? certain('the firmware names DigitalOcean')
-    : none('the vendor is not DigitalOcean');
-}
+export const DIGITALOCEAN: PlatformDriver = {
+  name: 'digitalocean',
+  title: 'DigitalOcean',
+  detect: namedBy('DigitalOcean'),
+  read,
+  recognise,
+};
 
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
-  const droplet = await ask(access);
-  if (droplet === null) throw new PlatformError('status', 'GET /metadata/v1.json: there is none');
+  const droplet = present(await ask(access), '/metadata/v1.json');
   const { droplet_id, region, interfaces, floating_ip, reserved_ip } = droplet;
   const facts = new FactsBuilder().text('instance-id', String(droplet_id)).text('region', region);
   for (const { ipv4, ipv6 } of interfaces?.public ?? []) {

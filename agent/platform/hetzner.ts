@@ -1,20 +1,14 @@
 /** Hetzner Cloud. https://docs.hetzner.cloud/#server-metadata */
 import { FactsBuilder } from './facts-builder.ts';
-import type { LocalFacts } from './local-facts.ts';
-import {
-  certain,
-  type Detection,
-  none,
-  type PlatformAccess,
-  type PlatformDriver,
-  type PlatformFacts,
-} from './platform.ts';
+import { namedBy, type PlatformAccess, type PlatformDriver, type PlatformFacts } from './platform.ts';
 
-export const HETZNER: PlatformDriver = { name: 'hetzner', title: 'Hetzner Cloud', detect, read, recognise };
-
-function detect({ sysVendor }: LocalFacts): Detection {
-  return sysVendor === 'Hetzner' ? certain('the firmware names Hetzner') : none('the vendor is not Hetzner');
-}
+export const HETZNER: PlatformDriver = {
+  name: 'hetzner',
+  title: 'Hetzner Cloud',
+  detect: namedBy('Hetzner'),
+  read,
+  recognise,
+};
 
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
   const client = access.metadata(SERVICE);

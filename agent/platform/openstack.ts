@@ -18,6 +18,7 @@ import {
   PlatformError,
   type PlatformFacts,
   possible,
+  present,
 } from './platform.ts';
 
 export const OPENSTACK: PlatformDriver = { name: 'openstack', title: 'OpenStack', detect, read, recognise };
@@ -46,8 +47,10 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
 async function readService(access: PlatformAccess): Promise<PlatformFacts> {
   const client = access.metadata(SERVICE);
   const facts = new FactsBuilder();
-  const metadata = await client.json('/openstack/latest/meta_data.json', METADATA);
-  if (metadata === null) throw new PlatformError('status', 'GET /openstack/latest/meta_data.json: there is none');
+  const metadata = present(
+    await client.json('/openstack/latest/meta_data.json', METADATA),
+    '/openstack/latest/meta_data.json',
+  );
   addMetadata(facts, metadata);
   addNetworks(facts, await client.json('/openstack/latest/network_data.json', NETWORKS));
   // Floating addresses are in the EC2 tree only, which is not offered everywhere.

@@ -11,8 +11,8 @@ import {
   none,
   type PlatformAccess,
   type PlatformDriver,
-  PlatformError,
   type PlatformFacts,
+  present,
 } from './platform.ts';
 
 export const ORACLE: PlatformDriver = { name: 'oracle', title: 'Oracle Cloud', detect, read, recognise };
@@ -24,8 +24,7 @@ function detect({ chassisAssetTag }: LocalFacts): Detection {
 
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
   const client = access.metadata(SERVICE);
-  const instance = await client.json('/opc/v2/instance/', INSTANCE, AUTHORIZATION);
-  if (instance === null) throw new PlatformError('status', 'GET /opc/v2/instance/: there is none');
+  const instance = present(await client.json('/opc/v2/instance/', INSTANCE, AUTHORIZATION), '/opc/v2/instance/');
   const facts = new FactsBuilder()
     .text('instance-id', instance.id)
     .text('zone', instance.availabilityDomain)

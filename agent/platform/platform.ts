@@ -142,6 +142,18 @@ export class PlatformError extends StayputError {
   }
 }
 
+/** A platform that the vendor of the firmware names. */
+export function namedBy(vendor: string): (facts: LocalFacts) => Detection {
+  return ({ sysVendor }) =>
+    sysVendor === vendor ? certain(`the firmware names ${vendor}`) : none(`the vendor is not ${vendor}`);
+}
+
+/** What cannot be missing in the answer of a service. @throws PlatformError */
+export function present<T>(value: T | null, path: string): T {
+  if (value === null) throw new PlatformError('status', `GET ${path}: there is none`);
+  return value;
+}
+
 export function certain(reason: string): Detection {
   return { confidence: 'certain', reason };
 }

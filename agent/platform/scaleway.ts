@@ -1,26 +1,18 @@
 /** Scaleway. https://www.scaleway.com/en/docs/instances/how-to/use-metadata-api/ */
 import { z } from 'zod';
 import { FactsBuilder } from './facts-builder.ts';
-import type { LocalFacts } from './local-facts.ts';
-import {
-  certain,
-  type Detection,
-  none,
-  type PlatformAccess,
-  type PlatformDriver,
-  PlatformError,
-  type PlatformFacts,
-} from './platform.ts';
+import { namedBy, type PlatformAccess, type PlatformDriver, type PlatformFacts, present } from './platform.ts';
 
-export const SCALEWAY: PlatformDriver = { name: 'scaleway', title: 'Scaleway', detect, read, recognise };
-
-function detect({ sysVendor }: LocalFacts): Detection {
-  return sysVendor === 'Scaleway' ? certain('the firmware names Scaleway') : none('the vendor is not Scaleway');
-}
+export const SCALEWAY: PlatformDriver = {
+  name: 'scaleway',
+  title: 'Scaleway',
+  detect: namedBy('Scaleway'),
+  read,
+  recognise,
+};
 
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
-  const server = await ask(access);
-  if (server === null) throw new PlatformError('status', 'GET /conf: there is none');
+  const server = present(await ask(access), '/conf');
   const zone = server.location?.zone_id;
   const facts = new FactsBuilder()
     .text('instance-id', server.id)

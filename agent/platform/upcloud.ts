@@ -1,26 +1,18 @@
 /** UpCloud. https://upcloud.com/docs/guides/upcloud-metadata-service/ */
 import { z } from 'zod';
 import { FactsBuilder } from './facts-builder.ts';
-import type { LocalFacts } from './local-facts.ts';
-import {
-  certain,
-  type Detection,
-  none,
-  type PlatformAccess,
-  type PlatformDriver,
-  PlatformError,
-  type PlatformFacts,
-} from './platform.ts';
+import { namedBy, type PlatformAccess, type PlatformDriver, type PlatformFacts, present } from './platform.ts';
 
-export const UPCLOUD: PlatformDriver = { name: 'upcloud', title: 'UpCloud', detect, read, recognise };
-
-function detect({ sysVendor }: LocalFacts): Detection {
-  return sysVendor === 'UpCloud' ? certain('the firmware names UpCloud') : none('the vendor is not UpCloud');
-}
+export const UPCLOUD: PlatformDriver = {
+  name: 'upcloud',
+  title: 'UpCloud',
+  detect: namedBy('UpCloud'),
+  read,
+  recognise,
+};
 
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
-  const server = await ask(access);
-  if (server === null) throw new PlatformError('status', 'GET /metadata/v1.json: there is none');
+  const server = present(await ask(access), '/metadata/v1.json');
   const facts = new FactsBuilder().text('instance-id', server.instance_id).text('region', server.region);
   for (const { type, network_id, ip_addresses } of server.network?.interfaces ?? []) {
     if (type === 'private') facts.text('network', network_id);

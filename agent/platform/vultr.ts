@@ -1,26 +1,12 @@
 /** Vultr. https://www.vultr.com/metadata/ */
 import { z } from 'zod';
 import { FactsBuilder } from './facts-builder.ts';
-import type { LocalFacts } from './local-facts.ts';
-import {
-  certain,
-  type Detection,
-  none,
-  type PlatformAccess,
-  type PlatformDriver,
-  PlatformError,
-  type PlatformFacts,
-} from './platform.ts';
+import { namedBy, type PlatformAccess, type PlatformDriver, type PlatformFacts, present } from './platform.ts';
 
-export const VULTR: PlatformDriver = { name: 'vultr', title: 'Vultr', detect, read, recognise };
-
-function detect({ sysVendor }: LocalFacts): Detection {
-  return sysVendor === 'Vultr' ? certain('the firmware names Vultr') : none('the vendor is not Vultr');
-}
+export const VULTR: PlatformDriver = { name: 'vultr', title: 'Vultr', detect: namedBy('Vultr'), read, recognise };
 
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
-  const instance = await ask(access);
-  if (instance === null) throw new PlatformError('status', 'GET /v1.json: there is none');
+  const instance = present(await ask(access), '/v1.json');
   const facts = new FactsBuilder()
     .text('instance-id', instance['instance-v2-id'])
     .text('region', instance.region?.regioncode);
