@@ -29,13 +29,14 @@ impl Handovers {
         self.report_at
     }
 
-    /// What is to be reported now.
+    /// What is to be reported now, in one message; what is too much for that is due at once.
     pub fn take_due(&mut self, now: Time) -> Option<Vec<u64>> {
         if now < self.report_at {
             return None;
         }
-        self.report_at = Time::NEVER;
-        Some(std::mem::take(&mut self.micros))
+        let more = self.micros.split_off(self.micros.len().min(MAX_HANDOVERS));
+        self.report_at = if more.is_empty() { Time::NEVER } else { now };
+        Some(std::mem::replace(&mut self.micros, more))
     }
 }
 
@@ -67,7 +68,12 @@ mod tests {
             handovers.note(millis(1), now);
         }
         assert_eq!(handovers.take_due(now), None);
-        handovers.note(millis(1), now);
-        assert_eq!(handovers.take_due(now).map(|micros| micros.len()), Some(MAX_HANDOVERS));
+        // Several packets are read before the next report.
+        for _ in 0..3 {
+            handovers.note(millis(1), now);
+        }
+        let lengths: Vec<usize> = std::iter::from_fn(|| handovers.take_due(now)).map(|micros| micros.len()).collect();
+        assert_eq!(lengths, [MAX_HANDOVERS, 2]);
+        assert_eq!(handovers.next_report(), Time::NEVER);
     }
 }
