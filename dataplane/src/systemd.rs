@@ -38,9 +38,15 @@ impl Systemd {
 
     /// Before any beat.
     pub fn ready(&self) {
+        self.ready_within(PATIENCE);
+    }
+
+    fn ready_within(&self, patience: Duration) {
         let Some(socket) = &self.socket else { return };
-        let told = socket.set_write_timeout(Some(PATIENCE)).and_then(|()| socket.send(READY));
-        if let Err(error) = told.and_then(|_| socket.set_nonblocking(true)) {
+        let told = socket.set_write_timeout(Some(patience)).and_then(|()| socket.send(READY));
+        // Beats wait for nobody, least of all for one who did not hear this.
+        let hasty = socket.set_nonblocking(true);
+        if let Err(error) = told.and(hasty) {
             log::warn("the service manager was not told", &[("error", &error)]);
         }
     }
@@ -83,7 +89,10 @@ const PATIENCE: Duration = seconds(30);
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
+    use crate::time::millis;
 
     #[test]
     fn beats_twice_within_the_limit_and_only_then() {
@@ -117,6 +126,19 @@ mod tests {
         });
         notifier.ready();
         assert!(reader.join().expect("reader"));
+    }
+
+    #[test]
+    fn beats_do_not_wait_for_a_systemd_that_did_not_hear_the_first_word() {
+        let (_systemd, own) = UnixDatagram::pair().expect("pair");
+        own.set_nonblocking(true).expect("nonblocking");
+        while own.send(b"STATUS=busy").is_ok() {}
+        own.set_nonblocking(false).expect("blocking");
+        let same = own.try_clone().expect("clone");
+        Systemd::new(Some(own), None).ready_within(millis(1));
+        // SAFETY: reads the flags of a socket that is open.
+        let flags = unsafe { libc::fcntl(same.as_raw_fd(), libc::F_GETFL) };
+        assert_ne!(flags & libc::O_NONBLOCK, 0);
     }
 
     #[test]
