@@ -122,9 +122,10 @@ export class RlocProbes implements PlainReachability {
     }
   }
 
-  /** Those that are up, or all. */
+  /** Those that are up, or all. One that this mapping forbids may be up for another mapping. */
   usable(locators: readonly Locator[]): readonly Locator[] {
-    const up = locators.filter(({ address }) => this.probed.get(address)?.state === 'up');
+    const isUp = (rloc: IpAddress) => this.probed.get(rloc)?.state === 'up';
+    const up = locators.filter(({ address, priority }) => priority < NEVER_USE && isUp(address));
     return up.length > 0 ? up : locators;
   }
 

@@ -65,6 +65,16 @@ describe('RLOC-probes of an agent', () => {
     );
   });
 
+  test('one that answers, but that a mapping forbids, does not stand in for those of this mapping', () => {
+    const { use, answerAll, used, table } = start();
+    use(FIRST);
+    answerAll();
+    table.forwardPlainly(parseIpPrefix('10.77.51.0/24'), 1 as Generation, [{ ...FIRST, priority: 255 }, SECOND]);
+    assert.deepEqual(used(), ['192.0.2.1', '192.0.2.2']);
+    answerAll();
+    assert.deepEqual(used(), ['192.0.2.2']);
+  });
+
   test('one that is down is asked ever more rarely, up to a minute', () => {
     const { use, advance, rounds } = start();
     use(FIRST);
