@@ -5,8 +5,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use crate::egress::IPV6_MINIMUM;
 use crate::fast_hash::FastMap;
-use crate::packet::be16;
+use crate::packet::{Inner, TCP, be16};
 use crate::plain::inner_limit;
 use crate::time::{Time, seconds};
 use crate::wire::LISP_HEADER;
@@ -74,6 +75,12 @@ impl PlainMtus {
     }
 }
 
+/// The largest inner packet that is sent where `fits` is known to fit. Nobody who sends IPv6 goes below 1280 octets for
+/// being told so, and who says so may be a stranger: such packets are sent as they are. TCP is cut.
+pub fn sending_limit(fits: usize, inner: &Inner) -> usize {
+    if inner.is_v6() && inner.protocol != TCP { fits.max(IPV6_MINIMUM) } else { fits }
+}
+
 /// What every host of the family takes.
 fn least(rloc: IpAddr) -> usize {
     if rloc.is_ipv6() { 1280 } else { 576 }
@@ -88,7 +95,7 @@ const MAX_KNOWN: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::tests::udp;
+    use crate::packet::tests::{tcp, udp};
 
     const HEADER: [u8; LISP_HEADER] = [8, 0, 0, 0, 0, 0, 7, 0];
 
@@ -127,13 +134,22 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_sends_smaller_is_sent_whatever_a_router_says() {
+        let limit = |fits, packet: &[u8]| sending_limit(fits, &Inner::parse(packet).unwrap());
+        assert_eq!(limit(540, &udp(true, &[])), 1280);
+        assert_eq!(limit(1444, &udp(true, &[])), 1444);
+        assert_eq!(limit(540, &tcp(true, 1, 0, &[], &[])), 540);
+        assert_eq!(limit(540, &udp(false, &[])), 540);
+    }
+
+    #[test]
     fn only_quotes_of_plain_packets_are_read() {
         for v6 in [false, true] {
             let packet = udp(v6, &[1; 1000]);
             let sent = [HEADER.as_slice(), &packet].concat();
             let quoted = Quoted::parse(&sent[..60], HEADER).unwrap();
             assert_eq!(quoted.length, packet.len());
-            assert_eq!(quoted.destination, crate::packet::Inner::parse(&packet).unwrap().destination);
+            assert_eq!(quoted.destination, Inner::parse(&packet).unwrap().destination);
             assert_eq!(Quoted::parse(&sent[..60], [0; LISP_HEADER]), None);
             assert_eq!(Quoted::parse(&sent[..27], HEADER), None);
             assert_eq!(Quoted::parse(&sent[..8], HEADER), None);

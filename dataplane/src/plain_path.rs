@@ -18,7 +18,7 @@ use crate::outer_header::{Outer, age};
 use crate::packet::{Inner, TCP, clamp_mss, finish_checksum};
 use crate::peer::Path;
 use crate::plain::{OUTER_MTU, PlainRules, flow_hash, inner_limit};
-use crate::plain_mtu::{PlainMtus, Quoted};
+use crate::plain_mtu::{PlainMtus, Quoted, sending_limit};
 use crate::plain_socket::{PlainSockets, accept_zero_checksums};
 use crate::prefix::Prefix;
 use crate::segment::{SegmentError, Segments, fragment_ipv4};
@@ -113,6 +113,7 @@ impl Engine {
                 self.tell(packet, &inner, Problem::TooBig { mtu: limit as u16 });
             }
         }
+        let limit = sending_limit(limit, &inner);
         let way = Way { remote, flow, outer: self.headers.encapsulate(&inner) };
         match Segments::new(vnet, inner, packet, limit) {
             Ok(mut segments) => {

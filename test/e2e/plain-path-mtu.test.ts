@@ -88,8 +88,8 @@ describe('plain packets on a path with a smaller MTU', () => {
     assert.equal((await remote.exec([...curl, `http://${EID}/bytes?size=2000000`])).stdout, '2000000');
   });
 
-  // Attack: ICMP "packet too big" of a stranger about a plain packet that this host did not send | 1 | ignored; the MTU stays
-  it('attack: a forged ICMP about a packet that was not sent', async () => {
+  // Attack: ICMP "packet too big" of a stranger about a plain packet to an EID that is not there | 1 | ignored; the MTU stays
+  it('attack: a forged ICMP about a packet to an EID that is not there', async () => {
     const forge = `
 import socket, struct
 def checksum(data):
