@@ -21,7 +21,8 @@ export type LocalCommand = Of<'local-eid-set'>;
 export interface PlainReachability {
   /** A mapping has these locators from now on; none when it has ended. */
   follow(prefix: IpPrefix, locators: readonly Locator[]): void;
-  usable(locators: readonly Locator[]): readonly Locator[];
+  /** The same, those that are not to be sent to now with NEVER_USE: packets from them are still taken. */
+  prioritised(locators: readonly Locator[]): readonly Locator[];
 }
 
 interface Workload {
@@ -258,11 +259,10 @@ export class DataplaneTable {
   }
 
   private sendMapping(mapping: MappingCommand): void {
-    const { type, prefix, generation, action } = mapping;
+    const { type, prefix, generation, action, locators = [] } = mapping;
     if (action !== 'plain') this.emit(mapping);
     else if (!this.knowsPlain) this.emit({ type, prefix, generation, action: 'drop' });
-    else
-      this.emit({ ...mapping, locators: this.reachability?.usable(mapping.locators ?? []) ?? mapping.locators ?? [] });
+    else this.emit({ ...mapping, locators: this.reachability?.prioritised(locators) ?? locators });
   }
 
   private peer(key: TunnelKey): { readonly value: Peer; readonly known: boolean } {

@@ -7,10 +7,10 @@
  * and asked at intervals that double up to a minute (or the interval). One answer makes it up. When this host's own
  * locators change, all are asked at once.
  *
- * Of a mapping's RLOCs those that are up are used, by priority and weight. If none is, all are, as without probes: routers
- * that answer no probes must not be cut off. Asked are only RLOCs that the operator allows, so many at most, at a bounded
- * rate; an answer counts with the random nonce of the question that is open, from the RLOC that was asked, and says
- * nothing but that.
+ * Of a mapping's RLOCs those that are up are used, by priority and weight; the others stay in it, since packets may come
+ * from them. If none is up, all are used, as without probes: routers that answer no probes must not be cut off. Asked are
+ * only RLOCs that the operator allows, so many at most, at a bounded rate; an answer counts with the random nonce of the
+ * question that is open, from the RLOC that was asked, and says nothing but that.
  */
 import { type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
 import type { PlainRules } from '../../proto/dataplane/messages.ts';
@@ -122,11 +122,12 @@ export class RlocProbes implements PlainReachability {
     }
   }
 
-  /** Those that are up, or all. One that this mapping forbids may be up for another mapping. */
-  usable(locators: readonly Locator[]): readonly Locator[] {
-    const isUp = (rloc: IpAddress) => this.probed.get(rloc)?.state === 'up';
-    const up = locators.filter(({ address, priority }) => priority < NEVER_USE && isUp(address));
-    return up.length > 0 ? up : locators;
+  /** One that this mapping forbids may be up for another mapping. */
+  prioritised(locators: readonly Locator[]): readonly Locator[] {
+    const isUsable = ({ address, priority }: Locator) =>
+      priority < NEVER_USE && this.probed.get(address)?.state === 'up';
+    if (!locators.some(isUsable)) return locators;
+    return locators.map((each) => (isUsable(each) ? each : { ...each, priority: NEVER_USE }));
   }
 
   /** This host is elsewhere. */

@@ -37,7 +37,7 @@ describe('RLOC-probes of an agent', () => {
   });
 
   test('one that does not answer three times is left for the next by priority, and taken again when it answers', () => {
-    const { use, answerAll, advance, used, notes } = start();
+    const { use, answerAll, advance, used, taken, notes } = start();
     use(FIRST, SECOND);
     assert.deepEqual(used(), ['192.0.2.1', '192.0.2.2'], 'before anything is known, all by priority');
     answerAll();
@@ -46,6 +46,7 @@ describe('RLOC-probes of an agent', () => {
     // The round began within the jittered interval and takes three seconds.
     advance(3000, '192.0.2.1');
     assert.deepEqual(used(), ['192.0.2.2']);
+    assert.deepEqual(taken(), ['192.0.2.1', '192.0.2.2'], 'packets may still come from it');
     advance(60_000);
     assert.deepEqual(used(), ['192.0.2.1', '192.0.2.2']);
     assert.deepEqual(
@@ -70,7 +71,7 @@ describe('RLOC-probes of an agent', () => {
     use(FIRST);
     answerAll();
     table.forwardPlainly(parseIpPrefix('10.77.51.0/24'), 1 as Generation, [{ ...FIRST, priority: 255 }, SECOND]);
-    assert.deepEqual(used(), ['192.0.2.1', '192.0.2.2']);
+    assert.deepEqual(used(), ['192.0.2.2']);
     answerAll();
     assert.deepEqual(used(), ['192.0.2.2']);
   });
@@ -263,6 +264,10 @@ function start(plain = PLAIN) {
     const kept = asked().filter(({ to, request }) => silent.includes(to.address) || !answer(request, to.address));
     waiting = kept;
   };
+  const addresses = (which: (locator: Locator) => boolean) => {
+    const last = commands.filter((command) => command.type === 'mapping-set').at(-1);
+    return last?.type === 'mapping-set' ? (last.locators ?? []).filter(which).map(({ address }) => address) : [];
+  };
   return {
     probes,
     table,
@@ -284,11 +289,10 @@ function start(plain = PLAIN) {
         now = next;
       }
     },
-    /** RLOCs that the data plane was told last. */
-    used: () => {
-      const last = commands.filter((command) => command.type === 'mapping-set').at(-1);
-      return last?.type === 'mapping-set' ? (last.locators ?? []).map(({ address }) => address) : [];
-    },
+    /** RLOCs that the data plane may send to, by what it was told last. */
+    used: () => addresses(({ priority }) => priority < 255),
+    /** And those that packets may come from. */
+    taken: () => addresses(() => true),
     notes: () => noted,
     /** When the first of several tries was sent. */
     rounds: () => begun,
