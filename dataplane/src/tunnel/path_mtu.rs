@@ -331,6 +331,7 @@ impl PathMtu {
 
     fn settle(&mut self, now: Time) {
         self.searched = true;
+        self.begin_at = None;
         self.hint = None;
         self.confirm_at = now + CONFIRM_INTERVAL;
         self.raise_at = Time::NEVER;

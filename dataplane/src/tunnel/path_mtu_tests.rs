@@ -61,6 +61,17 @@ fn a_search_that_a_router_was_faster_than_is_not_begun_again() {
 }
 
 #[test]
+fn where_there_is_nothing_to_find_out_no_search_is_due_for_ever() {
+    // IPv6 over an interface that takes no more than IPv6 demands.
+    let mut path = Simulation::new(1280, 1280);
+    path.machine.restart(true);
+    path.send(100);
+    let due = path.machine.next_deadline().unwrap();
+    path.machine.handle_timeout(due);
+    assert_eq!((path.machine.size(), path.machine.next_deadline()), (1280, None));
+}
+
+#[test]
 fn a_path_that_was_silent_is_left_alone_whatever_was_to_begin() {
     let mut path = Simulation::new(0, 1480);
     path.send(100);
