@@ -185,6 +185,7 @@ async function start(
   const reflecting = await ReflectorListener.start({
     listen: settings.reflectorListen,
     control: server.addresses,
+    others: [...settings.zone.listen, ...settings.lisp.listen],
     count: (result) => metrics.reflected(result),
     log: moduleLog(log, 'reflector'),
   });

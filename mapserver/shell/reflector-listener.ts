@@ -10,6 +10,8 @@ export interface ReflectorOptions {
   readonly listen: readonly string[] | null;
   /** Where agents are listened for, as bound. */
   readonly control: readonly string[];
+  /** What is served besides: its ports are not to be had, even if they are free so far. */
+  readonly others: readonly string[];
   readonly count: (result: ReflectorResult) => void;
   readonly log: Log;
 }
@@ -20,10 +22,10 @@ export class ReflectorListener {
   private constructor() {}
 
   /** @throws UsageError when an address that was asked for cannot be had */
-  static async start({ listen, control, count, log }: ReflectorOptions): Promise<ReflectorListener> {
+  static async start({ listen, control, others, count, log }: ReflectorOptions): Promise<ReflectorListener> {
     const started = new ReflectorListener();
     const reflector = new Reflector();
-    for (const address of listen ?? besides(control)) {
+    for (const address of listen ?? besides(control, others)) {
       try {
         const listener: LispListener = await LispListener.start([address], (from, bytes) => {
           const { result, answer } = reflector.handleDatagram(from, bytes, performance.now());
@@ -58,10 +60,13 @@ export class ReflectorListener {
   }
 }
 
-function besides(control: readonly string[]): readonly string[] {
+function besides(control: readonly string[], others: readonly string[]): readonly string[] {
+  const reserved = new Set(others.map((address) => parseHostPort(address).port));
   return control.flatMap((address) => {
     const { host, port } = parseHostPort(address);
     if (isIP(host) === 0) return [];
-    return [port + 1, port + 2].filter((each) => each < 65_536).map((each) => formatHostPort(host, each));
+    return [port + 1, port + 2]
+      .filter((each) => each < 65_536 && !reserved.has(each))
+      .map((each) => formatHostPort(host, each));
   });
 }

@@ -3,8 +3,10 @@ import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { describe, test } from 'node:test';
+import { pino } from 'pino';
 import { askReflector } from '../../agent/shell/reflection.ts';
 import { Reflector } from '../../mapserver/core/reflector.ts';
+import { ReflectorListener } from '../../mapserver/shell/reflector-listener.ts';
 import type { IpAddress } from '../../proto/address.ts';
 import { NO_ADDRESS } from '../../proto/lisp/afi.ts';
 import { NO_AUTHENTICATION } from '../../proto/lisp/authentication-data.ts';
@@ -85,6 +87,20 @@ describe('a map server', () => {
     assert.deepEqual([view?.address, view?.nat], ['127.0.0.1', 'none']);
     const metrics = await overlay.metrics();
     assert.match(metrics, /^stayput_mapserver_reflector_requests_total\{result="answered"\} 2$/m);
+  });
+
+  test('does not take the ports that it is to serve something else at', async (t) => {
+    const free = createSocket('udp4');
+    free.bind(0, '127.0.0.1');
+    await once(free, 'listening');
+    const { port } = free.address();
+    free.close();
+    await once(free, 'close');
+    const [control, lisp] = [`127.0.0.1:${port - 1}`, `127.0.0.1:${port}`];
+    const options = { listen: null, control: [control], count: () => {}, log: pino({ level: 'silent' }) };
+    const reflector = await ReflectorListener.start({ ...options, others: [lisp] });
+    t.after(() => reflector.close());
+    assert.equal(reflector.addresses.includes(lisp), false);
   });
 
   test('runs without one where another program has its ports, unless it is asked for', async (t) => {
