@@ -9,6 +9,7 @@
 import { existsSync, lchownSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
+import { StayputError } from '../../proto/errors.ts';
 import type { Generation } from '../../proto/mapping.ts';
 import type { WallClock } from '../../proto/time.ts';
 import { writePrivateFile } from '../../runtime/private-file.ts';
@@ -75,11 +76,13 @@ export async function restoreBackup(
     const restored = await noteRestoration(store, { backedUpAt: manifest.createdAt, now, highest, since });
     const replaced = present.length > 0 ? join(dataDir, `replaced-${new Date(now).toISOString()}`) : null;
     for (const name of names) belongLike(dataDir, join(staging, base(name)));
-    const others = putBackOthers({ manifest, contents }, configDir);
+    const others: Others = { written: [], left: [], elsewhere: [] };
     try {
+      putBackOthers({ manifest, contents }, configDir, others);
       exchange({ dataDir, staging, replaced, names: names.map(base), rename });
     } catch (cause) {
       for (const path of others.written) rmSync(path, { force: true });
+      if (cause instanceof StayputError) throw cause;
       throw new BackupError(`${dataDir} cannot be written (${(cause as Error).message})`, { cause });
     }
     return { backedUpAt: manifest.createdAt, replaced, linesSince: since.lines, ...others, ...restored };
@@ -248,17 +251,14 @@ function highestOf(entries: readonly Entry[]): number {
   }, 0);
 }
 
+/** Files outside of the data folder, by what became of them so far. */
+type Others = { readonly [what in 'written' | 'left' | 'elsewhere']: string[] };
+
 /**
  * The configuration and key files, where they are missing. A backup says where they belong, and root believes it: so only
  * below one folder, or who can write to a backup that is not encrypted could put a file anywhere on this machine.
  */
-function putBackOthers(
-  { manifest, contents }: Backup,
-  configDir: string,
-): Pick<Restored, 'written' | 'left' | 'elsewhere'> {
-  const written: string[] = [];
-  const left: string[] = [];
-  const elsewhere: string[] = [];
+function putBackOthers({ manifest, contents }: Backup, configDir: string, { written, left, elsewhere }: Others): void {
   for (const { name, path } of manifest.files) {
     const content = contents.get(name);
     if (path === undefined || content === undefined) continue;
@@ -272,10 +272,9 @@ function putBackOthers(
     }
     mkdirSync(dirname(path), { recursive: true });
     writePrivateFile(path, content);
-    belongLike(dirname(path), path);
     written.push(path);
+    belongLike(dirname(path), path);
   }
-  return { written, left, elsewhere };
 }
 
 /** The map server is another user than who restores. */

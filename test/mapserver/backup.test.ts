@@ -221,6 +221,22 @@ describe('a backup', () => {
     assert.notDeepEqual(present(), before);
   });
 
+  test('leaves nothing of the configuration either, when one of its files cannot be written', async () => {
+    assert.equal((await backup('--force')).code, 0);
+    for (const path of [config, tsig]) rmSync(path);
+    const blocked = `${tsig}.${process.pid}.tmp`;
+    mkdirSync(blocked);
+    const store = join(target.dataDir, 'store.db');
+    const before = statSync(store).ino;
+    const options = { dataDir: target.dataDir, configDir: overlay.dataDir, force: true, now: Date.now() };
+    await assert.rejects(restoreBackup(readBackup(file, undefined), options));
+    assert.deepEqual([config, tsig].filter(existsSync), []);
+    assert.equal(statSync(store).ino, before);
+    rmSync(blocked, { recursive: true });
+    const { written } = await restoreBackup(readBackup(file, undefined), options);
+    assert.deepEqual(written, [config, tsig]);
+  });
+
   test('what a killed command has left is removed by the next', async () => {
     const ended = spawnSync(process.execPath, ['--version']);
     const left = ['backup', 'restore'].map((purpose) => join(overlay.dataDir, `.${purpose}-${ended.pid}-abc123`));
