@@ -34,6 +34,8 @@ export interface ReplyProtection {
   readonly oneTimeKey: Uint8Array;
   /** Of the key by which it was wrapped. */
   readonly keyId: number;
+  /** That have this key: one, unless they share it. */
+  readonly sites: readonly string[];
   readonly kdf: number;
   readonly hmac: number;
   /** As the ITR has it, for whoever answers. */
@@ -41,7 +43,17 @@ export interface ReplyProtection {
 }
 
 /** Secrets with this key ID of sites with an xTR at one of the addresses. */
-export type SecretsOf = (addresses: readonly IpAddress[], keyId: number) => readonly Uint8Array[];
+export type SecretsOf = (addresses: readonly IpAddress[], keyId: number) => readonly SiteSecret[];
+
+export interface SiteSecret {
+  readonly site: string;
+  readonly secret: Uint8Array;
+}
+
+/** What the Map-Notifies of a subscription are signed by, and which sites can have asked for that. */
+export interface SubscriptionSigning extends SigningOptions {
+  readonly sites: readonly string[];
+}
 
 /** Undefined: none is wanted. `unknown`: its key cannot be read with any that the ITR could have. */
 export function wantedProtection(
@@ -53,13 +65,16 @@ export function wantedProtection(
   const security = ecm?.security;
   if (security?.kind !== 'lisp-sec') return undefined;
   if (security.wrapping !== AES_KEY_WRAP) return 'unknown';
-  for (const secret of secretsOf(addresses, security.keyId)) {
+  const { keyId, requestedHmac, eid } = security;
+  const opened = secretsOf(addresses, keyId).flatMap(({ site, secret }) => {
     const oneTimeKey = unwrapOneTimeKey(security.oneTimeKey, nonce, secret);
-    if (oneTimeKey === undefined) continue;
-    const { keyId, requestedHmac, eid } = security;
-    return { oneTimeKey, keyId, kdf: chosenKdf(eid.kdf), hmac: chosenHmac(requestedHmac), requestedHmac };
-  }
-  return 'unknown';
+    return oneTimeKey === undefined ? [] : [{ site, oneTimeKey }];
+  });
+  const [first] = opened;
+  if (first === undefined) return 'unknown';
+  const sites = opened.map(({ site }) => site);
+  const { oneTimeKey } = first;
+  return { oneTimeKey, keyId, sites, kdf: chosenKdf(eid.kdf), hmac: chosenHmac(requestedHmac), requestedHmac };
 }
 
 /** `unprotectedEtrs`: E, some record would have been for an ETR to answer. */
@@ -92,8 +107,8 @@ export function protectedForEtr(
 }
 
 /** What the Map-Notifies of a subscription are signed by, if it was asked for with a one-time key. */
-export function subscriptionSigning({ oneTimeKey, keyId }: ReplyProtection, nonce: Nonce): SigningOptions {
-  return { keyId, algorithm: HMAC_SHA_256_128, psk: derivePubSubKey(oneTimeKey, nonce) };
+export function subscriptionSigning({ oneTimeKey, keyId, sites }: ReplyProtection, nonce: Nonce): SubscriptionSigning {
+  return { keyId, algorithm: HMAC_SHA_256_128, psk: derivePubSubKey(oneTimeKey, nonce), sites };
 }
 
 /** Algorithm ID of Map-Notifies (RFC 9301 section 12.5). */

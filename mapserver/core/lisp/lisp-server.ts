@@ -27,6 +27,7 @@ import type { Replica } from '../replica.ts';
 import type { Transactions } from '../transactions.ts';
 import type { Gateways } from './gateways.ts';
 import { InfoRequests } from './info-requests.ts';
+import type { SiteSecret } from './lisp-security.ts';
 import { MapReplies } from './map-replies.ts';
 import { type MapRequestSettings, MapRequests } from './map-requests.ts';
 import { SiteNotifier } from './site-notifier.ts';
@@ -113,6 +114,7 @@ export class LispServer {
         const known = this.xtrs.find(
           xtrId,
           peers.map(({ address }) => address),
+          signing?.sites,
         );
         if (known === undefined) return undefined;
         const xtr = signing === undefined ? known : { ...known, signing };
@@ -256,10 +258,12 @@ export class LispServer {
   }
 
   /** Of sites whose routers spoke from these addresses. */
-  private secretsOf(addresses: readonly IpAddress[], keyId: number): Uint8Array[] {
+  private secretsOf(addresses: readonly IpAddress[], keyId: number): SiteSecret[] {
     const sites = new Set(this.xtrs.at(addresses).map(({ site }) => site));
-    const keys = [...sites].slice(0, MAX_SITES_OF_ITR).flatMap((name) => this.sites.get(name)?.keys ?? []);
-    return keys.filter((key) => key.keyId === keyId).map(({ secret }) => secret);
+    return [...sites].slice(0, MAX_SITES_OF_ITR).flatMap((site) => {
+      const keys = this.sites.get(site)?.keys.filter((key) => key.keyId === keyId) ?? [];
+      return keys.map(({ secret }) => ({ site, secret }));
+    });
   }
 
   /** To where it came from, in an ECM if it came in one: an RTR may be between. */

@@ -28,7 +28,7 @@ import { type OwnershipRecord, ownershipKey, type SiteContent, type StoreRecord,
 import { sameMapping } from '../registration.ts';
 import type { Replica } from '../replica.ts';
 import type { Transaction } from '../transactions.ts';
-import type { Site } from './sites.ts';
+import { mayRegister, type Site } from './sites.ts';
 import type { RegisteredContent } from './xtr-registrations.ts';
 
 export type SiteOutcome =
@@ -43,7 +43,7 @@ export type SiteOutcome =
   | { readonly kind: 'nothing' }
   | {
       readonly kind: 'denied';
-      readonly reason: 'revoked' | 'too-many';
+      readonly reason: 'revoked' | 'not-granted' | 'too-many';
       readonly limit?: 'mappingsPerSite' | 'mappings';
     };
 
@@ -62,7 +62,10 @@ export function siteJudge(
   { overlay, limits, wallClock, replica, database }: SiteOwnershipContext,
 ): (eid: EidKey, content: RegisteredContent | undefined) => SiteOutcome {
   const { owner } = site;
-  const exists = transaction.get(siteKey(site.record.name)) !== undefined;
+  const current = transaction.get(siteKey(site.record.name));
+  // It can have changed since the registration came.
+  const mayHave = (eid: PrefixEid): boolean =>
+    current === site.record || (current?.kind === 'site' && mayRegister(current, eid));
   const mostOwn = Math.min(limits.mappingsPerSite, site.record.maxEids ?? limits.mappingsPerSite);
   const withdrawn = database.withdrawnOf(owner);
   let own = database.ownedCount(owner) + moreOwned(transaction, owner, replica);
@@ -76,8 +79,10 @@ export function siteJudge(
       transaction.putSoft(withdrawn);
       return { kind: 'accepted', how: 'released', record: withdrawn };
     }
-    if (!exists) return { kind: 'denied', reason: 'revoked' };
-    const told = fieldsOf(parseEidKey(eid) as PrefixEid, site, content, overlay);
+    if (current === undefined) return { kind: 'denied', reason: 'revoked' };
+    const prefix = parseEidKey(eid) as PrefixEid;
+    if (!mayHave(prefix)) return { kind: 'denied', reason: 'not-granted' };
+    const told = fieldsOf(prefix, site, content, overlay);
     // Who claims anew after a restore gets a generation newer than all that the backup does not know.
     if (owned && !isFromBackup(transaction, stored)) {
       const refreshed: OwnershipRecord = { ...stored, ...told };

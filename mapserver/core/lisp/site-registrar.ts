@@ -36,7 +36,7 @@ import type { EtrRegistration } from './etr-forwarding.ts';
 import { type Freshness, ReplayGuard, type StoredNonces } from './replay-guard.ts';
 import { inDatagrams, type SiteNotifier } from './site-notifier.ts';
 import { rlocsOf, type SiteOutcome, type SiteOwnershipContext, siteJudge, siteRecordOf } from './site-ownership.ts';
-import type { Site, Sites } from './sites.ts';
+import { hasKey, type Site, type Sites } from './sites.ts';
 import type { Received } from './udp-peer.ts';
 import { merged, type RegisteredContent, XtrRegistrations } from './xtr-registrations.ts';
 import { recipientOf, type Xtr, type Xtrs } from './xtrs.ts';
@@ -154,9 +154,12 @@ export class SiteRegistrar {
   etrsOf(eid: EidKey): EtrRegistration[] {
     const stored = this.parts.replica.get(ownershipKey(eid));
     if (stored?.kind !== 'eid' || stored.site === undefined) return [];
+    const site = this.parts.sites.get(stored.site.name);
+    if (site === undefined) return [];
     return this.registrations.of(eid, stored.site.name).map(({ xtr, content }) => {
       const { rlocs, securityCapable } = content;
-      return { rlocs, ...(securityCapable && xtr !== undefined ? { securedBy: xtr.signing } : {}) };
+      const isCapable = securityCapable && xtr !== undefined && hasKey(site, xtr.signing);
+      return { rlocs, ...(isCapable ? { securedBy: xtr.signing } : {}) };
     });
   }
 

@@ -4,9 +4,10 @@
  * A Map-Register does not say which site it is of. So the candidates for an EID are all sites with a prefix that covers
  * it, the one with the longest first, and the key proves which of them it is. Follows the replica.
  */
-import type { IpPrefix } from '../../../proto/address.ts';
+import { type IpPrefix, prefixContains } from '../../../proto/address.ts';
 import type { InstanceId, PrefixEid } from '../../../proto/eid.ts';
 import { siteXtrIdOf } from '../../../proto/identity.ts';
+import type { SigningOptions } from '../../../proto/lisp/authentication.ts';
 import type { XtrId } from '../../../proto/mapping.ts';
 import { PrefixTrie } from '../../../proto/prefix-trie.ts';
 import type { SiteAlgorithm, SiteRecord, StoreRecord } from '../records.ts';
@@ -42,14 +43,14 @@ export class Sites {
     const found = new Set<Site>();
     const covering = this.byPrefix.get(eid.iid)?.covering(eid.prefix) ?? [];
     for (const { prefix, value: sites } of covering.reverse()) {
-      for (const site of sites) if (covers(site, prefix, eid)) found.add(site);
+      for (const site of sites) if (covers(site.record, prefix, eid)) found.add(site);
     }
     return [...found].slice(0, MAX_CANDIDATES);
   }
 
   authorises(site: Site, eid: PrefixEid): boolean {
     const covering = this.byPrefix.get(eid.iid)?.covering(eid.prefix) ?? [];
-    return covering.some(({ prefix, value: sites }) => sites.has(site) && covers(site, prefix, eid));
+    return covering.some(({ prefix, value: sites }) => sites.has(site) && covers(site.record, prefix, eid));
   }
 
   /** Prefixes that sites may register. */
@@ -83,9 +84,20 @@ export class Sites {
   }
 }
 
+/** Whether the site still has the key. */
+export function hasKey({ keys }: Site, { keyId, algorithm, psk }: SigningOptions): boolean {
+  return keys.some((key) => key.keyId === keyId && key.algorithm === algorithm && Buffer.from(key.secret).equals(psk));
+}
+
+/** Whether the site may register the EID, by what a record of it says. */
+export function mayRegister(record: SiteRecord, eid: PrefixEid): boolean {
+  if (record.iid !== eid.iid) return false;
+  return record.prefixes.some(({ prefix }) => prefixContains(prefix, eid.prefix) && covers(record, prefix, eid));
+}
+
 /** `prefix` is one of the site's that contains the EID. */
-function covers({ record }: Site, prefix: IpPrefix, eid: PrefixEid): boolean {
-  return prefix === eid.prefix || record.prefixes.some((each) => each.prefix === prefix && each.moreSpecifics);
+function covers({ prefixes }: SiteRecord, prefix: IpPrefix, eid: PrefixEid): boolean {
+  return prefix === eid.prefix || prefixes.some((each) => each.prefix === prefix && each.moreSpecifics);
 }
 
 /** Each costs an HMAC for whoever sends a Map-Register. */

@@ -6,17 +6,17 @@
  * nonce, each publication has the next. All are sent until they are acknowledged (`notify`); a publication also tells of
  * the changes of other EIDs that were not acknowledged yet, since it replaces those. Who does not acknowledge the
  * first has no subscription, and is told so; who does not acknowledge UNANSWERED publications one after the other is gone.
- * What was subscribed with a one-time key (`signing`) is changed only by requests with one, which prove that they are of
- * the site. A subscription to what nobody has registered ends after TEMPORARY. Bounded per xTR and in all; of those that have
- * ended the oldest is forgotten first.
+ * What was subscribed with a one-time key (`signing`) is changed only by requests with one of the same site, which prove
+ * that they are of it. A subscription to what nobody has registered ends after TEMPORARY. Bounded per xTR and in all; of
+ * those that have ended the oldest is forgotten first.
  */
 import { type EidKey, eidKey, type PrefixEid } from '../../../proto/eid.ts';
-import type { SigningOptions } from '../../../proto/lisp/authentication.ts';
 import type { EidRecord } from '../../../proto/lisp/eid-record.ts';
 import { type Nonce, nonce } from '../../../proto/lisp/header.ts';
 import type { XtrId } from '../../../proto/mapping.ts';
 import { type Instant, minutes } from '../../../proto/time.ts';
 import { EidIndex } from './eid-index.ts';
+import type { SubscriptionSigning } from './lisp-security.ts';
 import type { UdpPeer } from './udp-peer.ts';
 
 export interface SubscriberLimits {
@@ -31,7 +31,7 @@ export interface Publication {
   readonly xtrId: XtrId;
   /** One after the other, until one acknowledges. */
   readonly to: readonly UdpPeer[];
-  readonly signing: SigningOptions | undefined;
+  readonly signing: SubscriptionSigning | undefined;
   readonly nonce: Nonce;
   readonly records: readonly EidRecord[];
   /** Called once, unless it was replaced. */
@@ -54,7 +54,7 @@ export interface Subscribe {
   readonly nonce: Nonce;
   readonly to: readonly UdpPeer[];
   /** What its Map-Notifies are signed by; undefined: the key of its site. */
-  readonly signing: SigningOptions | undefined;
+  readonly signing: SubscriptionSigning | undefined;
 }
 
 export type SubscribeResult = 'accepted' | 'replay' | 'authentication' | 'full';
@@ -231,7 +231,7 @@ interface Subscription {
   /** The last one that was used, by either side. */
   nonce: Nonce;
   to: readonly UdpPeer[];
-  signing: SigningOptions | undefined;
+  signing: SubscriptionSigning | undefined;
   /** `new`: not acknowledged yet. */
   state: 'new' | 'confirmed' | 'ended';
   /** Publications that were not acknowledged, since the last that was. */
@@ -245,8 +245,8 @@ interface Subscription {
 function refusal(known: Subscription | undefined, request: Subscribe): 'replay' | 'authentication' | undefined {
   if (known === undefined) return undefined;
   if (request.nonce <= known.nonce) return 'replay';
-  const unproven = known.signing !== undefined && request.signing === undefined;
-  return unproven && known.state !== 'ended' ? 'authentication' : undefined;
+  if (known.signing === undefined || known.state === 'ended') return undefined;
+  return known.signing.sites.some((site) => request.signing?.sites.includes(site)) ? undefined : 'authentication';
 }
 
 function subjectOf({ xtrId, eid }: Subscription): string {

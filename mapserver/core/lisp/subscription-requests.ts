@@ -6,13 +6,13 @@
  * ask, so nobody can have others told. What there is no room for is answered once, as if it had been asked without N.
  */
 import type { PrefixEid } from '../../../proto/eid.ts';
-import type { SigningOptions } from '../../../proto/lisp/authentication.ts';
 import type { EidRecord } from '../../../proto/lisp/eid-record.ts';
 import type { Nonce } from '../../../proto/lisp/header.ts';
 import { eidToRecordKey, MAP_ACTIONS } from '../../../proto/lisp/mapping-record.ts';
 import type { MapAction, XtrId } from '../../../proto/mapping.ts';
 import type { Instant, Millis } from '../../../proto/time.ts';
 import type { OwnershipRecord } from '../records.ts';
+import type { SubscriptionSigning } from './lisp-security.ts';
 import type { MapAnswer, MapReplies } from './map-replies.ts';
 import { inDatagrams, type NotifyRecipient, type SiteNotifier } from './site-notifier.ts';
 import { type Publication, type SubscriberLimits, Subscribers } from './subscribers.ts';
@@ -28,7 +28,7 @@ export interface SubscriptionRequestsParts {
   readonly recipient: (
     xtrId: XtrId,
     peers: readonly UdpPeer[],
-    signing: SigningOptions | undefined,
+    signing: SubscriptionSigning | undefined,
   ) => NotifyRecipient | undefined;
 }
 
@@ -38,12 +38,12 @@ export interface SubscriptionRequest {
   readonly nonce: Nonce;
   readonly to: readonly UdpPeer[];
   /** By the one-time key of the request, if it has one. */
-  readonly signing: SigningOptions | undefined;
+  readonly signing: SubscriptionSigning | undefined;
   /** Its only ITR-RLOC is none. */
   readonly ends: boolean;
 }
 
-/** `told`: by a Map-Notify. `full`: no room, so it is to be answered once. `authentication`: no one-time key. */
+/** `told`: by a Map-Notify. `full`: no room, so it is to be answered once. `authentication`: no key of its site. */
 export type SubscriptionOutcome = 'told' | 'full' | 'replay' | 'authentication' | EidRecord;
 
 export class SubscriptionRequests {

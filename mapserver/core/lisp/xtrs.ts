@@ -50,10 +50,16 @@ export class Xtrs {
     return this.byAddress.has(address);
   }
 
-  /** The xTR with this ID, the one at one of the addresses before others that claim it; else one that is there. */
-  find(xtrId: XtrId, addresses: readonly IpAddress[]): Xtr | undefined {
+  /**
+   * The xTR with this ID, the one at one of the addresses before others that claim it; if there is none, one that is at an
+   * address. `sites`: of no others than these.
+   */
+  find(xtrId: XtrId, addresses: readonly IpAddress[], sites?: readonly string[]): Xtr | undefined {
+    const isOfThem = ({ site }: Xtr): boolean => sites === undefined || sites.includes(site);
     const named = [...(this.byId.get(xtrId) ?? [])];
-    return named.find(({ peer }) => addresses.includes(peer.address)) ?? named.at(-1) ?? this.at(addresses)[0];
+    if (named.length === 0) return this.at(addresses).find(isOfThem);
+    const fitting = named.filter(isOfThem);
+    return fitting.find(({ peer }) => addresses.includes(peer.address)) ?? fitting.at(-1);
   }
 
   /** Those that spoke from one of the addresses last. */

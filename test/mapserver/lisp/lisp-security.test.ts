@@ -131,6 +131,25 @@ test('where no router of the site can, the ITR is told so verifiably', () => {
   assert.equal(reply.records[0]?.locators.length, 0);
 });
 
+test('a router is asked by no key that its site has not any more', () => {
+  const { world, etr, itr } = stage();
+  etr.register('10.50.2.0/24', { flags: SECURED });
+  const psk = Buffer.from('the next secret of paris');
+  const key = { keyId: 1, algorithm: 2 as const, secret: psk.toString('base64') };
+  world.operate({ kind: 'add-site-key', name: 'paris', key });
+  world.operate({ kind: 'remove-site-key', name: 'paris', keyId: 0 });
+  world.datagrams.length = 0;
+  ask(itr, '10.50.2.2');
+  assert.deepEqual(sentTo(world, etr.peer.address), []);
+  assert.equal(replyTo(world, itr).verdict.unprotectedEtrs, true);
+  etr.signing = { keyId: 1, algorithm: 2, psk };
+  etr.register('10.50.2.0/24', { flags: SECURED });
+  world.datagrams.length = 0;
+  ask(itr, '10.50.2.2', { nonce: 6n });
+  const [toEtr] = sentTo(world, etr.peer.address);
+  assert.equal(readEtrRequest(Buffer.from(toEtr?.bytes ?? []), 6n, psk).keyId, 1);
+});
+
 test('one router with the P bit is enough for the map server to answer', () => {
   const { world, etr, itr } = stage();
   const other = new SiteXtr(world, '192.0.2.11', 3);
@@ -201,6 +220,31 @@ test('attack: changes a subscription that it cannot prove to be its own', () => 
   assert.deepEqual(sentTo(world, itr.peer.address), []);
   etr.register('10.50.1.0/24', { rlocs: ['192.0.2.99'] });
   assert.equal(notified(world, itr, key)[0]?.nonce, 1_001n);
+});
+
+// Attack: a router of another site asks for a subscription under the xTR-ID of one that was made with a one-time key, with a one-time key of its own site | 2 | refused, also when it has registered with this xTR-ID; publications go on
+test('attack: takes a subscription over with the key of another site', () => {
+  const { world, etr, itr } = stage();
+  subscribe(itr, 1_000n);
+  const key = pubSubKey(OTK, 1_000n);
+  acknowledge(itr, notified(world, itr, key)[0]!, key);
+  const psk = Buffer.from('what oslo shares with the map server');
+  addSite(world, 'oslo', { within: ['10.70.0.0/16'], secret: psk.toString() });
+  const other = new SiteXtr(world, '203.0.113.77', 9);
+  other.signing = { ...other.signing, psk };
+  assert.equal(other.register('10.70.1.0/24'), 'accepted');
+  other.xtrId = itr.xtrId;
+  world.datagrams.length = 0;
+  subscribe(other, 2_000n, { psk });
+  const [refusal] = sentTo(world, other.peer.address);
+  assert.ok(refusal?.message.type === 'map-reply');
+  assert.equal(refusal.message.records[0]?.action, 5);
+  assert.equal(other.register('10.70.1.0/24'), 'accepted');
+  world.datagrams.length = 0;
+  assert.equal(subscribe(other, 3_000n, { psk }), 'authentication');
+  etr.register('10.50.1.0/24', { rlocs: ['192.0.2.99'] });
+  assert.equal(notified(world, itr, key)[0]?.nonce, 1_001n);
+  assert.deepEqual(sentTo(world, other.peer.address), []);
 });
 
 test('once it is unanswered for long enough, it ends, and its router may subscribe without a one-time key', () => {

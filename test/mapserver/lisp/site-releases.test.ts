@@ -79,6 +79,21 @@ test('a site that is made again on the way keeps what it may have', () => {
   assert.ok(left > 0 && left < MANY);
 });
 
+test('a registration that waits while its prefix is taken away is not carried out', () => {
+  const { world, xtr } = paris();
+  world.durable = false;
+  const within = [{ prefix: '10.51.0.0/16' as IpPrefix, moreSpecifics: true }];
+  world.core.handleOperation({ kind: 'set-site', name: 'paris', prefixes: within }, world.now);
+  world.drain();
+  xtr.register('10.50.1.0/24');
+  world.durable = true;
+  world.release();
+  world.advance(minutes(1));
+  assert.equal(stored(world, '10.50.1.0/24'), undefined);
+  const refused = world.events.filter((event) => event.kind === 'registration' && event.result === 'not-granted');
+  assert.equal(refused.length, 1);
+});
+
 test('a limit of its own bounds a site below that of all', () => {
   const { world, xtr } = paris();
   world.operate({ kind: 'set-site', name: 'paris', maxEids: 2 });
