@@ -25,6 +25,8 @@ export class UdpPort {
   private readonly pacer: Pacer;
   private readonly waiting = new Set<() => void>();
   private responder: ((octets: Octets) => Octets | undefined) | undefined;
+  private responding = 0;
+  private closed = false;
 
   private constructor(socket: Socket, target: UdpTarget, pacer: Pacer) {
     this.socket = socket;
@@ -36,7 +38,7 @@ export class UdpPort {
       else this.overflow++;
       for (const wake of this.waiting) wake();
       const response = this.responder?.(new Uint8Array(octets));
-      if (response !== undefined) void this.send(response);
+      if (response !== undefined && this.responding < MAX_RESPONDING) void this.answer(response);
     });
   }
 
@@ -57,7 +59,7 @@ export class UdpPort {
     return this.socket.address().port;
   }
 
-  /** What comes from now on is also answered, to the target, with what `responder` makes of it. */
+  /** What comes from now on is also answered, to the target, with what `responder` makes of it, until the port is closed. */
   respond(responder: (octets: Octets) => Octets | undefined): void {
     this.responder = responder;
   }
@@ -87,7 +89,17 @@ export class UdpPort {
   }
 
   close(): void {
+    if (this.closed) return;
+    this.closed = true;
     this.socket.close();
+  }
+
+  /** Nobody waits for it: when it is its turn, whoever opened the port may be done. */
+  private async answer(octets: Octets): Promise<void> {
+    this.responding++;
+    await this.pacer.turn();
+    this.responding--;
+    if (!this.closed) this.socket.send(octets, this.target.port, this.target.address);
   }
 
   private arrival(ms: number): Promise<void> {
@@ -104,3 +116,5 @@ export class UdpPort {
 }
 
 const MAX_INBOX = 1_000;
+/** Responses that wait for their turn; a target that asks for more does not hold up what it is asked. */
+const MAX_RESPONDING = 8;
