@@ -11,7 +11,7 @@ import { demand, runScript } from './steps.ts';
 import { runTests, testGroups } from './test-runner.ts';
 
 await runScript(async () => {
-  endWithCaller();
+  const ended = endWithCaller();
   removeStaleOutputs();
   demand(missingForCheck());
   await step('cargo fmt --check', ['fmt', '--check']);
@@ -19,7 +19,7 @@ await runScript(async () => {
   await step('cargo test', ['test', '--locked', '--quiet']);
   const { npm, cargo } = checkLicences();
   console.error(`licences: ok (${npm} npm packages, ${cargo} crates)`);
-  await runTests(testGroups('unit', []));
+  await runTests(testGroups('unit', []), ended);
 });
 
 async function step(name: string, args: readonly string[]): Promise<void> {

@@ -6,22 +6,27 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { sweepLeftovers } from '../test/lab/lab.ts';
 import { waitFor } from '../test/lab/wait.ts';
 
-/** To be called once, before anything is started. What does not end when it is told to is killed after `graceMs`. */
-export function endWithCaller(graceMs = GRACE_MS): void {
-  let ending = false;
+/**
+ * To be called once, before anything is started. What does not end when it is told to is killed after `graceMs`. Once the
+ * signal that is returned is aborted, nothing more is to be started, and this process exits by itself.
+ */
+export function endWithCaller(graceMs = GRACE_MS): AbortSignal {
+  const ending = new AbortController();
   const end = (code: number): void => {
-    if (ending) return;
-    ending = true;
+    if (ending.signal.aborted) return;
     void endEverything(graceMs).finally(() => process.exit(code));
+    ending.abort();
   };
   process.on('SIGINT', () => end(130));
   process.on('SIGTERM', () => end(143));
   process.on('SIGHUP', () => end(129));
   const npm = npmAbove();
-  if (npm === undefined) return;
-  setInterval(() => {
-    if (!lives(npm)) end(129);
-  }, LOOK_MS).unref();
+  if (npm !== undefined) {
+    setInterval(() => {
+      if (!lives(npm)) end(129);
+    }, LOOK_MS).unref();
+  }
+  return ending.signal;
 }
 
 interface Entry {

@@ -51,15 +51,17 @@ function testFiles(suite: Suite, filters: readonly string[]): string[] {
     .sort();
 }
 
-/** Runs the files and prints the closing lines. @throws StepFailed when there was no test at all */
-export async function runTests(groups: readonly Group[]): Promise<void> {
+/** Runs the files until `ended`, and prints the closing lines. @throws StepFailed when there was no test at all */
+export async function runTests(groups: readonly Group[], ended: AbortSignal): Promise<void> {
   const sums = new Map<string, number>(CLOSING.map((name) => [name, 0]));
   let failed = false;
   for (const group of groups) {
-    if (group.files.length === 0) continue;
-    const passed = (): Promise<boolean> => runGroup(group, sums);
+    if (group.files.length === 0 || ended.aborted) continue;
+    const passed = (): Promise<boolean> => runGroup(group, sums, ended);
     if (!(await (group.suite === 'unit' ? inOwnFolder(passed) : passed()))) failed = true;
   }
+  // Whoever ends it exits when everything has ended.
+  if (ended.aborted) return;
   console.log('');
   for (const [name, sum] of sums) console.log(`# ${name} ${Math.round(sum)}`);
   if ((sums.get('tests') ?? 0) === 0) throw new StepFailed('no test was run');
@@ -90,15 +92,17 @@ async function inOwnFolder<T>(task: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Resolves to false when a test failed, a file could not be run, or the group took too long. */
-function runGroup({ suite, files, atOnce }: Group, sums: Map<string, number>): Promise<boolean> {
-  const signal = AbortSignal.timeout(GROUP_LIMIT_MS[suite]);
-  setMaxListeners(0, signal);
+/** Resolves to false when a test failed, a file could not be run, or the group took too long or was ended. */
+function runGroup({ suite, files, atOnce }: Group, sums: Map<string, number>, ended: AbortSignal): Promise<boolean> {
+  const over = new AbortController();
+  setMaxListeners(0, over.signal);
+  setTimeout(() => over.abort(), GROUP_LIMIT_MS[suite]).unref();
+  ended.addEventListener('abort', () => over.abort());
   const stream = run({
     files: [...files],
     concurrency: atOnce,
     timeout: FILE_LIMIT_MS[suite],
-    signal,
+    signal: over.signal,
   });
   let good = true;
   stream.on('test:diagnostic', ({ message, nesting }) => {

@@ -13,22 +13,22 @@ import { nodeGroups, runTests, testGroups } from './test-runner.ts';
 
 await runScript(async () => {
   const [suite, ...filters] = process.argv.slice(2);
-  endWithCaller();
+  const ended = endWithCaller();
   removeStaleOutputs();
   switch (suite) {
     case 'unit':
-      return runTests(testGroups('unit', filters));
+      return runTests(testGroups('unit', filters), ended);
     case 'node':
-      return runTests(nodeGroups(filters));
+      return runTests(nodeGroups(filters), ended);
     case 'e2e':
     case 'all': {
       demand(missingForTests());
       const progress = (line: string): void => console.error(line);
       await ensureDataplaneBuilt(progress);
       const endToEnd = testGroups('e2e', filters);
-      if (suite === 'e2e') return runTests(endToEnd);
+      if (suite === 'e2e') return runTests(endToEnd, ended);
       if (filters.length === 0) await runCargo(['test', '--locked'], progress);
-      return runTests([...testGroups('unit', filters), ...endToEnd]);
+      return runTests([...testGroups('unit', filters), ...endToEnd], ended);
     }
     default:
       throw new StepFailed(`"${suite ?? ''}" is not a suite: all, e2e, node or unit`);
