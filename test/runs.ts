@@ -7,3 +7,5 @@ export function runs(count: number): number {
 }
 
 const DEPTH = Number(process.env.STAYPUT_TEST_DEPTH ?? 1);
+// What is no number would be no case at all, and nobody would notice.
+if (!(DEPTH > 0 && DEPTH < Number.POSITIVE_INFINITY)) throw new Error('STAYPUT_TEST_DEPTH is no number above 0');
