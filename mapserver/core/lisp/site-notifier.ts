@@ -4,10 +4,13 @@
  * Each is sent at once, then three times every 3 s and three times after twice as long, and given up. A recipient that
  * is known by the port that it spoke from and by the port of LISP is sent each to both: the RFC sends to 4342, and a NAT
  * lets only the other one in. Of several addresses one is tried after the other. How much waits for acknowledgement is bounded, for each recipient and in all. What is
- * said of a subject replaces what was said of it before and is not acknowledged yet.
+ * said of a subject replaces what was said of it before and is not acknowledged yet. An acknowledgement is of what it
+ * repeats: nonces are chosen by subscribers too, who may use one for several EIDs. One without records is of the only
+ * message that it can be of, if there is only one.
  */
+import { Writer } from '../../../proto/bytes.ts';
 import { NO_AUTHENTICATION } from '../../../proto/lisp/authentication-data.ts';
-import { type EidRecord, encodedRecordSize } from '../../../proto/lisp/eid-record.ts';
+import { type EidRecord, encodedRecordSize, encodeEidRecord } from '../../../proto/lisp/eid-record.ts';
 import { type Nonce, nonce } from '../../../proto/lisp/header.ts';
 import type { MapNotify, MapNotifyAck } from '../../../proto/lisp/map-notify.ts';
 import { type Instant, type Millis, seconds } from '../../../proto/time.ts';
@@ -47,6 +50,7 @@ export interface SiteNotifierParts {
 interface Pending {
   readonly nonce: Nonce;
   readonly recipient: NotifyRecipient;
+  readonly records: readonly EidRecord[];
   readonly bytes: Uint8Array;
   readonly done: ((acknowledged: boolean, now: Instant) => void) | undefined;
   attempts: number;
@@ -97,9 +101,13 @@ export class SiteNotifier {
   handleAck({ message, bytes }: Received<MapNotifyAck>, now: Instant): 'accepted' | 'unexpected' | 'authentication' {
     const waiting = [...(this.pending.get(message.nonce) ?? [])];
     if (waiting.length === 0) return 'unexpected';
-    const acknowledged = waiting.filter(({ recipient }) => recipient.isFrom(bytes));
+    const told = waiting.filter(({ recipient }) => recipient.isFrom(bytes));
+    if (told.length === 0) return 'authentication';
+    const repeated = encoded(message.records);
+    const isOfAny = message.records.length === 0 && told.length === 1;
+    const acknowledged = isOfAny ? told : told.filter(({ records }) => repeated.equals(encoded(records)));
     for (const each of acknowledged) this.end(each, 'acknowledged', now);
-    return acknowledged.length > 0 ? 'accepted' : 'authentication';
+    return acknowledged.length > 0 ? 'accepted' : 'unexpected';
   }
 
   handleTimeout(now: Instant): void {
@@ -127,7 +135,7 @@ export class SiteNotifier {
       return undefined;
     }
     const notify: MapNotify = { type: 'map-notify', nonce: used, authentication: NO_AUTHENTICATION, records };
-    const pending: Pending = { nonce: used, recipient, bytes: recipient.sign(notify), done, attempts: 0 };
+    const pending: Pending = { nonce: used, recipient, records, bytes: recipient.sign(notify), done, attempts: 0 };
     this.waiting.set(recipient.id, waiting + 1);
     const same = this.pending.get(used) ?? new Set<Pending>();
     this.pending.set(used, same.add(pending));
@@ -183,6 +191,12 @@ export function inDatagrams(records: readonly EidRecord[], longest = MAX_DATAGRA
     }
   }
   return parts;
+}
+
+function encoded(records: readonly EidRecord[]): Buffer {
+  const writer = new Writer();
+  for (const record of records) encodeEidRecord(record, writer);
+  return Buffer.from(writer.finish());
 }
 
 /** Before each repetition. */

@@ -54,6 +54,23 @@ test('a subscriber is confirmed, told of each change at once, and told again unt
   assert.deepEqual(notified(world, itr), []);
 });
 
+test('an acknowledgement is of the Map-Notify that it repeats, and of no other with its nonce', () => {
+  const { world, etr, itr } = stage();
+  etr.register(['10.50.1.0/24', '10.50.2.0/24']);
+  subscribe(itr, '10.50.1.1', 1n);
+  subscribe(itr, '10.50.2.1', 1n);
+  const [heard] = notified(world, itr);
+  assert.equal(itr.ack({ ...heard!, records: [] }), 'unexpected', 'it could be of both');
+  assert.equal(itr.ack(heard!), 'accepted');
+  world.advance(seconds(3));
+  const again = notified(world, itr);
+  assert.deepEqual(again.map(summary), ['1 10.50.2.0/24 5 min: 192.0.2.10'], 'the other was lost');
+  assert.equal(itr.ack(heard!), 'unexpected', 'the network repeats what was said');
+  assert.equal(itr.ack(again[0]!), 'accepted');
+  world.advance(seconds(60));
+  assert.deepEqual(notified(world, itr), []);
+});
+
 test('a change that comes before the last was acknowledged replaces it', () => {
   const { world, etr, itr } = stage();
   subscribe(itr, '10.50.1.1', 1n);
