@@ -2,7 +2,8 @@
  * Subscriptions of plain LISP peers (RFC 9437): an xTR is told by Map-Notify of each change of an EID, or inside it.
  *
  * A subscription is of an xTR-ID and an EID prefix, and has a nonce. A request counts if its nonce is larger than the
- * last one of them; so the nonce stays when the subscription has ended. A request is answered by a Map-Notify with its
+ * last one of them; so the nonce stays when the subscription has ended. One with a one-time key has to be larger only
+ * than those that went with such a key, or anybody could keep it out by the largest. A request is answered by a Map-Notify with its
  * nonce, each publication has the next. All are sent until they are acknowledged (`notify`); a publication also tells of
  * the changes of other EIDs that were not acknowledged yet, since it replaces those. Who does not acknowledge the
  * first has no subscription, and is told so; who does not acknowledge UNANSWERED publications one after the other is gone.
@@ -90,7 +91,8 @@ export class Subscribers {
     if (subscription === undefined) return 'full';
     if (!active) this.begin(subscription);
     this.temporary.delete(subscription);
-    Object.assign(subscription, { nonce: request.nonce, to: request.to, signing: request.signing });
+    Object.assign(subscription, { to: request.to, signing: request.signing });
+    use(subscription, request.nonce, request.signing);
     subscription.untold.clear();
     subscription.endsAt = exists ? undefined : now + TEMPORARY;
     if (!exists) this.temporary.add(subscription);
@@ -105,7 +107,7 @@ export class Subscribers {
     if (refused !== undefined) return refused;
     const subscription = known ?? this.add(request);
     if (subscription === undefined) return 'full';
-    subscription.nonce = request.nonce;
+    use(subscription, request.nonce, request.signing);
     if (subscription.state !== 'ended') this.end(subscription);
     const { xtrId, to, signing, nonce: used } = request;
     const subject = subjectOf(subscription);
@@ -128,7 +130,7 @@ export class Subscribers {
         this.temporary.delete(subscription);
         subscription.endsAt = undefined;
       }
-      subscription.nonce = nonce(subscription.nonce + 1n);
+      use(subscription, nonce(subscription.nonce + 1n), subscription.signing);
       const { untold } = subscription;
       const changed = eidKey(eid);
       untold.delete(changed);
@@ -160,7 +162,7 @@ export class Subscribers {
       { subject: subjectOf(subscription), xtrId, to, signing, nonce: current, records, done },
       now,
     );
-    subscription.nonce = nonce(current + BigInt(Math.max(1, count) - 1));
+    use(subscription, nonce(current + BigInt(Math.max(1, count) - 1)), signing);
   }
 
   private handleOutcome(subscription: Subscription, acknowledged: boolean, now: Instant): void {
@@ -191,6 +193,7 @@ export class Subscribers {
       xtrId,
       eid,
       nonce: first,
+      provenNonce: undefined,
       to,
       signing,
       state: 'ended',
@@ -230,6 +233,8 @@ interface Subscription {
   readonly eid: PrefixEid;
   /** The last one that was used, by either side. */
   nonce: Nonce;
+  /** The last one that went with a one-time key. */
+  provenNonce: Nonce | undefined;
   to: readonly UdpPeer[];
   signing: SubscriptionSigning | undefined;
   /** `new`: not acknowledged yet. */
@@ -244,9 +249,15 @@ interface Subscription {
 
 function refusal(known: Subscription | undefined, request: Subscribe): 'replay' | 'authentication' | undefined {
   if (known === undefined) return undefined;
-  if (request.nonce <= known.nonce) return 'replay';
+  const last = request.signing === undefined ? known.nonce : known.provenNonce;
+  if (last !== undefined && request.nonce <= last) return 'replay';
   if (known.signing === undefined || known.state === 'ended') return undefined;
   return known.signing.sites.some((site) => request.signing?.sites.includes(site)) ? undefined : 'authentication';
+}
+
+function use(subscription: Subscription, value: Nonce, signing: SubscriptionSigning | undefined): void {
+  subscription.nonce = value;
+  if (signing !== undefined) subscription.provenNonce = value;
 }
 
 function subjectOf({ xtrId, eid }: Subscription): string {

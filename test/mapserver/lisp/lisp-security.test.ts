@@ -222,6 +222,24 @@ test('attack: changes a subscription that it cannot prove to be its own', () => 
   assert.equal(notified(world, itr, key)[0]?.nonce, 1_001n);
 });
 
+// Attack: subscribes with the largest nonce, without a one-time key, while no subscription with one lasts | 3 | later ones with a one-time key are accepted; those that were recorded stay refused
+test('attack: keeps a router that proves its requests from subscribing', () => {
+  const { world, itr } = stage();
+  const forged = encodeLispMessage(subscription(itr, 0xffff_ffff_ffff_ffffn));
+  assert.equal(itr.send(forged), 'accepted');
+  world.datagrams.length = 0;
+  assert.equal(subscribe(itr, 1_000n), 'accepted');
+  assert.equal(notified(world, itr, pubSubKey(OTK, 1_000n))[0]?.nonce, 1_000n);
+  world.advance(minutes(3));
+  world.datagrams.length = 0;
+  assert.equal(itr.send(forged), 'accepted', 'it is not acknowledged and has ended');
+  world.datagrams.length = 0;
+  assert.equal(subscribe(itr, 1_000n), 'replay');
+  assert.equal(subscribe(itr, 1_001n), 'accepted');
+  assert.equal(notified(world, itr, pubSubKey(OTK, 1_001n))[0]?.nonce, 1_001n);
+  assert.equal(itr.send(encodeLispMessage({ ...subscription(itr, 2_000n), itrRlocs: [NO_ADDRESS] })), 'authentication');
+});
+
 // Attack: a router of another site asks for a subscription under the xTR-ID of one that was made with a one-time key, with a one-time key of its own site | 2 | refused, also when it has registered with this xTR-ID; publications go on
 test('attack: takes a subscription over with the key of another site', () => {
   const { world, etr, itr } = stage();
