@@ -1,6 +1,7 @@
 /** What both daemons have: their configuration checked and read again, and the level of their log. */
 import { type Command, Option } from 'commander';
 import type { z } from 'zod';
+import { StayputError } from '../../proto/errors.ts';
 import { configProblems } from '../../runtime/config-file.ts';
 import { LOG_LEVELS } from '../../runtime/log.ts';
 import type { LogLevelView } from '../../runtime/log-level.ts';
@@ -16,6 +17,9 @@ export interface DaemonCommands<O extends { readonly json?: boolean }> {
   readonly schema: () => Promise<z.ZodObject>;
   readonly configPath: string;
 }
+
+/** A daemon that was not restarted since an upgrade may know no modules. */
+type AnyLogLevelView = Omit<LogLevelView, 'modules'> & Partial<Pick<LogLevelView, 'modules'>>;
 
 /** `parent`: `stayput agent` or `stayput mapserver`. */
 export function registerDaemonSettings<O extends { readonly json?: boolean }>(
@@ -66,9 +70,15 @@ export function registerDaemonSettings<O extends { readonly json?: boolean }>(
       };
       const view = (await (level === undefined
         ? daemon.call(options, 'GET', '/v1/log-level')
-        : daemon.call(options, 'POST', '/v1/log-level', body))) as LogLevelView;
+        : daemon.call(options, 'POST', '/v1/log-level', body))) as AnyLogLevelView;
       if (options.json === true) return printJson(view);
-      const { level: now, configured, until, modules } = view;
+      const { level: now, configured, until, modules = [] } = view;
+      if (options.module !== undefined && view.modules === undefined) {
+        throw new StayputError(
+          'STAYPUT_LOG_MODULE',
+          'the daemon is older than this command and has no modules: restart it',
+        );
+      }
       const back = until === null ? `, ${configured} is configured` : ` until ${until}, then ${configured}`;
       return printLines(
         now === configured && until === null ? now : `${now}${back}`,

@@ -44,6 +44,23 @@ describe('the command line on a host with an agent', () => {
     }
   });
 
+  test('a daemon from before an upgrade says the level of its log without modules', async () => {
+    const server = createServer((_request, response) => {
+      response.end(JSON.stringify({ level: 'info', configured: 'info', until: null }));
+    });
+    const socket = join(folder, 'older.sock');
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    try {
+      const shown = await stayput('agent', 'log-level', '--socket', socket);
+      assert.deepEqual(shown, { code: 0, stdout: 'info\n', stderr: '' });
+      const ofOne = await stayput('agent', 'log-level', '--module', 'dns', '--socket', socket);
+      assert.equal(ofOne.code, 1);
+      assert.match(ofOne.stderr, /older than this command and has no modules: restart it/);
+    } finally {
+      server.close();
+    }
+  });
+
   test('a state file that was cut off is named in one line, with what to do, and left as it is', async () => {
     const stateDir = join(folder, 'cut');
     mkdirSync(stateDir);
