@@ -22,6 +22,8 @@ export class CertificateRenewal {
   private problem: string | null = null;
   private stopped = false;
   private busy = false;
+  /** Judges what the map server said last while a renewal was under way, by what that has brought. */
+  private judgeLater: (() => void) | null = null;
 
   constructor(
     identity: () => Credentials,
@@ -63,6 +65,10 @@ export class CertificateRenewal {
    * have just these, or a certificate of another than the first, it renews at some moment within `withinMs`.
    */
   handleAuthorities(authorities: readonly string[], withinMs: number, random = Math.random): void {
+    if (this.busy) {
+      this.judgeLater = () => this.handleAuthorities(authorities, withinMs, random);
+      return;
+    }
     const { ca, certificate } = this.identity();
     const known = readAnchors(ca);
     const issuer = issuerOf(new X509Certificate(certificate), known);
@@ -80,6 +86,9 @@ export class CertificateRenewal {
       this.busy = true;
       await this.renew();
       this.busy = false;
+      const { judgeLater } = this;
+      this.judgeLater = null;
+      judgeLater?.();
     }
     this.schedule();
   }

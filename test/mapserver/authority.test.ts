@@ -165,6 +165,37 @@ describe('a roll-over of the certificate authority', () => {
     assert.ok(new X509Certificate(present.certificate).verify(anchor!.publicKey));
   });
 
+  test('what an agent hears while it renews counts at the end, unless the renewal has brought just that', async () => {
+    const overlay = await started();
+    const { identity } = await joined(overlay, await overlay.token({ eids: ['10.77.0.5/32'] }));
+    let present: Identity = identity;
+    let renewals = 0;
+    const renewal = new CertificateRenewal(
+      () => present,
+      (each) => {
+        renewals++;
+        present = { ...present, ...each };
+      },
+      pino({ level: 'silent' }),
+    );
+    await overlay.admin('POST', '/v1/authority/rotate');
+    const { authority: first, retiring } = await authority(overlay);
+    const authorities = [first, ...(retiring === null ? [] : [retiring])].map(({ fingerprint: each }) => each);
+    renewal.handleAuthorities(authorities, 0);
+    const one = renewal.check();
+    renewal.handleAuthorities(authorities, 0);
+    await one;
+    await renewal.check();
+    assert.equal(renewals, 1, 'it has them now');
+    renewal.handleAuthorities(['another'], 0);
+    const two = renewal.check();
+    renewal.handleAuthorities(['yet another'], 0);
+    await two;
+    await renewal.check();
+    renewal.stop();
+    assert.equal(renewals, 3);
+  });
+
   test('an agent whose renewal is under way does not look for the next one all the time', async (t) => {
     const overlay = await started();
     const { identity } = await joined(overlay, await overlay.token({ eids: ['10.77.0.5/32'] }));
