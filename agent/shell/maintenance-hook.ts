@@ -67,11 +67,19 @@ export class MaintenanceHook {
       STAYPUT_ACTION: first?.action ?? '',
       STAYPUT_NOT_BEFORE: first?.notBefore ?? '',
     };
-    // A process group of its own, so that what the program starts ends with it.
-    const child = spawn(this.program, [], { env, detached: true, stdio: ['ignore', 'ignore', 'pipe'] });
+    let child: ChildProcess;
+    try {
+      // A process group of its own, so that what the program starts ends with it.
+      child = spawn(this.program, [], { env, detached: true, stdio: ['ignore', 'ignore', 'pipe'] });
+    } catch (error) {
+      this.running = false;
+      this.log.error({ reason: (error as Error).message }, FAILED);
+      return;
+    }
     this.child = child;
     let output = '';
-    child.stderr.setEncoding('utf8').on('data', (part: string) => {
+    // Without a descriptor left there is none, and the error comes later.
+    child.stderr?.setEncoding('utf8').on('data', (part: string) => {
       output = `${output}${part}`.slice(0, MAX_LOGGED);
     });
     let late = false;
@@ -83,11 +91,11 @@ export class MaintenanceHook {
       if (this.child !== child) return;
       clearTimeout(timer);
       // Not waited for: what it left running may hold this open.
-      child.stderr.destroy();
+      child.stderr?.destroy();
       this.child = null;
       this.running = false;
       if (this.closed) return;
-      if (reason !== null) this.log.error({ reason, output }, 'the program for maintenance failed');
+      if (reason !== null) this.log.error({ reason, output }, FAILED);
       this.run();
     };
     child.once('error', (error) => ended(error.message));
@@ -101,4 +109,5 @@ export class MaintenanceHook {
 /** One that takes no notice of a milder signal would keep all that comes after it waiting for ever. */
 const KILL = 'SIGKILL';
 const PATIENCE_MS = 30_000;
+const FAILED = 'the program for maintenance failed';
 const MAX_LOGGED = 500;

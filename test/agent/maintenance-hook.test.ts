@@ -1,12 +1,19 @@
 /** The operator's program for announced maintenance. */
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { promisify } from 'node:util';
 import { MaintenanceHook } from '../../agent/shell/maintenance-hook.ts';
 import { createLog } from '../../runtime/log.ts';
 import { waitFor } from '../lab/wait.ts';
+
+const HOOK = import.meta.url.replace(
+  /test\/agent\/maintenance-hook\.test\.(ts|js)$/,
+  'agent/shell/maintenance-hook.$1',
+);
 
 test('it is told what is announced and when that is over, once each, and one after the other', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'maintenance-hook-'));
@@ -55,6 +62,41 @@ test('one that does not end in time is ended whatever it does about that, and th
     });
   await runs('announced', [event]);
   await runs('over', []);
+});
+
+test('without a file descriptor left it fails, and runs with the next announcement', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'maintenance-hook-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const [program, told] = ['hook', 'told'].map((name) => join(dir, name)) as [string, string];
+  writeFileSync(
+    program,
+    ['#!/bin/sh', `echo "$STAYPUT_MAINTENANCE" > ${told}.new`, `mv ${told}.new ${told}`].join('\n'),
+  );
+  chmodSync(program, 0o755);
+  const script = `
+    import { closeSync, existsSync, openSync } from 'node:fs';
+    import { MaintenanceHook } from ${JSON.stringify(HOOK)};
+    const open = [];
+    const log = { error: ({ reason }) => {
+      console.log(reason);
+      for (const fd of open) closeSync(fd);
+      hook.handle('gce', []);
+    } };
+    const hook = new MaintenanceHook(${JSON.stringify(program)}, '/run/agent.sock', log);
+    try {
+      for (;;) open.push(openSync('/dev/null'));
+    } catch {
+      hook.handle('gce', [{ id: '1', action: 'MIGRATE_ON_HOST_MAINTENANCE', notBefore: null }]);
+    }
+  `;
+  const { stdout } = await promisify(execFile)('sh', [
+    '-c',
+    'ulimit -n 64; exec "$0" --input-type=module -e "$1"',
+    process.execPath,
+    script,
+  ]);
+  assert.match(stdout, /^spawn \S+ EMFILE\n$/);
+  assert.equal(readFileSync(told, 'utf8'), 'over\n');
 });
 
 test('what the program has started ends with it', async (t) => {
