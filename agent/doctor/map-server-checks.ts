@@ -4,6 +4,7 @@ import { isIP } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { z } from 'zod';
 import { type IpAddress, type IpPrefix, parseIpAddress, prefixContains } from '../../proto/address.ts';
+import type { Millis } from '../../proto/time.ts';
 import { fail, type Outcome, ok, skipped, warn } from '../../runtime/finding.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
 import type { Subject } from './subject.ts';
@@ -25,13 +26,20 @@ export interface Contact {
   readonly problem: string | null;
 }
 
-/** Whom we ask is judged afterwards, so that one that is the wrong one can be told from one that is away. */
-export function contact(mapServer: NonNullable<Subject['mapServer']>): Promise<Contact> {
+/**
+ * Whom we ask is judged afterwards, so that one that is the wrong one can be told from one that is away. `patience`:
+ * until the end of its answer.
+ */
+export function contact(mapServer: NonNullable<Subject['mapServer']>, patience: Millis = TIMEOUT): Promise<Contact> {
   const { host, port, ca } = mapServer;
   return new Promise((resolve) => {
     const started = performance.now();
     const asked = Date.now();
-    const failed = (error: Error): void => resolve({ answer: null, problem: describe(error) });
+    const finish = (found: Contact): void => {
+      clearTimeout(timer);
+      resolve(found);
+    };
+    const failed = (error: Error): void => finish({ answer: null, problem: describe(error) });
     const outgoing = request(
       {
         host,
@@ -40,7 +48,6 @@ export function contact(mapServer: NonNullable<Subject['mapServer']>): Promise<C
         rejectUnauthorized: false,
         ...(ca === null ? {} : { ca, allowPartialTrustChain: true }),
         ...(isIP(host) === 0 ? { servername: host } : {}),
-        timeout: TIMEOUT,
         agent: false,
       },
       (response) => {
@@ -54,8 +61,10 @@ export function contact(mapServer: NonNullable<Subject['mapServer']>): Promise<C
         response.on('data', (part: string) => {
           if (body.length < LARGEST_ANSWER) body += part;
         });
+        // Cut off in the middle of it.
+        response.on('error', failed);
         response.on('end', () =>
-          resolve({
+          finish({
             answer: {
               address,
               ms,
@@ -69,7 +78,7 @@ export function contact(mapServer: NonNullable<Subject['mapServer']>): Promise<C
         );
       },
     );
-    outgoing.on('timeout', () => outgoing.destroy(new Error('no answer in time')));
+    const timer = setTimeout(() => outgoing.destroy(new Error('no answer in time')), patience);
     outgoing.on('error', failed);
     outgoing.end();
   });
@@ -148,8 +157,8 @@ function describe(error: Error): string {
 const REFLECTOR = z.object({ reflector: z.array(z.int().min(1).max(65_535)).max(8) });
 /** Characters. */
 const LARGEST_ANSWER = 131_072;
+const TIMEOUT: Millis = 5_000;
 /** Milliseconds. */
-const TIMEOUT = 5_000;
 const OFF = 5_000;
 /** Certificates are made to hold from five minutes before. */
 const WRONG = 300_000;

@@ -241,6 +241,29 @@ test('map server and clock: another one, one with another time, none', async (t)
   assert.equal(levels(checkClock(await contact(mapServer))), 'skipped');
 });
 
+test('map server: an answer that ends in the middle, or never', async (t) => {
+  const authority = createAuthority('test', Date.now());
+  const { key, certificate } = createServerCertificate(authority, ['127.0.0.1'], Date.now());
+  let cut = true;
+  const server = createServer({ key, cert: certificate }, (_request, response) => {
+    response.writeHead(200, { 'content-length': 100 });
+    response.write('{', () => {
+      if (cut) response.socket?.destroy();
+    });
+    const drip = setInterval(() => response.write(' '), 20);
+    response.on('close', () => clearInterval(drip));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  const mapServer = { host: '127.0.0.1', port: (server.address() as AddressInfo).port, ca: authority.certificate };
+  assert.deepEqual(await contact(mapServer), { answer: null, problem: 'the connection was cut (ECONNRESET)' });
+  cut = false;
+  assert.deepEqual(await contact(mapServer, 200), { answer: null, problem: 'no answer in time' });
+});
+
 test('before joining, every check is there and none throws', async (t) => {
   const folder = temporaryFolder(t);
   const config = AGENT_CONFIG.parse({
