@@ -7,8 +7,8 @@
  * and asked at intervals that double up to a minute (or the interval). One answer makes it up. When this host's own
  * locators change, all are asked at once.
  *
- * Of a mapping's RLOCs those that are up are used, by priority and weight; the others stay in it, since packets may come
- * from them. If none is up, all are used, as without probes: routers that answer no probes must not be cut off. Asked are
+ * Of a mapping's RLOCs those that are up are used, by priority and weight, and those that are too many to be asked; the
+ * others stay in it, since packets may come from them. If none is up, all are used, as without probes: routers that answer no probes must not be cut off. Asked are
  * only RLOCs that the operator allows, so many at most, at a bounded rate; an answer counts with the random nonce of the
  * question that is open, from the RLOC that was asked, and says nothing but that.
  */
@@ -124,9 +124,10 @@ export class RlocProbes implements PlainReachability {
 
   /** One that this mapping forbids may be up for another mapping. */
   prioritised(locators: readonly Locator[]): readonly Locator[] {
-    const isUsable = ({ address, priority }: Locator) =>
-      priority < NEVER_USE && this.probed.get(address)?.state === 'up';
-    if (!locators.some(isUsable)) return locators;
+    const isUp = ({ address, priority }: Locator) => priority < NEVER_USE && this.probed.get(address)?.state === 'up';
+    if (!locators.some(isUp)) return locators;
+    // Nobody can say that one that is never asked is down.
+    const isUsable = (each: Locator) => isUp(each) || this.isNeverAsked(each.address);
     return locators.map((each) => (isUsable(each) ? each : { ...each, priority: NEVER_USE }));
   }
 
@@ -175,6 +176,10 @@ export class RlocProbes implements PlainReachability {
 
   list(): readonly ProbedRloc[] {
     return [...this.probed].map(([rloc, { state, rttMs, prefixes }]) => ({ rloc, state, rttMs, eids: [...prefixes] }));
+  }
+
+  private isNeverAsked(rloc: IpAddress): boolean {
+    return !this.probed.has(rloc) && this.parts.isAllowed(rloc);
   }
 
   private ask(rloc: IpAddress, known: Probed, now: Instant): void {

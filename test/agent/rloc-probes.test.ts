@@ -171,6 +171,24 @@ describe('RLOC-probes of an agent', () => {
     assert.ok(sent <= 200, `${sent}`);
   });
 
+  test('one that is too many to be asked is used beside those that are up', () => {
+    const { use, table, answerAll, used, probes } = start({
+      ...PLAIN,
+      sites: [{ rlocs: [parseIpPrefix('192.0.2.0/24'), parseIpPrefix('198.18.0.0/15')], eids: [] }],
+    });
+    use(FIRST);
+    for (let n = 1; n < 1024; n++) {
+      const prefix = parseIpPrefix(`10.77.${n >> 8}.${n & 255}/32`);
+      table.forwardPlainly(prefix, 1 as Generation, [locator(`198.18.${n >> 8}.${n & 255}`, 1)]);
+    }
+    use(FIRST, SECOND, locator('203.0.113.9', 3));
+    assert.equal(probes.list().length, 1024);
+    assert.ok(probes.list().every(({ rloc }) => rloc !== SECOND.address));
+    answerAll();
+    table.repeatMapping(SITE);
+    assert.deepEqual(used(), [FIRST.address, SECOND.address], 'and none that is not allowed');
+  });
+
   test('an agent probes by itself, and uses what it finds', () => {
     const world = new World();
     let random = 0n;
