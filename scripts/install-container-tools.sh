@@ -20,7 +20,7 @@ fi
 [ -d .ci/second-node/node_modules ] || npm ci --prefix .ci/second-node --no-audit --no-fund
 
 if command -v go >/dev/null; then
-  built=$(go version -m "$folder/helm" 2>/dev/null | awk '$1 == "mod" { print $3 }')
+  built=$(go version -m "$folder/helm" 2>/dev/null | awk '$1 == "mod" { print $3 }') || built=
   [ "$built" = "$helm" ] || CGO_ENABLED=0 GOBIN="$folder" GOFLAGS=-buildvcs=false nice go install "helm.sh/helm/v3/cmd/helm@$helm"
 else
   echo 'no Go (https://go.dev/dl): the tests of the Helm chart will be skipped' >&2
