@@ -17,7 +17,8 @@ import { describeFence, type Machine } from '../core/incarnation.ts';
 import type { LispOutcome, LispPeer } from '../core/lisp-responder.ts';
 import type { Ticket } from '../core/map-requests.ts';
 import type { AttachRequest } from '../core/mover.ts';
-import type { AgentOutput, Answer, Persistent, Resolution } from '../core/output.ts';
+import type { AgentOutput, Answer, Resolution } from '../core/output.ts';
+import { type AnswerOf, Callers, FencedError, LimitError } from './callers.ts';
 import { CertificateRenewal, type Renewed } from './certificate-renewal.ts';
 import { DataplaneLink } from './dataplane-link.ts';
 import { exporterNotice } from './exporter-notice.ts';
@@ -32,15 +33,8 @@ import type { AgentMetrics } from './metrics.ts';
 import { logNote } from './note-log.ts';
 import { type PlatformState, PlatformWatch } from './platform-watch.ts';
 import { ReflectionWatch } from './reflection-watch.ts';
+import { StateWriter } from './state-writer.ts';
 import { Tolerance } from './tolerance.ts';
-
-type CallerOutput = Extract<AgentOutput, { readonly to: 'caller' }>;
-
-type AnswerOf<K extends Answer['kind']> = Extract<Answer, { readonly kind: K }>;
-
-export class LimitError extends StayputError {}
-
-export class FencedError extends StayputError {}
 
 export class AgentDriver {
   readonly agent: Agent;
@@ -49,27 +43,19 @@ export class AgentDriver {
   readonly certificate: CertificateRenewal;
   readonly reflection: ReflectionWatch;
   private readonly config: AgentConfig;
-  private readonly folder: StateFolder;
   private readonly log: Log;
   private readonly incarnation: OwnIncarnation;
   private identity: Identity;
   private zone: string;
   private metrics: AgentMetrics | null = null;
   private readonly tolerance: Tolerance;
-  private readonly callers = new Map<Ticket, { answer(answer: Answer): void; fail(error: Error): void }>();
-  private lastTicket = 0;
+  private readonly callers = new Callers();
+  private readonly state: StateWriter;
   private lisp: LispListener | null = null;
   private platform: PlatformWatch | null = null;
   private place: Place | null = null;
   private maintenanceHook: MaintenanceHook | null = null;
   private timer: NodeJS.Timeout | null = null;
-  private cacheTimer: NodeJS.Timeout | null = null;
-  private eidsTimer: NodeJS.Timeout | null = null;
-  private retryTimer: NodeJS.Timeout | null = null;
-  private eidsChanged = false;
-  /** Answers that wait for what they say to be on disk. */
-  private readonly unconfirmed: CallerOutput[] = [];
-  private readonly unwritten = new Map<Persistent, string>();
   private busy = false;
   /** How often something has reached the agent that may have changed what it knows. */
   inputs = 0;
@@ -86,7 +72,6 @@ export class AgentDriver {
     machine: () => Machine = readMachine,
   ) {
     this.config = config;
-    this.folder = folder;
     this.identity = identity;
     this.zone = identity.zone;
     this.log = log;
@@ -120,6 +105,7 @@ export class AgentDriver {
       },
       this.now(),
     );
+    this.state = new StateWriter(folder, () => ({ ...this.agent.save(this.now()), identity: this.identity }), log);
     this.reflection = new ReflectionWatch(
       ({ address }) => this.receive((now) => this.agent.handleReflection(address, now)),
       moduleLog(log, 'map-server'),
@@ -172,7 +158,7 @@ export class AgentDriver {
   /** Why state is not on disk, a line per file. */
   get unwrittenState(): readonly string[] {
     const { unwritten } = this.incarnation;
-    return [...this.unwritten.values(), ...(unwritten === null ? [] : [unwritten])];
+    return [...this.state.unwritten, ...(unwritten === null ? [] : [unwritten])];
   }
 
   /** What is below this host; null before that is known, or when nobody asks. */
@@ -250,7 +236,7 @@ export class AgentDriver {
     this.dataplane.close();
     // What is on disk may already be that of a new identity.
     if (this.incarnation.fence !== null) return;
-    for (const what of new Set<Persistent>(['eids', 'map-cache', ...this.unwritten.keys()])) this.write(what);
+    this.state.close();
   }
 
   now(): number {
@@ -278,7 +264,7 @@ export class AgentDriver {
     this.input((now) => {
       known = this.agent.detach(request, now);
     });
-    if (known && this.eidsChanged) this.writeEids();
+    if (known) this.state.writeChangedEids();
     return known;
   }
 
@@ -287,7 +273,7 @@ export class AgentDriver {
     this.input((now) => {
       known = this.agent.leave(prefix, from, patience, now);
     });
-    if (known && this.eidsChanged) this.writeEids();
+    if (known) this.state.writeChangedEids();
     return known;
   }
 
@@ -305,30 +291,13 @@ export class AgentDriver {
   private ask<K extends Answer['kind']>(kind: K, act: (ticket: Ticket, now: number) => void): Promise<AnswerOf<K>> {
     const { fence } = this;
     if (fence !== null) return Promise.reject(new FencedError('STAYPUT_FENCED', fence));
-    if (this.callers.size >= MAX_CALLERS) {
-      return Promise.reject(new LimitError('STAYPUT_BUSY', 'too many requests at once; try again'));
-    }
-    const ticket = ++this.lastTicket as Ticket;
-    return new Promise((resolve, reject) => {
-      this.callers.set(ticket, {
-        answer: (answer) => {
-          if (answer.kind === kind) resolve(answer as AnswerOf<K>);
-        },
-        fail: reject,
-      });
-      try {
-        this.input((now) => act(ticket, now));
-      } catch (error) {
-        this.callers.delete(ticket);
-        reject(error as Error);
-      }
-    });
+    return this.callers.ask(kind, (ticket) => this.input((now) => act(ticket, now)));
   }
 
   private handleRenewed(renewed: Renewed): void {
     const { ca } = this.identity;
     this.identity = { ...this.identity, ...renewed };
-    const written = this.write('overlay');
+    const written = this.state.write('overlay');
     this.mapServer.useCredentials(renewed);
     // The authority before goes only when the map server has seen this agent with a certificate of the new one.
     if (written && renewed.ca !== ca) this.mapServer.renew();
@@ -352,8 +321,7 @@ export class AgentDriver {
   private stopWorking(): void {
     this.mapServer.close();
     this.stopTimers();
-    for (const caller of this.callers.values()) caller.fail(new FencedError('STAYPUT_FENCED', this.fence ?? ''));
-    this.callers.clear();
+    this.callers.refuse(this.fence ?? '');
     this.silenceDataplane();
   }
 
@@ -365,9 +333,8 @@ export class AgentDriver {
 
   private stopTimers(): void {
     this.certificate.stop();
-    for (const timer of [this.timer, this.cacheTimer, this.eidsTimer, this.retryTimer]) {
-      if (timer !== null) clearTimeout(timer);
-    }
+    this.state.stop();
+    if (this.timer !== null) clearTimeout(this.timer);
   }
 
   /** From outside, or from the clock: nobody is there who could be told of an error. */
@@ -432,14 +399,16 @@ export class AgentDriver {
       case 'lisp-router':
         this.lisp?.send(output.peer, output.bytes);
         return;
-      case 'caller': {
+      case 'caller':
         // What is said to be attached stays attached, whatever happens to this process.
-        if (output.answer.kind === 'attachment' && this.eidsChanged) this.unconfirmed.push(output);
-        else this.answer(output);
+        if (output.answer.kind === 'attachment') this.state.afterEids(() => this.callers.answer(output));
+        else this.callers.answer(output);
         return;
-      }
       case 'disk':
-        this.persist(output.what);
+        if (output.what === 'overlay') {
+          this.identity = { ...this.identity, overlay: this.agent.snapshot(this.now()).overlay, zone: this.zone };
+        }
+        this.state.handleChanged(output.what);
         return;
       case 'link':
         this.mapServer.handleAddresses(output.addresses);
@@ -466,12 +435,6 @@ export class AgentDriver {
     this.mapServer.announce(exporterNotice(this.config, this.agent.ownEids(), this.place));
   }
 
-  private answer({ ticket, answer }: CallerOutput): void {
-    const caller = this.callers.get(ticket);
-    this.callers.delete(ticket);
-    caller?.answer(answer);
-  }
-
   private async askCorrespondents(prefix: IpPrefix): Promise<void> {
     let reply: CorrespondentsReply;
     try {
@@ -486,73 +449,6 @@ export class AgentDriver {
       this.agent.handleCorrespondents(prefix, peers, now);
       this.agent.handlePlainCorrespondents(prefix, rlocs, now);
     });
-  }
-
-  private persist(what: Persistent): void {
-    switch (what) {
-      case 'eids':
-        this.eidsChanged = true;
-        if (this.eidsTimer === null) this.writeEids();
-        return;
-      case 'dataplane':
-      case 'policy':
-        this.write(what);
-        return;
-      case 'overlay':
-        this.identity = { ...this.identity, overlay: this.agent.snapshot(this.now()).overlay, zone: this.zone };
-        this.write(what);
-        return;
-      case 'map-cache':
-        this.cacheTimer ??= setTimeout(() => {
-          this.cacheTimer = null;
-          this.write(what);
-        }, CACHE_WRITE_MS);
-        return;
-      default:
-        what satisfies never;
-        return;
-    }
-  }
-
-  /** At once, but when many EIDs change one after the other, not for each. */
-  private writeEids(): void {
-    if (this.eidsTimer !== null) clearTimeout(this.eidsTimer);
-    this.eidsChanged = !this.write('eids');
-    // If it cannot be written, the status says so.
-    for (const output of this.unconfirmed.splice(0)) this.answer(output);
-    const pause = this.eidsChanged ? RETRY_WRITE_MS : EIDS_WRITE_MS;
-    this.eidsTimer = setTimeout(() => {
-      this.eidsTimer = null;
-      if (this.eidsChanged) this.writeEids();
-    }, pause);
-  }
-
-  /** Said once when it fails, and to the operator as long as it does; tried again until it succeeds. */
-  private write(what: Persistent): boolean {
-    const { folder } = this;
-    const { cache, dataplane, policy, ...eids } = this.agent.save(this.now());
-    try {
-      if (what === 'eids') folder.writeEids(eids);
-      else if (what === 'map-cache') folder.writeCache(cache, Date.now());
-      else if (what === 'dataplane') folder.writeDataplane(dataplane);
-      else if (what === 'policy') folder.writePolicy(policy);
-      else folder.writeIdentity(this.identity);
-      this.unwritten.delete(what);
-      return true;
-    } catch (err) {
-      if (!this.unwritten.has(what)) this.log.error({ err }, 'state cannot be written');
-      this.unwritten.set(what, (err as Error).message);
-      if (!this.closed) this.retryTimer ??= setTimeout(() => this.retryWrites(), RETRY_WRITE_MS);
-      return false;
-    }
-  }
-
-  private retryWrites(): void {
-    this.retryTimer = null;
-    for (const what of [...this.unwritten.keys()]) {
-      // Answers wait for EIDs, so these have a timer of their own.
-      if (what !== 'eids') this.write(what);
-    }
   }
 }
 
@@ -575,7 +471,3 @@ const CHANGES_NOTHING: ReadonlySet<LispOutcome> = new Set([
   'unauthentic',
   'probed',
 ]);
-const MAX_CALLERS = 4096;
-const CACHE_WRITE_MS = 1000;
-const EIDS_WRITE_MS = 100;
-const RETRY_WRITE_MS = 5000;

@@ -354,7 +354,7 @@ export class Host {
     }
   }
 
-  // ── disk, as often as `agent/shell/driver.ts` writes it ───────────────────────────────────────────────────────────
+  // ── disk, as often as `agent/shell/state-writer.ts` writes it ───────────────────────────────────────────────────────────
 
   private persist(what: Persistent): void {
     if (what === 'eids') {
