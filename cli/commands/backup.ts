@@ -78,8 +78,13 @@ async function restore(file: string, options: BackupOptions): Promise<void> {
     now: Date.now(),
   });
   if (options.json) return printJson({ dataDir, ...restored });
-  const { linesSince, joined, agentsRevoked, tokensRevoked, replaced, written, left, elsewhere, backedUpAt } = restored;
-  const revoked = [...agentsRevoked.map((id) => `  agent ${id}`), ...tokensRevoked.map((id) => `  token ${id}`)];
+  const { linesSince, joined, replaced, written, left, elsewhere, backedUpAt } = restored;
+  const revoked = [
+    ...restored.agentsRevoked.map((id) => `  agent ${id}`),
+    ...restored.tokensRevoked.map((id) => `  token ${id}`),
+    ...restored.sitesRemoved.map((name) => `  site ${name}`),
+    ...restored.siteKeysRemoved.map(({ site, keyId }) => `  key ${keyId} of site ${site}`),
+  ];
   const moment = new Date(backedUpAt).toISOString();
   return printLines(
     `Restored ${dataDir} as it was at ${moment}`,
@@ -98,7 +103,7 @@ async function restore(file: string, options: BackupOptions): Promise<void> {
     ...(joined.length === 0
       ? []
       : ['Joined since, and have to join again (--force):', ...joined.map((id) => `  ${id}`)]),
-    ...(revoked.length === 0 ? [] : ['Revoked or used up since, and so they stay:', ...revoked]),
+    ...(revoked.length === 0 ? [] : ['Revoked, used up or removed since, and so they stay:', ...revoked]),
   );
 }
 

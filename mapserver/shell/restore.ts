@@ -13,7 +13,14 @@ import { StayputError } from '../../proto/errors.ts';
 import type { Generation } from '../../proto/mapping.ts';
 import type { WallClock } from '../../proto/time.ts';
 import { writePrivateFile } from '../../runtime/private-file.ts';
-import { RESTORATION_KEY, type RestorationRecord, recordKey, type StoreRecord } from '../core/records.ts';
+import {
+  RESTORATION_KEY,
+  type RestorationRecord,
+  recordKey,
+  type StoreRecord,
+  siteKey,
+  siteNoncesKey,
+} from '../core/records.ts';
 import { SqliteStore } from '../store/sqlite.ts';
 import { checkDatabase } from '../store/sqlite-copy.ts';
 import type { Entry } from '../store/store.ts';
@@ -36,9 +43,11 @@ export interface Restored {
   readonly linesSince: number;
   /** agents that joined, which the map server does not know any more, */
   readonly joined: readonly string[];
-  /** and agents and tokens that the backup has and that were cut off: they are again. */
+  /** and agents, tokens, sites of LISP routers and keys of these that the backup has and that were cut off: they are again. */
   readonly agentsRevoked: readonly string[];
   readonly tokensRevoked: readonly string[];
+  readonly sitesRemoved: readonly string[];
+  readonly siteKeysRemoved: readonly { readonly site: string; readonly keyId: number }[];
 }
 
 type Rename = (from: string, to: string) => void;
@@ -131,6 +140,9 @@ interface Since {
   readonly agentsRevoked: ReadonlySet<string>;
   /** Or used up. */
   readonly tokensRevoked: ReadonlySet<string>;
+  readonly sitesRemoved: ReadonlySet<string>;
+  /** `NAME KEY-ID` */
+  readonly siteKeysRemoved: ReadonlySet<string>;
 }
 
 function doneSince(dataDir: string, moment: WallClock): Since {
@@ -158,6 +170,12 @@ function doneSince(dataDir: string, moment: WallClock): Since {
       ...done('token-used-up', ({ id }) => id),
       ...done('agent-revoked', ({ withToken, tokenId }) => (withToken === true ? tokenId : undefined)),
     ]),
+    sitesRemoved: new Set(done('site-removed', ({ name }) => name)),
+    siteKeysRemoved: new Set(
+      done('site-key-removed', ({ name, keyId }) =>
+        typeof name === 'string' && typeof keyId === 'string' ? siteKeyName(name, Number(keyId)) : undefined,
+      ),
+    ),
   };
 }
 
@@ -170,7 +188,7 @@ async function noteRestoration(
     readonly highest: number;
     readonly since: Since;
   },
-): Promise<Pick<Restored, 'joined' | 'agentsRevoked' | 'tokensRevoked'>> {
+): Promise<Pick<Restored, 'joined' | 'agentsRevoked' | 'tokensRevoked' | 'sitesRemoved' | 'siteKeysRemoved'>> {
   const { backedUpAt, now, highest, since } = options;
   const store = new SqliteStore({ path, clock: Date.now });
   try {
@@ -184,17 +202,33 @@ async function noteRestoration(
     const spent = records.flatMap((record) =>
       revoked.some((each) => recordKey(each) === recordKey(record)) ? [] : spentBy(record, unknown),
     );
+    const sites = records.flatMap((record) => (record.kind === 'site' ? record : []));
+    const removed = sites.filter(({ name }) => since.sitesRemoved.has(name));
+    const siteKeysRemoved = sites.flatMap(({ name, keys }) => {
+      const cut = keys.filter(({ keyId }) => since.siteKeysRemoved.has(siteKeyName(name, keyId)));
+      return since.sitesRemoved.has(name) ? [] : cut.map(({ keyId }) => ({ site: name, keyId }));
+    });
     const restoration: RestorationRecord = { kind: 'restoration', restoredAt: now, backedUpAt, floor };
     const revision = entries.find(({ key }) => key === RESTORATION_KEY)?.revision ?? 0;
     const { ok } = await store.compareAndSet(
       [{ key: RESTORATION_KEY, revision }],
-      [...revoked, ...spent, restoration].map((record) => ({ key: recordKey(record), value: encodeRecord(record) })),
+      [
+        ...[...revoked, ...spent, restoration].map((record) => ({
+          key: recordKey(record),
+          value: encodeRecord(record),
+        })),
+        ...removed
+          .flatMap(({ name }) => [siteKey(name), siteNoncesKey(name)])
+          .map((key) => ({ key, value: undefined })),
+      ],
     );
     if (!ok) throw new BackupError(`${path} is in use`);
     return {
       joined: unknown.flatMap(([xtrId]) => (since.agentsRevoked.has(xtrId) ? [] : [xtrId])),
       agentsRevoked: revoked.flatMap((record) => (record.kind === 'agent' ? record.xtrId : [])),
       tokensRevoked: revoked.flatMap((record) => (record.kind === 'token' ? record.id : [])),
+      sitesRemoved: removed.map(({ name }) => name),
+      siteKeysRemoved,
     };
   } finally {
     await store.close();
@@ -216,9 +250,18 @@ function cutOff(record: StoreRecord, since: Since, now: WallClock): StoreRecord 
       const concerns = since.agentsRevoked.has(record.owner) && record.state !== 'released';
       return concerns ? { ...record, state: 'released', locators: [], names: [], targets: [] } : undefined;
     }
+    case 'site': {
+      if (since.sitesRemoved.has(record.name)) return undefined;
+      const keys = record.keys.filter(({ keyId }) => !since.siteKeysRemoved.has(siteKeyName(record.name, keyId)));
+      return keys.length < record.keys.length ? { ...record, keys } : undefined;
+    }
     default:
       return undefined;
   }
+}
+
+function siteKeyName(site: string, keyId: number): string {
+  return `${site} ${keyId}`;
 }
 
 /** The token without the uses that agents have had of it whom the backup does not know. */

@@ -53,6 +53,16 @@ describe('a backup', () => {
     token = (await overlay.admin<{ id: string }>('POST', '/v1/tokens', { eids: ['10.77.0.9/32'] })).id;
     shared = await overlay.token({ eids: ['10.77.2.0/24'], uses: 3 });
     await TestAgent.enrol(overlay, shared);
+    for (const [name, prefix] of [
+      ['paris', '10.50.0.0/16'],
+      ['rome', '10.60.0.0/16'],
+    ]) {
+      const keys = [0, 1].map((keyId) => ({
+        keyId,
+        secret: Buffer.from(`key ${keyId} of ${name}`).toString('base64'),
+      }));
+      await overlay.admin('POST', '/v1/sites', { name, prefixes: [{ prefix }], keys });
+    }
   });
   afterEach(() => target.stop());
   after(async () => {
@@ -94,6 +104,8 @@ describe('a backup', () => {
     const { tokenId } = await overlay.admin<{ tokenId: string }>('DELETE', `/v1/agents/${revoked.xtrId}`, {
       withToken: true,
     });
+    await overlay.admin('DELETE', '/v1/sites/paris/keys/0');
+    await overlay.admin('DELETE', '/v1/sites/rome');
     await overlay.stop();
     const tomorrow = Date.now() + 86_400_000;
     const last = { time: new Date(tomorrow).toISOString(), event: 'map-server-started', who: 'map server', what: {} };
@@ -110,7 +122,15 @@ describe('a backup', () => {
     assert.deepEqual(told.joined, [joinedSince.xtrId, sharedSince], 'who has to join again');
     assert.deepEqual(told.agentsRevoked, [revoked.xtrId]);
     assert.deepEqual(told.tokensRevoked?.toSorted(), [token, tokenId].sort(), 'of those that the backup has');
+    assert.deepEqual(told.sitesRemoved, ['rome']);
+    assert.deepEqual(told.siteKeysRemoved, [{ site: 'paris', keyId: 0 }]);
     await target.start();
+    const { sites } = await target.admin<{ sites: { name: string; keys: { keyId: number }[] }[] }>('GET', '/v1/sites');
+    assert.deepEqual(
+      sites.map(({ name, keys }) => [name, keys.map(({ keyId }) => keyId)]),
+      [['paris', [1]]],
+      'who has a key that was removed can register with it no more',
+    );
     const at = { overlay: { port: target.port } };
     for (const agent of [a, b, revoked]) Object.assign(agent, at);
     await assert.rejects(revoked.connect(), /403/, 'before anybody had the time to revoke it again');
