@@ -15,11 +15,11 @@ export class LispListener {
     this.sockets = sockets;
   }
 
-  /** @throws UsageError when an address cannot be had */
-  static async start(listen: readonly string[], handle: DatagramHandler): Promise<LispListener> {
+  /** `served`: what it is for. @throws UsageError when an address cannot be had */
+  static async start(listen: readonly string[], handle: DatagramHandler, served = 'LISP'): Promise<LispListener> {
     const sockets: LispListener['sockets'][number][] = [];
     try {
-      for (const [index, text] of listen.entries()) sockets.push(await bind(text, index, handle));
+      for (const [index, text] of listen.entries()) sockets.push(await bind(text, index, handle, served));
     } catch (error) {
       for (const { socket } of sockets) socket.close();
       throw error;
@@ -49,6 +49,7 @@ async function bind(
   listen: string,
   index: number,
   handle: DatagramHandler,
+  served: string,
 ): Promise<{ readonly socket: Socket; readonly family: 4 | 6; readonly address: string }> {
   const { host, port } = parseHostPort(listen);
   const family = host.includes(':') ? 6 : 4;
@@ -64,7 +65,7 @@ async function bind(
     await once(socket, 'listening');
   } catch (cause) {
     const reason = (cause as NodeJS.ErrnoException).code ?? (cause as Error).message;
-    throw new UsageError(`LISP cannot be served on ${listen} (${reason})`, { cause });
+    throw new UsageError(`${served} cannot be served on ${listen} (${reason})`, { cause });
   }
   // E.g. ECONNREFUSED for an earlier answer; each send has its own callback.
   socket.on('error', () => {});

@@ -3,7 +3,7 @@ import { isIP } from 'node:net';
 import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
 import type { Log } from '../../runtime/log.ts';
 import { Reflector, type ReflectorResult } from '../core/reflector.ts';
-import { LispListener } from './lisp-listener.ts';
+import { type DatagramHandler, LispListener } from './lisp-listener.ts';
 
 export interface ReflectorOptions {
   /** HOST:PORT; null: the two ports after each of `control`, as far as they can be had. */
@@ -27,11 +27,12 @@ export class ReflectorListener {
     const reflector = new Reflector();
     for (const address of listen ?? besides(control, others)) {
       try {
-        const listener: LispListener = await LispListener.start([address], (from, bytes) => {
+        const handle: DatagramHandler = (from, bytes) => {
           const { result, answer } = reflector.handleDatagram(from, bytes, performance.now());
           count(result);
           if (answer !== null) listener.send(from, answer);
-        });
+        };
+        const listener = await LispListener.start([address], handle, 'the reflector (reflectorListen)');
         started.listeners.push(listener);
       } catch (err) {
         if (listen !== null) {

@@ -111,7 +111,9 @@ describe('a map server', () => {
     const { port } = taken.address();
     const asked = new TestOverlay({ reflectorListen: [`127.0.0.1:${port}`] });
     t.after(() => asked.stop());
-    await assert.rejects(asked.start(), /EADDRINUSE/);
+    await assert.rejects(asked.start(), {
+      message: `the reflector (reflectorListen) cannot be served on 127.0.0.1:${port} (EADDRINUSE)`,
+    });
     const none = new TestOverlay({ reflectorListen: [] });
     t.after(() => none.stop());
     await none.start();
