@@ -12,9 +12,16 @@ import {
   PlatformError,
   type PlatformFacts,
   present,
+  recognisedBy,
 } from './platform.ts';
 
-export const AKAMAI: PlatformDriver = { name: 'akamai', title: 'Akamai (Linode)', detect, read, recognise };
+export const AKAMAI: PlatformDriver = {
+  name: 'akamai',
+  title: 'Akamai (Linode)',
+  detect,
+  read,
+  recognise: recognisedBy(async (access) => askInstance(access, await tokenHeaders(access))),
+};
 
 function detect({ sysVendor }: LocalFacts): Detection {
   return sysVendor === 'Linode' || sysVendor === 'Akamai'
@@ -23,11 +30,10 @@ function detect({ sysVendor }: LocalFacts): Detection {
 }
 
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
-  const client = access.metadata(SERVICE);
   const headers = await tokenHeaders(access);
-  const instance = present(await client.json('/v1/instance', INSTANCE, headers), '/v1/instance');
+  const instance = present(await askInstance(access, headers), '/v1/instance');
   const facts = new FactsBuilder().text('instance-id', String(instance.id)).text('region', instance.region);
-  const network = await client.json('/v1/network', NETWORK, headers);
+  const network = await access.metadata(SERVICE).json('/v1/network', NETWORK, headers);
   // With the length of the prefix behind it: 203.0.113.5/32.
   const add = (scope: 'local' | 'public', prefix: string): unknown =>
     facts.locator(scope, 'network', prefix.replace(/\/\d{1,3}$/, ''));
@@ -38,9 +44,8 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
   return facts.build();
 }
 
-async function recognise(access: PlatformAccess): Promise<boolean> {
-  const headers = await tokenHeaders(access);
-  return (await access.metadata(SERVICE).json('/v1/instance', INSTANCE, headers)) !== null;
+function askInstance(access: PlatformAccess, headers: MetadataHeaders): Promise<z.output<typeof INSTANCE> | null> {
+  return access.metadata(SERVICE).json('/v1/instance', INSTANCE, headers);
 }
 
 async function tokenHeaders(access: PlatformAccess): Promise<MetadataHeaders> {

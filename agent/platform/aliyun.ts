@@ -11,9 +11,16 @@ import {
   PlatformError,
   type PlatformFacts,
   present,
+  recognisedBy,
 } from './platform.ts';
 
-export const ALIYUN: PlatformDriver = { name: 'aliyun', title: 'Alibaba Cloud', detect, read, recognise };
+export const ALIYUN: PlatformDriver = {
+  name: 'aliyun',
+  title: 'Alibaba Cloud',
+  detect,
+  read,
+  recognise: recognisedBy(askRegion),
+};
 
 function detect({ productName }: LocalFacts): Detection {
   return productName === 'Alibaba Cloud ECS'
@@ -39,8 +46,8 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
 }
 
 /** Others have the same tree, but not this in it. */
-async function recognise(access: PlatformAccess): Promise<boolean> {
-  return (await access.metadata(SERVICE).text(`${TREE}/region-id`, await tokenHeaders(access))) !== null;
+async function askRegion(access: PlatformAccess): Promise<string | null> {
+  return await access.metadata(SERVICE).text(`${TREE}/region-id`, await tokenHeaders(access));
 }
 
 /** An instance may be set to answer without. */

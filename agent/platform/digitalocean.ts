@@ -1,14 +1,21 @@
 /** DigitalOcean. https://docs.digitalocean.com/reference/api/metadata-api/ */
 import { z } from 'zod';
 import { FactsBuilder } from './facts-builder.ts';
-import { namedBy, type PlatformAccess, type PlatformDriver, type PlatformFacts, present } from './platform.ts';
+import {
+  namedBy,
+  type PlatformAccess,
+  type PlatformDriver,
+  type PlatformFacts,
+  present,
+  recognisedBy,
+} from './platform.ts';
 
 export const DIGITALOCEAN: PlatformDriver = {
   name: 'digitalocean',
   title: 'DigitalOcean',
   detect: namedBy('DigitalOcean'),
   read,
-  recognise,
+  recognise: recognisedBy(ask),
 };
 
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
@@ -23,10 +30,6 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
     if (moved?.ipv4?.active === true) facts.locator('public', 'reserved_ip', moved.ipv4.ip_address);
   }
   return facts.build();
-}
-
-async function recognise(access: PlatformAccess): Promise<boolean> {
-  return (await ask(access)) !== null;
 }
 
 function ask(access: PlatformAccess): Promise<z.output<typeof DROPLET> | null> {

@@ -12,6 +12,7 @@ import {
   PlatformError,
   type PlatformEvent,
   type PlatformFacts,
+  recognisedBy,
 } from './platform.ts';
 
 export const GCE: PlatformDriver = {
@@ -19,7 +20,7 @@ export const GCE: PlatformDriver = {
   title: 'Google Compute Engine',
   detect,
   read,
-  recognise,
+  recognise: recognisedBy((access) => ask(access.metadata(SERVICE), 'instance/id')),
   events,
   change,
 };
@@ -52,10 +53,6 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
   }
   for (const [key, value] of Object.entries(attributes ?? {})) facts.provision(key, value);
   return facts.build();
-}
-
-async function recognise(access: PlatformAccess): Promise<boolean> {
-  return (await ask(access.metadata(SERVICE), 'instance/id')) !== null;
 }
 
 /** Said a minute before a live migration. */

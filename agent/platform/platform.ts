@@ -148,6 +148,13 @@ export function namedBy(vendor: string): (facts: LocalFacts) => Detection {
     sysVendor === vendor ? certain(`the firmware names ${vendor}`) : none(`the vendor is not ${vendor}`);
 }
 
+/** `recognise` of a driver: the service has an answer to a question that only this platform has one to. */
+export function recognisedBy(
+  ask: (access: PlatformAccess) => Promise<unknown>,
+): (access: PlatformAccess) => Promise<boolean> {
+  return async (access) => (await ask(access)) !== null;
+}
+
 /** What cannot be missing in the answer of a service. @throws PlatformError */
 export function present<T>(value: T | null, path: string): T {
   if (value === null) throw new PlatformError('status', `GET ${path}: there is none`);

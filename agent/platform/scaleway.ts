@@ -1,14 +1,21 @@
 /** Scaleway. https://www.scaleway.com/en/docs/instances/how-to/use-metadata-api/ */
 import { z } from 'zod';
 import { FactsBuilder } from './facts-builder.ts';
-import { namedBy, type PlatformAccess, type PlatformDriver, type PlatformFacts, present } from './platform.ts';
+import {
+  namedBy,
+  type PlatformAccess,
+  type PlatformDriver,
+  type PlatformFacts,
+  present,
+  recognisedBy,
+} from './platform.ts';
 
 export const SCALEWAY: PlatformDriver = {
   name: 'scaleway',
   title: 'Scaleway',
   detect: namedBy('Scaleway'),
   read,
-  recognise,
+  recognise: recognisedBy(ask),
 };
 
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
@@ -23,10 +30,6 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
   for (const each of publics) facts.locator('public', 'public_ips', each?.address);
   for (const tag of server.tags ?? []) facts.provisionTag(tag);
   return facts.build();
-}
-
-async function recognise(access: PlatformAccess): Promise<boolean> {
-  return (await ask(access)) !== null;
 }
 
 function ask(access: PlatformAccess): Promise<z.output<typeof SERVER> | null> {

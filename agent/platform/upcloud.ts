@@ -1,14 +1,21 @@
 /** UpCloud. https://upcloud.com/docs/guides/upcloud-metadata-service/ */
 import { z } from 'zod';
 import { FactsBuilder } from './facts-builder.ts';
-import { namedBy, type PlatformAccess, type PlatformDriver, type PlatformFacts, present } from './platform.ts';
+import {
+  namedBy,
+  type PlatformAccess,
+  type PlatformDriver,
+  type PlatformFacts,
+  present,
+  recognisedBy,
+} from './platform.ts';
 
 export const UPCLOUD: PlatformDriver = {
   name: 'upcloud',
   title: 'UpCloud',
   detect: namedBy('UpCloud'),
   read,
-  recognise,
+  recognise: recognisedBy(ask),
 };
 
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
@@ -21,10 +28,6 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
   }
   for (const tag of server.tags ?? []) facts.provisionTag(tag);
   return facts.build();
-}
-
-async function recognise(access: PlatformAccess): Promise<boolean> {
-  return (await ask(access)) !== null;
 }
 
 function ask(access: PlatformAccess): Promise<z.output<typeof SERVER> | null> {

@@ -1,9 +1,22 @@
 /** Vultr. https://www.vultr.com/metadata/ */
 import { z } from 'zod';
 import { FactsBuilder } from './facts-builder.ts';
-import { namedBy, type PlatformAccess, type PlatformDriver, type PlatformFacts, present } from './platform.ts';
+import {
+  namedBy,
+  type PlatformAccess,
+  type PlatformDriver,
+  type PlatformFacts,
+  present,
+  recognisedBy,
+} from './platform.ts';
 
-export const VULTR: PlatformDriver = { name: 'vultr', title: 'Vultr', detect: namedBy('Vultr'), read, recognise };
+export const VULTR: PlatformDriver = {
+  name: 'vultr',
+  title: 'Vultr',
+  detect: namedBy('Vultr'),
+  read,
+  recognise: recognisedBy(ask),
+};
 
 async function read(access: PlatformAccess): Promise<PlatformFacts> {
   const instance = present(await ask(access), '/v1.json');
@@ -20,10 +33,6 @@ async function read(access: PlatformAccess): Promise<PlatformFacts> {
     }
   }
   return facts.build();
-}
-
-async function recognise(access: PlatformAccess): Promise<boolean> {
-  return (await ask(access)) !== null;
 }
 
 function ask(access: PlatformAccess): Promise<z.output<typeof INSTANCE> | null> {
