@@ -38,15 +38,18 @@ async function recognise(access: PlatformAccess): Promise<boolean> {
   return identifier?.startsWith('CloudStack-') === true;
 }
 
-/** From the first router that answers. @throws PlatformError */
+/** From the first router that answers, in their order; all are asked at once. @throws PlatformError */
 async function ofAnyRouter<T>(access: PlatformAccess, ask: (client: MetadataClient) => Promise<T>): Promise<T> {
   let problem = new PlatformError(
     'unreachable',
     'no virtual router is known: there is no lease and no default gateway',
   );
-  for (const router of routersOnLink(access.root)) {
+  const answers = routersOnLink(access.root).map(async (router) => await ask(access.metadata(router)));
+  // Nobody waits for those after the first that comes: they end with the access.
+  for (const answer of answers) answer.catch(() => undefined);
+  for (const answer of answers) {
     try {
-      return await ask(access.metadata(router));
+      return await answer;
     } catch (error) {
       if (!(error instanceof PlatformError)) throw error;
       problem = error;

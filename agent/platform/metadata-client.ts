@@ -51,6 +51,7 @@ export class MetadataClient {
   }
 
   private patience(what: string): number {
+    if (this.givenUp.signal.aborted) throw new PlatformError('unreachable', `${what}: given up`);
     const patience = Math.min(this.limits.requestMs, this.end - performance.now());
     if (patience <= 0) throw new PlatformError('timeout', `${what}: the time for asking is used up`);
     return patience;

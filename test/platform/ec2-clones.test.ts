@@ -1,6 +1,12 @@
 /** Who took the tree of EC2 over: CloudStack, on its virtual router, and Eucalyptus, without any mark. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
+import { CLOUDSTACK as DRIVER } from '../../agent/platform/cloudstack.ts';
+import { openAccess } from '../../agent/platform/examination.ts';
+import { readLocalFacts } from '../../agent/platform/local-facts.ts';
 import { routersOnLink } from '../../agent/platform/routers.ts';
 import { addresses, PlatformEmulator, routeTable } from './emulator.ts';
 import { CLOUDSTACK, EUCALYPTUS } from './platforms.ts';
@@ -19,6 +25,35 @@ test('CloudStack answers from the virtual router: the DHCP server, else the gate
     assert.deepEqual(addresses(examination, 'local'), ['10.1.1.20']);
     assert.deepEqual(addresses(examination, 'public'), ['198.51.100.70']);
   }
+});
+
+test('CloudStack: the routers are asked at once, and the DHCP server is believed before the gateway', async (t) => {
+  const lease = { 'run/systemd/netif/leases/2': 'ADDRESS=10.1.1.20\nSERVER_ADDRESS=10.1.1.2\n' };
+  const { root } = await PlatformEmulator.start(t, { files: { ...CLOUDSTACK.files, ...lease } });
+  const serve = async (answer: (response: ServerResponse) => void): Promise<number> => {
+    const server = createServer((_, response) => answer(response)).listen(0, '127.0.0.1');
+    t.after(() => server.close());
+    await once(server, 'listening');
+    return (server.address() as AddressInfo).port;
+  };
+  let gatewayAsked = (): void => undefined;
+  const bothAsked = new Promise<void>((resolve) => {
+    gatewayAsked = resolve;
+  });
+  const ports = new Map([
+    ['10.1.1.2', await serve((response) => void bothAsked.then(() => response.end('i-of-dhcp-server')))],
+    [
+      '10.1.1.1',
+      await serve((response) => {
+        gatewayAsked();
+        response.end('i-of-gateway');
+      }),
+    ],
+  ]);
+  const reach = (address: string) => [{ host: '127.0.0.1', port: ports.get(address) ?? assert.fail(address) }];
+  const { access, close } = openAccess(root, readLocalFacts(root), reach);
+  t.after(close);
+  assert.equal((await DRIVER.read(access)).instanceId, 'i-of-dhcp-server');
 });
 
 test('a router is asked only where it is on a link of this host that is no tunnel', async (t) => {
