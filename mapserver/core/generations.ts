@@ -40,9 +40,20 @@ export function isFromBackup(transaction: Transaction, stored: OwnershipRecord):
 }
 
 /** Deletes the record of an EID that is withdrawn or released. */
-export function forget(transaction: Transaction, { eid, generation }: OwnershipRecord): void {
+function forget(transaction: Transaction, { eid, generation }: OwnershipRecord): void {
   transaction.delete(ownershipKey(eid));
   if (generation > forgottenFloorOf(transaction)) transaction.put({ kind: 'forgotten-generations', floor: generation });
+}
+
+/** Forgets the first that nobody has changed meanwhile; false: there is none. */
+export function forgetFirst(transaction: Transaction, candidates: Iterator<OwnershipRecord>): boolean {
+  for (let { value, done } = candidates.next(); done !== true; { value, done } = candidates.next()) {
+    const record = transaction.get(ownershipKey(value.eid));
+    if (record?.kind !== 'eid' || record.owner !== value.owner || record.state !== value.state) continue;
+    forget(transaction, record);
+    return true;
+  }
+  return false;
 }
 
 /** No generation that the EID ever had is larger. */

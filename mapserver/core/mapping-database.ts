@@ -17,6 +17,8 @@ export class MappingDatabase {
   private readonly withdrawn = new Map<XtrId, Map<EidKey, OwnershipRecord>>();
   /** EIDs that nobody owns, by who released them. */
   private readonly released = new Map<XtrId, number>();
+  /** Those of them that sites had, the longest ago in front. */
+  private readonly vacated = new Map<EidKey, OwnershipRecord>();
   private live = 0;
 
   get counts(): { readonly prefixes: number; readonly names: number } {
@@ -75,6 +77,11 @@ export class MappingDatabase {
     return this.released.get(xtrId) ?? 0;
   }
 
+  /** EIDs that sites had and nobody owns now, the longest ago first. */
+  vacatedBySites(): IterableIterator<OwnershipRecord> {
+    return this.vacated.values();
+  }
+
   owners(): IterableIterator<XtrId> {
     return this.owned.keys();
   }
@@ -82,6 +89,7 @@ export class MappingDatabase {
   private insert(record: OwnershipRecord): void {
     if (record.state === 'released') {
       this.released.set(record.owner, this.releasedCount(record.owner) + 1);
+      if (record.site !== undefined) this.vacated.set(record.eid, record);
       return;
     }
     const own = this.owned.get(record.owner) ?? new Map<EidKey, OwnershipRecord>();
@@ -107,6 +115,7 @@ export class MappingDatabase {
       const left = this.releasedCount(record.owner) - 1;
       if (left === 0) this.released.delete(record.owner);
       else this.released.set(record.owner, left);
+      this.vacated.delete(record.eid);
       return;
     }
     const own = this.owned.get(record.owner);

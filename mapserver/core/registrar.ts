@@ -135,6 +135,7 @@ export class Registrar {
         released: database.releasedCount(xtrId) + released,
         total: replica.counts.eid + transaction.hard.size,
       },
+      vacated: database.vacatedBySites(),
     };
     const known = agent?.kind === 'agent' ? agent : undefined;
     const denied = new Set<IpPrefix>();

@@ -13,7 +13,7 @@ import { negativeMapping } from '../../proto/lisp/native.ts';
 import { type Generation, isTarget, type Mapping } from '../../proto/mapping.ts';
 import { isPlausibleLocator } from '../../proto/overlay.ts';
 import { minutes, type WallClock } from '../../proto/time.ts';
-import { isFromBackup, isUnknownToBackup, nextGeneration } from './generations.ts';
+import { forgetFirst, isFromBackup, isUnknownToBackup, nextGeneration } from './generations.ts';
 import { covers, coversName, inOverlay, type Overlay } from './grants.ts';
 import {
   type AgentRecord,
@@ -69,6 +69,8 @@ export interface RegistrationContext {
   readonly wallClock: WallClock;
   /** EIDs that the agent owns or has released, and EIDs in all, counted on as the registrations of one message are judged. */
   readonly counts: { own: number; released: number; total: number };
+  /** What nobody owns and may be forgotten at the limit of all EIDs. */
+  readonly vacated: Iterator<OwnershipRecord>;
 }
 
 /** `deniedEids`: of the same message, so far. */
@@ -90,7 +92,7 @@ export function evaluateRegistration(
   if (!claims && !current && !recovers) {
     return stored === undefined ? denied(mapping.eid, stored, 'not-granted') : { kind: 'stale', record: stored };
   }
-  const limit = limitReached(stored, owned, mapping.ttl === 0, context);
+  const limit = limitReached(transaction, stored, owned, mapping.ttl === 0, context);
   if (limit !== undefined) return { ...denied(mapping.eid, stored, 'too-many'), limit };
   const newOwnership = {
     kind: 'eid' as const,
@@ -136,15 +138,19 @@ export function evaluateRegistration(
 
 /** Also for what is given up: after a restore, that may be an EID that the store does not have. */
 function limitReached(
+  transaction: Transaction,
   stored: OwnershipRecord | undefined,
   owned: boolean,
   givenUp: boolean,
-  { counts, limits }: RegistrationContext,
+  { counts, limits, vacated }: RegistrationContext,
 ): keyof RegistrationLimits | undefined {
   if (!owned && !givenUp && counts.own >= limits.mappingsPerAgent) return 'mappingsPerAgent';
   if (stored !== undefined) return undefined;
   if (counts.released >= limits.releasedPerAgent) return 'releasedPerAgent';
-  return counts.total >= limits.mappings ? 'mappings' : undefined;
+  if (counts.total < limits.mappings) return undefined;
+  if (!forgetFirst(transaction, vacated)) return 'mappings';
+  counts.total--;
+  return undefined;
 }
 
 /** The record that answers a registration in the Map-Notify. */

@@ -6,7 +6,8 @@
  * registration of a site claims: of two that register the same EID, the latest has it, as RFC 9301 has it.
  *
  * What a site does not register any more stays its own, withdrawn, so that it comes back at its generation. At a limit of
- * EIDs, what was withdrawn longest ago makes room for what is new.
+ * EIDs, what was withdrawn longest ago makes room for what is new; at the limit of all, first what nobody has any more
+ * that sites had.
  */
 import { Reader } from '../../../proto/bytes.ts';
 import { type EidKey, type PrefixEid, parseEidKey } from '../../../proto/eid.ts';
@@ -21,7 +22,7 @@ import { eidToRecordKey, recordToMapping } from '../../../proto/lisp/mapping-rec
 import type { XtrId } from '../../../proto/mapping.ts';
 import { isPlausibleLocator } from '../../../proto/overlay.ts';
 import { minutes, type WallClock } from '../../../proto/time.ts';
-import { forget, isFromBackup, nextGeneration } from '../generations.ts';
+import { forgetFirst, isFromBackup, nextGeneration } from '../generations.ts';
 import type { Overlay } from '../grants.ts';
 import type { MappingDatabase } from '../mapping-database.ts';
 import { type OwnershipRecord, ownershipKey, type SiteContent, type StoreRecord, siteKey } from '../records.ts';
@@ -68,6 +69,7 @@ export function siteJudge(
     current === site.record || (current?.kind === 'site' && mayRegister(current, eid));
   const mostOwn = Math.min(limits.mappingsPerSite, site.record.maxEids ?? limits.mappingsPerSite);
   const withdrawn = database.withdrawnOf(owner);
+  const vacated = database.vacatedBySites();
   let own = database.ownedCount(owner) + moreOwned(transaction, owner, replica);
   return (eid, content) => {
     const record = transaction.get(ownershipKey(eid));
@@ -95,8 +97,8 @@ export function siteJudge(
       return stored === undefined && total >= limits.mappings ? 'mappings' : undefined;
     };
     const limit = isFull();
-    if (limit !== undefined) {
-      if (!forgetOldest(transaction, withdrawn, owner)) return { kind: 'denied', reason: 'too-many', limit };
+    if (limit !== undefined && !(limit === 'mappings' && forgetFirst(transaction, vacated))) {
+      if (!forgetFirst(transaction, withdrawn)) return { kind: 'denied', reason: 'too-many', limit };
       own--;
     }
     if (!owned) own++;
@@ -121,17 +123,6 @@ function moreOwned(transaction: Transaction, owner: XtrId, replica: Replica): nu
   let more = 0;
   for (const [key, record] of transaction.hard) more += Number(isOwn(record)) - Number(isOwn(replica.get(key)));
   return more;
-}
-
-/** False: nothing is withdrawn. */
-function forgetOldest(transaction: Transaction, withdrawn: Iterator<OwnershipRecord>, owner: XtrId): boolean {
-  for (let { value, done } = withdrawn.next(); done !== true; { value, done } = withdrawn.next()) {
-    const record = transaction.get(ownershipKey(value.eid));
-    if (record?.kind !== 'eid' || record.owner !== owner || record.state !== 'withdrawn') continue;
-    forget(transaction, record);
-    return true;
-  }
-  return false;
 }
 
 /** The EID-record as its xTRs registered it together; undefined for what is not a site's, or nobody's now. */

@@ -41,6 +41,32 @@ test('also at the limit of all EIDs', () => {
   assert.equal(stored(world, '10.77.1.19')?.state, 'withdrawn');
 });
 
+test('EIDs of a site that was removed make room at the limit of all, for agents and other sites, at newer generations', () => {
+  const { world, xtr, agent } = paris({ mappings: 4 });
+  for (let i = 0; i < 3; i++) {
+    agent.claim('10.77.1.1');
+    xtr.register('10.77.1.1/32');
+  }
+  const last = stored(world, '10.77.1.1')?.generation ?? 0;
+  xtr.register(['10.77.1.2/32', '10.77.1.3/32', '10.77.1.4/32']);
+  assert.ok(world.operate({ kind: 'remove-site', name: 'paris' }).ok);
+  world.advance(60_000);
+  assert.equal(stored(world, '10.77.1.1')?.state, 'released', 'while there is room');
+  const after = new CoreWorld({ store: world.store, agents: world.agents, limits: { mappings: 4 }, lisp: {} });
+  agent.connect();
+  for (const address of ['10.77.1.5', '10.77.1.6']) assert.equal(agent.claim(address)[0]?.action, 'no-action');
+  addSite(after, 'rome', { within: ['10.77.2.0/24'] });
+  const other = new SiteXtr(after, '192.0.2.2', 2);
+  other.register(['10.77.2.1/32', '10.77.2.2/32', '10.77.2.3/32']);
+  assert.deepEqual(recordsText(other.notifies()[0]), ['10.77.2.1/32 = 192.0.2.2', '10.77.2.2/32 = 192.0.2.2']);
+  assert.equal(agent.claim('10.77.1.7')[0]?.action, 'policy-denied', 'what somebody has is not forgotten');
+  assert.equal([...after.store.entries.keys()].filter((key) => key.startsWith('eid/')).length, 4);
+  assert.equal(stored(after, '10.77.1.1'), undefined);
+  for (const address of ['10.77.1.5', '10.77.1.6', '10.77.2.1', '10.77.2.2']) {
+    assert.ok((stored(after, address)?.generation ?? 0) > last, address);
+  }
+});
+
 test('who gets an EID that was forgotten gets a generation that it never had, also after a restart', () => {
   const { world, xtr, agent } = paris({ mappingsPerSite: 1 });
   for (let i = 0; i < 5; i++) {
