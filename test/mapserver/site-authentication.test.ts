@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { MAX_LATE, MAX_XTRS } from '../../mapserver/core/lisp/replay-guard.ts';
+import { siteKey } from '../../mapserver/core/records.ts';
 import { xtrIdFromBytes } from '../../proto/identity.ts';
 import { decodeLispMessage } from '../../proto/lisp/message.ts';
 import { mappingsOf } from '../../proto/lisp/native.ts';
@@ -257,6 +258,23 @@ describe('replay', () => {
     const counting = new SiteXtr(after, '192.0.2.3', 3);
     counting.signing = { ...counting.signing, keyId: 1, psk: Buffer.from('the next secret') };
     assert.equal(counting.register('10.50.1.0/24', { nonce: 1n }), 'accepted', 'with a key from after the restore');
+  });
+
+  test('a new key has nonces of its own, also where a restore has left the former one out', () => {
+    const { world, xtr } = paris();
+    assert.equal(xtr.register('10.50.1.0/24', { nonce: 5_000n }), 'accepted');
+    world.advance(seconds(6));
+    const site = world.store.record(siteKey('paris'));
+    assert.ok(site?.kind === 'site');
+    const record = { ...site, keys: [] };
+    world.store.commit({ id: 0, conditions: [], writes: [{ key: siteKey('paris'), record }] });
+    const after = world.restarted();
+    const key = { keyId: 0, algorithm: 2 as const, secret: base64('the next secret') };
+    after.operate({ kind: 'add-site-key', name: 'paris', key });
+    const router = new SiteXtr(after, '192.0.2.1');
+    router.signing = { ...router.signing, psk: Buffer.from('the next secret') };
+    assert.equal(router.register('10.50.1.0/24', { nonce: 1n }), 'accepted');
+    assert.equal(router.register('10.50.1.0/24', { nonce: 1n }), 'replay');
   });
 
   test('the last nonces hold over a restart', () => {

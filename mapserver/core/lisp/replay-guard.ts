@@ -112,8 +112,8 @@ export class ReplayGuard {
       this.sites.delete(before.name);
       return;
     }
-    for (const { keyId, secret } of before.keys) {
-      if (after.keys.some((key) => key.keyId === keyId && key.secret === secret)) continue;
+    // Also of one that is new: a restore takes keys away without a word (`shell/restore.ts`).
+    for (const { keyId } of [...keysWithout(before, after), ...keysWithout(after, before)]) {
       for (const id of memory.xtrs.keys()) if (keyOf(id) === keyId) memory.xtrs.delete(id);
       memory.forgotten.delete(keyId);
       memory.unremembered.delete(keyId);
@@ -162,6 +162,12 @@ function nonceAt(time: WallClock): bigint {
 }
 
 /** Whether messages by this key can have been recorded before the restore. */
+function keysWithout(site: SiteRecord, other: SiteRecord): SiteRecord['keys'] {
+  return site.keys.filter(({ keyId, secret }) => {
+    return !other.keys.some((key) => key.keyId === keyId && key.secret === secret);
+  });
+}
+
 function isFromBefore(site: SiteRecord, keyId: number, restoredAt: WallClock): boolean {
   const key = site.keys.find((each) => each.keyId === keyId);
   return (key?.addedAt ?? site.createdAt) <= restoredAt;
