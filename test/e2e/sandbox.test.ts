@@ -27,7 +27,7 @@ describe('the sandbox of the data plane', () => {
   });
   after(() => lab?.close());
 
-  /** Also with a second thread, which is started between the two parts of it. */
+  /** Also with a second thread for packets and the one that compiles policies, started between the two parts of it. */
   async function restart(...options: string[]): Promise<void> {
     await agent.dataplane.stop();
     agent.dataplane.install([dataplane, '--socket', agent.dataplaneSocket, ...options]);
@@ -41,7 +41,7 @@ describe('the sandbox of the data plane', () => {
     assert.deepEqual(sandbox, ['landlock', 'seccomp']);
     assert.match(stdout, /Data plane .*confined by landlock and seccomp/);
     const threads = ofThreads(agent);
-    assert.equal(threads.length, 2);
+    assert.equal(threads.length, 3);
     for (const thread of threads) assert.match(thread, /^NoNewPrivs:\t1$.*^Seccomp:\t2$/ms);
     const metrics = await agent.metrics();
     assert.equal(metrics.get('stayput_dataplane_refused_system_calls_total'), 0);

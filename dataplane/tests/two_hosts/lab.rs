@@ -448,7 +448,7 @@ pub fn set_option(fd: RawFd, level: i32, name: i32, value: i32) {
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 const CHUNK: usize = 1 << 16;
 const CHUNKS: usize = 400;
 const DATAGRAMS: usize = 1500;
