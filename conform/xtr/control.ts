@@ -253,7 +253,9 @@ const SOLICITS: readonly Draft[] = [
       const lisp = await stage.lispPort();
       await lisp.send(solicitation(stage, stage.subject.ownEid ?? stage.outside.v4(1)));
       await stage.fence();
-      const direct = lisp.inbox.filter(({ octets: [first = 0] }) => first >>> 4 === TYPE.mapRequest && !isProbe(first));
+      // A probe or a solicitation of its own is no answer to ours.
+      const isQuestion = (first: number): boolean => first >>> 4 === TYPE.mapRequest && (first & 0x01) === 0;
+      const direct = lisp.inbox.filter(({ octets: [first = 0] }) => isQuestion(first) && !isProbe(first));
       demand(direct.length === 0, 'A Map-Request came directly.');
       return 'None came directly.';
     },
