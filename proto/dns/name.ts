@@ -5,6 +5,7 @@
  * the same if and only if their texts are, and a label with a dot in it cannot pass for two.
  */
 import { DecodeError } from '../errors.ts';
+import { HEADER_SIZE } from './header.ts';
 
 /** Decoded names are at most 255 octets on the wire (RFC 1035 section 3.1). */
 const MAX_NAME = 255;
@@ -12,7 +13,7 @@ const MAX_LABEL = 63;
 /** As many as labels: more would lead from one to the next, thousands of them for each name of a hostile message. */
 const MAX_POINTERS = 127;
 
-/** The text, and the offset behind the name. Pointers must go backwards. @throws DecodeError */
+/** The text, and the offset behind the name. Pointers must go backwards, to names (RFC 1035 4.1.4). @throws DecodeError */
 export function readName(message: Uint8Array, start: number): { readonly name: string; readonly end: number } {
   const labels: string[] = [];
   let size = 1;
@@ -27,6 +28,7 @@ export function readName(message: Uint8Array, start: number): { readonly name: s
       const target = ((length & 0x3f) << 8) | octet(message, offset + 1);
       end ??= offset + 2;
       if (target >= lowest) throw new DecodeError('name', offset, 'points forwards');
+      if (target < HEADER_SIZE) throw new DecodeError('name', offset, 'points into the header');
       if (++pointers > MAX_POINTERS) throw new DecodeError('name', offset, 'has too many pointers');
       lowest = target;
       offset = target;
