@@ -11,6 +11,7 @@ import { Guest } from '../lab/guest.ts';
 import { hookEnvironment, hookScript } from '../lab/hooks.ts';
 import { Internet } from '../lab/internet.ts';
 import { Lab } from '../lab/lab.ts';
+import { LabError } from '../lab/lab-error.ts';
 import type { LabProcess } from '../lab/lab-process.ts';
 import { Libvirt } from '../lab/libvirt.ts';
 import { missingMigrationTools } from '../lab/migration-tools.ts';
@@ -69,7 +70,7 @@ describe('a workload that another program moves', { skip: missingMigrationTools(
 
     await source.migrate(url);
     await source.quit();
-    await isLive(to, GUEST);
+    await isLive(to, GUEST, from, target);
     await goesOn(t, heartbeat);
     assert.notEqual(await from.eidState(GUEST), 'live');
 
@@ -88,7 +89,7 @@ describe('a workload that another program moves', { skip: missingMigrationTools(
     const heartbeat = await startHeartbeat(client.host, DOMAIN);
 
     await source.migrate('domain', target);
-    await isLive(to, DOMAIN);
+    await isLive(to, DOMAIN, from);
     assert.notEqual(await from.eidState(DOMAIN), 'live');
     await target.restart();
     await goesOn(t, heartbeat);
@@ -109,7 +110,7 @@ describe('a workload that another program moves', { skip: missingMigrationTools(
       const heartbeat = await startHeartbeat(client.host, CONTAINER);
       await container.dump(from.host, env(from));
       await container.restore(to.host, env(to));
-      await isLive(to, CONTAINER);
+      await isLive(to, CONTAINER, from);
       await goesOn(t, heartbeat);
       assert.notEqual(await from.eidState(CONTAINER), 'live');
     } finally {
@@ -135,8 +136,13 @@ describe('a workload that another program moves', { skip: missingMigrationTools(
   });
 });
 
-async function isLive(agent: Agent, eid: string): Promise<void> {
-  await waitFor(`${eid} live on ${agent.host.name}`, async () => (await agent.eidState(eid)) === 'live');
+async function isLive(agent: Agent, eid: string, ...witnesses: readonly Witness[]): Promise<void> {
+  try {
+    await waitFor(`${eid} live on ${agent.host.name}`, async () => (await agent.eidState(eid)) === 'live');
+  } catch (cause) {
+    const accounts = await Promise.all([agent, ...witnesses].map((witness) => witness.account()));
+    throw new LabError([(cause as Error).message, ...accounts].join('\n'), { cause });
+  }
 }
 
 /** Every message sent so far and two seconds' more come back on the connection that was opened before. */
@@ -152,4 +158,9 @@ async function goesOn(t: TestContext, heartbeat: LabProcess): Promise<void> {
     { open: end.open, resets: end.resets, echoed: end.received },
     { open: true, resets: 0, echoed: end.sent },
   );
+}
+
+/** Has something to say when what was waited for did not happen. */
+interface Witness {
+  account(): Promise<string>;
 }

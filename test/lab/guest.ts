@@ -51,6 +51,19 @@ export class Guest {
     await this.qemu.migrate(url);
   }
 
+  /** For a failed test: what QEMU and the guest say of their state. */
+  async account(): Promise<string> {
+    const told: string[] = [];
+    for (const [command, parameters] of [
+      ...['query-status', 'query-migrate', 'query-rx-filter'].map((name) => [name, {}] as const),
+      ['human-monitor-command', { 'command-line': 'info registers' }] as const,
+    ]) {
+      // One at a time: the monitor has no more callers.
+      told.push(await this.qemu.command(command, parameters).then(JSON.stringify, String));
+    }
+    return ['-- the guest', ...told, this.qemu.console().slice(-2000)].join('\n');
+  }
+
   /** Ends QEMU as its operator would. */
   async quit(): Promise<void> {
     await this.qemu.quit();

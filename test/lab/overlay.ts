@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Attachment } from './internet.ts';
 import type { ExecOptions, ExecResult, Host } from './lab.ts';
-import type { LabProcess } from './lab-process.ts';
+import { type LabProcess, tail } from './lab-process.ts';
 import { waitFor } from './wait.ts';
 
 const MAIN = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
@@ -278,6 +278,14 @@ export class Agent {
 
   metrics(): Promise<Metrics> {
     return metricsOf(this.host, 9341);
+  }
+
+  /** For a failed test: its EIDs, its links, and the ends of the logs. */
+  async account(): Promise<string> {
+    const { stdout: eids } = await this.stayput(['eid', 'list']);
+    const { stdout: links } = await this.host.exec(['ip', '-br', 'link']);
+    const logs = [this.daemon, this.dataplane].map(({ process }) => tail(process.logFile, 3000));
+    return [`-- ${this.host.name}`, eids, links, ...logs].join('\n');
   }
 }
 
