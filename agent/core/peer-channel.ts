@@ -9,7 +9,7 @@ import { MAX_PEER_MESSAGE } from '../../proto/dataplane/messages.ts';
 import type { Eid } from '../../proto/eid.ts';
 import { type Nonce, withNonce } from '../../proto/lisp/header.ts';
 import { decodeLispMessage, encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
-import { mapNotify, mapNotifyAck, solicitMapRequest } from '../../proto/lisp/native.ts';
+import { encodedMapping, encodedNotify, mapNotifyAck, solicitMapRequest } from '../../proto/lisp/native.ts';
 import type { Mapping, TunnelKey } from '../../proto/mapping.ts';
 import type { Instant } from '../../proto/time.ts';
 import type { DataplaneTable } from './dataplane-table.ts';
@@ -51,18 +51,16 @@ export class PeerChannel {
     now: Instant,
   ): readonly Nonce[] {
     const nonces: Nonce[] = [];
-    const empty = this.encodeNotify([]).payload.length;
-    const sizeOf = (mapping: Mapping): number => this.encodeNotify([mapping]).payload.length - empty;
-    const least = empty + sizeOf(subject);
-    let [begun, size] = [[subject], least];
-    for (const mapping of rest) {
-      const more = sizeOf(mapping);
-      if (size + more > MAX_PEER_MESSAGE && begun.length > 1) {
+    const about = encodedMapping(subject);
+    const least = AROUND_MAPPINGS + about.length;
+    let [begun, size] = [[about], least];
+    for (const mapping of rest.map(encodedMapping)) {
+      if (size + mapping.length > MAX_PEER_MESSAGE && begun.length > 1) {
         nonces.push(...this.sendNotify(to, kind, begun, now));
-        [begun, size] = [[subject], least];
+        [begun, size] = [[about], least];
       }
       begun.push(mapping);
-      size += more;
+      size += mapping.length;
     }
     nonces.push(...this.sendNotify(to, kind, begun, now));
     return nonces;
@@ -77,7 +75,7 @@ export class PeerChannel {
     now: Instant,
   ): void {
     if (to.length === 0) return;
-    const { payload } = this.encodeNotify([subject, ...rest]);
+    const payload = this.encodeNotify(this.session.nextNonce(), [subject, ...rest].map(encodedMapping));
     for (const peer of to) {
       const nonce = this.session.nextNonce();
       this.sendRepeatedly(peer, kind, nonce, textOf(withNonce(payload, nonce)), now);
@@ -129,9 +127,9 @@ export class PeerChannel {
     return this.nextRepeat;
   }
 
-  private sendNotify(to: TunnelKey, kind: PeerMessageKind, mappings: readonly Mapping[], now: Instant) {
-    const { nonce, payload } = this.encodeNotify(mappings);
-    return this.sendRepeatedly(to, kind, nonce, textOf(payload), now);
+  private sendNotify(to: TunnelKey, kind: PeerMessageKind, mappings: readonly Uint8Array[], now: Instant) {
+    const nonce = this.session.nextNonce();
+    return this.sendRepeatedly(to, kind, nonce, textOf(this.encodeNotify(nonce, mappings)), now);
   }
 
   /** Returns the nonce if an acknowledgement is awaited. */
@@ -151,9 +149,8 @@ export class PeerChannel {
     return [nonce];
   }
 
-  private encodeNotify(mappings: readonly Mapping[]) {
-    const nonce = this.session.nextNonce();
-    return { nonce, payload: encodeLispMessage(mapNotify({ nonce, xtrId: this.identity.xtrId, mappings })) };
+  private encodeNotify(nonce: Nonce, mappings: readonly Uint8Array[]): Uint8Array {
+    return encodedNotify({ nonce, xtrId: this.identity.xtrId, mappings });
   }
 
   /** False if there is no such peer. */
@@ -176,3 +173,5 @@ function textOf(bytes: Uint8Array): string {
 const FIRST_REPEAT = 100;
 const ATTEMPTS = 6;
 const MAX_UNANSWERED = 8192;
+/** Octets of a Map-Notify beside its mappings: header, authentication, xTR-ID and site-ID. */
+const AROUND_MAPPINGS = 12 + 4 + 24;

@@ -93,7 +93,7 @@ export function encodeRlocRecords(rlocs: readonly RlocRecord[]): Uint8Array {
 export function encodedRecordSize(record: EidRecord): number {
   const writer = new Writer();
   encodeEidRecord(record, writer);
-  return writer.finish().length;
+  return writer.length;
 }
 
 function decodeRlocRecord(reader: Reader): RlocRecord {

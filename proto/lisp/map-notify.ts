@@ -14,7 +14,7 @@
  * I is of the drafts before RFC 9301 and set when `xtrId` is there; R is of the NAT traversal draft. lispers.net appends the trailer and leaves I
  * clear: whatever follows the records then is kept in `trailer`, because its authentication covers it.
  */
-import { EncodeError, type Reader, type Writer, within } from '../bytes.ts';
+import { EncodeError, type Reader, Writer, within } from '../bytes.ts';
 import { type Authentication, decodeAuthentication, encodeAuthentication } from './authentication-data.ts';
 import { decodeEidRecords, type EidRecord, encodeEidRecord } from './eid-record.ts';
 import {
@@ -61,21 +61,37 @@ export function decodeMapNotifyAck(reader: Reader): MapNotifyAck {
 }
 
 export function encodeMapNotify(notify: MapNotify | MapNotifyAck, writer: Writer): void {
+  encodeAround(notify, notify.records.length, writer, () => {
+    for (const record of notify.records) encodeEidRecord(record, writer);
+  });
+}
+
+/** The same of records that are encoded already, as by `encodeEidRecord`. @throws EncodeError */
+export function encodeMapNotifyOf(notify: Omit<MapNotify, 'records'>, records: readonly Uint8Array[]): Uint8Array {
+  const writer = new Writer();
+  encodeAround(notify, records.length, writer, () => {
+    for (const record of records) writer.bytes(record);
+  });
+  return writer.finish();
+}
+
+function encodeAround(
+  notify: Omit<MapNotify | MapNotifyAck, 'records'>,
+  recordCount: number,
+  writer: Writer,
+  encodeRecords: () => void,
+): void {
   if (notify.trailer !== undefined && (notify.xtrId !== undefined || notify.msRtr !== undefined)) {
     throw new EncodeError('trailer', 'cannot be together with an xTR-ID or MS-RTR authentication');
   }
   encodeWord0(
     notify.type === 'map-notify' ? TYPE.mapNotify : TYPE.mapNotifyAck,
-    [
-      bit(notify.xtrId !== undefined, I),
-      bit(notify.msRtr !== undefined, R),
-      within(notify.records.length, 0xff, 'record count'),
-    ],
+    [bit(notify.xtrId !== undefined, I), bit(notify.msRtr !== undefined, R), within(recordCount, 0xff, 'record count')],
     writer,
   );
   writer.u64(notify.nonce, 'nonce');
   encodeAuthentication(notify.authentication, writer);
-  for (const record of notify.records) encodeEidRecord(record, writer);
+  encodeRecords();
   encodeXtrTrailer(notify, writer);
   const { msRtr } = notify;
   if (msRtr !== undefined) {

@@ -4,14 +4,16 @@
  * The transport authenticates, so messages carry no authentication of their own.
  */
 import type { IpAddress } from '../address.ts';
+import { Writer } from '../bytes.ts';
 import type { Eid } from '../eid.ts';
 import { DecodeError } from '../errors.ts';
 import type { MapAction, Mapping, XtrId } from '../mapping.ts';
 import type { Millis } from '../time.ts';
 import { ipLispAddress, NO_ADDRESS } from './afi.ts';
 import { NO_AUTHENTICATION } from './authentication-data.ts';
+import { encodeEidRecord } from './eid-record.ts';
 import type { Nonce } from './header.ts';
-import type { MapNotify, MapNotifyAck } from './map-notify.ts';
+import { encodeMapNotifyOf, type MapNotify, type MapNotifyAck } from './map-notify.ts';
 import { MAP_REGISTER, type MapRegister } from './map-register.ts';
 import type { MapReply } from './map-reply.ts';
 import { MAP_REQUEST, type MapRequest } from './map-request.ts';
@@ -40,6 +42,20 @@ export function mapNotify(options: { nonce: Nonce; xtrId?: XtrId; mappings: read
     records: options.mappings.map(mappingToRecord),
     ...(options.xtrId === undefined ? {} : { xtrId: options.xtrId, siteId: NO_SITE }),
   };
+}
+
+/** One of the records of `encodedNotify`. @throws EncodeError when the mapping has targets without a name as EID */
+export function encodedMapping(mapping: Mapping): Uint8Array {
+  const writer = new Writer();
+  encodeEidRecord(mappingToRecord(mapping), writer);
+  return writer.finish();
+}
+
+/** As `mapNotify` encoded, for who sees by their size how many mappings one message takes, and encodes each once. */
+export function encodedNotify(options: { nonce: Nonce; xtrId: XtrId; mappings: readonly Uint8Array[] }): Uint8Array {
+  const { nonce, xtrId, mappings } = options;
+  const around = { type: 'map-notify', nonce, authentication: NO_AUTHENTICATION, xtrId, siteId: NO_SITE } as const;
+  return encodeMapNotifyOf(around, mappings);
 }
 
 /** Agent: confirms a publication. */
