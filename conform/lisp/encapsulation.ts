@@ -46,14 +46,22 @@ export function innerPacket(message: Octets, options: InnerOptions): Octets {
   return join(head(options.ipChecksum ?? internetChecksum(head(0))), udp);
 }
 
-/** The control message in an ECM, and the inner UDP destination port. @throws Deviation */
-export function decapsulated(ecm: Octets): { readonly message: Octets; readonly destinationPort: number } {
+export interface Decapsulated {
+  readonly message: Octets;
+  /** Of the inner UDP header. */
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+}
+
+/** The control message in an ECM. @throws Deviation */
+export function decapsulated(ecm: Octets): Decapsulated {
   const packet = ecm.subarray(4);
   const headerLength = (packet[0] ?? 0) >>> 4 === 6 ? 40 : ((packet[0] ?? 0) & 0xf) * 4;
   if (headerLength < 20 || packet.length < headerLength + 8)
     throw new Deviation('an ECM without an inner UDP datagram');
   const udp = packet.subarray(headerLength);
-  return { message: udp.subarray(8), destinationPort: ((udp[2] ?? 0) << 8) | (udp[3] ?? 0) };
+  const at = (offset: number): number => ((udp[offset] ?? 0) << 8) | (udp[offset + 1] ?? 0);
+  return { message: udp.subarray(8), sourcePort: at(0), destinationPort: at(2) };
 }
 
 export function internetChecksum(octets: Octets): number {

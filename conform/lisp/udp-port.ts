@@ -16,6 +16,12 @@ export interface UdpTarget {
   readonly family: 4 | 6;
 }
 
+/** To a port of the target. */
+export interface Response {
+  readonly octets: Octets;
+  readonly port: number;
+}
+
 export class UdpPort {
   /** All that came, oldest first; what comes beyond the bound is only counted. */
   readonly inbox: Datagram[] = [];
@@ -24,7 +30,7 @@ export class UdpPort {
   private readonly target: UdpTarget;
   private readonly pacer: Pacer;
   private readonly waiting = new Set<() => void>();
-  private responder: ((octets: Octets) => Octets | undefined) | undefined;
+  private responder: ((octets: Octets) => Response | undefined) | undefined;
   private responding = 0;
   private closed = false;
 
@@ -60,7 +66,7 @@ export class UdpPort {
   }
 
   /** What comes from now on is also answered, to the target, with what `responder` makes of it, until the port is closed. */
-  respond(responder: (octets: Octets) => Octets | undefined): void {
+  respond(responder: (octets: Octets) => Response | undefined): void {
     this.responder = responder;
   }
 
@@ -95,11 +101,11 @@ export class UdpPort {
   }
 
   /** Nobody waits for it: when it is its turn, whoever opened the port may be done. */
-  private async answer(octets: Octets): Promise<void> {
+  private async answer({ octets, port }: Response): Promise<void> {
     this.responding++;
     await this.pacer.turn();
     this.responding--;
-    if (!this.closed) this.socket.send(octets, this.target.port, this.target.address);
+    if (!this.closed && port > 0) this.socket.send(octets, port, this.target.address);
   }
 
   private arrival(ms: number): Promise<void> {

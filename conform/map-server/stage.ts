@@ -14,7 +14,8 @@ import { type Answer, readAnswer } from '../lisp/answers.ts';
 import type { SiteKey } from '../lisp/message-code.ts';
 import { nonceIn, randomNonce } from '../lisp/nonces.ts';
 import { ip, mapRequest, NO_ADDRESS, type Octets, type RequestOptions, TYPE } from '../lisp/octets.ts';
-import { type Datagram, UdpPort, type UdpTarget } from '../lisp/udp-port.ts';
+import { StagePorts } from '../lisp/stage-ports.ts';
+import type { Datagram, UdpPort, UdpTarget } from '../lisp/udp-port.ts';
 import type { Pacer } from '../pacer.ts';
 import { Etr } from './etr.ts';
 import type { Xtr, XtrPool } from './xtrs.ts';
@@ -49,20 +50,20 @@ export class MapServerStage implements Stage {
   private readonly taken: Xtr[] = [];
   private fencing: Etr | undefined;
   private readonly endings: (() => Promise<void>)[] = [];
-  private readonly others: UdpPort[] = [];
+  private readonly ports: StagePorts;
   private lispPortOpened: UdpPort | undefined;
-  private endOfTurn: () => void = () => {};
 
-  private constructor(subject: MapServerSubject, port: UdpPort) {
+  private constructor(subject: MapServerSubject, ports: StagePorts, port: UdpPort) {
     this.subject = subject;
+    this.ports = ports;
     this.port = port;
     this.block = subject.range.next();
     this.outside = subject.outside.next();
   }
 
   static async open(subject: MapServerSubject): Promise<MapServerStage> {
-    const port = await UdpPort.open(subject.target, subject.pacer, { address: subject.local });
-    return new MapServerStage(subject, port);
+    const ports = new StagePorts(subject.pacer, subject.local);
+    return new MapServerStage(subject, ports, await ports.open(subject.target));
   }
 
   /** @throws NotTried without a site key */
@@ -86,24 +87,14 @@ export class MapServerStage implements Stage {
   }
 
   /** Another socket. */
-  async openPort(): Promise<UdpPort> {
-    const { target, pacer, local } = this.subject;
-    const opened = await UdpPort.open(target, pacer, { address: local });
-    this.others.push(opened);
-    return opened;
+  openPort(): Promise<UdpPort> {
+    return this.ports.open(this.subject.target);
   }
 
   /** The port of LISP on this machine, where xTRs are sent what they did not ask for. @throws NotTried if it is taken */
   async lispPort(): Promise<UdpPort> {
-    const { target, pacer, local, lispPort } = this.subject;
-    if (this.lispPortOpened !== undefined) return this.lispPortOpened;
-    this.endOfTurn = await lispPort.take();
-    try {
-      this.lispPortOpened = await UdpPort.open(target, pacer, { address: local, port: LISP_PORT });
-    } catch (error) {
-      throw new NotTried(`It needs UDP port ${LISP_PORT} of ${local} (${(error as Error).message}).`);
-    }
-    this.others.push(this.lispPortOpened);
+    const { target, lispPort } = this.subject;
+    this.lispPortOpened ??= await this.ports.openInTurn(lispPort, target, LISP_PORT);
     return this.lispPortOpened;
   }
 
@@ -171,9 +162,8 @@ export class MapServerStage implements Stage {
       for (const ending of this.endings) await ending();
       for (const etr of this.etrs) await etr.withdrawAll();
     } finally {
-      for (const port of [this.port, ...this.others]) port.close();
+      this.ports.close();
       for (const xtr of this.taken) this.subject.xtrs.giveBack(xtr);
-      this.endOfTurn();
     }
   }
 

@@ -26,7 +26,8 @@ import {
   u32,
   u64,
 } from '../lisp/octets.ts';
-import { type Datagram, UdpPort, type UdpTarget } from '../lisp/udp-port.ts';
+import { StagePorts } from '../lisp/stage-ports.ts';
+import type { Datagram, Response, UdpPort, UdpTarget } from '../lisp/udp-port.ts';
 import type { Pacer } from '../pacer.ts';
 import { type Echo, echoPacket, isEchoReply } from './echo.ts';
 
@@ -57,20 +58,20 @@ export class XtrStage implements Stage {
   readonly subject: XtrSubject;
   readonly port: UdpPort;
   readonly outside: AddressBlock;
-  private readonly ports: UdpPort[] = [];
-  private readonly endsOfTurns: (() => void)[] = [];
+  private readonly ports: StagePorts;
   private data: UdpPort | undefined;
   private lisp: UdpPort | undefined;
 
-  private constructor(subject: XtrSubject, port: UdpPort) {
+  private constructor(subject: XtrSubject, ports: StagePorts, port: UdpPort) {
     this.subject = subject;
+    this.ports = ports;
     this.port = port;
-    this.ports.push(port);
     this.outside = subject.outside.next();
   }
 
   static async open(subject: XtrSubject): Promise<XtrStage> {
-    return new XtrStage(subject, await UdpPort.open(subject.target, subject.pacer, { address: subject.local }));
+    const ports = new StagePorts(subject.pacer, subject.local);
+    return new XtrStage(subject, ports, await ports.open(subject.target));
   }
 
   /** With its AFI, in the instance of the run. */
@@ -93,7 +94,7 @@ export class XtrStage implements Stage {
   /** Where SMRs come from, and Map-Requests for a Map-Server go to. @throws NotTried */
   async lispPort(): Promise<UdpPort> {
     if (this.lisp === undefined) {
-      this.lisp = await this.fixedPort(LISP_PORT, this.subject.lispPort, this.subject.target);
+      this.lisp = await this.ports.openInTurn(this.subject.lispPort, this.subject.target, LISP_PORT);
       if (this.subject.isMapServer) this.lisp.respond((octets) => this.mappingAsked(octets));
     }
     return this.lisp;
@@ -104,7 +105,7 @@ export class XtrStage implements Stage {
     // Packets lead to questions here. Always in this order, so that two checks do not wait for each other.
     if (this.subject.isMapServer) await this.lispPort();
     const target = { ...this.subject.target, port: DATA_PORT };
-    this.data ??= await this.fixedPort(DATA_PORT, this.subject.dataPort, target);
+    this.data ??= await this.ports.openInTurn(this.subject.dataPort, target, DATA_PORT);
     return this.data;
   }
 
@@ -178,20 +179,20 @@ export class XtrStage implements Stage {
   }
 
   async clear(): Promise<void> {
-    for (const port of this.ports) port.close();
-    for (const end of this.endsOfTurns) end();
+    this.ports.close();
   }
 
   /** As Map-Resolver: where the own EID is. */
-  private mappingAsked(octets: Octets): Octets | undefined {
+  private mappingAsked(octets: Octets): Response | undefined {
     try {
       if ((octets[0] ?? 0) >>> 4 !== TYPE.ecm) return undefined;
-      const { type, nonce, records } = readAnswer(decapsulated(octets).message);
+      const { message, sourcePort } = decapsulated(octets);
+      const { type, nonce, records } = readAnswer(message);
       const [asked] = records;
       if (type !== TYPE.mapRequest || asked === undefined || asked.eid.text !== this.subject.ownEid) return undefined;
       const { eid, maskLength } = asked;
       const mapping = record(eid.octets, { ttl: TTL_MINUTES, maskLength, locators: [locator(ip(this.subject.local))] });
-      return join(u32(MAP_REPLY), u64(nonce), mapping);
+      return { octets: join(u32(MAP_REPLY), u64(nonce), mapping), port: sourcePort };
     } catch (error) {
       if (error instanceof Deviation) return undefined;
       throw error;
@@ -202,18 +203,6 @@ export class XtrStage implements Stage {
     const serial = randomNonce();
     const { instance, eid } = this.subject;
     return { serial, octets: echoPacket({ source: this.ownEid, destination: eid, instance, serial, ...ping }) };
-  }
-
-  private async fixedPort(port: number, turns: Exclusive, target: UdpTarget): Promise<UdpPort> {
-    const { pacer, local } = this.subject;
-    this.endsOfTurns.push(await turns.take());
-    try {
-      const opened = await UdpPort.open(target, pacer, { address: local, port });
-      this.ports.push(opened);
-      return opened;
-    } catch (error) {
-      throw new NotTried(`It needs UDP port ${port} of ${local} (${(error as Error).message}).`);
-    }
   }
 }
 

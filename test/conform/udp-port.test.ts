@@ -13,7 +13,7 @@ const ANSWER = Uint8Array.of(2);
 describe('a port that answers', () => {
   test('sends the answer to the target', async (t) => {
     const { target, port } = await connected(t, new Pacer(1_000));
-    port.respond(() => ANSWER);
+    port.respond(() => ({ octets: ANSWER, port: target.address().port }));
     target.send(QUESTION, port.port, LOOPBACK);
     const [octets] = (await once(target, 'message')) as [Buffer];
     assert.deepEqual([...octets], [...ANSWER]);
@@ -26,7 +26,7 @@ describe('a port that answers', () => {
     const asked = new Promise<void>((resolve) => {
       port.respond(() => {
         resolve();
-        return ANSWER;
+        return { octets: ANSWER, port: target.address().port };
       });
     });
     target.send(QUESTION, port.port, LOOPBACK);
@@ -41,7 +41,7 @@ describe('a port that answers', () => {
     const pacer = new Pacer(5);
     const { target, port } = await connected(t, pacer);
     await pacer.turn();
-    port.respond(() => ANSWER);
+    port.respond(() => ({ octets: ANSWER, port: target.address().port }));
     for (let at = 0; at < QUESTIONS; at++) target.send(QUESTION, port.port, LOOPBACK);
     await waitFor('all questions', () => port.inbox.length === QUESTIONS);
     assert.ok(pacer.taken < QUESTIONS / 2, `${pacer.taken} turns`);

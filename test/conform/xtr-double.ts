@@ -84,8 +84,9 @@ export class XtrDouble {
     try {
       message = readAnswer(octets);
       if (message.type === TYPE.ecm) {
-        port = ((octets[24] ?? 0) << 8) | (octets[25] ?? 0);
-        message = readAnswer(decapsulated(octets).message);
+        const inner = decapsulated(octets);
+        port = inner.sourcePort;
+        message = readAnswer(inner.message);
       }
     } catch {
       if (this.has('answers what it cannot read')) this.send(u32(0xe000_0000), from.address, from.port);

@@ -1,9 +1,14 @@
 /** The kit against an xTR that does everything right, and against ones with one fault each. */
 import assert from 'node:assert/strict';
+import { createSocket, type RemoteInfo } from 'node:dgram';
+import { once } from 'node:events';
 import { describe, test } from 'node:test';
 import { AddressRange } from '../../conform/address-range.ts';
 import type { Verdict } from '../../conform/engine.ts';
 import { Exclusive } from '../../conform/exclusive.ts';
+import { readAnswer } from '../../conform/lisp/answers.ts';
+import { encapsulated } from '../../conform/lisp/encapsulation.ts';
+import { ip, mapRequest } from '../../conform/lisp/octets.ts';
 import { DEFAULT_OUTSIDE } from '../../conform/map-server/subject.ts';
 import { Pacer } from '../../conform/pacer.ts';
 import type { Report } from '../../conform/report/report.ts';
@@ -29,6 +34,23 @@ test('what needs an EID of the kit, or the kit as Map-Server, is not tried witho
 test('an xTR that answers with the prefix around the EID does nothing wrong', async () => {
   const report = await examine(undefined, ['XTR-PRB', 'XTR-REQ'], false, 24);
   assert.deepEqual(report.checks.filter(({ outcome }) => outcome !== 'passed').map(line), []);
+});
+
+test('who asks the kit as a Map-Resolver is answered at the port that it asked from', async (t) => {
+  const [address, local] = addresses();
+  const stage = await subject(address, local).stage();
+  t.after(() => stage.clear());
+  await stage.lispPort();
+  const asker = createSocket('udp4');
+  t.after(() => asker.close());
+  asker.bind(0, address);
+  await once(asker, 'listening');
+  const request = mapRequest({ nonce: 7n, itrRlocs: [ip(address)], eid: ip(OTHER_EID) });
+  const inner = { source: address, destination: OTHER_EID, sourcePort: asker.address().port };
+  asker.send(encapsulated(request, inner), 4342, local);
+  const [octets, from] = (await once(asker, 'message')) as [Buffer, RemoteInfo];
+  const { nonce, records } = readAnswer(new Uint8Array(octets));
+  assert.deepEqual([nonce, records[0]?.eid.text, from.port], [7n, OTHER_EID, 4342]);
 });
 
 /** Checks that have to fail, of these alone. */
@@ -78,21 +100,19 @@ describe('an xTR with one fault fails the checks of that and no others:', { conc
 
 let runs = 0;
 
-async function examine(fault?: Fault, only: readonly string[] = [], all = true, maskLength?: number): Promise<Report> {
+/** Of the loopback, that nobody else uses, so that their ports 4341 and 4342 are free: the target's and the kit's. */
+function addresses(): readonly [string, string] {
   runs++;
-  // Addresses of the loopback that nobody else uses, so that their ports 4341 and 4342 are free.
-  const [address, local] = [`127.77.46.${runs}`, `127.77.47.${runs}`];
-  const double = new XtrDouble(
-    { address, eid: EID, peer: local, ...(maskLength === undefined ? {} : { maskLength }) },
-    fault,
-  );
-  await double.start();
-  const target = { address, port: 4342, family: 4 } as const;
-  const pacer = new Pacer(5_000);
-  const role = xtrRole({
-    target,
+  return [`127.77.46.${runs}`, `127.77.47.${runs}`];
+}
+
+const pacer = (): Pacer => new Pacer(5_000);
+
+function subject(address: string, local: string, all = true) {
+  return xtrRole({
+    target: { address, port: 4342, family: 4 },
     local,
-    pacer,
+    pacer: pacer(),
     dataPort: new Exclusive(),
     lispPort: new Exclusive(),
     answerMs: 400,
@@ -103,8 +123,18 @@ async function examine(fault?: Fault, only: readonly string[] = [], all = true, 
     outside: new AddressRange([], DEFAULT_OUTSIDE),
     isMapServer: all,
   });
+}
+
+async function examine(fault?: Fault, only: readonly string[] = [], all = true, maskLength?: number): Promise<Report> {
+  const [address, local] = addresses();
+  const double = new XtrDouble(
+    { address, eid: EID, peer: local, ...(maskLength === undefined ? {} : { maskLength }) },
+    fault,
+  );
+  await double.start();
+  const target = { address, port: 4342, family: 4 } as const;
   try {
-    return await runConformance(role, { target, pacer, parallel: 8, only });
+    return await runConformance(subject(address, local, all), { target, pacer: pacer(), parallel: 8, only });
   } finally {
     double.close();
   }
