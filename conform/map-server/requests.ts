@@ -416,12 +416,18 @@ async function forwarded(stage: MapServerStage) {
   const eid = ip(stage.block.v4(1));
   await stage.etr().register([{ eid }], { flags: REGISTER.M });
   const { octets, nonce } = stage.request(eid);
-  await stage.port.send(octets);
-  const ecm = await etrPort.wait((datagram) => {
-    if ((datagram.octets[0] ?? 0) >>> 4 !== TYPE.ecm) return undefined;
-    const asked = readAnswer(decapsulated(datagram.octets).message).records[0]?.eid.text;
-    return asked === stage.block.v4(1) ? datagram.octets : undefined;
-  }, stage.subject.answerMs);
+  let ecm: Octets | undefined;
+  for (let turn = 0; turn < FORWARD_TURNS && ecm === undefined; turn++) {
+    await stage.port.send(octets);
+    ecm = await etrPort.wait(
+      (datagram) => {
+        if ((datagram.octets[0] ?? 0) >>> 4 !== TYPE.ecm) return undefined;
+        const asked = readAnswer(decapsulated(datagram.octets).message).records[0]?.eid.text;
+        return asked === stage.block.v4(1) ? datagram.octets : undefined;
+      },
+      Math.max(stage.subject.answerMs, turn * 1_000),
+    );
+  }
   demand(ecm !== undefined, 'No ECM came to port 4342.');
   const { message, destinationPort } = decapsulated(ecm);
   return { message: readAnswer(message), destinationPort, nonce };
@@ -571,3 +577,5 @@ function notForEcmCheck({ what, level = 'MUST', octets }: NotForEcm): Draft {
     },
   };
 }
+
+const FORWARD_TURNS = 3;

@@ -1,5 +1,6 @@
 /** The data plane of an xTR (RFC 9300 5): LISP headers, instances, and what is inside, by pings to an EID behind it. */
 import { type Check, demand, group } from '../check.ts';
+import { REQUEST, TYPE } from '../lisp/octets.ts';
 import { type Echo, HEADER } from './echo.ts';
 import type { XtrStage } from './stage.ts';
 
@@ -12,6 +13,7 @@ export function dataChecks(): readonly Check<XtrStage>[] {
     ...CUT.map(cutCheck),
     ...ANSWERS,
     ...LATER.map(takenCheck),
+    ...VERSIONED,
   ]);
 }
 
@@ -148,8 +150,91 @@ const ANSWERS: readonly Draft[] = [
   },
 ];
 
+/**
+ * Map-versions (RFC 9302). They are optional: an xTR that says version 0 of its mapping has none, and takes such packets
+ * or not, as it likes.
+ */
+const VERSIONED: readonly Draft[] = [
+  {
+    level: 'MUST',
+    source: 'RFC 9302 7.1',
+    title: 'A packet with V and the map-version that the target says of the EID is delivered',
+    sent: 'A Map-Request for the EID, then a ping with V, the version of the answer as destination version and none as source version.',
+    expected: 'The answer. Of a target that says version 0: the answer or nothing, and the answer to a right ping.',
+    run: async (stage) => {
+      const own = await versionOf(stage);
+      if (own === 0) return harmlessVersion(stage, 1);
+      demand((await stage.echo(versioned(own))) !== undefined, `No answer to three pings with version ${own}.`);
+      return `The answer came to one with version ${own}.`;
+    },
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9302 7.1',
+    title: 'A packet with V and a newer map-version than that of the EID is dropped',
+    sent: 'The same with a destination version that is newer by one, between right pings.',
+    expected: 'No answer to it, and answers to the others. Of a target that says version 0: no harm.',
+    run: async (stage) => {
+      const own = await versionOf(stage);
+      if (own === 0) return harmlessVersion(stage, 2_000);
+      return stage.unechoed(versioned(next(own)), `A packet with version ${next(own)} instead of ${own}`);
+    },
+  },
+  {
+    level: 'MUST',
+    source: 'RFC 9302 7.1',
+    title: 'Who sends V and an older map-version than that of the EID is told',
+    sent: 'The same with a destination version that is older by one.',
+    expected: 'An SMR, or another Map-Request, at port 4342 of this machine. Of a target that says version 0: no harm.',
+    run: async (stage) => {
+      const own = await versionOf(stage);
+      if (own === 0) return harmlessVersion(stage, MAX_VERSION);
+      // Always in this order (`XtrStage.dataPort`).
+      const lisp = await stage.lispPort();
+      const before = lisp.inbox.length;
+      await stage.echo(versioned(previous(own)));
+      const told = await lisp.wait(({ octets }) => isTold(octets) || undefined, TOLD_WITHIN_MS, before);
+      demand(told !== undefined, `Nothing came for version ${previous(own)} instead of ${own}.`);
+      return 'A Map-Request came.';
+    },
+  },
+];
+
+/** Of the mapping of the EID, as the target says it. */
+async function versionOf(stage: XtrStage): Promise<number> {
+  return (await stage.reply(stage.request())).records[0]?.version ?? 0;
+}
+
+function versioned(destination: number): Partial<Echo> {
+  return { flags: HEADER.V, nonce: destination };
+}
+
+async function harmlessVersion(stage: XtrStage, version: number): Promise<string> {
+  await answered(stage);
+  const came = await stage.echo(versioned(version));
+  await answered(stage);
+  return `The target says no version, ${came === undefined ? 'drops' : 'takes'} such packets, and went on to answer.`;
+}
+
+/** 0 is no version. */
+function next(version: number): number {
+  return version === MAX_VERSION ? 1 : version + 1;
+}
+
+function previous(version: number): number {
+  return version === 1 ? MAX_VERSION : version - 1;
+}
+
+/** A Map-Request that is no RLOC-probe. */
+function isTold([first = 0]: Uint8Array): boolean {
+  return first >>> 4 === TYPE.mapRequest && (first & (REQUEST.P >>> 24)) === 0;
+}
+
 async function answered(stage: XtrStage): Promise<Uint8Array> {
   const packet = await stage.echo();
   demand(packet !== undefined, 'No answer to three pings.');
   return packet;
 }
+
+const MAX_VERSION = 0xfff;
+const TOLD_WITHIN_MS = 3_000;

@@ -34,6 +34,9 @@ export type Fault =
   | 'drops status bits'
   | 'answers about another EID'
   | 'reads map-versions beside a nonce'
+  | 'refuses its own map-version'
+  | 'takes newer map-versions'
+  | 'does not tell of newer map-versions'
   | 'answers for any EID inside'
   | 'sends status bits'
   | 'stops at a truncated packet';
@@ -43,6 +46,8 @@ export interface Place {
   readonly eid: string;
   /** Of the prefix that it answers with; all of an EID without. */
   readonly maskLength?: number;
+  /** Of its mapping; 0 without. */
+  readonly version?: number;
   /** Its Map-Server, and where it sends packets to. */
   readonly peer: string;
 }
@@ -113,8 +118,8 @@ export class XtrDouble {
     );
     const authority = this.has('says A=0') ? 0 : 0x1000;
     const about = this.has('answers about another EID') ? ip('192.0.2.1') : asked.eid.octets;
-    const { maskLength = asked.maskLength } = this.place;
-    const mapping = record(about, { ttl: 1, maskLength, word: authority, locators });
+    const { maskLength = asked.maskLength, version = 0 } = this.place;
+    const mapping = record(about, { ttl: 1, maskLength, word: authority, version, locators });
     const says = probe && !this.has('does not say P in answers to probes') ? 0x0800_0000 : 0;
     const same = this.has('answers with another nonce') ? nonce ^ 1n : nonce;
     this.send(join(u32((0x2000_0001 | says) >>> 0), u64(same), mapping), address, port);
@@ -142,6 +147,12 @@ export class XtrDouble {
     if ((first & HEADER.N) !== 0 && this.has('drops nonces')) return;
     if ((first & HEADER.L) !== 0 && this.has('drops status bits')) return;
     if ((first & 0x90) === 0x90 && this.has('reads map-versions beside a nonce')) return;
+    if (
+      (first & (HEADER.V | HEADER.N)) === HEADER.V &&
+      !this.takesVersion(((octets[2] ?? 0) & 0xf) * 256 + (octets[3] ?? 0))
+    ) {
+      return;
+    }
     const [source, destination] = [inner.subarray(12, 16), inner.subarray(16, 20)];
     const toUs = Buffer.compare(destination, ip(this.place.eid).subarray(2)) === 0;
     if (!toUs && !this.has('answers for any EID inside')) return;
@@ -149,6 +160,17 @@ export class XtrDouble {
     reply[20] = 0;
     const header = join(u32(this.has('sends status bits') ? 0x4000_0000 : 0), u32(0));
     this.data.send(join(header, reply), 4341, this.place.peer, () => {});
+  }
+
+  /** By the destination version; without versions it does not look. */
+  private takesVersion(said: number): boolean {
+    const { version = 0, peer, address } = this.place;
+    if (version === 0) return true;
+    if (said === version) return !this.has('refuses its own map-version');
+    if (((said - version) & 0xfff) < 2_048) return this.has('takes newer map-versions');
+    const told = { nonce: ++this.lastNonce, flags: REQUEST.S, itrRlocs: [ip(address)], eid: ip(OTHER_EID) };
+    if (!this.has('does not tell of newer map-versions')) this.send(mapRequest(told), peer, 4342);
+    return true;
   }
 
   private send(octets: Octets, address: string, port: number): void {

@@ -14,14 +14,18 @@ import { Pacer } from '../../conform/pacer.ts';
 import type { Report } from '../../conform/report/report.ts';
 import { runConformance } from '../../conform/run.ts';
 import { xtrRole } from '../../conform/xtr/subject.ts';
-import { type Fault, OTHER_EID, XtrDouble } from './xtr-double.ts';
+import { type Fault, OTHER_EID, type Place, XtrDouble } from './xtr-double.ts';
 
 const EID = '198.18.0.9';
+const VERSIONS = ['XTR-DAT-001', 'XTR-DAT-032', 'XTR-DAT-033', 'XTR-DAT-034'];
 
 test('an xTR that does everything right passes the full profile', async () => {
-  const report = await examine();
-  assert.deepEqual(report.checks.filter(({ outcome }) => outcome !== 'passed').map(line), []);
-  assert.equal(report.grade, 'full');
+  for (const version of [0, 1, 4_095]) {
+    const only = version === 0 ? [] : VERSIONS;
+    const report = await examine(undefined, only, true, { version });
+    assert.deepEqual(report.checks.filter(({ outcome }) => outcome !== 'passed').map(line), []);
+    assert.equal(report.grade, 'full');
+  }
 });
 
 test('what needs an EID of the kit, or the kit as Map-Server, is not tried without', async () => {
@@ -32,7 +36,7 @@ test('what needs an EID of the kit, or the kit as Map-Server, is not tried witho
 });
 
 test('an xTR that answers with the prefix around the EID does nothing wrong', async () => {
-  const report = await examine(undefined, ['XTR-PRB', 'XTR-REQ'], false, 24);
+  const report = await examine(undefined, ['XTR-PRB', 'XTR-REQ'], false, { maskLength: 24 });
   assert.deepEqual(report.checks.filter(({ outcome }) => outcome !== 'passed').map(line), []);
 });
 
@@ -82,6 +86,9 @@ const FAULTS: Readonly<Record<Fault, { readonly only: readonly string[]; readonl
   'drops nonces': { only: ['XTR-DAT-00'], fails: ['XTR-DAT-002', 'XTR-DAT-005'] },
   'drops status bits': { only: ['XTR-DAT-00'], fails: ['XTR-DAT-003', 'XTR-DAT-004', 'XTR-DAT-005'] },
   'reads map-versions beside a nonce': { only: ['XTR-DAT'], fails: ['XTR-DAT-030', 'XTR-DAT-031'] },
+  'refuses its own map-version': { only: VERSIONS, fails: ['XTR-DAT-032'] },
+  'takes newer map-versions': { only: VERSIONS, fails: ['XTR-DAT-033'] },
+  'does not tell of newer map-versions': { only: VERSIONS, fails: ['XTR-DAT-034'] },
   'answers about another EID': { only: ['XTR-PRB', 'XTR-REQ'], fails: ['XTR-PRB-007'] },
   'answers for any EID inside': { only: ['XTR-DAT'], fails: ['XTR-DAT-016'] },
   'sends status bits': { only: ['XTR-DAT'], fails: ['XTR-DAT-028'] },
@@ -91,7 +98,7 @@ const FAULTS: Readonly<Record<Fault, { readonly only: readonly string[]; readonl
 describe('an xTR with one fault fails the checks of that and no others:', { concurrency: 4 }, () => {
   for (const [fault, { only, fails }] of Object.entries(FAULTS)) {
     test(`it ${fault}`, async () => {
-      const report = await examine(fault as Fault, only);
+      const report = await examine(fault as Fault, only, true, { version: 69 });
       const failed = report.checks.filter(({ outcome }) => outcome !== 'passed');
       assert.deepEqual(failed.map(({ id }) => id).sort(), [...fails].sort(), failed.map(line).join('\n'));
     });
@@ -125,12 +132,14 @@ function subject(address: string, local: string, all = true) {
   });
 }
 
-async function examine(fault?: Fault, only: readonly string[] = [], all = true, maskLength?: number): Promise<Report> {
+async function examine(
+  fault?: Fault,
+  only: readonly string[] = [],
+  all = true,
+  place: Partial<Place> = {},
+): Promise<Report> {
   const [address, local] = addresses();
-  const double = new XtrDouble(
-    { address, eid: EID, peer: local, ...(maskLength === undefined ? {} : { maskLength }) },
-    fault,
-  );
+  const double = new XtrDouble({ address, eid: EID, peer: local, ...place }, fault);
   await double.start();
   const target = { address, port: 4342, family: 4 } as const;
   try {
