@@ -420,6 +420,10 @@ const INCOMING = z.discriminatedUnion('type', [
   z.object({ type: z.literal('unknown-peer'), publicKey: key }),
   z.object({ type: z.literal('peer-moved'), publicKey: key, address: ip, port: z.int() }),
   z.object({ type: z.literal('handovers'), micros: z.array(count).min(1).max(MAX_HANDOVERS) }),
+  // Of a data plane before, which said each by itself.
+  z
+    .object({ type: z.literal('handover'), micros: count })
+    .transform(({ micros }) => ({ type: 'handovers' as const, micros: [micros] })),
   z.object({ type: z.literal('probe-result'), token: z.int(), rttUs: count.nullable() }),
   z.object({ type: z.literal('peer-message'), publicKey: key, payload: z.base64().max(MAX_PEER_MESSAGE_TEXT) }),
   z.object({
@@ -441,6 +445,7 @@ const KNOWN_TYPES: ReadonlySet<string> = new Set([
   'unknown-peer',
   'peer-moved',
   'handovers',
+  'handover',
   'probe-result',
   'peer-message',
   'workload-seen',

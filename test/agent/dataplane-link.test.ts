@@ -129,6 +129,18 @@ describe('the link to the data plane', () => {
     assert.match(link.lastProblem ?? '', /version 99/);
   });
 
+  test('the handovers of an older data plane, each by itself, are heard as well', async () => {
+    link.start();
+    await until(() => hellos.length === 1);
+    dataplane.write(encodeFrame({ type: 'handover', publicKey: Buffer.alloc(32, 4).toString('base64'), micros: 1830 }));
+    dataplane.emit({ type: 'handovers', micros: [1830, 2110] });
+    await until(() => events.length === 2);
+    assert.deepEqual(events, [
+      { type: 'handovers', micros: [1830] },
+      { type: 'handovers', micros: [1830, 2110] },
+    ]);
+  });
+
   test('events of a newer data plane are passed over, garbage ends the connection', async () => {
     link.start();
     await until(() => hellos.length === 1);
