@@ -1,7 +1,8 @@
 /**
  * What this agent has to do with LISP routers over UDP 4342: it answers those that plain packets are exchanged with
- * (`lisp-responder.ts`) and probes their RLOCs (`rloc-probes.ts`), registers at the Map-Servers of others (`lisp-registrations.ts`) and asks their Map-Resolvers
- * (`lisp-resolutions.ts`). Each datagram goes to the one that it is for, by where it is from and what it is.
+ * (`lisp-responder.ts`) and probes their RLOCs (`rloc-probes.ts`), registers at the Map-Servers of others
+ * (`lisp-registrations.ts`) and asks their Map-Resolvers (`lisp-resolutions.ts`). Each datagram goes to the one that it is
+ * for, by where it is from and what it is.
  */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import { DecodeError } from '../../proto/errors.ts';

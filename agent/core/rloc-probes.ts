@@ -8,9 +8,9 @@
  * locators change, all are asked at once.
  *
  * Of a mapping's RLOCs those that are up are used, by priority and weight, and those that are too many to be asked; the
- * others stay in it, since packets may come from them. If none is up, all are used, as without probes: routers that answer no probes must not be cut off. Asked are
- * only RLOCs that the operator allows, so many at most, at a bounded rate; an answer counts with the random nonce of the
- * question that is open, from the RLOC that was asked, and says nothing but that.
+ * others stay in it, since packets may come from them. If none is up, all are used, as without probes: routers that answer
+ * no probes must not be cut off. Asked are only RLOCs that the operator allows, so many at most, at a bounded rate; an
+ * answer counts with the random nonce of the question that is open, from the RLOC that was asked, and says nothing but that.
  */
 import { type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
 import type { PlainRules } from '../../proto/dataplane/messages.ts';

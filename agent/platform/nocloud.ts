@@ -2,7 +2,6 @@
  * NoCloud: a CD that somebody made for cloud-init, as of the boot. `meta-data` is YAML, of which plain lines `key: value`
  * at the outermost level are understood. https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html
  */
-
 import { readDiskFile } from './disk-file.ts';
 import { FactsBuilder } from './facts-builder.ts';
 import { deviceOfLabel, isHidden, type LocalFacts } from './local-facts.ts';

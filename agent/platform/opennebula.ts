@@ -2,7 +2,6 @@
  * OpenNebula: a CD labelled CONTEXT with shell assignments, made when the machine was started. They are parsed and
  * never run. https://docs.opennebula.io/stable/management_and_operations/references/template.html#context-section
  */
-
 import { readDiskFile } from './disk-file.ts';
 import { FactsBuilder } from './facts-builder.ts';
 import { deviceOfLabel, isHidden, type LocalFacts } from './local-facts.ts';

@@ -1,5 +1,4 @@
 /** Any platform that hands the OVF environment over on a CD: VirtualBox, oVirt, vCloud and vSphere where so asked. */
-
 import { readDiskFile } from './disk-file.ts';
 import { FactsBuilder } from './facts-builder.ts';
 import { deviceOfLabel, isHidden, type LocalFacts } from './local-facts.ts';
