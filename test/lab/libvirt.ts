@@ -11,6 +11,7 @@ import { hookEnvironment, hookScript } from './hooks.ts';
 import type { LabProcess } from './lab-process.ts';
 import { GUEST_KERNEL } from './migration-tools.ts';
 import type { Agent } from './overlay.ts';
+import { ALL_THE_REST_MS, LITTLE_WHILE_RUNNING } from './qemu.ts';
 import { waitFor } from './wait.ts';
 
 export interface Domain {
@@ -63,7 +64,19 @@ export class Libvirt {
   /** Returns when the guest runs at the other end. */
   async migrate(name: string, to: Libvirt): Promise<void> {
     const { address4 } = to.agent.at;
-    await this.virsh('migrate', '--live', name, `qemu+tcp://${address4}/system`, `tcp://${address4}`);
+    const slowly = ['--bandwidth', String(LITTLE_WHILE_RUNNING)];
+    const target = [`qemu+tcp://${address4}/system`, `tcp://${address4}`];
+    let failure: unknown;
+    const migrated = this.virsh('migrate', '--live', ...slowly, name, ...target).catch((error: unknown) => {
+      failure = error;
+    });
+    const allowed = (): Promise<true> =>
+      this.virsh('migrate-setmaxdowntime', name, String(ALL_THE_REST_MS)).then(() => true);
+    await waitFor('the migration has begun', allowed, {
+      unless: () => (failure === undefined ? undefined : String(failure)),
+    });
+    await migrated;
+    if (failure !== undefined) throw failure;
   }
 
   /** Ends a guest as if its plug were pulled. */
