@@ -95,7 +95,10 @@ const MAP_SERVERS = z
 
 const LISP = z
   .strictObject({
-    /** Sites of LISP routers with which plain packets are exchanged: their RLOCs, and EIDs that are behind them whatever the map server says. */
+    /**
+     * Sites of LISP routers with which plain packets are exchanged: their RLOCs, and EIDs that are behind them whatever
+     * the map server says.
+     */
     plain: z
       .array(
         z.strictObject({
@@ -151,7 +154,10 @@ export const AGENT_CONFIG = z.strictObject({
   /** Where Prometheus reaches `metricsListen`, when that is all addresses: what the map server lists. */
   metricsAddress: z.union([z.enum(['underlay', 'eid']), address]).default('underlay'),
   dns: DNS.prefault({}),
-  /** Addresses that reach this host although no interface has them (static NAT, elastic IP), and how interfaces are preferred. */
+  /**
+   * Addresses that reach this host although no interface has them (static NAT, elastic IP), and how interfaces are
+   * preferred.
+   */
   locators: z
     .array(
       z.union([

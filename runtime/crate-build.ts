@@ -83,7 +83,10 @@ function targetFolder(crate: Crate): string {
   return crate.feature === undefined ? 'target' : join('target', crate.feature);
 }
 
-/** Runs cargo in the folder of a crate, the data plane's unless another is named. @throws CrateBuildError with the last lines it printed */
+/**
+ * Runs cargo in the folder of a crate, the data plane's unless another is named. @throws CrateBuildError with the last
+ * lines it printed
+ */
 export function runCargo(
   args: readonly string[],
   progress: (line: string) => void,

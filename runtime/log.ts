@@ -2,9 +2,9 @@ import { pino } from 'pino';
 
 export type Log = pino.Logger;
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
 /** Parts of the daemons whose level can be set on its own. */
 export type LogModule = 'agents' | 'audit' | 'dataplane' | 'dns' | 'map-server' | 'platform' | 'reflector' | 'zone';
-export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** JSON lines on stderr: the message is constant, data are fields named in docs/logging.md. */
 export function createLog(daemon: 'agent' | 'dns-host' | 'mapserver', level: LogLevel): Log {

@@ -2,10 +2,11 @@
  * The resolvers that questions may be forwarded to, and how well they do.
  *
  * One set for each zone that has resolvers of its own, and one for everything else. An answer gives a smoothed round
- * trip (the gain of RFC 6298), silence and unreachability a failure, and so does an error (SERVFAIL, REFUSED) about what
- * another one then answered: an error is quickly said, and must not pass for speed. The fastest good one is asked first;
- * those that nobody measured yet come next in the order given, those that failed last. So that a better one is noticed, one that
- * has not been heard for a while is now and then asked beside the first: this costs a packet and nobody's time.
+ * trip (the gain of RFC 6298), silence and unreachability a failure, and so does an error (SERVFAIL, REFUSED) about
+ * what another one then answered: an error is quickly said, and must not pass for speed. The fastest good one is asked
+ * first; those that nobody measured yet come next in the order given, those that failed last. So that a better one is
+ * noticed, one that has not been heard for a while is now and then asked beside the first: this costs a packet and
+ * nobody's time.
  */
 import type { DnsTransport } from '../../proto/dns/message.ts';
 import type { Instant, Millis } from '../../proto/time.ts';

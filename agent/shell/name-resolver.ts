@@ -25,7 +25,10 @@ export interface NameResolver {
   readonly overlay: readonly IpPrefix[];
   /** While it is the same, and for a second at most, so are the answers. */
   readonly version: number;
-  /** From the map-cache at once, else one resolution with subscription (bounded time). `name` is relative to the zone, or APEX. */
+  /**
+   * From the map-cache at once, else one resolution with subscription (bounded time). `name` is relative to the zone,
+   * or APEX.
+   */
   resolveName(name: string): Promise<NameAnswer>;
   resolvePointer(address: IpAddress): Promise<PointerAnswer>;
 }

@@ -273,7 +273,10 @@ const NEAR_MS = 5000;
 /** At a new place, where the network may not be ready yet. */
 const DOUBT_MS = 2000;
 const DOUBTS = 15;
-/** The last of them come as seldom as other readings: a service may need minutes, and the firmware still names the platform before. */
+/**
+ * The last of them come as seldom as other readings: a service may need minutes, and the firmware still names the
+ * platform before.
+ */
 const PATIENT_DOUBTS = 10;
 /** Sessions stay warm for longer. */
 const PREPARE_MS = 45_000;

@@ -1,4 +1,7 @@
-/** How this host is seen over UDP: by the map server's reflector (`mapserver/core/reflector.ts`), asked at each of its ports. */
+/**
+ * How this host is seen over UDP: by the map server's reflector (`mapserver/core/reflector.ts`), asked at each of its
+ * ports.
+ */
 import { randomBytes } from 'node:crypto';
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';

@@ -2,10 +2,11 @@
  * What the map server keeps in its store, one record per key.
  *
  * `eid/KEY`: who owns an EID at which generation, and the mapping as last registered. It stays when nobody owns the EID,
- * since the next generation has to be larger than all before it; of what sites have withdrawn the oldest are forgotten at
- * their limits, and `generations/forgotten` says how large those were. `agent/XTRID`: an enrolled agent and its grant. `token/ID`: a
- * join token; its secret is known only as a hash. `policy/current`: the policy, as it was written. `name/IID/NAME`: what
- * an operator, or a dynamic update, set at a name of the zone. `site/NAME`: a site of LISP routers, with its keys;
+ * since the next generation has to be larger than all before it; of what sites have withdrawn the oldest are forgotten
+ * at their limits, and `generations/forgotten` says how large those were. `agent/XTRID`: an enrolled agent and its
+ * grant. `token/ID`: a join token; its secret is known only as a hash. `policy/current`: the policy, as it was written.
+ * `name/IID/NAME`: what an operator, or a dynamic update, set at a name of the zone. `site/NAME`: a site of LISP
+ * routers, with its keys;
  * `site-nonces/NAME`: the last nonces of its routers. `restoration/latest`: that the store came back from a backup.
  */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';

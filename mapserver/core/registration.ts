@@ -3,9 +3,11 @@
  *
  * Generation 0 says "I take it over": if the grant covers the EID, the registrant becomes its owner at the next
  * generation (or stays it at the same). A generation g > 0 says "I still own it at g", and holds only if the store has
- * exactly this owner and generation; otherwise the registrant is told who owns it, and has to stop. TTL 0 gives the
- * EID up. Only after a restore may a generation be news to the store (`generations.ts`). Locators that must not be used say "I am prepared to take it over": that changes no record. A change of owner is written hard (durable before anybody hears of it), everything else soft.
- * Invariants: an EID has at most one owner; its generation grows with every change of owner and never falls.
+ * exactly this owner and generation; otherwise the registrant is told who owns it, and has to stop. TTL 0 gives the EID
+ * up. Only after a restore may a generation be news to the store (`generations.ts`). Locators that must not be used say
+ * "I am prepared to take it over": that changes no record. A change of owner is written hard (durable before anybody
+ * hears of it), everything else soft. Invariants: an EID has at most one owner; its generation grows with every change
+ * of owner and never falls.
  */
 import { hostPrefix, type IpPrefix } from '../../proto/address.ts';
 import { type Eid, eidKey } from '../../proto/eid.ts';

@@ -2,8 +2,8 @@
  * Agents that are prepared to take an EID over (state `target` of a move).
  *
  * Soft state: a target says it again with each of its registrations, else it ends after TARGET_TTL. It owns nothing and
- * changes no generation. Its grant was checked, so the owner is told of it, with each of its
- * registrations and in each of the owner's sessions: owner and target know each other before the move. Bounded per EID, per agent and in all.
+ * changes no generation. Its grant was checked, so the owner is told of it, with each of its registrations and in each
+ * of the owner's sessions: owner and target know each other before the move. Bounded per EID, per agent and in all.
  */
 import type { EidKey } from '../../proto/eid.ts';
 import type { Locator, TunnelKey, XtrId } from '../../proto/mapping.ts';

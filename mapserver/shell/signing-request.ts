@@ -3,7 +3,10 @@ import { createPublicKey, type KeyObject, verify } from 'node:crypto';
 import forge from 'node-forge';
 import { type Asn1, CertificateError, der, OID, parseDer } from './x509.ts';
 
-/** The public key of a PKCS#10 request, whose signature proves that the requester has the private one. @throws CertificateError */
+/**
+ * The public key of a PKCS#10 request, whose signature proves that the requester has the private one. @throws
+ * CertificateError
+ */
 export function readSigningRequest(pem: string): KeyObject {
   const { info, algorithm, signature } = parseRequest(pem);
   const publicKey = requestKey(info);

@@ -4,8 +4,8 @@
  * There is one authority, and during a roll-over the one before as well. The new one issues everything from the start.
  * Agents that do not know it yet accept the server's certificate all the same, since the one before vouches for the new
  * one (a cross-certificate goes along); they learn of it in their session, and renew their own certificates. The one
- * before is retired when no valid certificate of it and no join token that names it can be left, or by order. So at no time is there an agent that can be
- * reached but not verified.
+ * before is retired when no valid certificate of it and no join token that names it can be left, or by order. So at no
+ * time is there an agent that can be reached but not verified.
  */
 import { X509Certificate } from 'node:crypto';
 import type { Millis, WallClock } from '../../proto/time.ts';

@@ -105,7 +105,10 @@ export type DataplaneCommand =
   | { readonly type: 'stats' }
   /** Reply: PeersReply. */
   | { readonly type: 'peers' }
-  /** What it forwards now, also before `configure`: an agent goes on from what it did not live to write down. Reply: ForwardingReply. */
+  /**
+   * What it forwards now, also before `configure`: an agent goes on from what it did not live to write down. Reply:
+   * ForwardingReply.
+   */
   | { readonly type: 'forwarding' };
 
 /**

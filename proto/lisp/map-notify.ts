@@ -11,8 +11,9 @@
  * | MS-RTR Key ID (16) | Length (16) | MS-RTR Authentication Data   |   when R
  * ```
  *
- * I is of the drafts before RFC 9301 and set when `xtrId` is there; R is of the NAT traversal draft. lispers.net appends the trailer and leaves I
- * clear: whatever follows the records then is kept in `trailer`, because its authentication covers it.
+ * I is of the drafts before RFC 9301 and set when `xtrId` is there; R is of the NAT traversal draft. lispers.net
+ * appends the trailer and leaves I clear: whatever follows the records then is kept in `trailer`, because its
+ * authentication covers it.
  */
 import { EncodeError, type Reader, Writer, within } from '../bytes.ts';
 import { type Authentication, decodeAuthentication, encodeAuthentication } from './authentication-data.ts';

@@ -161,13 +161,14 @@ function nonceAt(time: WallClock): bigint {
   return BigInt(Math.floor(time)) << 16n;
 }
 
-/** Whether messages by this key can have been recorded before the restore. */
+/** The keys that the other has not, or not with the same secret. */
 function keysWithout(site: SiteRecord, other: SiteRecord): SiteRecord['keys'] {
   return site.keys.filter(({ keyId, secret }) => {
     return !other.keys.some((key) => key.keyId === keyId && key.secret === secret);
   });
 }
 
+/** Whether messages by this key can have been recorded before the restore. */
 function isFromBefore(site: SiteRecord, keyId: number, restoredAt: WallClock): boolean {
   const key = site.keys.find((each) => each.keyId === keyId);
   return (key?.addedAt ?? site.createdAt) <= restoredAt;

@@ -2,11 +2,11 @@
  * Map-Notifies that nobody asked for, repeated until they are acknowledged (RFC 9301 section 5.7).
  *
  * Each is sent at once, then three times every 3 s and three times after twice as long, and given up. A recipient that
- * is known by the port that it spoke from and by the port of LISP is sent each to both: the RFC sends to 4342, and a NAT
- * lets only the other one in. Of several addresses one is tried after the other. How much waits for acknowledgement is bounded, for each recipient and in all. What is
- * said of a subject replaces what was said of it before and is not acknowledged yet. An acknowledgement is of what it
- * repeats: nonces are chosen by subscribers too, who may use one for several EIDs. One without records is of the only
- * message that it can be of, if there is only one.
+ * is known by the port that it spoke from and by the port of LISP is sent each to both: the RFC sends to 4342, and a
+ * NAT lets only the other one in. Of several addresses one is tried after the other. How much waits for acknowledgement
+ * is bounded, for each recipient and in all. What is said of a subject replaces what was said of it before and is not
+ * acknowledged yet. An acknowledgement is of what it repeats: nonces are chosen by subscribers too, who may use one for
+ * several EIDs. One without records is of the only message that it can be of, if there is only one.
  */
 import { Writer } from '../../../proto/bytes.ts';
 import { NO_AUTHENTICATION } from '../../../proto/lisp/authentication-data.ts';

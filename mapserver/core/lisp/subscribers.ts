@@ -3,13 +3,13 @@
  *
  * A subscription is of an xTR-ID and an EID prefix, and has a nonce. A request counts if its nonce is larger than the
  * last one of them; so the nonce stays when the subscription has ended. One with a one-time key has to be larger only
- * than those that went with such a key, or anybody could keep it out by the largest. A request is answered by a Map-Notify with its
- * nonce, each publication has the next. All are sent until they are acknowledged (`notify`); a publication also tells of
- * the changes of other EIDs that were not acknowledged yet, since it replaces those. Who does not acknowledge the
- * first has no subscription, and is told so; who does not acknowledge UNANSWERED publications one after the other is gone.
- * What was subscribed with a one-time key (`signing`) is changed only by requests with one of the same site, which prove
- * that they are of it. A subscription to what nobody has registered ends after TEMPORARY. Bounded per xTR and in all; of
- * those that have ended the oldest is forgotten first.
+ * than those that went with such a key, or anybody could keep it out by the largest. A request is answered by a
+ * Map-Notify with its nonce, each publication has the next. All are sent until they are acknowledged (`notify`); a
+ * publication also tells of the changes of other EIDs that were not acknowledged yet, since it replaces those. Who does
+ * not acknowledge the first has no subscription, and is told so; who does not acknowledge UNANSWERED publications one
+ * after the other is gone. What was subscribed with a one-time key (`signing`) is changed only by requests with one of
+ * the same site, which prove that they are of it. A subscription to what nobody has registered ends after TEMPORARY.
+ * Bounded per xTR and in all; of those that have ended the oldest is forgotten first.
  */
 import { type EidKey, eidKey, type PrefixEid } from '../../../proto/eid.ts';
 import type { EidRecord } from '../../../proto/lisp/eid-record.ts';

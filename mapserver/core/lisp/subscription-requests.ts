@@ -2,8 +2,9 @@
  * Map-Requests that ask for more than an answer: for what changes (RFC 9437 sections 4 and 5).
  *
  * A Map-Request is not authentic, but what it leads to is: Map-Notifies are signed by the key of the site to which the
- * xTR-ID belongs, or from whose address the request is; or by one derived from its one-time key (LISP-SEC). An xTR of no site is refused. Its ITR-RLOCs are those that may
- * ask, so nobody can have others told. What there is no room for is answered once, as if it had been asked without N.
+ * xTR-ID belongs, or from whose address the request is; or by one derived from its one-time key (LISP-SEC). An xTR of
+ * no site is refused. Its ITR-RLOCs are those that may ask, so nobody can have others told. What there is no room for
+ * is answered once, as if it had been asked without N.
  */
 import type { PrefixEid } from '../../../proto/eid.ts';
 import type { EidRecord } from '../../../proto/lisp/eid-record.ts';

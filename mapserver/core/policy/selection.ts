@@ -9,10 +9,10 @@
  *
  * A name counts only for addresses that its owner may register itself: otherwise whoever was granted a name could put
  * somebody else's EID under the rules of that name. For the same reason addresses that were set at a name do not count:
- * a dynamic update may have done it. And only for so many addresses of one agent: otherwise one agent
- * could make the policy too large for others. Names beyond that count when others have made place for them; an agent
- * that keeps itself out of the rules of a name so could as well not register it. What an agent owns and names counts also while it is away, so that
- * a rule does not end with a pause of those whom it is about.
+ * a dynamic update may have done it. And only for so many addresses of one agent: otherwise one agent could make the
+ * policy too large for others. Names beyond that count when others have made place for them; an agent that keeps itself
+ * out of the rules of a name so could as well not register it. What an agent owns and names counts also while it is
+ * away, so that a rule does not end with a pause of those whom it is about.
  */
 import {
   hostPrefix,
