@@ -157,16 +157,25 @@ describe('what agents do', () => {
     const ca = await besieged.ca();
     const guess = `stp1.${Buffer.from(JSON.stringify({ f: '0'.repeat(64), s: 'guessed-secret-000' })).toString('base64url')}`;
     const keys = generateKeys();
-    const codes = await Promise.all(
-      Array.from({ length: 200 }, () =>
-        besieged.enrol(enrolment(guess, keys), ca).then(
-          () => 'ok',
-          (error: { code: string }) => error.code,
-        ),
-      ),
-    );
-    assert.equal(codes.includes('ok'), false);
-    assert.ok(codes.filter((code) => code === 'STAYPUT_RATE').length >= 100);
+    const began = performance.now();
+    const tries = async (): Promise<string[]> => {
+      const codes: string[] = [];
+      while (codes.length < 10) {
+        const tried = besieged.enrol(enrolment(guess, keys), ca);
+        codes.push(
+          await tried.then(
+            () => 'ok',
+            (error: { code: string }) => error.code,
+          ),
+        );
+      }
+      return codes;
+    };
+    const codes = (await Promise.all(Array.from({ length: 20 }, tries))).flat();
+    const seconds = (performance.now() - began) / 1000;
+    assert.deepEqual([...new Set(codes)].sort(), ['STAYPUT_RATE', 'STAYPUT_TOKEN_UNKNOWN']);
+    const looked = codes.filter((code) => code !== 'STAYPUT_RATE').length;
+    assert.ok(looked <= 5 + seconds, `${looked} were looked at in ${seconds} s`);
     const token = await besieged.token({});
     await waitFor('an honest agent joins', () => TestAgent.enrol(besieged, token).then(() => true));
     await besieged.stop();
@@ -301,12 +310,14 @@ describe('the file', () => {
 
   test('has what strangers cause at a bounded rate, with the number of the rest, and nothing of it at any length', () => {
     const { audit, counts, lines } = opened();
+    const began = performance.now();
     for (let i = 0; i < 500; i++) {
       audit.writeLimited({ ...ENTRY, event: 'authentication-failed', what: { why: 'x'.repeat(100_000) } });
     }
     audit.close();
+    const seconds = (performance.now() - began) / 1000;
     const told = lines();
-    assert.ok(told.length <= 30, `${told.length} lines`);
+    assert.ok(told.length <= 30 + 20 * seconds, `${told.length} lines in ${seconds} s`);
     assert.equal(told.length + told.reduce((sum, { suppressed = 0 }) => sum + suppressed, 0), 500);
     assert.ok(counts.suppressed > 0);
     assert.ok(JSON.stringify(told[0]).length < 2_000);

@@ -20,6 +20,7 @@ import type { Generation, Mapping } from '../../proto/mapping.ts';
 import { type AgentPolicy, decodePolicyFrame, PolicyAssembly } from '../../proto/policy.ts';
 import { minutes } from '../../proto/time.ts';
 import { callApi } from '../../runtime/http-api.ts';
+import { PATIENCE_MS } from '../lab/wait.ts';
 
 export class TestOverlay {
   readonly dataDir = mkdtempSync(join(tmpdir(), 'stayput-mapserver-'));
@@ -104,7 +105,10 @@ export class TestOverlay {
 
   async admin<T>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<T> {
     const target = { socketPath: adminSocketPath(this.dataDir) };
-    return (await callApi(target, method, path, body === undefined ? {} : { body })) as T;
+    return (await callApi(target, method, path, {
+      timeoutMs: PATIENCE_MS,
+      ...(body === undefined ? {} : { body }),
+    })) as T;
   }
 
   async token(grant: { eids?: string[]; names?: string[]; uses?: number; expiresInMs?: number }): Promise<string> {
@@ -112,12 +116,13 @@ export class TestOverlay {
   }
 
   async ca(): Promise<string> {
-    return ((await callApi({ host: '127.0.0.1', port: this.port }, 'GET', '/v1/ca')) as { ca: string }).ca;
+    const target = { host: '127.0.0.1', port: this.port };
+    return ((await callApi(target, 'GET', '/v1/ca', { timeoutMs: PATIENCE_MS })) as { ca: string }).ca;
   }
 
   async enrol(body: object, ca?: string): Promise<Enrolled> {
     const target = { host: '127.0.0.1', port: this.port, ...(ca === undefined ? {} : { ca }) };
-    return (await callApi(target, 'POST', '/v1/enrol', { body })) as Enrolled;
+    return (await callApi(target, 'POST', '/v1/enrol', { body, timeoutMs: PATIENCE_MS })) as Enrolled;
   }
 
   /** An agent with a certificate, and a session. */
