@@ -9,7 +9,9 @@ import { join } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 import { PROJECT_ROOT } from '../runtime/project-root.ts';
+import { GRACE_MS } from './ending.ts';
 import { dependsOnNode } from './node-dependence.ts';
+import { argumentsOf, descendants, endProcesses } from './process-tree.ts';
 import { StepFailed } from './steps.ts';
 
 export type Suite = 'unit' | 'e2e';
@@ -18,17 +20,20 @@ export interface Group {
   readonly suite: Suite;
   readonly files: readonly string[];
   readonly atOnce: number;
+  /** A file that still runs after this is ended and counts as failed. */
+  readonly fileLimitMs: number;
 }
 
 /** The test files of a suite whose path contains one of `filters` (all, without any), with those that may run together. */
 export function testGroups(suite: Suite, filters: readonly string[]): Group[] {
   const files = testFiles(suite, filters);
   const cpus = availableParallelism();
-  if (suite === 'unit') return [{ suite, files, atOnce: Math.min(4, cpus) }];
+  const fileLimitMs = FILE_LIMIT_MS[suite];
+  if (suite === 'unit') return [{ suite, files, atOnce: Math.min(4, cpus), fileLimitMs }];
   const patient = PATIENT.map((path) => join(COMPILED, `${path}.test.js`));
   return [
-    { suite, files: patient.filter((path) => files.includes(path)), atOnce: Math.min(2, cpus) },
-    { suite, files: files.filter((path) => !patient.includes(path)), atOnce: 1 },
+    { suite, files: patient.filter((path) => files.includes(path)), atOnce: Math.min(2, cpus), fileLimitMs },
+    { suite, files: files.filter((path) => !patient.includes(path)), atOnce: 1, fileLimitMs },
   ];
 }
 
@@ -92,19 +97,24 @@ async function inOwnFolder<T>(task: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Resolves to false when a test failed, a file could not be run, or the group took too long or was ended. */
-function runGroup({ suite, files, atOnce }: Group, sums: Map<string, number>, ended: AbortSignal): Promise<boolean> {
+/** Resolves to false when a test failed, a file could not be run, or it or the group took too long or was ended. */
+function runGroup(group: Group, sums: Map<string, number>, ended: AbortSignal): Promise<boolean> {
   const over = new AbortController();
   setMaxListeners(0, over.signal);
-  setTimeout(() => over.abort(), GROUP_LIMIT_MS[suite]).unref();
+  setTimeout(() => over.abort(), GROUP_LIMIT_MS[group.suite]).unref();
   ended.addEventListener('abort', () => over.abort());
   const stream = run({
-    files: [...files],
-    concurrency: atOnce,
-    timeout: FILE_LIMIT_MS[suite],
+    files: [...group.files],
+    concurrency: group.atOnce,
+    // Only if a file has ended and another process holds its output: the rest is ended before, and named.
+    timeout: group.fileLimitMs + 4 * GRACE_MS,
     signal: over.signal,
   });
   let good = true;
+  const limit = limitFiles(group, (file) => {
+    good = false;
+    console.log(`# ended, as it still ran after ${group.fileLimitMs / 1000} s: ${file}`);
+  });
   stream.on('test:diagnostic', ({ message, nesting }) => {
     const line = /^(\w+) ([\d.]+)$/.exec(message);
     const sum = sums.get(line?.[1] ?? '');
@@ -113,12 +123,39 @@ function runGroup({ suite, files, atOnce }: Group, sums: Map<string, number>, en
   stream.on('test:fail', ({ todo, skip }) => {
     if (todo === undefined && skip === undefined) good = false;
   });
-  return new Promise((resolve, reject) => {
+  return new Promise<boolean>((resolve, reject) => {
     const report = stream.compose(new spec());
     report.on('end', () => resolve(good));
     report.on('error', reject);
     report.pipe(process.stdout, { end: false });
-  });
+  }).finally(() => clearInterval(limit));
+}
+
+/**
+ * Ends the processes of files that take too long, and tells `late` of them. The runner's own limit is one for a file on
+ * Node 20 and one for a test on Node 24, and a file that has left something open runs on with either.
+ */
+function limitFiles({ files, fileLimitMs }: Group, late: (file: string) => void): NodeJS.Timeout {
+  const begun = new Map<string, number>();
+  return setInterval(
+    () => {
+      const now = performance.now();
+      for (const started of descendants()) {
+        if (started.parent !== process.pid) continue;
+        const file = argumentsOf(started.pid).find((argument) => files.includes(argument));
+        const key = `${started.pid} ${started.startTime}`;
+        const since = begun.get(key) ?? now;
+        begun.set(key, since);
+        if (file === undefined || now - since < fileLimitMs) continue;
+        begun.set(key, Number.POSITIVE_INFINITY);
+        late(file);
+        const below = descendants(started.pid);
+        // One of these may hold the file's output open, for whose end the runner waits.
+        void endProcesses([started], GRACE_MS).then(() => endProcesses(below, GRACE_MS));
+      }
+    },
+    Math.min(LOOK_MS, fileLimitMs / 2),
+  ).unref();
 }
 
 /**
@@ -152,10 +189,11 @@ export const PATIENT: readonly string[] = [
   'e2e/dns-programs',
 ];
 
-/** A file (Node 20) or test (Node 24) that is still running after this is ended and counts as failed. */
 const FILE_LIMIT_MS: Readonly<Record<Suite, number>> = { unit: 600_000, e2e: 1_200_000 };
 
-/** On Node 24 a file that leaves a handle open would otherwise run for ever. */
+const LOOK_MS = 5_000;
+
+/** Should there be many such files. */
 const GROUP_LIMIT_MS: Readonly<Record<Suite, number>> = { unit: 1_800_000, e2e: 5_400_000 };
 
 const COMPILED = join(PROJECT_ROOT, 'dist', 'test');

@@ -79,7 +79,11 @@ const LAYERS: readonly { readonly name: string; readonly match: RegExp; readonly
     may: ['scripts: pictures', 'scripts', 'bench', 'lab', 'runtime', 'node'],
   },
   // Removes what the laboratories of tests that had to be killed left behind.
-  { name: 'scripts: ending', match: /^scripts\/ending\.ts$/, may: ['lab', 'node'] },
+  {
+    name: 'scripts: ending',
+    match: /^scripts\/(ending|process-tree)\.ts$/,
+    may: ['scripts: ending', 'lab', 'node'],
+  },
   {
     name: 'scripts',
     match: /^scripts\//,

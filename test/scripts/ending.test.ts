@@ -88,7 +88,7 @@ const NPM = `
 
 /** A program that runs the files as tests, one after the other. */
 function runnerOf(files: readonly string[]): string {
-  const groups = JSON.stringify([{ suite: 'e2e', files, atOnce: 1 }]);
+  const groups = JSON.stringify([{ suite: 'e2e', files, atOnce: 1, fileLimitMs: 600_000 }]);
   return [
     `import { endWithCaller } from '${ENDING}';`,
     `import { runTests } from '${RUNNER}';`,
