@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { isIpAddress, parseIpAddress, parseIpPrefix, prefixLength } from '../proto/address.ts';
 import { loadConfig } from '../runtime/config-file.ts';
+import { isHostPort } from '../runtime/host-port.ts';
 import { LOG_LEVELS } from '../runtime/log.ts';
 import { PLATFORM_NAMES } from './platform/platform.ts';
 
@@ -14,13 +15,12 @@ const address = z
   .string()
   .refine(isIpAddress, 'is not an IPv4 or IPv6 address')
   .transform((text) => parseIpAddress(text));
-const listen = z.string().regex(/^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):\d{1,5}$/, 'is not HOST:PORT');
+const listen = z.string().refine(isHostPort, 'is not HOST:PORT (an IPv6 address in brackets)');
 
-const upstream = listen
-  .or(address)
-  .or(
-    z.string().regex(/^tls:\/\/[^#/]+(#[\w.-]{1,253})?$/, 'is not ADDRESS, ADDRESS:PORT or tls://ADDRESS[:PORT]#NAME'),
-  );
+const upstream = z.union(
+  [listen, address, z.string().regex(/^tls:\/\/[^#/]+(#[\w.-]{1,253})?$/)],
+  'is not ADDRESS, ADDRESS:PORT or tls://ADDRESS[:PORT]#NAME',
+);
 const domainName = z
   .string()
   .max(253)

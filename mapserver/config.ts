@@ -1,11 +1,18 @@
 /** The map server's configuration file, all of it. */
 import { z } from 'zod';
+import { isIpAddress } from '../proto/address.ts';
+import { isHostPort, parseHostPort } from '../runtime/host-port.ts';
 import { LOG_LEVELS } from '../runtime/log.ts';
 import { ipAddressText, ipPrefixText, namePatternText } from './shell/record-codec.ts';
 
 const MOST = 1_000_000_000;
 const count = (standard: number, description: string, least = 1) =>
   z.int().min(least).max(MOST).default(standard).describe(description);
+
+const hostPort = z.string().refine(isHostPort, 'is not HOST:PORT (an IPv6 address in brackets)');
+const addressPort = z
+  .string()
+  .refine((text) => isHostPort(text) && isIpAddress(parseHostPort(text).host), 'is not ADDRESS:PORT');
 
 const LIMITS = z.strictObject({
   connections: count(20_000, 'TCP connections at a time'),
@@ -85,7 +92,7 @@ const AUDIT = z.strictObject({
 
 const ZONE = z.strictObject({
   listen: z
-    .array(z.string())
+    .array(hostPort)
     .max(8)
     .default([])
     .describe('HOST:PORT of UDP and TCP, one or several, where name servers take the zone; empty for none'),
@@ -102,7 +109,7 @@ const ZONE = z.strictObject({
     .default([])
     .describe('prefixes from which the zone is read without a key'),
   notify: z
-    .array(z.strictObject({ address: z.string(), key: z.string().optional() }))
+    .array(z.strictObject({ address: addressPort, key: z.string().optional() }))
     .max(16)
     .default([])
     .describe('secondaries that are told of changes: `address` (ADDRESS:PORT), and `key` to sign with'),
@@ -115,7 +122,7 @@ const ZONE = z.strictObject({
 
 const LISP = z.strictObject({
   listen: z
-    .array(z.string())
+    .array(hostPort)
     .max(8)
     .default([])
     .describe('HOST:PORT of UDP, one or several, where LISP routers are served; empty for none'),
@@ -145,18 +152,21 @@ const LISP = z.strictObject({
 export const CONFIG = z.strictObject({
   dataDir: z.string().min(1).default('/var/lib/stayput/mapserver').describe('made by "stayput mapserver init"'),
   listen: z
-    .union([z.string(), z.array(z.string()).min(1).max(8)])
+    .union([hostPort, z.array(hostPort).min(1).max(8)])
     .optional()
     .describe('HOST:PORT, one or several, for agents and enrolment; all addresses, with the port given to init'),
   reflectorListen: z
-    .array(z.string())
+    .array(hostPort)
     .max(8)
     .nullable()
     .default(null)
     .describe(
       'HOST:PORT of UDP, one or several, where hosts learn how they are seen; null: the two ports after each of `listen`; empty for none',
     ),
-  metricsListen: z.string().default('127.0.0.1:9342').describe('HOST:PORT of the metrics; empty for none'),
+  metricsListen: hostPort
+    .or(z.literal(''))
+    .default('127.0.0.1:9342')
+    .describe('HOST:PORT of the metrics; empty for none'),
   discoveryTokenFile: z
     .string()
     .min(1)

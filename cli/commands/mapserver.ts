@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { instanceId } from '../../proto/eid.ts';
-import { formatHostPort } from '../../runtime/host-port.ts';
+import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
 import { printFindings } from '../findings.ts';
 import {
   admin,
@@ -117,6 +117,7 @@ function registerRun(mapserver: Command): void {
       new Option('--log-level <level>').choices(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
     )
     .action(async (options: RunOptions) => {
+      for (const text of [...(options.listen ?? []), options.metricsListen]) if (text) parseHostPort(text);
       const { CONFIG, CONFIG_PATH } = await import('../../mapserver/config.ts');
       const { loadConfig } = await import('../../runtime/config-file.ts');
       const { startMapServer } = await import('../../mapserver/main.ts');

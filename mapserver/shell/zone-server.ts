@@ -2,7 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { createSocket, type Socket } from 'node:dgram';
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
-import { ipPrefix, isIpAddress } from '../../proto/address.ts';
+import { ipPrefix } from '../../proto/address.ts';
 import { parseDomainName } from '../../proto/dns/name.ts';
 import type { TsigKey } from '../../proto/dns/tsig.ts';
 import { UsageError } from '../../proto/errors.ts';
@@ -254,9 +254,6 @@ function secondary(
   keys: readonly TsigKey[],
   { address, key }: { address: string; key?: string | undefined },
 ): Secondary {
-  if (!isIpAddress(parseHostPort(address).host)) {
-    throw new UsageError(`zone.notify: "${address}" is not ADDRESS:PORT`);
-  }
   return { address, key: key === undefined ? undefined : keyNamed(keys, key) };
 }
 

@@ -24,6 +24,9 @@ test('what is not HOST:PORT is refused and quoted', () => {
     '[::1]',
     '[::1]53',
     'host:1x',
+    '999.1.1.1:53',
+    '10.0.1:53',
+    '[1:2]:53',
   ]) {
     assert.throws(
       () => parseHostPort(text),
