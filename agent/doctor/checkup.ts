@@ -39,21 +39,29 @@ const CHECKS: Readonly<Record<string, Check>> = {
 
 export const CHECK_NAMES: readonly string[] = Object.keys(CHECKS);
 
-/** `names`: which checks. `mapServer`: its URL, for a host that has not joined. @throws UsageError */
+/**
+ * `names`: which checks. `mapServer`: its URL, for a host that has not joined. `tell` hears what each found, in their
+ * order, as soon as it is known: some wait for what does not answer. @throws UsageError
+ */
 export async function examine(
   config: AgentConfig,
   names: readonly string[],
   mapServer: string | undefined,
+  tell: (findings: readonly Finding[]) => void = () => {},
 ): Promise<readonly Finding[]> {
   const subject = await subjectOf(config, mapServer);
   const found = subject.mapServer === null ? null : await contact(subject.mapServer);
-  const results = await Promise.all(
-    names.map(async (name) => {
-      const outcomes = await within(async () => CHECKS[name]?.(subject, found) ?? []);
-      return outcomes.map((outcome): Finding => ({ check: name, ...outcome }));
-    }),
-  );
-  return results.flat();
+  const running = names.map(async (name) => {
+    const outcomes = await within(async () => CHECKS[name]?.(subject, found) ?? []);
+    return outcomes.map((outcome): Finding => ({ check: name, ...outcome }));
+  });
+  const all: Finding[] = [];
+  for (const check of running) {
+    const findings = await check;
+    tell(findings);
+    all.push(...findings);
+  }
+  return all;
 }
 
 async function within(

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
-import { printFindings } from '../findings.ts';
+import { concludeFindings, printFindingLines, printFindings } from '../findings.ts';
 import { printJson, printLines } from '../output.ts';
 
 interface DoctorDnsOptions {
@@ -80,6 +80,8 @@ async function examineHost(checks: readonly string[], options: DoctorOptions): P
     throw new UsageError(`there is no check "${unknown}"; there are ${CHECK_NAMES.join(', ')}`);
   }
   const config = loadAgentConfig(options.config, { socket: options.socket ?? process.env.STAYPUT_SOCKET });
-  const findings = await examine(config, checks.length === 0 ? CHECK_NAMES : checks, options.mapServer);
-  printFindings(findings, 'findings', options.json === true);
+  const wanted = checks.length === 0 ? CHECK_NAMES : checks;
+  const json = options.json === true;
+  const findings = await examine(config, wanted, options.mapServer, json ? undefined : printFindingLines);
+  concludeFindings(findings, 'findings', json);
 }

@@ -97,6 +97,7 @@ function registerExplain(policy: Command): void {
         ...(port === undefined ? {} : { port }),
       });
       const view = (await admin(options, 'GET', `/v1/policy/explain?${query}`)) as ExplanationView;
+      if (view.version === 0 && options.json !== true) return printLines('=> allowed (there is no policy)');
       if (view.action !== 'allow') process.exitCode = 1;
       if (options.json) return printJson(view);
       printLines(`from  ${partyLine(view.from)}`, `to    ${partyLine(view.to)}`);

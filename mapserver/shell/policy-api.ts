@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { ApiError, parseBody, type Route } from '../../runtime/http-api.ts';
 import { describeFailure, type PolicyChange } from '../core/policy/change.ts';
-import type { DocumentRule } from '../core/policy/document.ts';
+import type { DocumentRule, Endpoint } from '../core/policy/document.ts';
 import type { Decision, Party } from '../core/policy/evaluation.ts';
 import { checkPolicy, type Explanation, type PartyView, type PolicyCheck } from '../core/policy/inspection.ts';
 import { MAX_POLICY_TEXT, parseEndpoint, parsePort, parseProtocol } from '../core/policy/language.ts';
@@ -46,10 +46,8 @@ export function policyRoutes(driver: Driver): Route[] {
       method: 'GET',
       path: '/v1/policy/explain',
       handle: ({ query }) => {
-        const explanation = driver.core.state.explainPolicy(parseBody(QUESTION, Object.fromEntries(query)));
-        if (explanation === undefined) {
-          throw new ApiError(404, 'STAYPUT_NO_POLICY', 'there is no policy, so everything is allowed');
-        }
+        const question = parseBody(QUESTION, Object.fromEntries(query));
+        const explanation = driver.core.state.explainPolicy(question) ?? withoutPolicy(question);
         return explanationView(explanation, driver.core.state.policyInForce()?.record.version ?? 0);
       },
     },
@@ -105,6 +103,11 @@ function policyView(driver: Driver, record: PolicyRecord | undefined): unknown {
     text: record?.text ?? '',
     previousVersion: record?.previous?.version ?? null,
   };
+}
+
+function withoutPolicy({ from, to }: { readonly from: Endpoint; readonly to: Endpoint }): Explanation {
+  const view = (endpoint: Endpoint): PartyView => ({ endpoint, addresses: [], groups: [] });
+  return { from: view(from), to: view(to), action: 'allow', ways: [] };
 }
 
 function explanationView({ from, to, action, ways }: Explanation, version: number): unknown {

@@ -271,7 +271,15 @@ test('before joining, every check is there and none throws', async (t) => {
     socket: join(folder, 'none.sock'),
     platform: 'off',
   });
-  const findings = await examine(config, CHECK_NAMES, 'https://127.0.0.1:9');
+  const told: string[][] = [];
+  const findings = await examine(config, CHECK_NAMES, 'https://127.0.0.1:9', (part) => {
+    told.push(part.map(({ check }) => check));
+  });
+  assert.deepEqual(
+    told.map(([check]) => check),
+    CHECK_NAMES,
+    'each is told by itself',
+  );
   assert.deepEqual([...new Set(findings.map(({ check }) => check))], CHECK_NAMES);
   assert.equal(findings.find(({ check }) => check === 'map-server')?.level, 'fail');
 });

@@ -154,6 +154,10 @@ describe('the commands for a running map server', () => {
     const tried = await administer('policy', 'apply', first, '--dry-run');
     assert.match(tried.stdout, /^\+ {4}1 {2}default deny\n\+ {4}2 .*\nWould become version 1; default deny, 1 rules/);
     assert.equal(JSON.parse((await administer('policy', 'show', '--json')).stdout).version, 0);
+    const unruled = await administer('policy', 'explain', '10.77.0.1', 'db');
+    assert.deepEqual([unruled.code, unruled.stdout], [0, '=> allowed (there is no policy)\n']);
+    const { version, action } = JSON.parse((await administer('policy', 'explain', '10.77.0.1', 'db', '--json')).stdout);
+    assert.deepEqual([version, action], [0, 'allow']);
     assert.match((await administer('policy', 'apply', first)).stdout, /Policy 1 holds/);
     assert.match((await administer('policy', 'apply', first)).stdout, /^Nothing to change: this is version 1\n$/);
     const second = written(
