@@ -26,6 +26,7 @@ import type { TunnelKey } from '../../proto/mapping.ts';
 import type { AgentPolicy } from '../../proto/policy.ts';
 import { type Instant, type Millis, minutes, seconds } from '../../proto/time.ts';
 import { Callers } from './callers.ts';
+import { DataplaneProcess, type DataplaneSettings, type SavedDataplane } from './dataplane-process.ts';
 import { DataplaneTable } from './dataplane-table.ts';
 import { Departures, type SavedDeparture } from './departures.ts';
 import { KnownTargets, LIFE, type SavedTarget } from './known-targets.ts';
@@ -50,14 +51,9 @@ import { Resolver } from './resolver.ts';
 import { type ProbedRloc, plainProbes, type RlocProbing } from './rloc-probes.ts';
 import { Takeovers } from './takeovers.ts';
 
-export interface AgentOptions {
+export interface AgentOptions extends DataplaneSettings {
   readonly identity: AgentIdentity;
-  /** X25519 private key and the overlay's PSK, base64; only passed on. */
-  readonly privateKey: string;
-  readonly presharedKey: string;
   readonly overlay: readonly IpPrefix[];
-  readonly listenPort: number;
-  readonly mtu: number;
   readonly locators: readonly ConfiguredLocator[];
   /** With which sites of LISP routers plain packets are exchanged; null for none. */
   readonly plain?: PlainRules | null;
@@ -83,12 +79,6 @@ export interface SavedState {
   readonly policy: AgentPolicy | null;
 }
 
-/** The epoch that the data plane process `process` was configured with. */
-export interface SavedDataplane {
-  readonly process: string | null;
-  readonly epoch: number;
-}
-
 /** What the map server's welcome says. */
 export interface Session {
   readonly overlay: readonly IpPrefix[];
@@ -96,8 +86,6 @@ export interface Session {
 }
 
 export class Agent {
-  private readonly options: AgentOptions;
-  private readonly identity: AgentIdentity;
   private readonly outbox = new Outbox();
   private readonly session = new MapServerSession();
   private readonly registrar: Registrar;
@@ -117,12 +105,9 @@ export class Agent {
   private readonly lispRouters: LispRouters | null;
   private readonly probing = new Callers<number>(MAX_PROBES);
   private overlay: readonly IpPrefix[];
-  private dataplane: SavedDataplane;
+  private readonly dataplane: DataplaneProcess;
   /** From where the map server saw the last session. */
   private observed: IpAddress | null = null;
-  private hello: HelloReply | null = null;
-  /** No data plane has had this run's state yet. */
-  private isFresh = true;
   private lastToken = 0;
   private nextRegister: Instant;
   private nextSweep: Instant;
@@ -130,10 +115,8 @@ export class Agent {
   constructor(options: AgentOptions, now: Instant) {
     const { identity, saved } = options;
     const { outbox, session } = this;
-    this.options = options;
-    this.identity = identity;
     this.overlay = options.overlay;
-    this.dataplane = saved.dataplane;
+    this.dataplane = new DataplaneProcess(saved.dataplane, options, identity, outbox);
     const plain = options.plain ?? null;
     const probes = plainProbes(
       options,
@@ -217,21 +200,13 @@ export class Agent {
    * make the epoch smaller.
    */
   handleDataplaneHello(hello: HelloReply, forwarding: ForwardingReply | null, wallSeconds: number, now: Instant): void {
-    this.hello = hello;
-    // The same process as before: what the former agent told it last may not be on disk.
-    if (this.isFresh && forwarding !== null && hello.configured && hello.process === this.dataplane.process) {
+    const goesOn = this.dataplane.handleHello(hello, wallSeconds);
+    if (goesOn && forwarding !== null) {
       this.remote.adopt(forwarding, (eid) => this.isHere(eid), now);
       this.outbox.persist('map-cache');
     }
-    this.isFresh = false;
-    if (hello.process !== this.dataplane.process || !hello.configured) {
-      const epoch = Math.max(this.dataplane.epoch + 1, Math.floor(wallSeconds));
-      this.dataplane = { process: hello.process, epoch };
-      this.outbox.persist('dataplane');
-    }
-    this.configure();
-    const enforces = hello.capability >= POLICY_CAPABILITY;
-    this.table.attach({ enforces, knowsPlain: hello.plain === true }, now);
+    this.dataplane.configure(this.overlay);
+    this.table.attach({ enforces: this.dataplane.enforcesPolicy, knowsPlain: hello.plain === true }, now);
   }
 
   handleDataplaneEvent(event: DataplaneEvent, now: Instant): void {
@@ -265,11 +240,7 @@ export class Agent {
         }
         return;
       case 'resumed':
-        if (event.from === 'snapshot') {
-          // As the data plane did by itself.
-          this.dataplane = { ...this.dataplane, epoch: this.dataplane.epoch + 1 };
-          this.outbox.persist('dataplane');
-        }
+        if (event.from === 'snapshot') this.dataplane.handleSnapshot();
         this.outbox.addressesChanged(this.locators.localAddresses());
         this.register(now);
         return;
@@ -290,7 +261,7 @@ export class Agent {
   }
 
   handleDataplaneLost(): void {
-    this.hello = null;
+    this.dataplane.handleLost();
     this.table.detach();
     for (const { ticket } of this.probing.expire(Number.POSITIVE_INFINITY)) this.outbox.answer(ticket, NO_ANSWER);
   }
@@ -299,6 +270,11 @@ export class Agent {
   handleCorrespondents(prefix: IpPrefix, peers: readonly TunnelKey[], now: Instant): void {
     this.departures.handleCorrespondents(prefix, peers, now);
     this.preparations.handleCorrespondents(prefix, peers, now);
+  }
+
+  /** RLOCs that exchanged plain packets with EIDs of this prefix lately, as the data plane says. */
+  handlePlainCorrespondents(prefix: IpPrefix, rlocs: readonly IpAddress[], now: Instant): void {
+    this.lispRouters?.solicit(prefix, rlocs, now);
   }
 
   // ── map server ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -367,11 +343,6 @@ export class Agent {
       this.outbox.note({ type: 'push', records: mappings.length });
     }
     if (asked !== null) this.resolver.answer(asked, now);
-  }
-
-  /** RLOCs that exchanged plain packets with EIDs of this prefix lately, as the data plane says. */
-  handlePlainCorrespondents(prefix: IpPrefix, rlocs: readonly IpAddress[], now: Instant): void {
-    this.lispRouters?.solicit(prefix, rlocs, now);
   }
 
   /** What the operator says of locators has changed. */
@@ -449,7 +420,7 @@ export class Agent {
       targets: this.targets.save(),
       departures: this.departures.save(),
       cache: this.remote.cache.save(now),
-      dataplane: this.dataplane,
+      dataplane: this.dataplane.save(),
       policy: this.policy.save(),
     };
   }
@@ -482,12 +453,12 @@ export class Agent {
       uplinks: this.locators.uplinks,
       observed: this.observed,
       sessionMs: this.session.since === null ? null : now - this.session.since,
-      dataplane: this.hello,
+      dataplane: this.dataplane.hello,
       cache: this.remote.cache.counts(now),
       peers: this.table.peerCount,
       policy: this.policy.current,
       policyProblem: this.policy.problem,
-      enforcesPolicy: this.hello === null || this.hello.capability >= POLICY_CAPABILITY,
+      enforcesPolicy: this.dataplane.hello === null || this.dataplane.enforcesPolicy,
     };
   }
 
@@ -512,24 +483,7 @@ export class Agent {
     this.overlay = overlay;
     this.outbox.persist('overlay');
     this.outbox.note({ type: 'overlay', overlay });
-    if (this.table.isAttached) this.configure();
-  }
-
-  private configure(): void {
-    const { privateKey, presharedKey, listenPort, mtu } = this.options;
-    const { instance, agentAddress } = this.identity;
-    const { epoch } = this.dataplane;
-    const keys = { privateKey, presharedKey, epoch };
-    const command = {
-      type: 'configure',
-      ...keys,
-      instance,
-      agentAddress,
-      listenPort,
-      mtu,
-      overlay: this.overlay,
-    } as const;
-    this.outbox.command(command);
+    if (this.table.isAttached) this.dataplane.configure(overlay);
   }
 
   private announceLocators(now: Instant): void {
@@ -545,8 +499,6 @@ export class Agent {
 }
 
 const NO_ANSWER: Answer = { kind: 'probe', rttUs: null };
-/** The first of a data plane that enforces policies. */
-const POLICY_CAPABILITY = 2;
 const CACHE_LIMIT = 4096;
 const MAX_PROBES = 64;
 const SWEEP = seconds(1);

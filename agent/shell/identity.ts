@@ -12,7 +12,8 @@ import type { Generation, Mapping, TunnelKey, XtrId } from '../../proto/mapping.
 import { type AgentPolicy, decodeAgentPolicy } from '../../proto/policy.ts';
 import { readJsonFile, StateFileError, writeJsonFile } from '../../runtime/json-file.ts';
 import type { Log } from '../../runtime/log.ts';
-import type { SavedDataplane, SavedState } from '../core/agent.ts';
+import type { SavedState } from '../core/agent.ts';
+import type { SavedDataplane } from '../core/dataplane-process.ts';
 import type { SavedIncarnation } from '../core/incarnation.ts';
 import type { SavedEntry } from '../core/map-cache.ts';
 import type { AgentIdentity } from '../core/registrar.ts';
