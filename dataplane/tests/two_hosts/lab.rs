@@ -1,12 +1,12 @@
 //! Two hosts from network namespaces, a data plane on each, and the agent that the test plays.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::cable::{Cable, Trouble};
+use crate::process::DataPlane;
 
 pub fn why_not() -> Option<&'static str> {
     // SAFETY: geteuid has no preconditions.
@@ -31,13 +32,13 @@ pub fn why_not() -> Option<&'static str> {
 
 pub struct Lab {
     pub hosts: Vec<Host>,
+    namespaces: [String; 2],
     options: Vec<String>,
 }
 
 pub struct Host {
     pub namespace: String,
-    socket: PathBuf,
-    pub process: Child,
+    pub process: DataPlane,
     pub agent: Agent,
     pub key: String,
     epoch: u64,
@@ -65,8 +66,10 @@ impl Lab {
     fn on(options: &[&str], lay_cable: impl FnOnce(&str, &str)) -> Lab {
         let options: Vec<String> = options.iter().map(|option| option.to_string()).collect();
         let run = std::process::id();
-        let lab = LABS.fetch_add(1, Ordering::Relaxed);
-        let names = [format!("stayput-{run}-{lab}a"), format!("stayput-{run}-{lab}b")];
+        let number = LABS.fetch_add(1, Ordering::Relaxed);
+        let names = [format!("stayput-{run}-{number}a"), format!("stayput-{run}-{number}b")];
+        // It removes what was made so far if something of this fails.
+        let mut lab = Lab { hosts: Vec::new(), namespaces: names.clone(), options };
         for name in &names {
             ip(&format!("netns add {name}"));
         }
@@ -76,8 +79,10 @@ impl Lab {
                 ip(&format!("-n {name} {command}"));
             }
         }
-        let hosts = names.into_iter().enumerate().map(|(n, name)| Host::start(n, name, 1, &options)).collect();
-        Lab { hosts, options }
+        for (n, name) in names.into_iter().enumerate() {
+            lab.hosts.push(Host::start(n, name, 1, &lab.options));
+        }
+        lab
     }
 
     pub fn ip(&self, host: usize, command: &str) {
@@ -110,9 +115,8 @@ impl Lab {
 
     pub fn restart(&mut self, host: usize) {
         let old = &mut self.hosts[host];
-        old.process.kill().expect("kill");
-        old.process.wait().expect("wait");
-        let (namespace, epoch) = (std::mem::take(&mut old.namespace), old.epoch + 1);
+        old.process.kill();
+        let (namespace, epoch) = (old.namespace.clone(), old.epoch + 1);
         self.hosts[host] = Host::start(host, namespace, epoch, &self.options);
         self.introduce();
     }
@@ -130,7 +134,7 @@ impl Lab {
             stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
             let (mut buffer, mut sum, mut length) = (vec![0; 1 << 16], 0u64, 0);
             loop {
-                match stream.read(&mut buffer).expect("the transfer stalled") {
+                match uninterrupted(|| stream.read(&mut buffer)).expect("the transfer stalled") {
                     0 => return (sum, length),
                     n => {
                         length += n;
@@ -168,11 +172,18 @@ impl Lab {
         far.connect(near.local_addr().expect("address")).expect("connect");
         let receivers = [&near, &far].map(|socket| {
             let socket = socket.try_clone().expect("clone");
-            socket.set_read_timeout(Some(Duration::from_secs(1))).expect("timeout");
+            set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 8 << 20);
+            socket.set_read_timeout(Some(PATIENCE)).expect("timeout");
             thread::spawn(move || {
-                let (mut times, mut octets) = (vec![0; DATAGRAMS], [0; 4]);
-                while socket.recv(&mut octets).is_ok() {
-                    times[u32::from_be_bytes(octets) as usize] += 1;
+                let (mut times, mut octets, mut missing) = (vec![0; DATAGRAMS], [0; 4], DATAGRAMS);
+                while uninterrupted(|| socket.recv(&mut octets)).is_ok() {
+                    let times = &mut times[u32::from_be_bytes(octets) as usize];
+                    missing -= usize::from(*times == 0);
+                    *times += 1;
+                    if missing == 0 {
+                        // One that comes twice would come soon.
+                        socket.set_read_timeout(Some(Duration::from_secs(1))).expect("timeout");
+                    }
                 }
                 times
             })
@@ -241,56 +252,42 @@ impl Lab {
         far.set_read_timeout(Some(PATIENCE)).expect("timeout");
         let mut buffer = vec![0; size + 1];
         near.send_to(&vec![7; size], far.local_addr().expect("address")).expect("send");
-        let (length, sender) = far.recv_from(&mut buffer).expect("no datagram arrived");
+        let (length, sender) = uninterrupted(|| far.recv_from(&mut buffer)).expect("no datagram arrived");
         far.send_to(&buffer[..length], sender).expect("send");
-        assert_eq!(near.recv(&mut buffer).expect("no datagram came back"), size);
+        assert_eq!(uninterrupted(|| near.recv(&mut buffer)).expect("no datagram came back"), size);
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for host in &mut self.hosts {
-            let _ = host.process.kill();
-            let _ = host.process.wait();
-            let _ = std::fs::remove_file(&host.socket);
+        self.hosts.clear();
+        for namespace in &self.namespaces {
+            let quietly = |arguments: &[&str]| Command::new("ip").args(arguments).stderr(Stdio::null()).status();
             // With it the cable's thread ends, which would keep the namespace.
-            let _ =
-                Command::new("ip").args(["-n", &host.namespace, "link", "del", "eth0"]).stderr(Stdio::null()).status();
-            let _ = Command::new("ip").args(["netns", "del", &host.namespace]).status();
+            let _ = quietly(&["-n", namespace, "link", "del", "eth0"]);
+            let _ = quietly(&["netns", "del", namespace]);
+            for end in ["sock", "ready", "log"] {
+                let _ = std::fs::remove_file(file_of(namespace, end));
+            }
         }
     }
 }
 
 impl Host {
     fn start(n: usize, namespace: String, epoch: u64, options: &[String]) -> Host {
-        let socket = std::env::temp_dir().join(format!("{namespace}.sock"));
-        let readiness = std::env::temp_dir().join(format!("{namespace}.ready"));
+        let readiness = file_of(&namespace, "ready");
         let service_manager = UnixDatagram::bind(&readiness).expect("bind");
         service_manager.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        let process = Command::new("ip")
-            .args(["netns", "exec", &namespace, env!("CARGO_BIN_EXE_stayput-dataplane"), "--log", "warn", "--socket"])
-            .arg(&socket)
-            .args(options)
-            .env("NOTIFY_SOCKET", &readiness)
-            .spawn()
-            .expect("start");
+        let process = DataPlane::start(&namespace, options, &readiness);
         let mut told = [0; 16];
-        let length = service_manager.recv(&mut told).expect("systemd would wait in vain");
-        assert_eq!(&told[..length], b"READY=1");
-        std::fs::remove_file(&readiness).expect("remove");
-        let mut agent = Agent::connect(&socket);
+        let told = uninterrupted(|| service_manager.recv(&mut told)).map(|length| told[..length].to_vec());
+        let _ = std::fs::remove_file(&readiness);
+        assert_eq!(told.expect("systemd would wait in vain"), b"READY=1");
+        let mut agent = Agent::connect(process.socket());
         agent.request(json!({ "type": "hello", "capability": 1, "software": "test" }));
         let reply = agent.request(configuration(n, epoch, 1420));
         let key = reply["publicKey"].as_str().expect("key").to_string();
-        Host { namespace, socket, process, agent, key, epoch }
-    }
-
-    /// SIGTERM ends it with success and without its socket.
-    pub fn terminate(&mut self) {
-        // SAFETY: the process is our child and has not been waited for.
-        unsafe { libc::kill(self.process.id() as i32, libc::SIGTERM) };
-        assert!(self.process.wait().expect("wait").success());
-        assert!(!self.socket.exists());
+        Host { namespace, process, agent, key, epoch }
     }
 }
 
@@ -317,7 +314,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    fn connect(socket: &PathBuf) -> Agent {
+    fn connect(socket: &Path) -> Agent {
         let end = Instant::now() + PATIENCE;
         loop {
             match UnixStream::connect(socket) {
@@ -387,6 +384,21 @@ impl Agent {
     }
 }
 
+/// Of a host, and of the one that takes its place.
+pub fn file_of(namespace: &str, end: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("{namespace}.{end}"))
+}
+
+/// A call that waits may end early when the process was stopped for a moment, or frozen (signal(7)): then once more.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// Runs a closure in a network namespace; sockets it makes stay there.
 pub fn in_namespace<T: Send + 'static>(namespace: &str, make: impl FnOnce() -> T + Send + 'static) -> T {
     let file = File::open(format!("/run/netns/{namespace}")).expect("namespace");
@@ -431,7 +443,7 @@ pub fn send_datagrams(lab: &Lab, from: &'static str, to: &'static str) {
             octets[..length].chunks(size).for_each(|chunk| assert!(near.send(chunk).is_ok()));
         }
         for chunk in octets[..length].chunks(size) {
-            let length = far.recv(&mut buffer).expect("a datagram is missing");
+            let length = uninterrupted(|| far.recv(&mut buffer)).expect("a datagram is missing");
             assert!(buffer[..length] == *chunk, "{size} octets, segmented: {segmented}");
         }
     }

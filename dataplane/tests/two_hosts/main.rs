@@ -6,6 +6,7 @@ mod cable;
 mod lab;
 mod offloads;
 mod policy;
+mod process;
 mod streams;
 mod table;
 mod threads;
@@ -46,7 +47,7 @@ fn a_transfer_survives_a_roam_and_a_small_mtu() {
     let counters = lab.hosts[1].agent.request(json!({ "type": "stats" }))["counters"].clone();
     assert_eq!(counters["drop.auth"], 0, "{counters}");
     for host in &mut lab.hosts {
-        host.terminate();
+        host.process.terminate();
     }
 }
 
@@ -76,7 +77,7 @@ fn the_largest_mtu_is_used_to_its_last_octet_and_a_larger_one_refused() {
     }
     lab.transfer("10.77.0.2", |_| {});
     for host in &mut lab.hosts {
-        host.terminate();
+        host.process.terminate();
     }
 }
 

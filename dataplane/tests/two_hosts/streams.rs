@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::cable::Trouble;
-use crate::lab::{Lab, counters, in_namespace, set_option, set_segment, why_not};
+use crate::lab::{Lab, counters, in_namespace, set_option, set_segment, uninterrupted, why_not};
 
 #[test]
 fn streams_of_random_writes_arrive_to_the_octet_with_every_offload() {
@@ -132,7 +132,7 @@ fn read_stream(mut stream: TcpStream, seed: u64, total: usize) {
     let mut at = 0;
     loop {
         let size = 1 + choice.below(LARGEST_WRITE);
-        let length = stream.read(&mut buffer[..size]).expect("the stream stalled");
+        let length = uninterrupted(|| stream.read(&mut buffer[..size])).expect("the stream stalled");
         if length == 0 {
             return assert_eq!(at, total, "the stream ended early");
         }

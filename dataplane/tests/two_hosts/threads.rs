@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::lab::{Lab, counters, in_namespace, send_datagrams, set_segment, why_not};
+use crate::lab::{Lab, counters, in_namespace, send_datagrams, set_segment, uninterrupted, why_not};
 
 #[test]
 fn two_threads_deliver_what_one_does() {
@@ -30,7 +30,7 @@ fn two_threads_deliver_what_one_does() {
         assert_eq!(count(&far, name), 0, "{name}");
     }
     for host in &mut lab.hosts {
-        host.terminate();
+        host.process.terminate();
     }
 }
 
@@ -49,7 +49,7 @@ fn a_flow_keeps_its_order_under_load() {
     far.set_read_timeout(Some(Duration::from_secs(1))).expect("timeout");
     let receiver = thread::spawn(move || {
         let (mut received, mut last, mut buffer) = (0, None, [0; 2048]);
-        while let Ok(length) = far.recv(&mut buffer) {
+        while let Ok(length) = uninterrupted(|| far.recv(&mut buffer)) {
             let number = u32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]);
             assert_eq!(length, SIZE);
             assert!(last.is_none_or(|last| number > last), "{number} came after {last:?}");
