@@ -188,7 +188,7 @@ pub struct Readiness {
     pub error: bool,
 }
 
-/// What one waits for at a descriptor; the end of the other side is told in any case.
+/// What one waits for at a descriptor. The end of the other side is told in any case: once if nothing is to be read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Interest {
     pub readable: bool,
@@ -222,7 +222,9 @@ impl Poller {
 
     pub fn set_interest(&self, fd: &impl AsRawFd, token: u64, interest: Interest) -> io::Result<()> {
         let flag = |wanted: bool, event: c_int| if wanted { event as u32 } else { 0 };
-        let events = flag(interest.readable, libc::EPOLLIN) | flag(interest.writable, libc::EPOLLOUT);
+        // Whoever reads nothing now can do nothing about the end, of which the kernel would tell again and again.
+        let told = flag(!interest.readable, libc::EPOLLET);
+        let events = flag(interest.readable, libc::EPOLLIN) | flag(interest.writable, libc::EPOLLOUT) | told;
         self.control(libc::EPOLL_CTL_MOD, fd, events, token)
     }
 
@@ -296,3 +298,23 @@ impl ResidentMemory {
 const ONCE: u32 = (libc::EPOLLIN | libc::EPOLLONESHOT) as u32;
 /// The place of a count in what SO_MEMINFO gives (linux/sock_diag.h).
 const SK_MEMINFO_DROPS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_other_side_is_told_once_while_nothing_is_to_be_read() {
+        let (own, other) = UnixStream::pair().expect("pair");
+        let poller = Poller::new().expect("epoll");
+        poller.add(&own, 7).expect("add");
+        drop(other);
+        let ready = || poller.wait(Some(Duration::ZERO)).expect("wait").len();
+        poller.set_interest(&own, 7, Interest { readable: false, writable: false }).expect("interest");
+        assert_eq!([ready(), ready()], [1, 0]);
+        poller.set_interest(&own, 7, Interest { readable: true, writable: false }).expect("interest");
+        assert_eq!([ready(), ready()], [1, 1]);
+    }
+}
