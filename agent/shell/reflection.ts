@@ -9,9 +9,8 @@ import { isIPv6 } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { type IpAddress, isIpAddress, parseIpAddress } from '../../proto/address.ts';
 import { DecodeError } from '../../proto/errors.ts';
-import { NO_ADDRESS } from '../../proto/lisp/afi.ts';
-import { NO_AUTHENTICATION } from '../../proto/lisp/authentication-data.ts';
 import { type Nonce, nonce } from '../../proto/lisp/header.ts';
+import { INFO_REQUEST } from '../../proto/lisp/info-request.ts';
 import { decodeLispMessage, encodeLispMessage } from '../../proto/lisp/message.ts';
 import type { Millis } from '../../proto/time.ts';
 
@@ -84,12 +83,8 @@ function viewOf(seen: readonly Seen[], ownPort: number | null): UdpView | null {
 /** As long as its answer, which names an address of 16 octets at most: a reflector says no more than it was asked. */
 function question(own: Nonce): Uint8Array {
   return encodeLispMessage({
-    type: 'info-request',
+    ...INFO_REQUEST,
     nonce: own,
-    authentication: NO_AUTHENTICATION,
-    ttl: 0,
-    maskLength: 0,
-    eid: NO_ADDRESS,
     sender: { kind: 'name', name: 'stayput'.padEnd(FILLED, '.') },
   });
 }

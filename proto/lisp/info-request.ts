@@ -14,7 +14,12 @@
  */
 import type { Reader, Writer } from '../bytes.ts';
 import { decodeAddress, encodeAddress, type LispAddress, NO_ADDRESS } from './afi.ts';
-import { type Authentication, decodeAuthentication, encodeAuthentication } from './authentication-data.ts';
+import {
+  type Authentication,
+  decodeAuthentication,
+  encodeAuthentication,
+  NO_AUTHENTICATION,
+} from './authentication-data.ts';
 import { bit, decodeNonce, encodeWord0, isSet, type Nonce, TYPE } from './header.ts';
 import type { NatAddress } from './lcaf.ts';
 
@@ -37,6 +42,16 @@ export interface InfoBody {
   readonly maskLength: number;
   readonly eid: LispAddress;
 }
+
+/** A plain Info-Request, of nobody and about no EID: its nonce, and who asks, are to be added. */
+export const INFO_REQUEST = {
+  type: 'info-request',
+  authentication: NO_AUTHENTICATION,
+  ttl: 0,
+  maskLength: 0,
+  eid: NO_ADDRESS,
+  sender: NO_ADDRESS,
+} as const satisfies Partial<InfoRequest>;
 
 export function decodeInfo(reader: Reader): InfoRequest | InfoReply {
   const word = reader.u32('header');

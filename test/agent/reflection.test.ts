@@ -9,6 +9,7 @@ import { ReflectionWatch } from '../../agent/shell/reflection-watch.ts';
 import { infoReplyTo } from '../../mapserver/core/lisp/info-reply.ts';
 import type { IpAddress } from '../../proto/address.ts';
 import { nonce } from '../../proto/lisp/header.ts';
+import { INFO_REQUEST } from '../../proto/lisp/info-request.ts';
 import { decodeLispMessage, encodeLispMessage } from '../../proto/lisp/message.ts';
 import { createLog } from '../../runtime/log.ts';
 
@@ -86,10 +87,8 @@ test('of two ports only one answers, or none, or nobody is there', async (t) => 
 test('what is no answer to its own question is not believed', async (t) => {
   const forged = await reflecting(t, mapped(6_000), {
     before: (socket, port) => {
-      const request = { type: 'info-request', nonce: nonce(1n), ttl: 0, maskLength: 0 } as const;
-      const question = { ...request, authentication: { keyId: 0, algorithm: 0, data: new Uint8Array() } };
-      const none = { kind: 'none' } as const;
-      const reply = infoReplyTo({ ...question, eid: none, sender: none }, { address: '192.0.2.66' as IpAddress, port });
+      const request = { ...INFO_REQUEST, nonce: nonce(1n) };
+      const reply = infoReplyTo(request, { address: '192.0.2.66' as IpAddress, port });
       socket.send(encodeLispMessage(reply), port, '127.0.0.1');
       socket.send('garbage', port, '127.0.0.1');
     },

@@ -93,26 +93,14 @@ describe('resolution', () => {
   });
 
   test('the map-cache is bounded and forgets negative entries first', () => {
-    const world = new World();
-    const a = world.host('a', { eids: [A], address: '192.0.2.1' });
-    const b = world.host('b', { eids: [B], address: '192.0.2.2', cacheLimit: 32 });
-    a.connect();
-    b.connect();
-    b.miss(A);
-    for (let i = 0; i < 200; i++) b.miss(`10.77.1.${i}`);
+    const { a, b } = crowded();
     assert.ok(b.agent.cached().length <= 32);
     assert.ok((b.dataplane?.mappings.size ?? 0) <= 32);
     assert.equal(b.dataplane?.route(A), a.key);
   });
 
   test('what leaves the map-cache is not subscribed to any more', () => {
-    const world = new World();
-    const a = world.host('a', { eids: [A], address: '192.0.2.1' });
-    const b = world.host('b', { eids: [B], address: '192.0.2.2', cacheLimit: 32 });
-    a.connect();
-    b.connect();
-    b.miss(A);
-    for (let i = 0; i < 200; i++) b.miss(`10.77.1.${i}`);
+    const { world, a, b } = crowded();
     world.advance(5000);
     assert.ok(world.server.subscriptionsOf(b) <= 32, `${world.server.subscriptionsOf(b)} subscriptions`);
     world.advance(300_000);
@@ -121,3 +109,15 @@ describe('resolution', () => {
     assert.deepEqual(b.dataplane?.peers.get(a.key), ['198.51.100.7:4341'], 'what is in use is followed');
   });
 });
+
+/** B has asked for A, and then for more than its map-cache holds. */
+function crowded() {
+  const world = new World();
+  const a = world.host('a', { eids: [A], address: '192.0.2.1' });
+  const b = world.host('b', { eids: [B], address: '192.0.2.2', cacheLimit: 32 });
+  a.connect();
+  b.connect();
+  b.miss(A);
+  for (let i = 0; i < 200; i++) b.miss(`10.77.1.${i}`);
+  return { world, a, b };
+}

@@ -2,12 +2,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { parseIpAddress } from '../../proto/address.ts';
-import { NO_ADDRESS } from '../../proto/lisp/afi.ts';
 import { signMessage, verifyAuthentication } from '../../proto/lisp/authentication.ts';
-import { NO_AUTHENTICATION } from '../../proto/lisp/authentication-data.ts';
 import type { EncapsulatedControl } from '../../proto/lisp/ecm.ts';
 import { nonce } from '../../proto/lisp/header.ts';
-import type { InfoRequest } from '../../proto/lisp/info-request.ts';
+import { INFO_REQUEST, type InfoRequest } from '../../proto/lisp/info-request.ts';
 import { encodeLispMessage } from '../../proto/lisp/message.ts';
 import { mapReply } from '../../proto/lisp/native.ts';
 import { CoreWorld } from './core-world.ts';
@@ -56,12 +54,8 @@ describe('a datagram', () => {
 
 describe('an Info-Request', () => {
   const request: InfoRequest = {
-    type: 'info-request',
+    ...INFO_REQUEST,
     nonce: nonce(7n),
-    authentication: NO_AUTHENTICATION,
-    ttl: 0,
-    maskLength: 0,
-    eid: NO_ADDRESS,
     sender: { kind: 'name', name: 'vm1' },
   };
 

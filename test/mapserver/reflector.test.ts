@@ -9,9 +9,8 @@ import { Reflector } from '../../mapserver/core/reflector.ts';
 import { ReflectorListener } from '../../mapserver/shell/reflector-listener.ts';
 import type { IpAddress } from '../../proto/address.ts';
 import { NO_ADDRESS } from '../../proto/lisp/afi.ts';
-import { NO_AUTHENTICATION } from '../../proto/lisp/authentication-data.ts';
 import { nonce } from '../../proto/lisp/header.ts';
-import type { InfoRequest } from '../../proto/lisp/info-request.ts';
+import { INFO_REQUEST, type InfoRequest } from '../../proto/lisp/info-request.ts';
 import { decodeLispMessage, encodeLispMessage } from '../../proto/lisp/message.ts';
 import { callApi } from '../../runtime/http-api.ts';
 import { TestOverlay } from './overlay.ts';
@@ -19,12 +18,8 @@ import { TestOverlay } from './overlay.ts';
 const FROM = { address: '198.51.100.7' as IpAddress, port: 40_000 };
 const FROM6 = { address: '2001:db8::7' as IpAddress, port: 40_000 };
 const REQUEST: InfoRequest = {
-  type: 'info-request',
+  ...INFO_REQUEST,
   nonce: nonce(7n),
-  authentication: NO_AUTHENTICATION,
-  ttl: 0,
-  maskLength: 0,
-  eid: NO_ADDRESS,
   sender: { kind: 'name', name: 'stayput'.padEnd(64, '.') },
 };
 

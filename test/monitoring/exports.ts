@@ -6,6 +6,7 @@ import { AgentMetrics } from '../../agent/shell/metrics.ts';
 import type { MapServer } from '../../mapserver/core/map-server.ts';
 import { MapServerMetrics } from '../../mapserver/shell/metrics.ts';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
+import { NO_GAUGES } from '../agent/gauges.ts';
 
 /** Prometheus text of an agent whose data plane has counted once each of what it counts. */
 export async function agentExport(): Promise<string> {
@@ -14,18 +15,7 @@ export async function agentExport(): Promise<string> {
   const counters = Object.fromEntries(names.map((name) => [name, 1]));
   const gauges = Object.fromEntries(DATAPLANE_GAUGES.map((name) => [name, 1]));
   const metrics = new AgentMetrics(
-    () => ({
-      fenced: false,
-      certificateNotAfter: 0,
-      mapServerConnected: true,
-      dataplaneConnected: true,
-      cache: { positive: 0, negative: 0, stale: 0, oldestMs: 0 },
-      eids: { base: 0, target: 0, live: 0, drain: 0, lost: 0 },
-      takenOver: 0,
-      peers: 0,
-      rlocs: { up: 0, down: 0, unknown: 0 },
-      policy: { version: 0, rules: 0 },
-    }),
+    () => NO_GAUGES,
     () => Promise.resolve({ counters, gauges }),
   );
   new DnsMetrics(metrics.registry, {
