@@ -23,6 +23,8 @@ mod recovery;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 mod uplinks;
 

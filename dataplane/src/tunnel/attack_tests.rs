@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::tests::{Node, Packet, World, kind};
+use super::simulation::{Node, Packet, World, kind};
 use super::*;
 use crate::handshake::observer::{Stolen, dh, ephemeral_1, ephemeral_2, opens};
 use crate::handshake::{Attempt, append_macs};

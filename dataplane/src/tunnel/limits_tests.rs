@@ -1,6 +1,6 @@
 //! What happens at the ends of the number spaces: 24-bit session indices, 64-bit counters.
 
-use super::tests::World;
+use super::simulation::World;
 use super::*;
 use crate::session::{REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES};
 use crate::time::millis;

@@ -62,7 +62,7 @@ const LATELY: u64 = 1 << 20;
 mod tests {
     use super::*;
     use crate::time::{millis, seconds};
-    use crate::tunnel::tests::{World, kind};
+    use crate::tunnel::simulation::{World, kind};
     use crate::wire::{DATA_HEADER, Kind};
 
     fn world() -> World {

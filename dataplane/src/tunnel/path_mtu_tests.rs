@@ -1,7 +1,7 @@
 //! Searches and black holes on a virtual clock.
 
 use super::path_mtu::{PathMtu, Verdict};
-use super::tests::World;
+use super::simulation::World;
 use crate::stats::Counter;
 use crate::time::{Time, millis, seconds};
 use std::time::Duration;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::paths::order_locators;
-use super::tests::World;
+use super::simulation::World;
 use super::*;
 use crate::prefix::Prefix;
 use crate::time::millis;

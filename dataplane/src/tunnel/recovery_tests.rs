@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::tests::{Packet, World, kind};
+use super::simulation::{Packet, World, kind};
 use super::*;
 use crate::replay::WINDOW;
 use crate::retransmit::Limits;
