@@ -21,6 +21,8 @@
 mod attack_tests;
 mod classify;
 mod flow_cache;
+#[cfg(test)]
+mod model_tests;
 mod rules;
 #[cfg(test)]
 mod tests;
