@@ -72,8 +72,13 @@ export async function runAgent(read: () => AgentConfig): Promise<void> {
         listen: config.dns.listen,
         inherited,
         resolver: new CachedNameResolver(driver, instanceId(identity.instance)),
-        upstreams: config.dns.upstreams,
-        zones: config.dns.zones,
+        // Those that are in force when it listens: they may have been read again by then.
+        get upstreams() {
+          return wanted.upstreams;
+        },
+        get zones() {
+          return wanted.zones;
+        },
         tlsAuthorities: config.dns.tlsAuthorities,
         queryLog: config.dns.queryLog,
         mapServer: identity.mapServer.host,
@@ -82,8 +87,6 @@ export async function runAgent(read: () => AgentConfig): Promise<void> {
         registry: metrics.registry,
         log: moduleLog(log, 'dns'),
       });
-      // Read again while it started.
-      if (wanted !== config.dns) started.ask(wanted.upstreams, wanted.zones);
       dns = started;
       shutdown.add('DNS', () => started.close());
     }

@@ -28,9 +28,9 @@ export interface DnsServerOptions {
   /** Sockets that are there already; those with a listen address are taken over. */
   readonly inherited: InheritedSockets;
   readonly resolver: NameResolver;
-  /** `ADDRESS`, `ADDRESS:PORT` or `tls://ADDRESS[:PORT]#NAME`; none: the nameservers of `resolvConf`. */
+  /** `ADDRESS`, `ADDRESS:PORT` or `tls://ADDRESS[:PORT]#NAME`; none: the nameservers of `resolvConf`. Read when it listens. */
   readonly upstreams: readonly string[];
-  /** Zones that are asked of resolvers of their own. */
+  /** Zones that are asked of resolvers of their own. Read when it listens. */
   readonly zones: readonly { readonly zone: string; readonly upstreams: readonly string[] }[];
   /** A file of PEM certificates that are trusted for DNS over TLS; null: those that Node trusts. */
   readonly tlsAuthorities: string | null;

@@ -176,6 +176,29 @@ test('A taken address and an upstream by name are errors that say what to do', a
   );
 });
 
+test('Resolvers that are set anew while it begins to listen are those that it asks', async (t) => {
+  const upstream = await startUpstream(t);
+  let wanted = ['192.0.2.1'];
+  const starting = startDnsServer({
+    resolver: RESOLVER,
+    resolvConf: '/nonexistent/resolv.conf',
+    ...DEFAULTS,
+    registry: new Registry(),
+    log: pino({ level: 'silent' }),
+    listen: ['127.0.0.1:0'],
+    get upstreams() {
+      return wanted;
+    },
+  });
+  wanted = [`127.0.0.1:${upstream.port}`];
+  const server = await starting;
+  t.after(() => server.close());
+  assert.deepEqual(server.upstreams, wanted);
+  const { port } = parseHostPort(server.addresses[0]!);
+  await dig(port, 'www.example', 'A');
+  assert.ok(upstream.asked.length > 0);
+});
+
 test('A change of resolv.conf is seen, whether it is rewritten or replaced, and an empty file is not', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'stayput-dns-'));
   t.after(() => rmSync(directory, { recursive: true }));

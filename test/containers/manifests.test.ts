@@ -102,6 +102,36 @@ describe('the chart', { skip }, () => {
     });
   }
 
+  it('has the ports of the reflector everywhere, or nowhere', () => {
+    const ofMapServer = (reflector: boolean) => {
+      const values = { mapserver: { service: { reflector } } };
+      const objects = (parseYaml(renderChart(values)) as MapServerObject[]).filter(({ metadata }) =>
+        metadata.name.endsWith('-mapserver'),
+      );
+      const find = (kind: string) => {
+        const found = objects.find((object) => object.kind === kind);
+        assert.ok(found !== undefined, kind);
+        return found;
+      };
+      const config = JSON.parse(find('ConfigMap').data?.['mapserver.json'] ?? '') as { reflectorListen?: unknown };
+      return {
+        listen: config.reflectorListen,
+        service: find('Service').spec?.ports?.map(({ port }) => port),
+        container: find('Deployment')
+          .spec?.template?.spec.containers.flatMap(({ ports }) => ports ?? [])
+          .flatMap(({ containerPort, protocol }) => (protocol === 'UDP' ? [containerPort] : [])),
+        letIn: find('NetworkPolicy').spec?.ingress?.[0]?.ports.map(({ port, protocol }) => `${port}/${protocol}`),
+      };
+    };
+    assert.deepEqual(ofMapServer(true), {
+      listen: undefined,
+      service: [4342, 4343, 4344],
+      container: [4343, 4344],
+      letIn: ['4342/TCP', '4343/UDP', '4344/UDP'],
+    });
+    assert.deepEqual(ofMapServer(false), { listen: [], service: [4342], container: [], letIn: ['4342/TCP'] });
+  });
+
   it('refuses values that it does not know', () => {
     assert.throws(() => renderChart({ agent: { tokenSecrte: 'x' } }), /tokenSecrte/);
     assert.throws(() => renderChart({ mapserver: { overlay: ['everything'] } }), /overlay/);
@@ -165,6 +195,21 @@ describe('the plain manifests', { skip }, () => {
     ]);
   });
 });
+
+interface MapServerObject extends KubernetesObject {
+  readonly data?: Readonly<Record<string, string>>;
+  readonly spec?: {
+    readonly ports?: readonly { readonly port: number }[];
+    readonly ingress?: readonly { readonly ports: readonly { readonly port: number; readonly protocol: string }[] }[];
+    readonly template?: {
+      readonly spec: {
+        readonly containers: readonly {
+          readonly ports?: readonly { readonly containerPort: number; readonly protocol?: string }[];
+        }[];
+      };
+    };
+  };
+}
 
 interface Container {
   readonly name: string;

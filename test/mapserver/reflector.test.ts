@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { describe, test } from 'node:test';
+import { createServer } from 'node:net';
+import { describe, type TestContext, test } from 'node:test';
 import { pino } from 'pino';
 import { askReflector } from '../../agent/shell/reflection.ts';
 import { Reflector } from '../../mapserver/core/reflector.ts';
@@ -98,6 +99,25 @@ describe('a map server', () => {
     assert.equal(reflector.addresses.includes(lisp), false);
   });
 
+  test('starts, and says so, where other programs have both ports that it would take unasked', async (t) => {
+    const port = await portBeforeTaken(t);
+    const lines: string[] = [];
+    const log = pino({ level: 'warn' }, { write: (line) => lines.push(line) });
+    const control = [`127.0.0.1:${port}`];
+    await ReflectorListener.start({ listen: null, control, others: [], count: () => {}, log });
+    assert.equal(lines.length, 2);
+    for (const [at, line] of lines.entries()) {
+      const { msg, address, err } = JSON.parse(line) as { msg: string; address: string; err: { message: string } };
+      assert.deepEqual([msg, address], ['no reflector at this address', `127.0.0.1:${port + at + 1}`]);
+      assert.match(err.message, /cannot be served on .* \(EADDRINUSE\)/);
+    }
+    const overlay = new TestOverlay({ listen: control[0] });
+    t.after(() => overlay.stop());
+    await overlay.start();
+    const answer = await callApi({ host: '127.0.0.1', port }, 'GET', '/v1/ca');
+    assert.deepEqual((answer as { reflector: number[] }).reflector, []);
+  });
+
   test('runs without one where another program has its ports, unless it is asked for', async (t) => {
     const taken = createSocket('udp4');
     taken.bind(0, '127.0.0.1');
@@ -116,3 +136,25 @@ describe('a map server', () => {
     assert.deepEqual((answer as { reflector: number[] }).reflector, []);
   });
 });
+
+/** A port of TCP that is free, while the two ports of UDP after it are not. */
+async function portBeforeTaken(t: TestContext): Promise<number> {
+  for (;;) {
+    const first = createSocket('udp4');
+    const second = createSocket('udp4');
+    const control = createServer();
+    const close = () => Promise.all([first, second].map((socket) => socket.close()));
+    try {
+      await Promise.all([once(first, 'listening'), first.bind(0, '127.0.0.1')]);
+      const { port } = first.address();
+      await Promise.all([once(second, 'listening'), second.bind(port + 1, '127.0.0.1')]);
+      await Promise.all([once(control, 'listening'), control.listen(port - 1, '127.0.0.1')]);
+      control.close();
+      await once(control, 'close');
+      t.after(close);
+      return port - 1;
+    } catch {
+      await close();
+    }
+  }
+}
