@@ -1,12 +1,59 @@
 /** Overlay and underlay: which prefixes EIDs can be from, and which addresses can be locators. */
-import { type IpAddress, type IpPrefix, ipToBytes, prefixContains } from './address.ts';
+import {
+  type IpAddress,
+  type IpPrefix,
+  ipFamily,
+  ipToBytes,
+  isHostPrefix,
+  prefixAddress,
+  prefixContains,
+  prefixLength,
+} from './address.ts';
 import { AGENT_PREFIX } from './identity.ts';
+import { nodePrefix, prefixNode } from './prefix-node.ts';
 
 /** Why `prefix` cannot be (part of) an overlay; undefined when it can. */
 export function overlayProblem(prefix: IpPrefix): string | undefined {
   if (prefix.endsWith('/0')) return 'the default route cannot be an overlay';
-  const reserved = RESERVED.find(([other]) => prefixContains(other, prefix) || prefixContains(prefix, other));
+  const reserved =
+    RESERVED.find(([other]) => prefixContains(other, prefix) || prefixContains(prefix, other)) ??
+    KEPT_OUT.find(([other]) => prefixContains(other, prefix));
   return reserved === undefined ? undefined : `it overlaps ${reserved[0]} (${reserved[1]})`;
+}
+
+/** Why `prefix` cannot be an EID of an agent or site, whatever the overlay is; undefined when it can. */
+export function eidProblem(prefix: IpPrefix): string | undefined {
+  const kept = keptOutIn(prefix);
+  return kept === undefined ? overlayProblem(prefix) : `it overlaps ${kept[0]} (${kept[1]})`;
+}
+
+/** What of `prefix` no EID is ever from, and what it is; undefined when there is nothing. */
+export function keptOutIn(prefix: IpPrefix): (typeof KEPT_OUT)[number] | undefined {
+  if (!isHostPrefix(prefix))
+    return KEPT_OUT.find(([other]) => prefixContains(other, prefix) || prefixContains(prefix, other));
+  // At each registration.
+  return KEPT_OUT_HOSTS.get(prefix) ?? (prefixContains(AGENT_PREFIX, prefix) ? AGENTS : undefined);
+}
+
+/**
+ * The prefixes that cover just what can be an EID in `overlay`. Routes of the overlay are of these: what platforms have
+ * inside of it stays reachable as if there were no overlay.
+ */
+export function eidSpace(overlay: readonly IpPrefix[]): readonly IpPrefix[] {
+  return overlay.flatMap((prefix) =>
+    KEPT_OUT.reduce<readonly IpPrefix[]>(
+      (left, [kept]) => left.flatMap((each) => (prefixContains(each, kept) ? without(each, kept) : [each])),
+      [prefix],
+    ),
+  );
+}
+
+/** `outer` but `inner`, which is in it: at each length the half that `inner` is not in. */
+function without(outer: IpPrefix, inner: IpPrefix): readonly IpPrefix[] {
+  const family = ipFamily(prefixAddress(outer));
+  const depth = prefixLength(inner) - prefixLength(outer);
+  const node = prefixNode(inner);
+  return Array.from({ length: depth }, (_, up) => nodePrefix(family, (node >> BigInt(up)) ^ 1n));
 }
 
 /** Neither loopback, link-local, multicast nor unspecified, and not inside the overlay, where it would loop. */
@@ -22,8 +69,8 @@ export function isPlausibleLocator(address: IpAddress, overlay: readonly IpPrefi
 }
 
 /**
- * Where platforms have services of their own that are not link-local. They are for the host and outside the overlay,
- * whatever platform it will be moved to.
+ * Where platforms have services of their own that are not link-local. They are for the host and outside the tunnel,
+ * whatever platform it will be moved to, also where the overlay is around them.
  */
 export const PLATFORM_SERVICES: readonly (readonly [IpPrefix, string])[] = [
   ['168.63.129.16/32' as IpPrefix, 'DHCP, DNS and health of Azure'],
@@ -44,6 +91,9 @@ const RESERVED: readonly (readonly [IpPrefix, string])[] = [
   ['::/8' as IpPrefix, 'loopback, unspecified and IPv4-mapped'],
   ['fe80::/10' as IpPrefix, 'link-local'],
   ['ff00::/8' as IpPrefix, 'multicast'],
-  [AGENT_PREFIX, 'the addresses of the agents themselves'],
-  ...PLATFORM_SERVICES,
 ];
+
+const AGENTS = [AGENT_PREFIX, 'the addresses of the agents themselves'] as const;
+/** An overlay may be around them. */
+const KEPT_OUT: readonly (readonly [IpPrefix, string])[] = [AGENTS, ...PLATFORM_SERVICES];
+const KEPT_OUT_HOSTS = new Map(PLATFORM_SERVICES.map((service) => [service[0], service] as const));

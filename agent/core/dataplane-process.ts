@@ -7,6 +7,7 @@
 import type { IpPrefix } from '../../proto/address.ts';
 import { POLICY_CAPABILITY } from '../../proto/capability.ts';
 import type { HelloReply } from '../../proto/dataplane/messages.ts';
+import { eidSpace } from '../../proto/overlay.ts';
 import type { Outbox } from './outbox.ts';
 import type { AgentIdentity } from './registrar.ts';
 
@@ -78,7 +79,8 @@ export class DataplaneProcess {
     const { instance, agentAddress } = this.identity;
     const { epoch } = this.saved;
     const keys = { privateKey, presharedKey, epoch };
-    this.outbox.command({ type: 'configure', ...keys, instance, agentAddress, listenPort, mtu, overlay });
+    const where = { instance, agentAddress, listenPort, mtu, overlay: eidSpace(overlay) };
+    this.outbox.command({ type: 'configure', ...keys, ...where });
   }
 
   save(): SavedDataplane {

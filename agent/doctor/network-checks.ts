@@ -9,6 +9,7 @@ import {
   parseIpPrefix,
   prefixContains,
 } from '../../proto/address.ts';
+import { eidSpace } from '../../proto/overlay.ts';
 import { fail, type Outcome, ok, skipped, warn } from '../../runtime/finding.ts';
 import { callApi } from '../../runtime/http-api.ts';
 import { findProgram } from '../../runtime/programs.ts';
@@ -205,16 +206,17 @@ export interface KernelRoute {
   readonly type?: string;
 }
 
-/** Those that have a part of the overlay in common, by other ways than the tunnel. */
+/** Those that lead to what can be an EID, by other ways than the tunnel. */
 export function overlappingRoutes(
   routes: readonly KernelRoute[],
   overlay: readonly string[],
 ): readonly { readonly dst: string; readonly dev: string }[] {
+  const space = eidSpace(overlay as readonly IpPrefix[]);
   const seen = new Set<string>();
   return routes.flatMap(({ dst, dev, type = 'unicast' }) => {
     if (dev === undefined || dev === TUNNEL || dst === 'default' || IGNORED.has(type)) return [];
     const prefix = prefixOf(dst);
-    if (prefix === null || !overlay.some((each) => meet(each as IpPrefix, prefix))) return [];
+    if (prefix === null || !space.some((each) => meet(each, prefix))) return [];
     const key = `${dst} ${dev}`;
     if (seen.has(key)) return [];
     seen.add(key);

@@ -2,11 +2,13 @@
  * Site policy: what may be granted in this overlay, and what a grant covers.
  *
  * Nothing is accepted that is not granted. A grant names EID prefixes inside the overlay, and names or patterns:
- * `*.web` covers every name that ends in `.web`, `*` covers all. The agent address needs no grant, the key is one.
+ * `*.web` covers every name that ends in `.web`, `*` covers all. A grant may be wider than what can be an EID: addresses
+ * at which platforms have services of their own are covered by none. The agent address needs no grant, the key is one.
  */
-import { type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
+import { hostPrefix, type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
 import { APEX, type Eid, type InstanceId, nameEid } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
+import { keptOutIn } from '../../proto/overlay.ts';
 import type { Registrable } from './records.ts';
 
 export interface Overlay {
@@ -17,12 +19,18 @@ export interface Overlay {
 export function covers(grant: Registrable, overlay: Overlay, eid: Eid): boolean {
   if (eid.iid !== overlay.instance) return false;
   if (eid.kind === 'name') return coversName(grant, eid.name);
-  return inOverlay(overlay, eid.prefix) && grant.eids.some((granted) => prefixContains(granted, eid.prefix));
+  return canBeEid(overlay, eid.prefix) && grant.eids.some((granted) => prefixContains(granted, eid.prefix));
 }
 
 /** The zone's own name is nobody's. */
 export function coversName(grant: Registrable, name: string): boolean {
   return name !== APEX && grant.names.some((granted) => nameMatches(granted, name));
+}
+
+/** Not so what platforms have for themselves inside the overlay, or what holds some of it. */
+export function canBeEid(overlay: Overlay, inner: IpPrefix | IpAddress): boolean {
+  const prefix = inner.includes('/') ? (inner as IpPrefix) : hostPrefix(inner as IpAddress);
+  return inOverlay(overlay, prefix) && keptOutIn(prefix) === undefined;
 }
 
 export function inOverlay(overlay: Overlay, inner: IpPrefix | IpAddress): boolean {

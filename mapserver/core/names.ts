@@ -22,7 +22,7 @@ import { APEX, parseEidKey, zoneNameEid } from '../../proto/eid.ts';
 import type { Generation, Mapping, XtrId } from '../../proto/mapping.ts';
 import { PrefixTrie } from '../../proto/prefix-trie.ts';
 import { minutes } from '../../proto/time.ts';
-import { inOverlay, type Overlay } from './grants.ts';
+import { canBeEid, type Overlay } from './grants.ts';
 import type { NameRecord, OwnershipRecord, StoreRecord } from './records.ts';
 
 export interface Member {
@@ -197,7 +197,7 @@ export class Names {
   }
 
   private isLive(address: IpAddress, carrier: XtrId | undefined): boolean {
-    if (!inOverlay(this.overlay, address)) return true;
+    if (!canBeEid(this.overlay, address)) return true;
     const owner = carrier ?? this.owners.ownerOf(address);
     return owner !== undefined && !this.owners.isAway(owner);
   }

@@ -8,9 +8,10 @@
 import { type IpPrefix, prefixContains } from '../../proto/address.ts';
 import { xtrIdOf } from '../../proto/identity.ts';
 import type { TunnelKey, XtrId } from '../../proto/mapping.ts';
+import { overlayProblem } from '../../proto/overlay.ts';
 import type { Millis, WallClock } from '../../proto/time.ts';
 import { addGrant, releaseOwned, removeGrant } from './grant-changes.ts';
-import { inOverlay, nameMatches, type Overlay } from './grants.ts';
+import { canBeEid, inOverlay, nameMatches, type Overlay } from './grants.ts';
 import type { HeldAddresses } from './held-addresses.ts';
 import { changeSite, type SiteChange } from './lisp/site-changes.ts';
 import type { MappingDatabase } from './mapping-database.ts';
@@ -220,7 +221,7 @@ function enrol(
   }
   const missing = [
     ...operation.eids.filter(
-      (eid) => !inOverlay(context.overlay, eid) || !token.eids.some((granted) => prefixContains(granted, eid)),
+      (eid) => !canBeEid(context.overlay, eid) || !token.eids.some((granted) => prefixContains(granted, eid)),
     ),
     ...operation.names.filter((name) => !token.names.some((granted) => nameMatches(granted, name))),
   ];
@@ -303,7 +304,11 @@ function agentOf(transaction: Transaction, xtrId: XtrId): AgentRecord {
 
 function demandOverlay(eids: readonly IpPrefix[], overlay: Overlay): void {
   const outside = eids.find((eid) => !inOverlay(overlay, eid));
-  if (outside === undefined) return;
+  if (outside === undefined) {
+    const kept = eids.find((eid) => overlayProblem(eid) !== undefined);
+    if (kept === undefined) return;
+    throw new OperationError('STAYPUT_OUTSIDE_OVERLAY', `${kept} cannot be an EID: ${overlayProblem(kept)}`);
+  }
   throw new OperationError(
     'STAYPUT_OUTSIDE_OVERLAY',
     `${outside} is not inside the overlay (${overlay.prefixes.join(', ')})`,

@@ -3,11 +3,13 @@
  *
  * An EID is free when no agent that counts is granted just it, and nobody owns it. The one that is picked is written as a
  * record without an owner that counts, so that two servers that pick the same one at a time find out. Of IPv4 pools the
- * first and the last address stay out, of IPv6 pools the first: people take them for something else.
+ * first and the last address stay out, of IPv6 pools the first: people take them for something else. So do those at
+ * which platforms have services of their own.
  */
 import { type IpPrefix, ipFamily, prefixAddress } from '../../proto/address.ts';
 import { eidKey, type InstanceId, prefixEid } from '../../proto/eid.ts';
 import type { TunnelKey, XtrId } from '../../proto/mapping.ts';
+import { keptOutIn } from '../../proto/overlay.ts';
 import { firstHost, lastHost, nodePrefix, prefixNode } from '../../proto/prefix-node.ts';
 import type { WallClock } from '../../proto/time.ts';
 import { nextGeneration } from './generations.ts';
@@ -35,6 +37,11 @@ export function assign(transaction: Transaction, pool: IpPrefix, held: HeldAddre
   let host = held.firstFree(family, isSmall ? first : first + 1n, end);
   for (let tries = 0; host !== undefined && tries < MAX_TRIES; host = held.firstFree(family, host + 1n, end)) {
     const eid = nodePrefix(family, host);
+    const kept = keptOutIn(eid);
+    if (kept !== undefined) {
+      host = lastHost(family, prefixNode(kept[0]));
+      continue;
+    }
     if (justGranted.has(eid)) continue;
     tries++;
     const key = eidKey(prefixEid(assignee.instance, eid));

@@ -16,7 +16,7 @@ import { type Generation, isTarget, type Mapping } from '../../proto/mapping.ts'
 import { isPlausibleLocator } from '../../proto/overlay.ts';
 import { minutes, type WallClock } from '../../proto/time.ts';
 import { forgetFirst, isFromBackup, isUnknownToBackup, nextGeneration } from './generations.ts';
-import { covers, coversName, inOverlay, type Overlay } from './grants.ts';
+import { canBeEid, covers, coversName, type Overlay } from './grants.ts';
 import {
   type AgentRecord,
   agentEidKey,
@@ -195,7 +195,7 @@ function denialOf(
     !mapping.locators.every(({ address }) => isPlausibleLocator(address, context.overlay.prefixes))
   )
     return 'locators';
-  if (mapping.targets.length > MAX_TARGETS || mapping.targets.some((target) => !inOverlay(context.overlay, target)))
+  if (mapping.targets.length > MAX_TARGETS || mapping.targets.some((target) => !canBeEid(context.overlay, target)))
     return 'targets';
   return undefined;
 }

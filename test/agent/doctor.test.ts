@@ -191,6 +191,9 @@ test('overlap: routes into the overlay that are not the tunnel’s', () => {
   assert.equal(of('10.0.0.0/8'), 1);
   assert.equal(of('10.77.3.0/24'), 1);
   assert.equal(of('fd00:77:0:1::/64'), 1);
+  const ofWide = (dst: string) => overlappingRoutes([{ dst, dev: 'eth0' }], ['100.64.0.0/10']).length;
+  assert.equal(ofWide('100.100.100.200'), 0, 'the metadata service of a platform');
+  assert.equal(ofWide('100.100.0.0/16'), 1);
 });
 
 test('firewall: a chain that drops, unless a rule of its table lets the port in', () => {

@@ -7,12 +7,14 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'n
 import { dirname, join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { hostPrefix, parseIpAddress, prefixAddress } from '../../proto/address.ts';
+import { PLATFORM_SERVICES } from '../../proto/overlay.ts';
 import { Capture } from '../lab/capture.ts';
 import { type Host, Lab } from '../lab/lab.ts';
 import type { Agent } from '../lab/overlay.ts';
 import { play } from '../lab/scenes.ts';
 import { waitFor } from '../lab/wait.ts';
-import { World } from '../lab/world.ts';
+import { VM_EID, World } from '../lab/world.ts';
 import type { Told } from '../platform/metadata-host.ts';
 import { GCE_TREE, PLATFORMS } from '../platform/platforms.ts';
 import { MUTE, showFigures } from './figures.ts';
@@ -154,7 +156,12 @@ describe('a VM with an overlay of nearly everything', () => {
   let b: MetadataHost;
 
   before(async () => {
-    world = await World.build({ name: 'platform-world', internet: { roundTripMs: 1 }, prefixes: NEARLY_EVERYTHING });
+    world = await World.build({
+      name: 'platform-world',
+      internet: { roundTripMs: 1 },
+      prefixes: NEARLY_EVERYTHING,
+      vmEids: [VM_EID, ...BESIDE].map((eid) => hostPrefix(parseIpAddress(eid))),
+    });
     a = await MetadataHost.start(world.internet.cloud('a').router, 'lan0');
     b = await MetadataHost.start(world.internet.cloud('b').router, 'lan0');
     await a.tell({ platform: 'gce', routes: { [`${GCE_TREE}/maintenance-event`]: 'NONE' } });
@@ -166,6 +173,20 @@ describe('a VM with an overlay of nearly everything', () => {
     await world.vm.ready();
   });
   after(() => world?.close());
+
+  it('has EIDs beside the services of platforms, which stay outside of the tunnel', async () => {
+    const { host } = world.vm;
+    const routeTo = async (address: string): Promise<string> =>
+      / dev (\S+)/.exec((await host.exec(['ip', 'route', 'get', address], { anyExit: true })).stdout)?.[1] ?? 'none';
+    for (const [prefix] of PLATFORM_SERVICES) assert.notEqual(await routeTo(prefixAddress(prefix)), 'stayput0', prefix);
+    for (const address of ['100.100.100.199', '168.63.129.17', 'fd00:ec2::253', 'fd00:42::43', 'fdff::1'])
+      assert.equal(await routeTo(address), 'stayput0', address);
+    for (const eid of BESIDE) await world.client.host.exec(['ping', '-n', '-c', '1', '-W', '20', eid]);
+    for (const address of ['http://100.100.100.200/', 'http://[fd00:ec2::254]/']) {
+      const answer = ['curl', '-sS', '-o', '/dev/null', '-w', '%{http_code}', address];
+      assert.match((await host.exec(answer)).stdout, /^[1-5]\d\d$/, address);
+    }
+  });
 
   it('asks nothing through the tunnel, and no proxy', async () => {
     const { host } = world.vm;
@@ -216,9 +237,11 @@ describe('a VM with an overlay of nearly everything', () => {
 
 /** Without what no overlay can have, and without the underlay of the lab. */
 const NEARLY_EVERYTHING = [
-  ...['10.0.0.0/8', '32.0.0.0/3', '128.0.0.0/3', '160.0.0.0/5', '172.0.0.0/8', '192.0.0.0/6'],
-  ...['2400::/6', 'fc00::/8', 'fd77::/16'],
+  ...['10.0.0.0/8', '32.0.0.0/3', '100.64.0.0/10', '128.0.0.0/3', '160.0.0.0/5', '168.0.0.0/8', '172.0.0.0/8'],
+  ...['192.0.0.0/6', '2400::/6', 'fc00::/8', 'fd00::/8'],
 ];
+/** Next to services of platforms. */
+const BESIDE = ['100.100.100.201', 'fd00:ec2::255'];
 const PCAP_HEADER = 24;
 
 function show(t: TestContext, name: string, { detectionMs, totalMs }: Report): void {

@@ -88,10 +88,18 @@ export class CoreWorld {
   private lastRandom = 0x1000_0000_0000n;
   private lastSession = 0;
 
-  constructor(options: { store?: DurableStore; limits?: object; lisp?: object; agents?: CoreAgent[] } = {}) {
+  constructor(
+    options: {
+      store?: DurableStore;
+      limits?: object;
+      lisp?: object;
+      agents?: CoreAgent[];
+      prefixes?: readonly IpPrefix[];
+    } = {},
+  ) {
     this.store = options.store ?? new DurableStore();
     this.core = new MapServer({
-      overlay: { instance: DEFAULT_INSTANCE, prefixes: ['10.77.0.0/16' as IpPrefix, 'fd00:77::/48' as IpPrefix] },
+      overlay: { instance: DEFAULT_INSTANCE, prefixes: options.prefixes ?? OVERLAY },
       grace: GRACE,
       limits: {
         mappingsPerAgent: 16,
@@ -450,3 +458,5 @@ export function kindOf(message: LispMessage | undefined): 'positive' | 'negative
   if (message === undefined) return 'none';
   return (mappingsOf(message)[0]?.locators.length ?? 0) > 0 ? 'positive' : 'negative';
 }
+
+const OVERLAY = ['10.77.0.0/16', 'fd00:77::/48'] as IpPrefix[];

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { CLOSE } from '../../mapserver/core/actions.ts';
+import type { IpPrefix } from '../../proto/address.ts';
 import { eidKey } from '../../proto/eid.ts';
 import { mappingsOf } from '../../proto/lisp/native.ts';
 import { isRevocation, type Mapping } from '../../proto/mapping.ts';
@@ -152,6 +153,20 @@ describe('joining', () => {
       codeOf(world.operate(token('66'.repeat(32), { eids: [prefixOf('192.0.2.1')] }))),
       'STAYPUT_OUTSIDE_OVERLAY',
     );
+  });
+
+  test('no grant makes an EID of what platforms and agents have for themselves', () => {
+    const prefixes = ['100.64.0.0/10', 'fd00::/8'] as IpPrefix[];
+    const world = new CoreWorld({ prefixes });
+    const agent = world.agent('a', { eids: prefixes });
+    const other = world.agent('b').mapping('agent').eid;
+    assert.ok(other.kind === 'prefix');
+    for (const eid of ['100.100.100.200', '100.100.100.0/24', 'fd00:ec2::254', other.prefix])
+      assert.equal(agent.claim(eid)[0]?.action, 'policy-denied', eid);
+    assert.equal(agent.claim('100.100.100.201')[0]?.action, 'no-action');
+    assert.equal(codeOf(world.operate(token('77'.repeat(32), { eids: [prefixes[0]!] }))), 'ok');
+    for (const eid of ['100.100.100.200/32', 'fd00:ec2::254/128', 'fd53:7461:7970:7574::/64'] as IpPrefix[])
+      assert.equal(codeOf(world.operate(token('88'.repeat(32), { eids: [eid] }))), 'STAYPUT_OUTSIDE_OVERLAY');
   });
 
   test('a grant that is added later holds at once', () => {

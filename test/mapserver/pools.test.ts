@@ -50,6 +50,17 @@ describe('what a pool gives', () => {
     assert.deepEqual([join(world, 'c'), join(world, 'd'), join(world, 'e')], [1, 5, 6].map(address));
     assert.equal(join(world, 'f'), 'STAYPUT_POOL_EMPTY');
   });
+
+  for (const [pool, given] of [
+    ['100.100.100.200/30', ['100.100.100.201/32', '100.100.100.202/32']],
+    ['fd00:42::40/125', ['fd00:42::41/128', 'fd00:42::43/128']],
+    ['fd53:7461:7970:7574::/63', ['fd53:7461:7970:7575::/128', 'fd53:7461:7970:7575::1/128']],
+  ] as const) {
+    test(`of ${pool} no address that platforms or agents have for themselves`, () => {
+      const world = withPool(pool, 10, ['100.64.0.0/10', 'fd00::/8'] as IpPrefix[]);
+      assert.deepEqual([join(world, 'a'), join(world, 'b')], given);
+    });
+  }
 });
 
 test('the first free address is the one that a look at all of them finds', () => {
@@ -80,8 +91,11 @@ test('the first free address is the one that a look at all of them finds', () =>
   );
 });
 
-function withPool(pool: string, uses: number): CoreWorld {
-  const world = new CoreWorld({ limits: { agents: 100_000, pending: 1_000 } });
+function withPool(pool: string, uses: number, prefixes?: readonly IpPrefix[]): CoreWorld {
+  const world = new CoreWorld({
+    ...(prefixes === undefined ? {} : { prefixes }),
+    limits: { agents: 100_000, pending: 1_000 },
+  });
   const nothing = { eids: [], names: [], groups: [] };
   const pools = [pool as IpPrefix];
   world.operate({

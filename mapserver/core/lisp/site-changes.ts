@@ -6,7 +6,7 @@
  */
 import type { IpPrefix } from '../../../proto/address.ts';
 import type { InstanceId } from '../../../proto/eid.ts';
-import { overlayProblem } from '../../../proto/overlay.ts';
+import { eidProblem } from '../../../proto/overlay.ts';
 import type { WallClock } from '../../../proto/time.ts';
 import { OperationError } from '../operation-error.ts';
 import { type SiteKey, type SitePrefix, type SiteRecord, siteKey } from '../records.ts';
@@ -109,7 +109,7 @@ function prefixesProblem(prefixes: readonly IpPrefix[]): string | undefined {
   if (prefixes.length === 0) return 'a site without a prefix can register nothing';
   if (new Set(prefixes).size < prefixes.length) return 'a prefix is there twice';
   for (const prefix of prefixes) {
-    const problem = overlayProblem(prefix);
+    const problem = eidProblem(prefix);
     if (problem !== undefined) return `${prefix} cannot be an EID: ${problem}`;
   }
   return undefined;
