@@ -19,6 +19,7 @@ import { isSealed, seal, unseal } from '../../runtime/sealed-file.ts';
 import { type ArchivedFile, ArchiveError, packTar, unpackTar } from '../../runtime/tar.ts';
 import { copyDatabase } from '../store/sqlite-copy.ts';
 import { readOverlay } from './overlay-files.ts';
+import { DATA_FILES, finishExchange } from './restore-exchange.ts';
 import { makeWorkingFolder } from './working-folder.ts';
 
 export class BackupError extends StayputError {
@@ -126,6 +127,7 @@ interface BackedUpFile extends ArchivedFile {
 
 /** The authority and the store are of one moment: a roll-over in between is noticed. */
 function dataFiles(dataDir: string): BackedUpFile[] {
+  finishExchange(dataDir);
   readOverlay(dataDir);
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const before = readFileSync(join(dataDir, 'overlay.json'));
@@ -167,8 +169,6 @@ function digest(content: Uint8Array): string {
 }
 
 export const STORE_NAME = 'data/store.db';
-/** In the order in which they are put back: `overlay.json` says that all is there. */
-export const DATA_FILES = ['server-certificate.json', 'zone-serial.json', 'zone-signed.json', 'overlay.json'] as const;
 
 const MANIFEST_NAME = 'manifest.json';
 const FORMAT = 1;

@@ -22,6 +22,7 @@ import {
   needsRenewal,
 } from './certificate-authority.ts';
 import { ipPrefixText } from './record-codec.ts';
+import { finishExchange } from './restore-exchange.ts';
 
 export interface OverlaySettings {
   readonly instance: InstanceId;
@@ -57,6 +58,7 @@ export function initOverlay(
   adopted?: KeyAndCertificate,
 ): { readonly created: boolean; readonly files: OverlayFiles } {
   checkSettings(settings);
+  finishExchange(dataDir);
   if (existsSync(join(dataDir, FILE))) {
     const files = openOverlay(dataDir, now);
     const different = difference(files, settings) ?? otherAuthority(files, adopted);
@@ -87,8 +89,12 @@ export function writeOverlay(dataDir: string, { server: _server, ...files }: Ove
   writeJsonFile(join(dataDir, FILE), { version: 1, ...files });
 }
 
-/** Reads the files; renews the server's certificate when it nears its end. @throws UsageError when there are none */
+/**
+ * Reads the files, of a restore that was cut off when it is finished; renews the server's certificate when it nears its
+ * end. @throws UsageError when there are none
+ */
 export function openOverlay(dataDir: string, now: WallClock): OverlayFiles {
+  finishExchange(dataDir);
   const settings = readOverlay(dataDir);
   return { ...settings, server: presentServer(dataDir, settings, now) };
 }

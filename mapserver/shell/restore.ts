@@ -1,14 +1,14 @@
 /**
  * Puts a backup back (`backup.ts`), for a map server that does not run.
  *
- * Everything is written and checked in a folder beside, then moved into place; what was there before is kept in a folder
- * of its own. The store learns that it was restored, and from which generation on it may give new ones
+ * Everything is written and checked in a folder beside, then moved into place (`restore-exchange.ts`); what was there
+ * before is kept in a folder of its own. The store learns that it was restored, and from which generation on it may give new ones
  * (`core/generations.ts`). The audit log stays as it is: it tells what was done since the backup. Who was cut off since
  * then is cut off in what is put back, before the map server runs again and admits anybody.
  */
-import { existsSync, lchownSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { StayputError } from '../../proto/errors.ts';
 import type { Generation } from '../../proto/mapping.ts';
 import type { WallClock } from '../../proto/time.ts';
@@ -25,9 +25,18 @@ import { SqliteStore } from '../store/sqlite.ts';
 import { checkDatabase } from '../store/sqlite-copy.ts';
 import type { Entry } from '../store/store.ts';
 import { type AuditEvent, type AuditLine, readAuditLog } from './audit-log.ts';
-import { type Backup, BackupError, DATA_FILES, STORE_NAME } from './backup.ts';
+import { type Backup, BackupError, STORE_NAME } from './backup.ts';
 import { openOverlay } from './overlay-files.ts';
 import { decodeRecord, encodeRecord } from './record-codec.ts';
+import {
+  belongLike,
+  DATA_FILES,
+  exchange,
+  finishExchange,
+  isExchanging,
+  PRESENT,
+  type Rename,
+} from './restore-exchange.ts';
 import { makeWorkingFolder } from './working-folder.ts';
 
 export interface Restored {
@@ -50,8 +59,6 @@ export interface Restored {
   readonly siteKeysRemoved: readonly { readonly site: string; readonly keyId: number }[];
 }
 
-type Rename = (from: string, to: string) => void;
-
 /** @throws BackupError, StoreError, StateFileError, UsageError; nothing was changed then */
 export async function restoreBackup(
   { manifest, contents }: Backup,
@@ -64,13 +71,15 @@ export async function restoreBackup(
     readonly rename?: Rename;
   },
 ): Promise<Restored> {
-  const { dataDir, configDir, now, rename = renameSync } = options;
+  const { dataDir, configDir, now, rename } = options;
   if (await isServed(join(dataDir, 'admin.sock'))) {
     throw new BackupError(`the map server of ${dataDir} is running: stop it first`);
   }
+  const finished = finishExchange(dataDir);
   const present = PRESENT.filter((name) => existsSync(join(dataDir, name)));
   if (present.length > 0 && !options.force) {
-    throw new BackupError(`${dataDir} has a map server (${present.join(', ')}); --force puts it aside`);
+    const why = finished ? ' (a restore that was cut off is finished now)' : '';
+    throw new BackupError(`${dataDir} has a map server (${present.join(', ')}); --force puts it aside${why}`);
   }
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
   const staging = makeWorkingFolder(dataDir, 'restore');
@@ -88,7 +97,8 @@ export async function restoreBackup(
     const others: Others = { written: [], left: [], elsewhere: [] };
     try {
       putBackOthers({ manifest, contents }, configDir, others);
-      exchange({ dataDir, staging, replaced, names: names.map(base), rename });
+      const places = { staging: basename(staging), replaced: replaced === null ? null : basename(replaced) };
+      exchange(dataDir, { ...places, names: names.map(base) }, rename);
     } catch (cause) {
       for (const path of others.written) rmSync(path, { force: true });
       if (cause instanceof StayputError) throw cause;
@@ -96,37 +106,7 @@ export async function restoreBackup(
     }
     return { backedUpAt: manifest.createdAt, replaced, linesSince: since.lines, ...others, ...restored };
   } finally {
-    rmSync(staging, { recursive: true, force: true });
-  }
-}
-
-/** What is there goes to `replaced`, then what is new comes from `staging`: all of it, or nothing. */
-function exchange(what: {
-  readonly dataDir: string;
-  readonly staging: string;
-  readonly replaced: string | null;
-  readonly names: readonly string[];
-  readonly rename: Rename;
-}): void {
-  const { dataDir, staging, replaced, names, rename } = what;
-  const moved: (readonly [from: string, to: string])[] = [];
-  const move = (from: string, to: string): void => {
-    rename(from, to);
-    moved.push([from, to]);
-  };
-  try {
-    if (replaced !== null) {
-      mkdirSync(replaced, { mode: 0o700 });
-      // Not those of before: that the store was looked at has taken in the journal of one that was killed.
-      for (const name of PRESENT.filter((each) => existsSync(join(dataDir, each)))) {
-        move(join(dataDir, name), join(replaced, name));
-      }
-    }
-    for (const name of names) move(join(staging, name), join(dataDir, name));
-  } catch (error) {
-    for (const [from, to] of moved.reverse()) rename(to, from);
-    if (replaced !== null) rmSync(replaced, { recursive: true, force: true });
-    throw error;
+    if (!isExchanging(dataDir)) rmSync(staging, { recursive: true, force: true });
   }
 }
 
@@ -320,14 +300,6 @@ function putBackOthers({ manifest, contents }: Backup, configDir: string, { writ
   }
 }
 
-/** The map server is another user than who restores. */
-function belongLike(folder: string, path: string): void {
-  if (process.getuid?.() !== 0) return;
-  const { uid, gid } = statSync(folder);
-  // Not what a link leads to: the folder is another user's, who could put one there.
-  lchownSync(path, uid, gid);
-}
-
 function isServed(socket: string): Promise<boolean> {
   return new Promise((settle) => {
     const connection = connect(socket);
@@ -343,5 +315,3 @@ function isServed(socket: string): Promise<boolean> {
 function base(name: string): string {
   return name.slice(name.indexOf('/') + 1);
 }
-
-const PRESENT = ['store.db', 'store.db-wal', 'store.db-shm', ...DATA_FILES];

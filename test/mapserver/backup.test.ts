@@ -1,8 +1,11 @@
 /** Backups of a map server that runs, and what comes of them. */
 import assert from 'node:assert/strict';
 import { execFile, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
+  chownSync,
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -10,15 +13,18 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { dataDirOf } from '../../cli/map-server-client.ts';
 import { readBackup } from '../../mapserver/shell/backup.ts';
+import { openOverlay } from '../../mapserver/shell/overlay-files.ts';
 import { restoreBackup } from '../../mapserver/shell/restore.ts';
+import { finishExchange, PRESENT } from '../../mapserver/shell/restore-exchange.ts';
 import { packTar, unpackTar } from '../../runtime/tar.ts';
 import { TestAgent, TestOverlay } from './overlay.ts';
 
@@ -241,6 +247,57 @@ describe('a backup', () => {
     assert.notDeepEqual(present(), before);
   });
 
+  test('is put back whole by whoever comes next, wherever it was cut off', async () => {
+    await target.start();
+    await target.stop();
+    assert.equal((await backup('--force')).code, 0);
+    const old = dataFiles(target.dataDir);
+    const cuts: string[] = [];
+    const cut = (): void => {
+      const copy = `${target.dataDir}-cut-${cuts.length}`;
+      cpSync(target.dataDir, copy, { recursive: true });
+      cuts.push(copy);
+    };
+    const rename = (from: string, to: string): void => {
+      cut();
+      renameSync(from, to);
+      cut();
+    };
+    const options = { dataDir: target.dataDir, configDir: overlay.dataDir, force: true, now: Date.now(), rename };
+    const { replaced } = await restoreBackup(readBackup(file, undefined), options);
+    const restored = dataFiles(target.dataDir);
+    assert.notDeepEqual(restored, old);
+    assert.ok(cuts.length >= 10, `${cuts.length} places`);
+    for (const [at, copy] of cuts.entries()) {
+      assert.ok(existsSync(join(copy, 'overlay.json')), 'or nobody would start the map server');
+      openOverlay(copy, Date.now());
+      // Before the first move it has not begun.
+      assert.deepEqual(dataFiles(copy), at === 0 ? old : restored, `cut off at ${at}`);
+      assert.deepEqual(dataFiles(join(copy, basename(replaced ?? ''))), at === 0 ? {} : old, `cut off at ${at}`);
+      const left = readdirSync(copy).filter((name) => name.startsWith('.restore') || name === 'restoring.json');
+      assert.equal(left.length, at === 0 ? 1 : 0, `cut off at ${at}: ${left.join(' ')}`);
+      rmSync(copy, { recursive: true });
+    }
+    await target.start();
+  });
+
+  test('is finished with the rights of who has the folder, not with those of root', {
+    skip: process.getuid?.() === 0 ? false : 'needs root',
+  }, () => {
+    const folder = `${target.dataDir}-of-another`;
+    const secrets = `${target.dataDir}-of-root`;
+    for (const each of [folder, secrets]) mkdirSync(each, { mode: 0o700 });
+    writeFileSync(join(secrets, 'store.db'), 'secret');
+    const marker = { staging: '.restore-1-x', replaced: null, names: ['store.db'] };
+    symlinkSync(secrets, join(folder, marker.staging));
+    writeFileSync(join(folder, 'restoring.json'), JSON.stringify(marker));
+    chownSync(folder, 65_534, 65_534);
+    assert.throws(() => finishExchange(folder), /of-another: a restore that was cut off cannot be finished \(EACCES/);
+    assert.equal(process.geteuid?.(), 0);
+    assert.deepEqual([existsSync(join(secrets, 'store.db')), existsSync(join(folder, 'store.db'))], [true, false]);
+    for (const each of [folder, secrets]) rmSync(each, { recursive: true });
+  });
+
   test('leaves nothing of the configuration either, when one of its files cannot be written', async () => {
     assert.equal((await backup('--force')).code, 0);
     for (const path of [config, tsig]) rmSync(path);
@@ -321,6 +378,16 @@ describe('a backup', () => {
     }
   });
 });
+
+/** Digests of what makes a map server, by name. */
+function dataFiles(folder: string): Record<string, string> {
+  const there = PRESENT.filter((name) => existsSync(join(folder, name)));
+  const digest = (name: string) =>
+    createHash('sha256')
+      .update(readFileSync(join(folder, name)))
+      .digest('hex');
+  return Object.fromEntries(there.map((name) => [name, digest(name)]));
+}
 
 interface Ended {
   readonly code: number;
