@@ -3,7 +3,7 @@
  * after the other, but for the patient ones of `PATIENT`; closes with the sums over all in the runner's own words.
  */
 import { setMaxListeners } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { run } from 'node:test';
@@ -81,11 +81,10 @@ export async function runTests(groups: readonly Group[], ended: AbortSignal): Pr
 async function inOwnFolder<T>(task: () => Promise<T>): Promise<T> {
   const all = tmpdir();
   for (const name of readdirSync(all)) {
-    const pid = /^sp-run-(\d+)$/.exec(name)?.[1];
+    const pid = /^sp-run-(\d+)-\w+$/.exec(name)?.[1];
     if (pid !== undefined && !existsSync(`/proc/${pid}`)) rmSync(join(all, name), { recursive: true, force: true });
   }
-  const folder = join(all, `sp-run-${process.pid}`);
-  mkdirSync(folder);
+  const folder = mkdtempSync(join(all, `sp-run-${process.pid}-`));
   const before = process.env.TMPDIR;
   process.env.TMPDIR = folder;
   try {
