@@ -4,6 +4,7 @@ import { text as readAll } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import type { JoinResult } from '../../agent/shell/enrolment.ts';
 import { UsageError } from '../../proto/errors.ts';
+import { formatHostPort } from '../../runtime/host-port.ts';
 import { VERSION } from '../../runtime/project-root.ts';
 import { duration } from '../option-values.ts';
 import { printJson, printLines } from '../output.ts';
@@ -118,10 +119,11 @@ async function joinAsProvisioned(url: string | undefined, options: JoinOptions):
 function report(result: JoinResult, stateDir: string, json: boolean): void {
   const { mapServer, xtrId, overlay, zone } = result.identity;
   const already = result.kind === 'already';
-  const at = `${mapServer.host}:${mapServer.port}`;
+  const at = formatHostPort(mapServer.host, mapServer.port);
   if (json) printJson({ joined: true, already, xtrId, mapServer, overlay, zone, stateDir });
   else if (already) {
-    printLines(`Already joined to ${at} as ${xtrId}; nothing was changed. Use "stayput eid attach" for more EIDs.`);
+    printLines(`Already joined to ${at} as ${xtrId}; nothing was changed.`);
+    printLines('For more EIDs: stayput eid attach. For a new identity, after a revocation: --force.');
   } else {
     printLines(`Joined ${at} as ${xtrId}; the overlay is ${overlay.join(', ')}. Start the agent: stayput agent run`);
   }
