@@ -1,10 +1,11 @@
 /** All checks of the role `map-server`, in the order of the report. */
 import type { Check } from '../check.ts';
 import { authenticationChecks, replayChecks } from './authentication.ts';
+import { encapsulatedChecks } from './encapsulated-requests.ts';
 import { infoChecks } from './info.ts';
 import { negativeChecks } from './negative.ts';
 import { registrationChecks } from './registration.ts';
-import { encapsulatedChecks, requestChecks } from './requests.ts';
+import { requestChecks } from './requests.ts';
 import { robustnessChecks } from './robustness.ts';
 import type { MapServerStage } from './stage.ts';
 import { subscriptionChecks } from './subscriptions.ts';
