@@ -27,7 +27,15 @@ export interface EtrRegistration {
   readonly rlocs: readonly RlocRecord[];
   /** The key that it shares with the map server, if it can do LISP-SEC. */
   readonly securedBy?: Pick<SigningOptions, 'keyId' | 'psk'>;
+  /** It is as it was stored: since the map server started no router has said what it can do. */
+  readonly restored: boolean;
 }
+
+/**
+ * `none`: none of its routers can do LISP-SEC. `unheard`: whether they can is not known yet; the ITR asks again within
+ * seconds, while it would keep an answer for a minute at least.
+ */
+export type ProtectedForwarding = 'asked' | 'none' | 'unheard';
 
 export interface EtrForwarderParts {
   /** That datagrams can be sent over. */
@@ -49,29 +57,29 @@ export class EtrForwarder {
     if (etr !== undefined) this.send(etr, received, query, eid);
   }
 
-  /** `told`: the registered EID. False: none of its routers can do LISP-SEC. */
+  /** `told`: the registered EID. */
   forwardProtected(
     received: Received<MapRequest>,
     query: EidQuery,
     eid: PrefixEid,
     told: PrefixEid,
     protection: ReplyProtection,
-  ): boolean {
+  ): ProtectedForwarding {
     const etrs = this.parts.etrsOf(eidKey(told));
     const capable = etrs.filter(({ securedBy }) => securedBy !== undefined);
-    if (capable.length === 0) return false;
+    if (capable.length === 0) return etrs.some(({ restored }) => restored) ? 'unheard' : 'none';
     const { nonce } = received.message;
     const address = this.choose(
       capable.flatMap(({ rlocs }) => rlocs),
       nonce,
     );
     const chosen = capable.find(({ rlocs }) => rlocs.some(({ locator }) => plainAddress(locator) === address));
-    if (address === undefined || chosen?.securedBy === undefined) return true;
+    if (address === undefined || chosen?.securedBy === undefined) return 'asked';
     const unprotectedEtrs = capable.length < etrs.length;
     const { eid: prefix, maskLength } = eidToRecordKey(told);
     const security = protectedForEtr({ eid: prefix, maskLength }, protection, nonce, chosen.securedBy, unprotectedEtrs);
     this.send(address, received, query, eid, security);
-    return true;
+    return 'asked';
   }
 
   private send(

@@ -232,7 +232,7 @@ export class MapRequests {
       else if (eid === undefined || answer === undefined) records.push(unknownRecord(query));
       else if (answer.kind === 'records') records.push(...answer.records);
       else if (protection === undefined) this.forwarder.forward(received, query, eid, answer.etrs);
-      else if (!this.forwarder.forwardProtected(received, query, eid, answer.told, protection)) {
+      else if (this.forwarder.forwardProtected(received, query, eid, answer.told, protection) === 'none') {
         unprotectedEtrs = true;
         records.push(unverifiableRecord(answer.told));
       }

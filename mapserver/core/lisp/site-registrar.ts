@@ -159,7 +159,7 @@ export class SiteRegistrar {
     return this.registrations.of(eid, stored.site.name).map(({ xtr, content }) => {
       const { rlocs, securityCapable } = content;
       const isCapable = securityCapable && xtr !== undefined && hasKey(site, xtr.signing);
-      return { rlocs, ...(isCapable ? { securedBy: xtr.signing } : {}) };
+      return { rlocs, restored: xtr === undefined, ...(isCapable ? { securedBy: xtr.signing } : {}) };
     });
   }
 

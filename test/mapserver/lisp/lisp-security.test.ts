@@ -131,6 +131,28 @@ test('where no router of the site can, the ITR is told so verifiably', () => {
   assert.equal(reply.records[0]?.locators.length, 0);
 });
 
+test('after a restart there is no answer until a router of the site has said whether it can', () => {
+  for (const [flags, asked] of [
+    [SECURED, 1],
+    [{ proxyReply: false }, 0],
+  ] as const) {
+    const before = stage();
+    before.etr.register('10.50.2.0/24', { flags });
+    const world = before.world.restarted();
+    const itr = anew(before.itr, world);
+    itr.register('10.60.1.0/24');
+    world.datagrams.length = 0;
+    assert.equal(ask(itr, '10.50.2.2', { nonce: 6n }), 'accepted');
+    assert.deepEqual(world.datagrams, []);
+    const etr = anew(before.etr, world);
+    etr.register('10.50.2.0/24', { flags });
+    world.datagrams.length = 0;
+    ask(itr, '10.50.2.2', { nonce: 7n });
+    assert.equal(sentTo(world, etr.peer.address).length, asked);
+    assert.equal(sentTo(world, itr.peer.address).length, 1 - asked);
+  }
+});
+
 test('a router is asked by no key that its site has not any more', () => {
   const { world, etr, itr } = stage();
   etr.register('10.50.2.0/24', { flags: SECURED });
@@ -287,6 +309,11 @@ function stage(): { world: CoreWorld; etr: SiteXtr; itr: SiteXtr } {
   assert.equal(itr.register('10.60.1.0/24'), 'accepted');
   world.datagrams.length = 0;
   return { world, etr, itr };
+}
+
+/** The same router with another map server; its nonces go on. */
+function anew({ peer, xtrId, signing, lastNonce }: SiteXtr, world: CoreWorld): SiteXtr {
+  return Object.assign(new SiteXtr(world, peer.address), { xtrId, signing, lastNonce });
 }
 
 function mapRequest({ peer }: SiteXtr, eid: string, value: bigint): MapRequest {
