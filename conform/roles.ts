@@ -1,6 +1,8 @@
 /** What a target can be tested as. */
 import type { IpAddress, IpPrefix } from '../proto/address.ts';
 import { UsageError } from '../proto/errors.ts';
+import { dataplaneBinary } from '../runtime/crate-build.ts';
+import { findProgram } from '../runtime/programs.ts';
 import { AddressRange } from './address-range.ts';
 import type { Check } from './check.ts';
 import { dnsChecks, dnsRole } from './dns/subject.ts';
@@ -74,6 +76,7 @@ export async function runRole(role: Role, settings: RoleSettings, options: RunOp
           instance: settings.instance,
           outside: new AddressRange(settings.outsidePrefixes, DEFAULT_OUTSIDE),
           isMapServer: settings.isMapServer,
+          rawProgram: dataplaneBinary() ?? findProgram('stayput-dataplane'),
         }),
         options,
       );

@@ -16,6 +16,8 @@ export interface InnerOptions {
   readonly totalLength?: number;
   readonly protocol?: number;
   readonly hopLimit?: number;
+  /** DSCP and ECN. */
+  readonly trafficClass?: number;
 }
 
 export function encapsulated(message: Octets, inner: InnerOptions, flags = 0): Octets {
@@ -24,6 +26,7 @@ export function encapsulated(message: Octets, inner: InnerOptions, flags = 0): O
 
 export function innerPacket(message: Octets, options: InnerOptions): Octets {
   const { sourcePort, destinationPort = 4342, udpLength = message.length + 8, protocol = 17, hopLimit = 32 } = options;
+  const { trafficClass = 0 } = options;
   const source = ipToBytes(options.source as IpAddress);
   const destination = ipToBytes(options.destination as IpAddress);
   const ports = join(u16(sourcePort), u16(destinationPort), u16(udpLength));
@@ -31,11 +34,18 @@ export function innerPacket(message: Octets, options: InnerOptions): Octets {
   const udp = join(ports, u16(options.udpChecksum ?? (internetChecksum(pseudo) || 0xffff)), message);
   if (ipFamily(options.source as IpAddress) === 6) {
     const length = options.totalLength ?? udp.length;
-    return join(u32(0x6000_0000), u16(length), u8(protocol, hopLimit), source, destination, udp);
+    return join(
+      u32((0x6000_0000 | (trafficClass << 20)) >>> 0),
+      u16(length),
+      u8(protocol, hopLimit),
+      source,
+      destination,
+      udp,
+    );
   }
   const head = (checksum: number): Octets =>
     join(
-      u8(0x45, 0),
+      u8(0x45, trafficClass),
       u16(options.totalLength ?? udp.length + 20),
       u32(0),
       u8(hopLimit, protocol),

@@ -1,6 +1,6 @@
-/** LISP data packets (RFC 9300 5) with an ICMP or ICMPv6 echo inside, whose payload tells them apart. */
+/** LISP data packets (RFC 9300 5) with an ICMP or ICMPv6 echo inside, whose payload tells them apart, or a UDP datagram. */
 import { type IpAddress, ipFamily, ipToBytes } from '../../proto/address.ts';
-import { internetChecksum } from '../lisp/encapsulation.ts';
+import { innerPacket, internetChecksum } from '../lisp/encapsulation.ts';
 import { join, type Octets, u8, u16, u32, u64 } from '../lisp/octets.ts';
 
 /** The first octet of the LISP header. */
@@ -46,6 +46,50 @@ export function isEchoReply(octets: Octets, serial: bigint): boolean {
   return octets[icmp] === (six ? 129 : 0) && said === serial;
 }
 
+export interface Probe {
+  readonly source: string;
+  readonly destination: string;
+  readonly instance: number;
+  readonly sourcePort: number;
+  readonly trafficClass: number;
+  readonly hopLimit: number;
+}
+
+/** A LISP packet with a UDP datagram to a port that nobody has, which hosts answer with what they were delivered. */
+export function probePacket({ source, destination, instance, ...probe }: Probe): Octets {
+  const inner = { source, destination, destinationPort: CLOSED_PORT, ...probe };
+  return join(lispHeader(instance), innerPacket(new Uint8Array(8), inner));
+}
+
+/** The fields of an inner IP header that an outer one may change. */
+export interface InnerHeader {
+  readonly trafficClass: number;
+  readonly hopLimit: number;
+}
+
+export function innerHeader(packet: Octets): InnerHeader {
+  if ((packet[0] ?? 0) >>> 4 !== 6) return { trafficClass: packet[1] ?? 0, hopLimit: packet[8] ?? 0 };
+  const trafficClass = (((packet[0] ?? 0) & 0xf) << 4) | ((packet[1] ?? 0) >>> 4);
+  return { trafficClass, hopLimit: packet[7] ?? 0 };
+}
+
+/** How the datagram from this port was delivered, if a LISP packet says that its port is not there. */
+export function deliveredAs(octets: Octets, sourcePort: number): InnerHeader | undefined {
+  const inner = octets.subarray(HEADER_LENGTH);
+  const six = (inner[0] ?? 0) >>> 4 === 6;
+  const icmp = inner.subarray(six ? 40 : ((inner[0] ?? 0) & 0xf) * 4);
+  const [type, code] = six ? [1, 4] : [3, 3];
+  if (inner[six ? 6 : 9] !== (six ? 58 : 1) || icmp[0] !== type || icmp[1] !== code) return undefined;
+  const quoted = icmp.subarray(8);
+  const udp = quoted.subarray(six ? 40 : ((quoted[0] ?? 0) & 0xf) * 4);
+  if (udp.length < 4 || (((udp[0] ?? 0) << 8) | (udp[1] ?? 0)) !== sourcePort) return undefined;
+  return innerHeader(quoted);
+}
+
+function lispHeader(instance: number): Octets {
+  return instance === 0 ? new Uint8Array(8) : join(u8(HEADER.I, 0, 0, 0), u32((instance << 8) >>> 0));
+}
+
 function innerEcho(echo: Given & Partial<Echo>): Octets {
   const { serial, trafficClass = 0, hopLimit = 64, excess = 0 } = echo;
   const [source, destination] = [echo.source, echo.destination].map((address) => ipToBytes(address as IpAddress));
@@ -73,3 +117,5 @@ function innerEcho(echo: Given & Partial<Echo>): Octets {
 }
 
 const HEADER_LENGTH = 8;
+/** That of traceroute, which nobody listens on. */
+const CLOSED_PORT = 33_434;

@@ -26,10 +26,11 @@ import {
   u32,
   u64,
 } from '../lisp/octets.ts';
+import { type OuterHeader, RawUdp } from '../lisp/raw-udp.ts';
 import { StagePorts } from '../lisp/stage-ports.ts';
 import type { Datagram, Response, UdpPort, UdpTarget } from '../lisp/udp-port.ts';
 import type { Pacer } from '../pacer.ts';
-import { type Echo, echoPacket, isEchoReply } from './echo.ts';
+import { deliveredAs, type Echo, echoPacket, type InnerHeader, isEchoReply, probePacket } from './echo.ts';
 
 export interface XtrSubject {
   /** Its UDP port 4342; data goes to port 4341 of the same address. */
@@ -50,6 +51,8 @@ export interface XtrSubject {
   readonly outside: AddressRange;
   /** The target asks this machine when it wants a mapping. */
   readonly isMapServer: boolean;
+  /** The data plane, which opens raw sockets for the kit; undefined when it is not there. */
+  readonly rawProgram: string | undefined;
 }
 
 export type RequestChange = Partial<RequestOptions>;
@@ -61,6 +64,7 @@ export class XtrStage implements Stage {
   private readonly ports: StagePorts;
   private data: UdpPort | undefined;
   private lisp: UdpPort | undefined;
+  private raw: RawUdp | undefined;
 
   private constructor(subject: XtrSubject, ports: StagePorts, port: UdpPort) {
     this.subject = subject;
@@ -107,6 +111,14 @@ export class XtrStage implements Stage {
     const target = { ...this.subject.target, port: DATA_PORT };
     this.data ??= await this.ports.openInTurn(this.subject.dataPort, target, DATA_PORT);
     return this.data;
+  }
+
+  /** Beside the data port, which has to be open so that nothing here says that it is not. @throws NotTried */
+  async rawPort(): Promise<RawUdp> {
+    const { rawProgram, local, pacer } = this.subject;
+    await this.dataPort();
+    this.raw ??= await RawUdp.open(rawProgram, local, DATA_PORT, pacer);
+    return this.raw;
   }
 
   request(change: RequestChange = {}): { readonly octets: Octets; readonly nonce: bigint } {
@@ -178,7 +190,26 @@ export class XtrStage implements Stage {
     return `${what} was not answered, and right pings were.`;
   }
 
+  /**
+   * How the EID's host was delivered a datagram, as it says of one to a port that it does not have. Undefined when it
+   * says nothing to `turns` of them.
+   */
+  async delivered(inner: InnerHeader, outer: Partial<OuterHeader>, turns = TURNS): Promise<InnerHeader | undefined> {
+    const raw = await this.rawPort();
+    const { instance, eid, target } = this.subject;
+    for (let turn = 0; turn < turns; turn++) {
+      const sourcePort = 49_152 + Number(randomNonce() % 16_384n);
+      const packet = probePacket({ source: this.ownEid, destination: eid, instance, sourcePort, ...inner });
+      const before = raw.inbox.length;
+      await raw.send(packet, target.address, DATA_PORT, outer);
+      const said = await raw.wait(({ octets }) => deliveredAs(octets, sourcePort), UNREACHABLE_MS, before);
+      if (said !== undefined) return said;
+    }
+    return undefined;
+  }
+
   async clear(): Promise<void> {
+    this.raw?.close();
     this.ports.close();
   }
 
@@ -199,7 +230,7 @@ export class XtrStage implements Stage {
     }
   }
 
-  private ping(ping: Partial<Echo>): { readonly octets: Octets; readonly serial: bigint } {
+  ping(ping: Partial<Echo>): { readonly octets: Octets; readonly serial: bigint } {
     const serial = randomNonce();
     const { instance, eid } = this.subject;
     return { serial, octets: echoPacket({ source: this.ownEid, destination: eid, instance, serial, ...ping }) };
@@ -222,3 +253,5 @@ const DATA_PORT = 4341;
 /** Of one record. */
 const MAP_REPLY = 0x2000_0001;
 const TTL_MINUTES = 5;
+/** Hosts say once a second at most that a port is not there, after some at once. */
+const UNREACHABLE_MS = 1_200;

@@ -3,6 +3,7 @@ import type { Check } from '../check.ts';
 import type { Subject } from '../run.ts';
 import { probeChecks, requestChecks, solicitChecks } from './control.ts';
 import { dataChecks } from './data.ts';
+import { outerChecks } from './outer.ts';
 import { robustnessChecks } from './robustness.ts';
 import { XtrStage, type XtrSubject } from './stage.ts';
 
@@ -24,5 +25,12 @@ export function xtrRole(subject: XtrSubject): Subject<XtrStage> {
 }
 
 export function xtrChecks(): readonly Check<XtrStage>[] {
-  return [...probeChecks(), ...requestChecks(), ...solicitChecks(), ...robustnessChecks(), ...dataChecks()];
+  return [
+    ...probeChecks(),
+    ...requestChecks(),
+    ...solicitChecks(),
+    ...robustnessChecks(),
+    ...dataChecks(),
+    ...outerChecks(),
+  ];
 }

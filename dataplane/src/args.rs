@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -26,6 +27,7 @@ pub struct Args {
 
 pub enum Parsed {
     Run(Args),
+    RawUdp(SocketAddr),
     Help,
     Version,
 }
@@ -54,6 +56,11 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Parsed, String> 
         match name.as_str() {
             "--help" | "-h" => return Ok(Parsed::Help),
             "--version" | "-V" => return Ok(Parsed::Version),
+            "--raw-udp" => {
+                let text = value()?;
+                let local = text.parse().map_err(|_| format!("--raw-udp {text}: must be ADDRESS:PORT"))?;
+                return Ok(Parsed::RawUdp(local));
+            }
             "--ephemeral-tun" => args.ephemeral = true,
             "--socket" => socket = Some(PathBuf::from(value()?)),
             "--tun" => args.tun = value()?,
@@ -115,6 +122,7 @@ pub const HELP: &str = "\
 stayput-dataplane - the per-packet part of Stayput; controlled by stayput agent over a Unix socket
 
 usage: stayput-dataplane --socket PATH [options]
+       stayput-dataplane --raw-udp ADDRESS:PORT
 
   --socket PATH     socket to listen on for the agent
   --tun NAME        name of the TUN interface (stayput0)
@@ -133,6 +141,9 @@ usage: stayput-dataplane --socket PATH [options]
   --threads N       1; 2: deliver received packets from a thread of its own; auto: 2 from four CPUs on (auto)
   --sandbox MODE    auto: after the start give up files (Landlock) and other system calls (seccomp), as far as the
                     kernel can; off (auto)
+  --raw-udp ADDRESS:PORT
+                    forward nothing: send UDP datagrams with the headers that stdin says, and print those that come,
+                    for stayput conform
   --version         print the version
   --help            print this
 
@@ -172,6 +183,7 @@ mod tests {
         let sandbox = |text| matches!(of(&["--socket=/x", "--sandbox", text]), Ok(Parsed::Run(a)) if a.sandbox);
         assert!(sandbox("auto") && !sandbox("off"));
         assert!(matches!(of(&["--help"]), Ok(Parsed::Help)));
+        assert!(matches!(of(&["--raw-udp=[::1]:4341"]), Ok(Parsed::RawUdp(local)) if local.port() == 4341));
         for bad in [
             &[][..],
             &["--socket"],
@@ -183,6 +195,8 @@ mod tests {
             &["--socket=/x", "--offload=no-such"],
             &["--socket=/x", "--sandbox=on"],
             &["--socket=/x", "--threads=0"],
+            &["--raw-udp", "192.0.2.1"],
+            &["--raw-udp"],
             &["--socket=/x", "--threads", "3"],
         ] {
             assert!(of(bad).is_err());

@@ -53,6 +53,7 @@ mod plain_socket;
 pub mod policy;
 mod policy_preparation;
 pub mod prefix;
+pub mod raw_udp;
 mod receive;
 mod reconcile;
 pub mod replay;

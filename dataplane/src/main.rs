@@ -8,16 +8,18 @@ fn main() -> ExitCode {
     match args::parse(std::env::args().skip(1)) {
         Ok(Parsed::Help) => print!("{}", args::HELP),
         Ok(Parsed::Version) => println!("stayput-dataplane {}", env!("CARGO_PKG_VERSION")),
-        Ok(Parsed::Run(args)) => {
-            if let Err(message) = stayput_dataplane::run(&args) {
-                eprintln!("stayput-dataplane: {message}");
-                return ExitCode::FAILURE;
-            }
-        }
+        Ok(Parsed::Run(args)) => return ended(stayput_dataplane::run(&args)),
+        Ok(Parsed::RawUdp(local)) => return ended(stayput_dataplane::raw_udp::carry(local)),
         Err(message) => {
             eprintln!("stayput-dataplane: {message}");
             return ExitCode::from(2);
         }
     }
     ExitCode::SUCCESS
+}
+
+fn ended(result: Result<(), String>) -> ExitCode {
+    let Err(message) = result else { return ExitCode::SUCCESS };
+    eprintln!("stayput-dataplane: {message}");
+    ExitCode::FAILURE
 }

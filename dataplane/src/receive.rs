@@ -96,7 +96,7 @@ impl Receiver {
     }
 }
 
-fn read_control(header: &libc::msghdr, received: &mut Received) {
+pub fn read_control(header: &libc::msghdr, received: &mut Received) {
     // SAFETY: the kernel filled the control buffer; the CMSG macros stay within msg_controllen.
     let mut at = unsafe { libc::CMSG_FIRSTHDR(header) };
     // SAFETY: at is null or points to a header inside the control buffer.
@@ -140,7 +140,7 @@ fn read_control(header: &libc::msghdr, received: &mut Received) {
 }
 
 /// Without a word on the TTL it does not shorten the inner one.
-const UNKNOWN: Outer = Outer { tos: 0, ttl: u8::MAX };
+pub const UNKNOWN: Outer = Outer { tos: 0, ttl: u8::MAX };
 /// An aggregated datagram has at most 64 KiB.
 const MESSAGE_SIZE: usize = 65_536;
 const MESSAGES: usize = 32;

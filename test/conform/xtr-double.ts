@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { type Answer, readAddressAt, readAnswer } from '../../conform/lisp/answers.ts';
 import { decapsulated, encapsulated } from '../../conform/lisp/encapsulation.ts';
 import {
+  altered,
   ip,
   join,
   locator,
@@ -12,9 +13,12 @@ import {
   REQUEST,
   record,
   TYPE,
+  u8,
   u32,
   u64,
 } from '../../conform/lisp/octets.ts';
+import { type RawDatagram, RawUdp } from '../../conform/lisp/raw-udp.ts';
+import { Pacer } from '../../conform/pacer.ts';
 import { HEADER } from '../../conform/xtr/echo.ts';
 
 export type Fault =
@@ -39,7 +43,16 @@ export type Fault =
   | 'does not tell of newer map-versions'
   | 'answers for any EID inside'
   | 'sends status bits'
-  | 'stops at a truncated packet';
+  | 'stops at a truncated packet'
+  | 'keeps the inner TTL'
+  | 'takes the outer TTL, whatever it is'
+  | 'loses congestion'
+  | 'takes the outer ECN, whatever it is'
+  | 'delivers congestion that cannot be said'
+  | 'drops checksums of zero'
+  | 'sends with its own TTL'
+  | 'sends without ECN'
+  | 'sends checksums';
 
 export interface Place {
   readonly address: string;
@@ -60,12 +73,16 @@ export class XtrDouble {
   private solicitedAt = Number.NEGATIVE_INFINITY;
   private lastNonce = 0n;
   private stopped = false;
+  private raw: RawUdp | undefined;
+  private closed = false;
 
   constructor(place: Place, fault?: Fault) {
     this.place = place;
     this.fault = fault;
     this.control.on('message', (octets, from) => this.hear(new Uint8Array(octets), from));
-    this.data.on('message', (octets) => this.take(new Uint8Array(octets)));
+    this.data.on('message', (octets) => {
+      if (this.raw === undefined) this.take(new Uint8Array(octets));
+    });
   }
 
   async start(): Promise<void> {
@@ -75,6 +92,8 @@ export class XtrDouble {
   }
 
   close(): void {
+    this.closed = true;
+    this.raw?.close();
     this.control.close();
     this.data.close();
   }
@@ -136,6 +155,53 @@ export class XtrDouble {
     else this.send(encapsulated(asked, { source: eid, destination: OTHER_EID, sourcePort: 4342 }), peer, 4342);
   }
 
+  /** With raw sockets it sees outer headers and makes them, and its sockets only keep the port. */
+  async useRaw(program: string): Promise<void> {
+    const raw = await RawUdp.open(program, this.place.address, 4341, new Pacer(5_000));
+    this.raw = raw;
+    void (async () => {
+      for (let at = 0; !this.closed; ) {
+        const datagram = await raw.wait((each) => each, 200, at);
+        if (datagram === undefined) continue;
+        at++;
+        this.takeRaw(datagram);
+      }
+    })();
+  }
+
+  private takeRaw({ octets, tos, ttl, checksum }: RawDatagram): void {
+    if (checksum === 'zero' && this.has('drops checksums of zero')) return;
+    const inner = octets.subarray(8);
+    const [outside, inside] = [tos & 3, (inner[1] ?? 0) & 3];
+    const innerTtl = inner[8] ?? 0;
+    if (inside === 0 && outside === 3 && !this.has('delivers congestion that cannot be said')) return;
+    let ecn = inside;
+    if ((outside === 3 && inside !== 0) || (inside === 2 && outside === 1)) ecn = outside;
+    if (this.has('loses congestion')) ecn = inside;
+    if (this.has('takes the outer ECN, whatever it is') && outside !== 3) ecn = outside;
+    const smaller = this.has('keeps the inner TTL') ? innerTtl : Math.min(ttl, innerTtl);
+    const delivered = altered(octets, (copy) => {
+      copy[9] = ((inner[1] ?? 0) & 0xfc) | ecn;
+      copy[16] = this.has('takes the outer TTL, whatever it is') ? ttl : smaller;
+    });
+    if (inner[9] === 17) this.answerLisp(portUnreachable(delivered.subarray(8)));
+    else this.take(delivered);
+  }
+
+  /** The inner packet, to the kit. */
+  private answerLisp(inner: Octets): void {
+    const { peer } = this.place;
+    const packet = join(u32(this.has('sends status bits') ? 0x4000_0000 : 0), u32(0), inner);
+    if (this.raw === undefined) this.data.send(packet, 4341, peer, () => {});
+    else {
+      void this.raw.send(packet, peer, 4341, {
+        ttl: this.has('sends with its own TTL') ? 255 : (inner[8] ?? 0),
+        tos: this.has('sends without ECN') ? 0 : (inner[1] ?? 0),
+        checksum: this.has('sends checksums') ? 'right' : 'zero',
+      });
+    }
+  }
+
   private take(octets: Octets): void {
     const first = octets[0] ?? 0;
     const inner = octets.subarray(8);
@@ -158,8 +224,7 @@ export class XtrDouble {
     if (!toUs && !this.has('answers for any EID inside')) return;
     const reply = join(inner.subarray(0, 12), destination, source, inner.subarray(20));
     reply[20] = 0;
-    const header = join(u32(this.has('sends status bits') ? 0x4000_0000 : 0), u32(0));
-    this.data.send(join(header, reply), 4341, this.place.peer, () => {});
+    this.answerLisp(reply);
   }
 
   /** By the destination version; without versions it does not look. */
@@ -180,3 +245,9 @@ export class XtrDouble {
 
 /** The kit's. */
 export const OTHER_EID = '198.18.7.7';
+
+/** An ICMP message that quotes an IPv4 packet, as the host that it was delivered to sends it. */
+function portUnreachable(packet: Octets): Octets {
+  const head = join(u8(0x45, 0, 0, 56, 0, 0, 0, 0, 64, 1, 0, 0), packet.subarray(16, 20), packet.subarray(12, 16));
+  return join(head, u8(3, 3, 0, 0, 0, 0, 0, 0), packet.subarray(0, 28));
+}

@@ -17,15 +17,23 @@ import { xtrRole } from '../../conform/xtr/subject.ts';
 import { type Fault, OTHER_EID, type Place, XtrDouble } from './xtr-double.ts';
 
 const EID = '198.18.0.9';
+const WITHOUT_RAW_SOCKETS = ['XTR-PRB', 'XTR-REQ', 'XTR-SMR', 'XTR-ROB', 'XTR-DAT'];
 const VERSIONS = ['XTR-DAT-001', 'XTR-DAT-032', 'XTR-DAT-033', 'XTR-DAT-034'];
 
 test('an xTR that does everything right passes the full profile', async () => {
   for (const version of [0, 1, 4_095]) {
-    const only = version === 0 ? [] : VERSIONS;
+    const only = version === 0 ? WITHOUT_RAW_SOCKETS : VERSIONS;
     const report = await examine(undefined, only, true, { version });
     assert.deepEqual(report.checks.filter(({ outcome }) => outcome !== 'passed').map(line), []);
     assert.equal(report.grade, 'full');
   }
+});
+
+test('what needs a raw socket is not tried without', async () => {
+  const { checks } = await examine(undefined, ['XTR-OUT']);
+  assert.ok(checks.length > 10);
+  const why = 'It needs stayput-dataplane on this machine, for a raw socket.';
+  assert.deepEqual(checks.filter(({ outcome, seen }) => outcome !== 'not-tried' || seen !== why).map(line), []);
 });
 
 test('what needs an EID of the kit, or the kit as Map-Server, is not tried without', async () => {
@@ -58,7 +66,9 @@ test('who asks the kit as a Map-Resolver is answered at the port that it asked f
 });
 
 /** Checks that have to fail, of these alone. */
-const FAULTS: Readonly<Record<Fault, { readonly only: readonly string[]; readonly fails: readonly string[] }>> = {
+const FAULTS: Readonly<
+  Partial<Record<Fault, { readonly only: readonly string[]; readonly fails: readonly string[] }>>
+> = {
   'answers with another nonce': { only: ['XTR-PRB-001', 'XTR-REQ-001'], fails: ['XTR-PRB-001', 'XTR-REQ-001'] },
   'does not say P in answers to probes': {
     only: ['XTR-PRB', 'XTR-REQ'],
@@ -129,6 +139,7 @@ function subject(address: string, local: string, all = true) {
     instance: 0,
     outside: new AddressRange([], DEFAULT_OUTSIDE),
     isMapServer: all,
+    rawProgram: undefined,
   });
 }
 
