@@ -118,4 +118,4 @@ function datagramOf(line: string): RawDatagram {
 
 const MAX_INBOX = 1_000;
 const MAX_SAID = 300;
-const START_MS = 10_000;
+const START_MS = 30_000;
