@@ -74,7 +74,8 @@ impl Order {
             _ => return None,
         };
         let hex = words.next()?.as_bytes();
-        if words.next().is_some() || hex.len() % 2 != 0 || hex.len() / 2 > MAX_PAYLOAD {
+        let is_hex = hex.len() % 2 == 0 && hex.iter().all(u8::is_ascii_hexdigit);
+        if words.next().is_some() || !is_hex || hex.len() / 2 > MAX_PAYLOAD {
             return None;
         }
         let octet = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
