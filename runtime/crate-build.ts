@@ -129,4 +129,4 @@ function modified(path: string): number | undefined {
   return statSync(path, { throwIfNoEntry: false })?.mtimeMs;
 }
 
-const LAST_LINES = 30;
+const LAST_LINES = 120;
