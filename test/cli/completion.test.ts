@@ -112,12 +112,13 @@ function inBash(lines: readonly (readonly string[])[]): string[][] {
     'complete -p stayput > /dev/null || exit 1',
     ...calls,
   ];
-  return answers('bash', ['--norc', '-c', script.join('\n')]);
+  return answers('bash', ['--norc', '-c', script.join('\n')], lines.length);
 }
 
 function inFish(lines: readonly (readonly string[])[]): string[][] {
   const calls = lines.map((words) => `complete -C ${quoted(['stayput', ...words].join(' '))}; echo $ANSWERED`);
-  const result = answers('fish', ['--no-config', '-c', [`source ${join(dir, 'fish')}`, ...calls].join('\n')]);
+  const script = [`source ${join(dir, 'fish')}`, ...calls].join('\n');
+  const result = answers('fish', ['--no-config', '-c', script], lines.length);
   return result.map((answer) => answer.map((each) => each.split('\t', 1)[0] ?? ''));
 }
 
@@ -153,12 +154,14 @@ print READY
     'cat $ANSWERS',
   ];
   writeFileSync(join(dir, 'answers'), '');
-  return answers('zsh', ['-f', '-c', outer.join('\n')]);
+  return answers('zsh', ['-f', '-c', outer.join('\n')], lines.length);
 }
 
-function answers(program: string, args: readonly string[]): string[][] {
+function answers(program: string, args: readonly string[], count: number): string[][] {
   const env = { ...process.env, ANSWERED, ANSWERS: join(dir, 'answers'), HOME: dir };
-  const { stdout, stderr, status } = spawnSync(program, args, { cwd: dir, encoding: 'utf8', env, timeout: 60_000 });
+  // One process gives all answers, hundreds of them.
+  const timeout = 60_000 + 5_000 * count;
+  const { stdout, stderr, status } = spawnSync(program, args, { cwd: dir, encoding: 'utf8', env, timeout });
   assert.equal(status, 0, `${stderr}\n${stdout}`);
   assert.equal(stderr, '');
   const parts = stdout.split(`${ANSWERED}\n`).slice(0, -1);
