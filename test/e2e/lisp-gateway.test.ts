@@ -83,7 +83,7 @@ describe('a plain LISP site behind a gateway', () => {
   const exchange = async (to: string, bytes: Uint8Array): Promise<LispMessage> => {
     const program = `const s = require('node:dgram').createSocket('udp4');
       s.on('message', (m) => { console.log(m.toString('hex')); s.close(); clearTimeout(t); });
-      const t = setTimeout(() => s.close(), 3000);
+      const t = setTimeout(() => s.close(), 30_000);
       s.bind({ address: '${router.address4}' }, () => s.send(Buffer.from('${Buffer.from(bytes).toString('hex')}', 'hex'), 4342, '${to}'));`;
     const { stdout } = await router.host.exec([process.execPath, '-e', program]);
     return decodeLispMessage(Buffer.from(stdout.trim(), 'hex'));

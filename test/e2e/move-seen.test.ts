@@ -38,7 +38,7 @@ describe('a workload that comes to a bridge on another host', () => {
     await speak();
     await waitFor(`${eid} is live`, async () => (await there.eidState(eid)) === 'live');
     await world.db.sysctl([['net/ipv4/conf/eth0/arp_ignore', '0']]);
-    await world.client.host.exec(['ping', '-c', '1', '-W', '5', eid]);
+    await world.client.host.exec(['ping', '-c', '1', '-W', '30', eid]);
     Object.assign(world.workload, { here: there, there: here });
   };
 

@@ -75,6 +75,6 @@ describe('a workload that moves to another host', () => {
       return ping.code === 0;
     });
     await waitFor('live there', async () => (await there.eidState(DB_EID)) === 'live');
-    await world.client.host.exec(['ping', '-c', '1', '-W', '2', DB_EID]);
+    await world.client.host.exec(['ping', '-c', '1', '-W', '30', DB_EID]);
   });
 });

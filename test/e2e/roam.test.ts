@@ -54,7 +54,10 @@ describe('a VM that roams to another cloud', () => {
         new RegExp(`^${name}\\.$`, 'm'),
       );
       assert.match((await host.exec(['getent', 'ahostsv4', name])).stdout, new RegExp(`^${VM_EID}\\s`));
-      assert.match((await host.exec(['curl', '-sS', '--max-time', '5', `http://${name}/hello`])).stdout, /^hello from/);
+      assert.match(
+        (await host.exec(['curl', '-sS', '--max-time', '30', `http://${name}/hello`])).stdout,
+        /^hello from/,
+      );
     };
     await ask();
     await world.prepareRoam()();

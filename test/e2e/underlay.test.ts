@@ -62,7 +62,7 @@ describe('an underlay of IPv6 alone', () => {
     const { host } = world.client;
     assert.equal((await host.exec(['dig', '+short', '+time=2', name, 'AAAA'])).stdout.trim(), eid6);
     const server = await startServer(world.vm.host, eid6);
-    const { stdout } = await host.exec(['curl', '-6', '-sS', '--max-time', '5', `http://${name}/hello`]);
+    const { stdout } = await host.exec(['curl', '-6', '-sS', '--max-time', '30', `http://${name}/hello`]);
     await server.stop();
     assert.equal(stdout, `hello from ${eid6}\n`);
   });
@@ -72,7 +72,7 @@ async function download(world: World, address: string): Promise<void> {
   const server = await startServer(world.vm.host, address);
   const file = `${world.client.host.dir}/download`;
   const url = `http://${address.includes(':') ? `[${address}]` : address}/bytes?size=${DOWNLOAD}`;
-  await world.client.host.exec(['curl', '-sS', '--max-time', '20', '-o', file, url]);
+  await world.client.host.exec(['curl', '-sS', '--max-time', '50', '-o', file, url]);
   await server.stop();
   assert.equal(sha256OfFile(file), sha256OfBytes(DOWNLOAD));
 }
@@ -81,7 +81,7 @@ async function download(world: World, address: string): Promise<void> {
 async function upload(world: World): Promise<void> {
   const server = await startServer(world.client.host, '10.77.0.1');
   const file = `${world.vm.host.dir}/download`;
-  await world.vm.host.exec(['curl', '-sS', '--max-time', '20', '-o', file, `http://10.77.0.1/bytes?size=${DOWNLOAD}`]);
+  await world.vm.host.exec(['curl', '-sS', '--max-time', '50', '-o', file, `http://10.77.0.1/bytes?size=${DOWNLOAD}`]);
   await server.stop();
   assert.equal(sha256OfFile(file), sha256OfBytes(DOWNLOAD));
 }

@@ -209,7 +209,7 @@ describe('a data plane without CAP_NET_RAW', () => {
       'route add default via 169.254.1.1 dev eth0 onlink',
       'route add default via fe80::1 dev eth0',
     ]);
-    await edge.exec(['ping', '-c', '1', '-W', '5', EID4]);
-    await edge.exec(['ping', '-c', '1', '-W', '5', EID6]);
+    await edge.exec(['ping', '-c', '1', '-W', '30', EID4]);
+    await edge.exec(['ping', '-c', '1', '-W', '30', EID6]);
   });
 });

@@ -314,7 +314,7 @@ export function waitForIncrease(
 }
 
 async function metricsOf(host: Host, port: number): Promise<Metrics> {
-  const { stdout } = await host.exec(['curl', '-sf', '--max-time', '2', `http://127.0.0.1:${port}/metrics`]);
+  const { stdout } = await host.exec(['curl', '-sf', '--max-time', '30', `http://127.0.0.1:${port}/metrics`]);
   const values = new Map<string, number>();
   for (const line of stdout.split('\n')) {
     const match = /^([^#\s][^\s]*(?:\{.*\})?)\s+(\S+)$/.exec(line);
