@@ -59,15 +59,21 @@ is_same_dataplane() {
 restart_running() {
   for unit in stayput-mapserver stayput-agent stayput-dns-host stayput-dataplane; do
     systemctl --quiet is-active "$unit.service" || continue
-    if [ "$unit" = stayput-dataplane ] && is_same_dataplane; then continue; fi
+    case $changed_units in
+      *" $unit.service "*) ;;
+      *) if [ "$unit" = stayput-dataplane ] && is_same_dataplane; then continue; fi ;;
+    esac
     systemctl restart "$unit.service" || echo "install.sh: $unit did not start again: journalctl -u $unit" >&2
   done
 }
 
+# What runs has the confinement of the unit that it was started by.
+changed_units=' '
 install_units() {
   for unit in "$@"; do
     sed "s#^\(Exec[A-Za-z]*=\)stayput#\1$prefix/bin/stayput#" "$source_units/$unit" >"$units/$unit.new"
     chmod 0644 "$units/$unit.new"
+    cmp -s "$units/$unit.new" "$units/$unit" || changed_units="$changed_units$unit "
     mv "$units/$unit.new" "$units/$unit"
   done
 }

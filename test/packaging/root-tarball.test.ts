@@ -43,6 +43,19 @@ describe('the tarball on a Debian', { skip: missingDebianRoot() ?? false }, () =
     assert.equal(await root.isActive('stayput-dataplane'), true);
   });
 
+  it('starts a data plane again whose unit is another, under the confinement of that', async () => {
+    const pid = await root.property('stayput-dataplane', 'MainPID');
+    await root.exec(
+      "sed -i 's/^LimitNOFILE=.*/LimitNOFILE=4321/' /root/unpacked/lib/systemd/system/stayput-dataplane.service",
+    );
+    await install();
+    const next = await root.property('stayput-dataplane', 'MainPID');
+    assert.notEqual(next, pid);
+    assert.match((await root.exec(['cat', `/proc/${next}/limits`])).stdout, /^Max open files +4321 /m);
+    await install();
+    assert.equal(await root.property('stayput-dataplane', 'MainPID'), next);
+  });
+
   it('leaves no process, unit, user or folder behind when it is purged', async () => {
     await root.exec('/root/unpacked/install.sh uninstall --purge', PATIENTLY);
     const { stdout } = await root.exec(
