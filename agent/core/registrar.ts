@@ -330,6 +330,8 @@ export class Registrar {
     }
     if (said) return this.handleConfirmed(owned, mapping, now);
     if (mapping.owner === undefined || mapping.owner === this.identity.xtrId || isWithdrawal(mapping)) {
+      // Answers to what was sent before the claim, when it was a target or had not been detached yet.
+      if (isClaim(owned)) return { kind: 'unchanged' };
       if (mapping.generation < owned.generation && !solicited) return { kind: 'unchanged' };
       if (solicited) owned.generation = 0 as Generation;
       owned.confirmedAt = null;

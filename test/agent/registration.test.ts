@@ -323,6 +323,20 @@ describe('registration', () => {
     );
   });
 
+  test('the answer to a target says nothing of the claim that its interface caused a moment later', () => {
+    const { world, a } = talking();
+    a.lag();
+    a.attach('10.77.0.9', { interface: 'tap0' });
+    a.event({ type: 'interface', name: 'tap0', up: true });
+    a.catchUp();
+    world.pump();
+    assert.equal(a.stateOf('10.77.0.9'), 'live@1');
+    assert.deepEqual(
+      a.notes.filter((note) => note.type === 'registration' && note.result !== 'accepted'),
+      [],
+    );
+  });
+
   test('an EID that was taken over while it was detached is followed from then on', () => {
     const { world, a, b } = talking();
     a.lag();
