@@ -75,7 +75,11 @@ export function isPlausibleLocator(address: IpAddress, overlay: readonly IpPrefi
 export const PLATFORM_SERVICES: readonly (readonly [IpPrefix, string])[] = [
   ['168.63.129.16/32' as IpPrefix, 'DHCP, DNS and health of Azure'],
   ['100.100.100.200/32' as IpPrefix, 'metadata of Alibaba Cloud'],
+  ['100.100.2.136/32' as IpPrefix, 'DNS of Alibaba Cloud'],
+  ['100.100.2.138/32' as IpPrefix, 'DNS of Alibaba Cloud'],
   ['fd00:ec2::254/128' as IpPrefix, 'metadata of EC2'],
+  ['fd00:ec2::253/128' as IpPrefix, 'DNS of EC2'],
+  ['fd00:ec2::123/128' as IpPrefix, 'NTP of EC2'],
   ['fd20:ce::254/128' as IpPrefix, 'metadata of Google'],
   ['fd00:c1::a9fe:a9fe/128' as IpPrefix, 'metadata of Oracle Cloud'],
   ['fd00:42::42/128' as IpPrefix, 'metadata of Scaleway'],

@@ -29,6 +29,7 @@ import { absoluteTarget, type ZoneData } from '../../proto/dns/record-sets.ts';
 import type { DnsRecord, DnsRecordData, DnsReply } from '../../proto/dns/reply.ts';
 import { APEX, DEFAULT_INSTANCE, nameEid } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
+import { keptOutIn } from '../../proto/overlay.ts';
 import { type Aliases, ANSWER_TTL, type NameStep, stepAt } from './dns-names.ts';
 
 export type ZoneVerdict =
@@ -150,7 +151,7 @@ export class DnsZone {
 
   #judgeReverse(question: DnsQuestion): ZoneVerdict {
     const range = reverseRange(question.labels);
-    if (range === undefined) return { kind: 'forward' };
+    if (range === undefined || (range.whole && keptOutIn(range.prefix) !== undefined)) return { kind: 'forward' };
     const apexSkip = this.#reverseApexSkip(question, range.prefix);
     if (apexSkip === undefined) return { kind: 'forward' };
     if (apexSkip === 0 && !range.whole) return { kind: 'answer', reply: apexReply(question) };

@@ -27,6 +27,7 @@ import {
   type LispMessage,
 } from '../../proto/lisp/message.ts';
 import { type Locator, NEVER_USE } from '../../proto/mapping.ts';
+import { keptOutIn } from '../../proto/overlay.ts';
 import { PrefixTrie } from '../../proto/prefix-trie.ts';
 import { type Instant, seconds } from '../../proto/time.ts';
 import type { Outbox } from './outbox.ts';
@@ -160,7 +161,8 @@ export class LispResponder {
   private answersFor(eid: Eid | undefined): boolean {
     if (eid?.kind !== 'prefix' || isAgentPrefix(eid.prefix)) return false;
     if (this.parts.isOwn(prefixAddress(eid.prefix))) return true;
-    return this.parts.rules.gateway && this.parts.overlay().some((prefix) => prefixContains(prefix, eid.prefix));
+    if (!this.parts.rules.gateway || keptOutIn(eid.prefix) !== undefined) return false;
+    return this.parts.overlay().some((prefix) => prefixContains(prefix, eid.prefix));
   }
 
   private readonly query = ({ eid, maskLength }: MapRequest['records'][number]) => this.eidOf(eid, maskLength);

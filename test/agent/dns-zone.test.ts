@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { RecordType } from 'dns-packet';
 import type { Finding } from '../../agent/core/dns-zone.ts';
-import { type IpAddress, parseIpAddress } from '../../proto/address.ts';
+import { type IpAddress, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import { NO_RECORDS } from '../../proto/dns/record-sets.ts';
-import { type AskOptions, Bench, query, type Seen } from './dns-support.ts';
+import { type AskOptions, Bench, OVERLAY, query, type Seen } from './dns-support.ts';
 
 const NOERROR = 0;
 const NXDOMAIN = 3;
@@ -111,6 +111,19 @@ test('A pointer gives the full names of an overlay address, for both families', 
     summary(six).map((record) => record[3]),
     ['db.stayput.internal'],
   );
+});
+
+test('A pointer of what a platform has inside the overlay is asked of the resolvers', () => {
+  for (const [address, own] of [
+    ['201.100.100.100', true],
+    ['200.100.100.100', false],
+  ] as const) {
+    const bench = new Bench();
+    bench.service.setZone('stayput.internal', [...OVERLAY, parseIpPrefix('100.64.0.0/10')]);
+    bench.upstreams('192.0.2.53');
+    bench.ask(`${address}.in-addr.arpa`, 'PTR');
+    assert.deepEqual([bench.lookups.length, bench.sent.length], own ? [1, 0] : [0, 1], address);
+  }
 });
 
 test('A pointer leaves out a name that is too long for DNS together with the zone', () => {

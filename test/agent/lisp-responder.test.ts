@@ -44,7 +44,7 @@ function world(gateway = false) {
     {
       rules: { instance: PLAIN, gateway, sites: [{ rlocs: [parseIpPrefix('192.0.2.0/24')], eids: [] }] },
       instance: OVERLAY,
-      overlay: () => [parseIpPrefix('10.77.0.0/16')],
+      overlay: () => ['10.77.0.0/16', '100.64.0.0/10'].map(parseIpPrefix),
       locators: () => locators,
       isOwn: (address) => address === OWN,
       isMapResolver: (address) => address === RESOLVER,
@@ -104,6 +104,9 @@ describe('an agent that exchanges plain packets', () => {
     assert.equal(world(true).hear(other).result, 'answered');
     assert.equal(world(true).hear(request(inPlainInstance('10.9.0.7'))).result, 'ignored');
     assert.equal(world(true).hear(request(ipLispAddress(OWN))).result, 'ignored', 'another instance');
+    assert.equal(world(true).hear(request(inPlainInstance('100.100.100.201'))).result, 'answered');
+    const metadata = inPlainInstance('100.100.100.200');
+    assert.equal(world(true).hear(request(metadata)).result, 'ignored', 'a platform has it');
     const agent = inPlainInstance('fd53:7461:7970:7574::1');
     const records = [{ notify: false, maskLength: 128, eid: agent }];
     assert.equal(world(true).hear(request(agent, { records })).result, 'ignored');

@@ -179,7 +179,7 @@ describe('a VM with an overlay of nearly everything', () => {
     const routeTo = async (address: string): Promise<string> =>
       / dev (\S+)/.exec((await host.exec(['ip', 'route', 'get', address], { anyExit: true })).stdout)?.[1] ?? 'none';
     for (const [prefix] of PLATFORM_SERVICES) assert.notEqual(await routeTo(prefixAddress(prefix)), 'stayput0', prefix);
-    for (const address of ['100.100.100.199', '168.63.129.17', 'fd00:ec2::253', 'fd00:42::43', 'fdff::1'])
+    for (const address of ['100.100.100.199', '168.63.129.17', 'fd00:ec2::252', 'fd00:42::43', 'fdff::1'])
       assert.equal(await routeTo(address), 'stayput0', address);
     for (const eid of BESIDE) await world.client.host.exec(['ping', '-n', '-c', '1', '-W', '20', eid]);
     for (const address of ['http://100.100.100.200/', 'http://[fd00:ec2::254]/']) {
