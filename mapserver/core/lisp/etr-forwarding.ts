@@ -67,7 +67,7 @@ export class EtrForwarder {
   ): ProtectedForwarding {
     const etrs = this.parts.etrsOf(eidKey(told));
     const capable = etrs.filter(({ securedBy }) => securedBy !== undefined);
-    if (capable.length === 0) return etrs.some(({ restored }) => restored) ? 'unheard' : 'none';
+    if (capable.length === 0) return etrs.length > 0 && etrs.every(({ restored }) => restored) ? 'unheard' : 'none';
     const { nonce } = received.message;
     const address = this.choose(
       capable.flatMap(({ rlocs }) => rlocs),

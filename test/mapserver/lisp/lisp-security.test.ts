@@ -135,6 +135,7 @@ test('after a restart there is no answer until a router of the site has said whe
   for (const [flags, asked] of [
     [SECURED, 1],
     [{ proxyReply: false }, 0],
+    [{ proxyReply: false, merge: true }, 0],
   ] as const) {
     const before = stage();
     before.etr.register('10.50.2.0/24', { flags });
