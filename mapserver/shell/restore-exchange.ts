@@ -32,6 +32,11 @@ export function exchange(dataDir: string, what: Exchange, rename: Rename = renam
   belongLike(dataDir, marker);
   belongLike(dataDir, join(dataDir, staging));
   try {
+    // Before the marker: whoever finishes has the rights of the folder's owner only.
+    if (replaced !== null) {
+      mkdirSync(join(dataDir, replaced), { mode: 0o700 });
+      belongLike(dataDir, join(dataDir, replaced));
+    }
     rename(marker, join(dataDir, MARKER));
     move(dataDir, what, rename, moved);
   } catch (error) {
@@ -40,7 +45,11 @@ export function exchange(dataDir: string, what: Exchange, rename: Rename = renam
     rmSync(join(dataDir, MARKER), { force: true });
     throw error;
   }
-  rmSync(join(dataDir, MARKER));
+  try {
+    rmSync(join(dataDir, MARKER));
+  } catch {
+    // All is moved: the next to come finds nothing left to do, and removes it.
+  }
 }
 
 /** Makes the moves that a restore which was cut off has left; false when there was none. @throws StateFileError */
@@ -93,8 +102,6 @@ function move(
 ): void {
   const left = names.filter((name) => existsSync(join(dataDir, staging, name)));
   if (replaced !== null && left.length === names.length) {
-    mkdirSync(join(dataDir, replaced), { recursive: true, mode: 0o700 });
-    belongLike(dataDir, join(dataDir, replaced));
     // Not those of before: that the store was looked at has taken in the journal of one that was killed.
     for (const name of PRESENT.filter((each) => existsSync(join(dataDir, each)))) {
       const [from, to] = [join(dataDir, name), join(dataDir, replaced, name)];
