@@ -65,6 +65,7 @@ export class XtrStage implements Stage {
   private data: UdpPort | undefined;
   private lisp: UdpPort | undefined;
   private raw: RawUdp | undefined;
+  private cleared = false;
 
   private constructor(subject: XtrSubject, ports: StagePorts, port: UdpPort) {
     this.subject = subject;
@@ -117,8 +118,11 @@ export class XtrStage implements Stage {
   async rawPort(): Promise<RawUdp> {
     const { rawProgram, local, pacer } = this.subject;
     await this.dataPort();
-    this.raw ??= await RawUdp.open(rawProgram, local, DATA_PORT, pacer);
-    return this.raw;
+    if (this.raw !== undefined) return this.raw;
+    const raw = await RawUdp.open(rawProgram, local, DATA_PORT, pacer);
+    if (this.cleared) raw.close();
+    this.raw = raw;
+    return raw;
   }
 
   request(change: RequestChange = {}): { readonly octets: Octets; readonly nonce: bigint } {
@@ -209,6 +213,7 @@ export class XtrStage implements Stage {
   }
 
   async clear(): Promise<void> {
+    this.cleared = true;
     this.raw?.close();
     this.ports.close();
   }
