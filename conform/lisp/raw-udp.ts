@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import { formatHostPort } from '../../runtime/host-port.ts';
 import { NotTried } from '../check.ts';
 import type { Pacer } from '../pacer.ts';
+import { Inbox } from './inbox.ts';
 import type { Octets } from './octets.ts';
 
 export interface OuterHeader {
@@ -22,43 +23,53 @@ export interface RawDatagram extends OuterHeader {
 }
 
 export class RawUdp {
-  /** All that came to the own port, oldest first, up to a bound. */
-  readonly inbox: RawDatagram[] = [];
+  private readonly arrived = new Inbox<RawDatagram>();
   private readonly child: ChildProcessWithoutNullStreams;
   private readonly pacer: Pacer;
-  private readonly waiting = new Set<() => void>();
-  private said = '';
-  private ready: boolean | undefined;
+  /** Rejects with what the program said, or how it ended. */
+  private readonly ready: Promise<void>;
 
-  private constructor(program: string, address: string, port: number, pacer: Pacer) {
+  private constructor(child: ChildProcessWithoutNullStreams, pacer: Pacer) {
+    this.child = child;
     this.pacer = pacer;
-    this.child = spawn(program, ['--raw-udp', formatHostPort(address, port)]);
-    this.child.stdin.on('error', () => {});
-    this.child.stderr.on('data', (part: Buffer) => {
-      this.said = `${this.said}${part}`.slice(0, MAX_SAID);
-    });
-    const ended = (why: string): void => {
-      this.ready ??= false;
-      this.said ||= why;
-      this.wake();
-    };
-    this.child.on('error', ({ message }) => ended(message));
-    this.child.on('close', (code) => ended(`it ended with ${code}`));
-    createInterface({ input: this.child.stdout }).on('line', (line) => {
-      if (this.ready === undefined) this.ready = true;
-      else if (this.inbox.length < MAX_INBOX) this.inbox.push(datagramOf(line));
-      this.wake();
+    child.stdin.on('error', () => {});
+    this.ready = new Promise((resolve, reject) => {
+      let said = '';
+      child.stderr.on('data', (part: Buffer) => {
+        said = `${said}${part}`.slice(0, MAX_SAID);
+      });
+      child.on('error', reject);
+      child.on('close', (code) => reject(new Error(said.trim() || `it ended with ${code}`)));
+      const lines = createInterface({ input: child.stdout });
+      lines.once('line', () => {
+        lines.on('line', (line) => this.arrived.add(datagramOf(line)));
+        resolve();
+      });
     });
   }
 
   /** `program`: the data plane; beside a socket that has the port. @throws NotTried without it, or without CAP_NET_RAW */
   static async open(program: string | undefined, address: string, port: number, pacer: Pacer): Promise<RawUdp> {
     if (program === undefined) throw new NotTried('It needs stayput-dataplane on this machine, for a raw socket.');
-    const raw = new RawUdp(program, address, port, pacer);
-    await raw.until(() => raw.ready, START_MS);
-    if (raw.ready === true) return raw;
-    raw.close();
-    throw new NotTried(`It needs a raw socket, and so CAP_NET_RAW (${raw.said.trim() || 'no answer'}).`);
+    const raw = new RawUdp(spawn(program, ['--raw-udp', formatHostPort(address, port)]), pacer);
+    let timer: NodeJS.Timeout | undefined;
+    const limit = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error('no answer')), START_MS);
+    });
+    try {
+      await Promise.race([raw.ready, limit]);
+      return raw;
+    } catch (error) {
+      raw.close();
+      throw new NotTried(`It needs a raw socket, and so CAP_NET_RAW (${(error as Error).message}).`);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** All that came to the own port, oldest first, up to a bound. */
+  get inbox(): readonly RawDatagram[] {
+    return this.arrived.all;
   }
 
   async send(octets: Octets, address: string, port: number, outer: Partial<OuterHeader> = {}): Promise<void> {
@@ -68,44 +79,14 @@ export class RawUdp {
     this.child.stdin.write(`${formatHostPort(address, port)} ${ttl} ${tos} ${checksum} ${hex}\n`);
   }
 
-  /** The first of those from `from` on that `matches`; undefined when none comes within `ms`. */
+  /** See `Inbox.wait`. */
   wait<T>(matches: (datagram: RawDatagram) => T | undefined, ms: number, from = 0): Promise<T | undefined> {
-    let at = from;
-    return this.until(() => {
-      for (; at < this.inbox.length; at++) {
-        const datagram = this.inbox[at];
-        const match = datagram === undefined ? undefined : matches(datagram);
-        if (match !== undefined) return match;
-      }
-      return undefined;
-    }, ms);
+    return this.arrived.wait(matches, ms, from);
   }
 
   close(): void {
     this.child.stdin.end();
     this.child.kill();
-  }
-
-  private async until<T>(found: () => T | undefined, ms: number): Promise<T | undefined> {
-    const deadline = performance.now() + ms;
-    for (;;) {
-      const match = found();
-      const left = deadline - performance.now();
-      if (match !== undefined || left <= 0) return match;
-      await new Promise<void>((resolve) => {
-        const wake = (): void => {
-          clearTimeout(timer);
-          this.waiting.delete(wake);
-          resolve();
-        };
-        const timer = setTimeout(wake, left);
-        this.waiting.add(wake);
-      });
-    }
-  }
-
-  private wake(): void {
-    for (const wake of this.waiting) wake();
   }
 }
 
@@ -116,6 +97,5 @@ function datagramOf(line: string): RawDatagram {
   return { ttl: Number(ttl), tos: Number(tos), checksum: said, octets: new Uint8Array(Buffer.from(hex, 'hex')) };
 }
 
-const MAX_INBOX = 1_000;
 const MAX_SAID = 300;
 const START_MS = 30_000;

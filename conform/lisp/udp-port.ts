@@ -2,6 +2,7 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import type { Pacer } from '../pacer.ts';
+import { Inbox } from './inbox.ts';
 import type { Octets } from './octets.ts';
 
 export interface Datagram {
@@ -23,13 +24,10 @@ export interface Response {
 }
 
 export class UdpPort {
-  /** All that came, oldest first; what comes beyond the bound is only counted. */
-  readonly inbox: Datagram[] = [];
-  overflow = 0;
+  private readonly arrived = new Inbox<Datagram>();
   private readonly socket: Socket;
   private readonly target: UdpTarget;
   private readonly pacer: Pacer;
-  private readonly waiting = new Set<() => void>();
   private responder: ((octets: Octets) => Response | undefined) | undefined;
   private responding = 0;
   private closed = false;
@@ -40,9 +38,7 @@ export class UdpPort {
     this.pacer = pacer;
     socket.on('error', () => {});
     socket.on('message', (octets, { address, port }) => {
-      if (this.inbox.length < MAX_INBOX) this.inbox.push({ octets: new Uint8Array(octets), address, port });
-      else this.overflow++;
-      for (const wake of this.waiting) wake();
+      this.arrived.add({ octets: new Uint8Array(octets), address, port });
       const response = this.responder?.(new Uint8Array(octets));
       if (response !== undefined && this.responding < MAX_RESPONDING) void this.answer(response);
     });
@@ -65,6 +61,11 @@ export class UdpPort {
     return this.socket.address().port;
   }
 
+  /** All that came, oldest first, up to a bound. */
+  get inbox(): readonly Datagram[] {
+    return this.arrived.all;
+  }
+
   /** What comes from now on is also answered, to the target, with what `responder` makes of it, until the port is closed. */
   respond(responder: (octets: Octets) => Response | undefined): void {
     this.responder = responder;
@@ -78,20 +79,9 @@ export class UdpPort {
     });
   }
 
-  /** The first that `matches`, also of those that came before; undefined when none comes within `ms`. */
-  async wait<T>(matches: (datagram: Datagram) => T | undefined, ms: number, from = 0): Promise<T | undefined> {
-    const deadline = performance.now() + ms;
-    let at = from;
-    for (;;) {
-      for (; at < this.inbox.length; at++) {
-        const datagram = this.inbox[at];
-        const match = datagram === undefined ? undefined : matches(datagram);
-        if (match !== undefined) return match;
-      }
-      const left = deadline - performance.now();
-      if (left <= 0) return undefined;
-      await this.arrival(left);
-    }
+  /** See `Inbox.wait`. */
+  wait<T>(matches: (datagram: Datagram) => T | undefined, ms: number, from = 0): Promise<T | undefined> {
+    return this.arrived.wait(matches, ms, from);
   }
 
   close(): void {
@@ -107,20 +97,7 @@ export class UdpPort {
     this.responding--;
     if (!this.closed && port > 0) this.socket.send(octets, port, this.target.address);
   }
-
-  private arrival(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const wake = (): void => {
-        clearTimeout(timer);
-        this.waiting.delete(wake);
-        resolve();
-      };
-      const timer = setTimeout(wake, ms);
-      this.waiting.add(wake);
-    });
-  }
 }
 
-const MAX_INBOX = 1_000;
 /** Responses that wait for their turn; a target that asks for more does not hold up what it is asked. */
 const MAX_RESPONDING = 8;

@@ -2,9 +2,7 @@
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 import { AddressRange } from '../../conform/address-range.ts';
-import { NotTried } from '../../conform/check.ts';
 import { Exclusive } from '../../conform/exclusive.ts';
-import { RawUdp } from '../../conform/lisp/raw-udp.ts';
 import { DEFAULT_OUTSIDE } from '../../conform/map-server/subject.ts';
 import { Pacer } from '../../conform/pacer.ts';
 import { runConformance } from '../../conform/run.ts';
@@ -85,9 +83,4 @@ describe('the checks of outer headers', () => {
       );
     });
   }
-
-  it('without the right to it, a raw socket is said to be missing', async () => {
-    const opened = RawUdp.open('/bin/false', '127.0.0.1', 4341, new Pacer(100));
-    await assert.rejects(opened, (error) => error instanceof NotTried && error.message.includes('CAP_NET_RAW'));
-  });
 });
