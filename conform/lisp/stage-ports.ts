@@ -1,5 +1,5 @@
 /**
- * The UDP ports of one stage, and its turns with those that there is one of.
+ * The UDP ports and raw sockets of one stage, and its turns with the ports that there is one of.
  *
  * A check that reached its time limit goes on for a while after its stage was cleared. What it comes by then goes back
  * at once, so that nobody waits for a turn that has no end.
@@ -7,13 +7,13 @@
 import { NotTried } from '../check.ts';
 import type { Exclusive } from '../exclusive.ts';
 import type { Pacer } from '../pacer.ts';
+import { RawUdp } from './raw-udp.ts';
 import { UdpPort, type UdpTarget } from './udp-port.ts';
 
 export class StagePorts {
   private readonly pacer: Pacer;
   private readonly address: string;
-  private readonly ports: UdpPort[] = [];
-  private readonly endsOfTurns: (() => void)[] = [];
+  private readonly endings: (() => void)[] = [];
   private closed = false;
 
   /** `address`: the own one. */
@@ -29,9 +29,7 @@ export class StagePorts {
 
   /** The port that `turns` is about, when it is this stage's turn. @throws NotTried when it is taken, or after `close` */
   async openInTurn(turns: Exclusive, target: UdpTarget, port: number): Promise<UdpPort> {
-    const end = await turns.take();
-    if (this.closed) end();
-    else this.endsOfTurns.push(end);
+    this.atEnd(await turns.take());
     try {
       return await this.openAt(target, port);
     } catch (error) {
@@ -39,21 +37,37 @@ export class StagePorts {
     }
   }
 
-  close(): void {
-    this.closed = true;
-    for (const port of this.ports) port.close();
-    for (const end of this.endsOfTurns) end();
+  /** Beside an own port of this number. @throws NotTried without `program` or the right to it, or after `close` */
+  openRaw(program: string | undefined, port: number): Promise<RawUdp> {
+    return this.kept(() => RawUdp.open(program, this.address, port, this.pacer));
   }
 
-  private async openAt(target: UdpTarget, port: number): Promise<UdpPort> {
+  /** What was opened last goes first, so a port is closed before its turn ends. */
+  close(): void {
+    this.closed = true;
+    for (const end of this.endings.reverse()) end();
+  }
+
+  private openAt(target: UdpTarget, port: number): Promise<UdpPort> {
+    return this.kept(() => UdpPort.open(target, this.pacer, { address: this.address, port }));
+  }
+
+  /** Open until the stage is cleared. @throws NotTried after that */
+  private async kept<T extends { close(): void }>(open: () => Promise<T>): Promise<T> {
     if (this.closed) throw new NotTried(CLEARED);
-    const opened = await UdpPort.open(target, this.pacer, { address: this.address, port });
-    if (this.closed) {
-      opened.close();
-      throw new NotTried(CLEARED);
-    }
-    this.ports.push(opened);
+    const opened = await open();
+    this.atEnd(() => opened.close());
     return opened;
+  }
+
+  /** `end` comes with the end of the stage, or at once. @throws NotTried then */
+  private atEnd(end: () => void): void {
+    if (!this.closed) {
+      this.endings.push(end);
+      return;
+    }
+    end();
+    throw new NotTried(CLEARED);
   }
 }
 

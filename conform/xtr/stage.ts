@@ -26,7 +26,7 @@ import {
   u32,
   u64,
 } from '../lisp/octets.ts';
-import { type OuterHeader, RawUdp } from '../lisp/raw-udp.ts';
+import type { OuterHeader, RawUdp } from '../lisp/raw-udp.ts';
 import { StagePorts } from '../lisp/stage-ports.ts';
 import type { Datagram, Response, UdpPort, UdpTarget } from '../lisp/udp-port.ts';
 import type { Pacer } from '../pacer.ts';
@@ -65,7 +65,6 @@ export class XtrStage implements Stage {
   private data: UdpPort | undefined;
   private lisp: UdpPort | undefined;
   private raw: RawUdp | undefined;
-  private cleared = false;
 
   private constructor(subject: XtrSubject, ports: StagePorts, port: UdpPort) {
     this.subject = subject;
@@ -116,13 +115,9 @@ export class XtrStage implements Stage {
 
   /** Beside the data port, which has to be open so that nothing here says that it is not. @throws NotTried */
   async rawPort(): Promise<RawUdp> {
-    const { rawProgram, local, pacer } = this.subject;
     await this.dataPort();
-    if (this.raw !== undefined) return this.raw;
-    const raw = await RawUdp.open(rawProgram, local, DATA_PORT, pacer);
-    if (this.cleared) raw.close();
-    this.raw = raw;
-    return raw;
+    this.raw ??= await this.ports.openRaw(this.subject.rawProgram, DATA_PORT);
+    return this.raw;
   }
 
   request(change: RequestChange = {}): { readonly octets: Octets; readonly nonce: bigint } {
@@ -213,8 +208,6 @@ export class XtrStage implements Stage {
   }
 
   async clear(): Promise<void> {
-    this.cleared = true;
-    this.raw?.close();
     this.ports.close();
   }
 

@@ -7,6 +7,7 @@ import { NotTried } from '../../conform/check.ts';
 import { Exclusive } from '../../conform/exclusive.ts';
 import { StagePorts } from '../../conform/lisp/stage-ports.ts';
 import { Pacer } from '../../conform/pacer.ts';
+import { ended, RawProgram } from './raw-program.ts';
 
 const LOCAL = '127.77.48.1';
 const TARGET = { address: LOCAL, port: 9, family: 4 } as const;
@@ -42,6 +43,28 @@ test('a stage that was cleared opens nothing any more', async () => {
   ports.close();
   await opening;
   await assert.rejects(ports.open(TARGET), NotTried);
+});
+
+test('a raw socket that is ready after the stage was cleared is closed', async (t) => {
+  const program = await RawProgram.make(t);
+  const ports = stagePorts();
+  const refused = assert.rejects(ports.openRaw(program.path, 4341), /Its stage was cleared/);
+  const pid = await program.pid();
+  ports.close();
+  await program.becomeReady();
+  await refused;
+  await ended(pid);
+});
+
+test('a raw socket ends with its stage', async (t) => {
+  const program = await RawProgram.make(t);
+  const ports = stagePorts();
+  const opening = ports.openRaw(program.path, 4341);
+  const pid = await program.pid();
+  await program.becomeReady();
+  await opening;
+  ports.close();
+  await ended(pid);
 });
 
 test('a port that somebody else has is said, and its turn ends with the stage', async (t) => {
