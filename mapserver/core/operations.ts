@@ -302,17 +302,17 @@ function agentOf(transaction: Transaction, xtrId: XtrId): AgentRecord {
   return agent;
 }
 
+/** @throws OperationError unless each can be granted */
 function demandOverlay(eids: readonly IpPrefix[], overlay: Overlay): void {
-  const outside = eids.find((eid) => !inOverlay(overlay, eid));
-  if (outside === undefined) {
-    const kept = eids.find((eid) => overlayProblem(eid) !== undefined);
-    if (kept === undefined) return;
-    throw new OperationError('STAYPUT_OUTSIDE_OVERLAY', `${kept} cannot be an EID: ${overlayProblem(kept)}`);
+  for (const eid of eids) {
+    if (!inOverlay(overlay, eid)) {
+      const prefixes = overlay.prefixes.join(', ');
+      throw new OperationError('STAYPUT_OUTSIDE_OVERLAY', `${eid} is not inside the overlay (${prefixes})`);
+    }
+    const problem = overlayProblem(eid);
+    if (problem !== undefined)
+      throw new OperationError('STAYPUT_OUTSIDE_OVERLAY', `${eid} cannot be an EID: ${problem}`);
   }
-  throw new OperationError(
-    'STAYPUT_OUTSIDE_OVERLAY',
-    `${outside} is not inside the overlay (${overlay.prefixes.join(', ')})`,
-  );
 }
 
 /** The same time for every pair of equal length, whatever they have in common. */
