@@ -7,8 +7,10 @@ import {
   type IpPrefix,
   ipFamily,
   ipFromBytes,
+  ipPrefix,
   ipToBytes,
   prefixAddress,
+  prefixContains,
   prefixLength,
 } from '../proto/address.ts';
 import { UsageError } from '../proto/errors.ts';
@@ -18,6 +20,8 @@ export interface AddressBlock {
   v4(host: number): IpAddress;
   /** An address of a /64 of the block's own. */
   v6(host: number): IpAddress;
+  /** Whether it and the prefix have an address in common. */
+  meets(prefix: IpPrefix): boolean;
 }
 
 export class AddressRange {
@@ -43,9 +47,12 @@ export class AddressRange {
     const number = this.taken++;
     const v4 = number % 2 ** (29 - prefixLength(this.v4));
     const v6 = number % 2 ** Math.min(30, 64 - prefixLength(this.v6));
+    const start = { v4: plus(prefixAddress(this.v4), v4 * 8, 4), v6: plus(prefixAddress(this.v6), v6, 8) };
+    const own = [ipPrefix(start.v4, 29), ipPrefix(start.v6, 64)];
     return {
-      v4: (host) => plus(prefixAddress(this.v4), v4 * 8 + (host & 7), 4),
-      v6: (host) => plus(plus(prefixAddress(this.v6), v6, 8), host, 16),
+      v4: (host) => plus(start.v4, host & 7, 4),
+      v6: (host) => plus(start.v6, host, 16),
+      meets: (prefix) => own.some((each) => prefixContains(each, prefix) || prefixContains(prefix, each)),
     };
   }
 }

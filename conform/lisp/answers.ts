@@ -2,7 +2,7 @@
  * Reads what a target sends, leniently: whatever has a place is taken apart, also what should not be there, so that a
  * check can name it. Only what does not fit into the datagram is a `Malformed`.
  */
-import { type IpAddress, ipFromBytes } from '../../proto/address.ts';
+import { type IpAddress, type IpPrefix, ipFromBytes, ipPrefix, isIpAddress } from '../../proto/address.ts';
 import { Deviation } from '../check.ts';
 import type { Octets } from './octets.ts';
 import { AFI_LCAF, TYPE } from './octets.ts';
@@ -90,6 +90,12 @@ export function readAnswer(octets: Octets): Answer {
 export function readAddressAt(octets: Octets, at: number): { readonly address: Address; readonly end: number } {
   const cursor = new Cursor(octets, at);
   return { address: readAddress(cursor, 0), end: cursor.offset };
+}
+
+/** What a record is about; undefined when that is no IP prefix. */
+export function prefixOf({ eid, maskLength }: AnswerRecord): IpPrefix | undefined {
+  if (!isIpAddress(eid.text) || maskLength > (eid.text.includes(':') ? 128 : 32)) return undefined;
+  return ipPrefix(eid.text as IpAddress, maskLength);
 }
 
 export function describeAnswer({ type, records }: Answer): string {

@@ -3,7 +3,7 @@ import { type Check, demand, group } from '../check.ts';
 import { describeAnswer, describeRecord } from '../lisp/answers.ts';
 import { codeCovers } from '../lisp/message-code.ts';
 import { ip, locator, type Octets, REGISTER, u8 } from '../lisp/octets.ts';
-import { PROXY_NOTIFY } from './etr.ts';
+import { acknowledgement, PROXY_NOTIFY } from './etr.ts';
 import { RECORD_FORMS, registered } from './record-forms.ts';
 import type { MapServerStage } from './stage.ts';
 
@@ -282,13 +282,10 @@ const MERGE: readonly Draft[] = [
       await stage.etr().register([{ eid, locators: [locator(ip('192.0.2.7'))] }], { flags: MERGING, on: first });
       const before = first.inbox.length;
       await stage.etr().register([{ eid, locators: [locator(ip('192.0.2.8'))] }], { flags: MERGING });
-      const told = await first.wait(
-        ({ octets }) => ((octets[0] ?? 0) >>> 4 === 4 ? octets : undefined),
-        stage.subject.answerMs,
-        before,
-      );
+      const told = await first.wait((datagram) => stage.notification(datagram), stage.subject.answerMs, before);
       demand(told !== undefined, 'Nothing came to the first.');
-      return `A Map-Notify of ${told.length} octets came to the first.`;
+      await first.send(acknowledgement(told, stage.key));
+      return `A Map-Notify of ${told.octets.length} octets came to the first.`;
     },
   },
   {

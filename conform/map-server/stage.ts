@@ -4,13 +4,17 @@
  * Whether something was dropped is told by a fence: behind the datagram that must not be answered goes one that must,
  * and once that was answered, and a moment more has passed, silence about the first is a fact, however slow the network
  * is. Without a site key the fence is a Map-Request, with one a Map-Register that wants a Map-Notify.
+ *
+ * Port 4342 goes from check to check, and with it comes what a target sends late, or again, to an earlier one: at that
+ * port only what is about EIDs of the stage's own block counts.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AddressBlock, AddressRange } from '../address-range.ts';
-import { demand, NotTried } from '../check.ts';
+import { Deviation, demand, NotTried } from '../check.ts';
 import type { Stage } from '../engine.ts';
 import type { Exclusive } from '../exclusive.ts';
-import { type Answer, readAnswer } from '../lisp/answers.ts';
+import { type Answer, prefixOf, readAnswer } from '../lisp/answers.ts';
+import { decapsulated } from '../lisp/encapsulation.ts';
 import type { SiteKey } from '../lisp/message-code.ts';
 import { nonceIn, randomNonce } from '../lisp/nonces.ts';
 import { ip, mapRequest, NO_ADDRESS, type Octets, type RequestOptions, TYPE } from '../lisp/octets.ts';
@@ -140,9 +144,17 @@ export class MapServerStage implements Stage {
     const nonce = nonceIn(octets);
     const unwanted = on.inbox
       .slice(before)
-      .filter((datagram) => !informs(datagram, nonce) && withNonce(datagram, fenced) === undefined);
+      .filter((datagram) => !informs(datagram, nonce) && withNonce(datagram, fenced) === undefined)
+      .filter((datagram) => on !== this.lispPortOpened || !this.isLate(datagram));
     demand(unwanted.length === 0, `${what} was answered with ${unwanted.map(describeDatagram).join(', ')}.`);
     return `Nothing came back for ${what}, and the target went on to answer.`;
+  }
+
+  /** The Map-Notify about an EID of this stage, if the datagram is one. @throws Deviation when it cannot be read */
+  notification({ octets }: Datagram): Answer | undefined {
+    if ((octets[0] ?? 0) >>> 4 !== TYPE.mapNotify) return undefined;
+    const answer = readAnswer(octets);
+    return this.isForeign(answer) ? undefined : answer;
   }
 
   /** @returns the nonce of the fence. @throws Deviation when the target does not answer it */
@@ -167,6 +179,22 @@ export class MapServerStage implements Stage {
     }
   }
 
+  private isLate({ octets }: Datagram): boolean {
+    try {
+      const isEcm = (octets[0] ?? 0) >>> 4 === TYPE.ecm;
+      return this.isForeign(readAnswer(isEcm ? decapsulated(octets).message : octets));
+    } catch (error) {
+      if (error instanceof Deviation) return false;
+      throw error;
+    }
+  }
+
+  /** Whether it is about IP prefixes, and none of them has EIDs of this stage. */
+  private isForeign({ records }: Answer): boolean {
+    const prefixes = records.map(prefixOf);
+    return prefixes.length > 0 && prefixes.every((each) => each !== undefined && !this.block.meets(each));
+  }
+
   private async fenceByRegister(): Promise<bigint> {
     this.fencing ??= this.etr();
     const registration = await this.fencing.register([{ eid: ip(this.block.v4(FENCE_HOST)) }]);
@@ -184,10 +212,7 @@ export function describeDatagram({ octets }: Datagram): string {
   return `${octets.length} octets of type ${(octets[0] ?? 0) >>> 4}`;
 }
 
-/**
- * An SMR, and a Map-Notify with another nonce than what was sent, answer nothing: they tell of a change, perhaps one by
- * an earlier check, which had the same port.
- */
+/** An SMR, and a Map-Notify with another nonce than what was sent, answer nothing: they tell of a change. */
 function informs({ octets }: Datagram, sent: bigint | undefined): boolean {
   const type = (octets[0] ?? 0) >>> 4;
   if (type === TYPE.mapNotify) return nonceIn(octets) !== sent;

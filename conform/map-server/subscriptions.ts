@@ -1,10 +1,10 @@
 /** Publish/subscribe (RFC 9437) and acknowledgements of Map-Notify messages (RFC 9301 5.7). */
 import { type Check, demand, group } from '../check.ts';
-import { type Answer, describeAnswer, readAnswer } from '../lisp/answers.ts';
+import { type Answer, describeAnswer } from '../lisp/answers.ts';
 import { codeCovers } from '../lisp/message-code.ts';
 import { nonceIn } from '../lisp/nonces.ts';
 import { ip, locator, NO_ADDRESS, type Octets, REQUEST, TYPE, xtrTrailer } from '../lisp/octets.ts';
-import type { UdpPort } from '../lisp/udp-port.ts';
+import type { Datagram, UdpPort } from '../lisp/udp-port.ts';
 import { acknowledgement, type Etr } from './etr.ts';
 import type { MapServerStage } from './stage.ts';
 import type { Xtr } from './xtrs.ts';
@@ -56,7 +56,6 @@ const SUBSCRIPTIONS: readonly Draft[] = [
     expected: 'A Map-Notify with the new locator.',
     run: async (stage) => {
       const { eid, etr, notify } = await subscribed(stage);
-      await acknowledge(stage, notify);
       const publication = await published(stage, notify, () =>
         etr.register([{ eid, locators: [locator(ip('192.0.2.88'))] }]),
       );
@@ -72,7 +71,6 @@ const SUBSCRIPTIONS: readonly Draft[] = [
     expected: 'A Map-Notify with the nonce of the subscription plus one.',
     run: async (stage) => {
       const { eid, etr, nonce, notify } = await subscribed(stage);
-      await acknowledge(stage, notify);
       const publication = await published(stage, notify, () =>
         etr.register([{ eid, locators: [locator(ip('192.0.2.88'))] }]),
       );
@@ -88,7 +86,6 @@ const SUBSCRIPTIONS: readonly Draft[] = [
     expected: 'A Map-Notify with TTL 0 or without locators.',
     run: async (stage) => {
       const { eid, etr, notify } = await subscribed(stage);
-      await acknowledge(stage, notify);
       const publication = await published(stage, notify, () => etr.withdraw([{ eid }]));
       const [first] = publication.records;
       demand(first !== undefined && (first.ttl === 0 || first.locators.length === 0), describe(publication));
@@ -103,8 +100,7 @@ const SUBSCRIPTIONS: readonly Draft[] = [
     expected: 'The same Map-Notify a second time, within four seconds.',
     run: async (stage) => {
       const { eid, etr, notify } = await subscribed(stage);
-      await acknowledge(stage, notify);
-      const publication = await published(stage, notify, () =>
+      const publication = await unacknowledged(stage, notify, () =>
         etr.register([{ eid, locators: [locator(ip('192.0.2.88'))] }]),
       );
       const again = await repetition(stage, publication, 4_500);
@@ -121,11 +117,9 @@ const SUBSCRIPTIONS: readonly Draft[] = [
     expected: 'No second Map-Notify within four seconds.',
     run: async (stage) => {
       const { eid, etr, notify } = await subscribed(stage);
-      await acknowledge(stage, notify);
       const publication = await published(stage, notify, () =>
         etr.register([{ eid, locators: [locator(ip('192.0.2.88'))] }]),
       );
-      await acknowledge(stage, publication);
       demand(!(await repetition(stage, publication, 4_500)), 'It came again.');
       return 'It did not come again.';
     },
@@ -158,8 +152,7 @@ const SUBSCRIPTIONS: readonly Draft[] = [
     sent: 'A subscription, confirmed, and the same octets again.',
     expected: 'No second answer.',
     run: async (stage) => {
-      const { octets, notify } = await subscribed(stage);
-      await acknowledge(stage, notify);
+      const { octets } = await subscribed(stage);
       return stage.unanswered(octets, 'the repetition', await stage.lispPort());
     },
   },
@@ -170,8 +163,7 @@ const SUBSCRIPTIONS: readonly Draft[] = [
     sent: 'A subscription, confirmed, and another of the same xTR-ID with a smaller nonce.',
     expected: 'No answer to the second.',
     run: async (stage) => {
-      const { eid, xtr, nonce, notify } = await subscribed(stage);
-      await acknowledge(stage, notify);
+      const { eid, xtr, nonce } = await subscribed(stage);
       const older = subscription(stage, eid, xtrTrailer(xtr.id), nonce - 5n);
       return stage.unanswered(older, 'the older nonce', await stage.lispPort());
     },
@@ -183,14 +175,13 @@ const SUBSCRIPTIONS: readonly Draft[] = [
     sent: 'A subscription, a Map-Request with N=1 whose only ITR-RLOC has AFI 0, then a Map-Register with another locator.',
     expected: 'No further Map-Notify to the subscriber.',
     run: async (stage) => {
-      const { port, eid, etr, xtr, notify } = await subscribed(stage);
-      await acknowledge(stage, notify);
+      const { port, eid, etr, xtr } = await subscribed(stage);
       await port.send(subscription(stage, eid, xtrTrailer(xtr.id), xtr.nextNonce(), [NO_ADDRESS]));
       await stage.fence();
       const before = port.inbox.length;
       await etr.register([{ eid, locators: [locator(ip('192.0.2.88'))] }]);
       await stage.fence();
-      const told = port.inbox.slice(before).some(({ octets }) => tells(octets, '192.0.2.88'));
+      const told = port.inbox.slice(before).some((datagram) => tells(stage, datagram, '192.0.2.88'));
       demand(!told, 'The change was published to it.');
       return 'The change was not published to it.';
     },
@@ -235,6 +226,7 @@ const SUBSCRIPTIONS: readonly Draft[] = [
   },
 ];
 
+/** Confirmed, and the confirmation acknowledged. */
 async function subscribed(
   stage: MapServerStage,
   trailer: (xtrId: Octets) => Octets = (xtrId) => xtrTrailer(xtrId),
@@ -251,6 +243,7 @@ async function subscribed(
   const notify = await stage.answer(nonce, stage.subject.answerMs, port);
   demand(notify !== undefined, 'No answer to the subscription.');
   demand(notify.type === TYPE.mapNotify, `It was answered with ${describeAnswer(notify)}.`);
+  await acknowledge(stage, notify);
   return { port, eid, etr, xtr, nonce, octets, notify };
 }
 
@@ -293,16 +286,27 @@ function subscription(
   return octets;
 }
 
-/** The Map-Notify for what `change` does, unlike `confirmation` and unlike answers to the change itself. */
+/** The Map-Notify for what `change` does, unlike `confirmation` and unlike answers to the change itself; acknowledged. */
 async function published(stage: MapServerStage, confirmation: Answer, change: () => Promise<unknown>): Promise<Answer> {
+  const publication = await unacknowledged(stage, confirmation, change);
+  await acknowledge(stage, publication);
+  return publication;
+}
+
+/** The same without an acknowledgement, after which it comes again. */
+async function unacknowledged(
+  stage: MapServerStage,
+  confirmation: Answer,
+  change: () => Promise<unknown>,
+): Promise<Answer> {
   const port = await stage.lispPort();
   const before = port.inbox.length;
   const elsewhere = change();
   const publication = await port.wait(
-    ({ octets }) => {
-      if ((octets[0] ?? 0) >>> 4 !== TYPE.mapNotify) return undefined;
-      const answer = readAnswer(octets);
-      return answer.nonce > confirmation.nonce && answer.nonce < confirmation.nonce + 16n ? answer : undefined;
+    (datagram) => {
+      const answer = stage.notification(datagram);
+      if (answer === undefined || answer.nonce <= confirmation.nonce) return undefined;
+      return answer.nonce < confirmation.nonce + 16n ? answer : undefined;
     },
     stage.subject.answerMs * 2,
     before,
@@ -323,8 +327,9 @@ async function repetition(stage: MapServerStage, notify: Answer, ms: number): Pr
   return (await port.wait(() => (same() > seen ? true : undefined), ms)) === true;
 }
 
-function tells(octets: Octets, address: string): boolean {
-  return (octets[0] ?? 0) >>> 4 === TYPE.mapNotify && Buffer.from(octets).includes(Buffer.from(ip(address)));
+function tells(stage: MapServerStage, datagram: Datagram, address: string): boolean {
+  const octets = stage.notification(datagram)?.octets ?? new Uint8Array();
+  return Buffer.from(octets).includes(Buffer.from(ip(address)));
 }
 
 function describe(answer: Answer): string {

@@ -13,6 +13,8 @@ import {
   ip,
   join,
   lcaf,
+  locator,
+  mapRequest,
   type Octets,
   REGISTER,
   REQUEST,
@@ -67,6 +69,7 @@ export class MapServerDouble {
   private readonly key: SiteKey;
   private readonly site: readonly IpPrefix[];
   private readonly fault: Fault | undefined;
+  private readonly late: string | undefined;
   private readonly registrations = new Map<string, Registered>();
   private readonly nonces = new Map<string, bigint>();
   private readonly subscribers = new Map<string, Subscriber>();
@@ -74,10 +77,12 @@ export class MapServerDouble {
   private readonly awaiting = new Map<string, NodeJS.Timeout>();
   private closed = false;
 
-  constructor(key: SiteKey, site: readonly IpPrefix[], fault?: Fault) {
+  /** `late`: an EID about which port 4342 of whoever registers hears first, as if somebody before had asked for it. */
+  constructor(key: SiteKey, site: readonly IpPrefix[], fault?: Fault, late?: string) {
     this.key = key;
     this.site = site;
     this.fault = fault;
+    this.late = late;
     this.socket.on('message', (octets, peer) => this.receive(new Uint8Array(octets), peer));
   }
 
@@ -90,6 +95,11 @@ export class MapServerDouble {
   /** EIDs that are registered. */
   get registered(): string[] {
     return [...this.registrations.keys()];
+  }
+
+  /** Nonces of Map-Notify messages for which no acknowledgement came. */
+  get unacknowledged(): string[] {
+    return [...this.awaiting.keys()].map((awaited) => awaited.split(' ')[0] ?? '');
   }
 
   close(): void {
@@ -116,10 +126,23 @@ export class MapServerDouble {
       if (this.has('answers what it cannot read') && octets.length > 3) this.send(u8(0xe0, 0, 0, 0), peer);
       return;
     }
-    if (message.type === TYPE.mapRegister) this.register(message, peer);
+    if (message.type === TYPE.mapRegister) {
+      if (this.late !== undefined) this.tellLate(ip(this.late), { ...peer, port: 4342 });
+      this.register(message, peer);
+    }
     if (message.type === TYPE.mapRequest) this.request(message, peer);
     if (message.type === TYPE.mapNotifyAck) this.acknowledged(message, peer);
     if (message.type === TYPE.info) this.info(message, peer);
+  }
+
+  /** A change, a negative answer and a Map-Request that goes on. */
+  private tellLate(eid: Octets, to: RemoteInfo): void {
+    const changed = record(eid, { locators: [locator(ip('192.0.2.88'))] });
+    this.send(this.notify(randomNonce(), [changed]), to);
+    this.send(join(u32(0x2000_0001), u64(randomNonce()), record(eid, { ttl: 1, word: 0x2000 })), to);
+    const asked = mapRequest({ nonce: randomNonce(), itrRlocs: [ip(to.address)], eid });
+    const inner = { source: to.address, destination: to.address, sourcePort: 4342 };
+    this.send(encapsulated(asked, inner), to);
   }
 
   private register(message: Answer, peer: RemoteInfo): void {

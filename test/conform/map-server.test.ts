@@ -22,6 +22,21 @@ test('a Map-Server that does everything right passes the full profile, and has n
   assert.equal(report.grade, 'full');
   assert.ok(report.checks.length >= 250, `${report.checks.length}`);
   assert.deepEqual(double.registered, []);
+  assert.deepEqual(double.unacknowledged, []);
+});
+
+test('what comes late to the port that checks share, about EIDs of an earlier one, is nobody’s fault', async () => {
+  const report = await examine(new MapServerDouble(KEY, SITE, undefined, LATE), SHARED);
+  assert.deepEqual(report.checks.filter(({ outcome }) => outcome !== 'passed').map(line), []);
+});
+
+test('nor does it stand in for what does not come', async () => {
+  for (const fault of ['does not merge', 'publishes with the same nonce'] as const) {
+    const report = await examine(new MapServerDouble(KEY, SITE, fault, LATE), SHARED);
+    const failed = report.checks.filter(({ outcome }) => outcome !== 'passed');
+    const fails = FAULTS[fault].fails.flatMap(idsOf).filter((id) => SHARED.some((start) => id.startsWith(start)));
+    assert.deepEqual(failed.map(({ id }) => id).sort(), fails.sort(), failed.map(line).join('\n'));
+  }
 });
 
 test('without a site key what needs one is not tried, and the rest is', async () => {
@@ -73,6 +88,11 @@ describe('a Map-Server with one fault fails the checks of that and no others:', 
     });
   }
 });
+
+/** Checks that take turns with port 4342. */
+const SHARED = ['MS-REG-077', 'MS-REQ-050', 'MS-REQ-051', 'MS-SUB'];
+/** An EID of the site that no check comes to. */
+const LATE = '198.18.255.249';
 
 let runs = 0;
 
