@@ -63,12 +63,10 @@ async function measure(transport: 'udp' | 'native', prefixes: number, seconds: n
   try {
     server = await BenchMapServer.start(dir);
     client = transport === 'udp' ? await UdpClient.open(server, prefixes) : await NativeClient.open(server, prefixes);
-    const empty = await server.smallestHeap(HEAP_SAMPLES);
+    const empty = await server.heap();
     const register = await pace(client, 'register', server.pid, { count: prefixes });
-    const [refresh, full] = await Promise.all([
-      pace(client, 'refresh', server.pid, { seconds }),
-      server.smallestHeap(Math.max(HEAP_SAMPLES, seconds * 4)),
-    ]);
+    const refresh = await pace(client, 'refresh', server.pid, { seconds });
+    const full = await server.heap();
     const request = await pace(client, 'request', server.pid, { seconds });
     const octetsPerRegistration = Math.round((full - empty) / prefixes);
     return { transport, register, refresh, request, octetsPerRegistration, busyCoresBefore };
@@ -78,6 +76,3 @@ async function measure(transport: 'udp' | 'native', prefixes: number, seconds: n
     rmSync(dir, { recursive: true, force: true });
   }
 }
-
-/** A quarter of a second apart. */
-const HEAP_SAMPLES = 8;

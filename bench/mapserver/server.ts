@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { existsSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 import { callApi } from '../../runtime/http-api.ts';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import { waitFor } from '../../test/lab/wait.ts';
@@ -16,24 +16,22 @@ export const EID_SPACE = '10.0.0.0/8';
 export class BenchMapServer {
   readonly dir: string;
   readonly port: number;
-  private readonly metricsPort: number;
   private readonly child: ChildProcess;
 
-  private constructor(dir: string, port: number, metricsPort: number, child: ChildProcess) {
+  private constructor(dir: string, port: number, child: ChildProcess) {
     this.dir = dir;
     this.port = port;
-    this.metricsPort = metricsPort;
     this.child = child;
   }
 
   static async start(dir: string): Promise<BenchMapServer> {
-    const [port, metricsPort] = [await freePort(), await freePort()];
+    const port = await freePort();
     const config = join(dir, 'mapserver.json');
     const most = 1_000_000_000;
     const settings = {
       dataDir: dir,
       listen: `127.0.0.1:${port}`,
-      metricsListen: `127.0.0.1:${metricsPort}`,
+      metricsListen: '',
       logLevel: 'error',
       lisp: {
         listen: [`127.0.0.1:${port}`],
@@ -54,9 +52,10 @@ export class BenchMapServer {
     const init = ['mapserver', 'init', '--data-dir', dir, '--overlay', EID_SPACE, '--host', '127.0.0.1'];
     execFileSync(process.execPath, [MAIN, ...init], { stdio: 'pipe' });
     const core = String(availableParallelism() - 1);
-    const command = ['-c', core, process.execPath, MAIN, 'mapserver', 'run', '--config', config];
-    const child = spawn('taskset', command, { stdio: ['ignore', 'ignore', 'inherit'] });
-    const server = new BenchMapServer(dir, port, metricsPort, child);
+    const probed = ['--expose-gc', '--import', HEAP_PROBE, MAIN];
+    const command = ['-c', core, process.execPath, ...probed, 'mapserver', 'run', '--config', config];
+    const child = spawn('taskset', command, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+    const server = new BenchMapServer(dir, port, child);
     try {
       await waitFor(
         'the map server runs',
@@ -80,16 +79,12 @@ export class BenchMapServer {
     return callApi(target, method, path, body === undefined ? {} : { body });
   }
 
-  /** Octets in use, the least of several looks, since garbage comes and goes. */
-  async smallestHeap(samples: number): Promise<number> {
-    let smallest = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < samples; i++) {
-      const text = await (await fetch(`http://127.0.0.1:${this.metricsPort}/metrics`)).text();
-      const of = (name: string): number => Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1]);
-      smallest = Math.min(smallest, of('nodejs_heap_size_used_bytes') + of('nodejs_external_memory_bytes'));
-      await pause(250);
-    }
-    return smallest;
+  /** Octets of the heap in use, without garbage: it is collected before. */
+  async heap(): Promise<number> {
+    const answer = once(this.child, 'message', { signal: AbortSignal.timeout(HEAP_PATIENCE) });
+    this.child.send('heap');
+    const [octets] = (await answer) as [number];
+    return octets;
   }
 
   async stop(): Promise<void> {
@@ -110,3 +105,6 @@ async function freePort(): Promise<number> {
 }
 
 const MAIN = join(PROJECT_ROOT, 'dist', 'cli', 'main.js');
+const HEAP_PROBE = pathToFileURL(join(PROJECT_ROOT, 'dist', 'bench', 'mapserver', 'heap-probe.js')).href;
+/** A collection of a large heap takes seconds. */
+const HEAP_PATIENCE = 60_000;
