@@ -15,6 +15,7 @@ import {
   prefixAddress,
   prefixLength,
 } from './address.ts';
+import { viewOf } from './bytes.ts';
 
 export class PrefixTrie<V> {
   readonly #roots: Record<IpFamily, Node<V> | undefined> = { 4: undefined, 6: undefined };
@@ -31,27 +32,27 @@ export class PrefixTrie<V> {
     for (;;) {
       const node = place.node();
       if (node === undefined) {
-        place.put({ bits: key.bits, length: key.length, entry, children: [undefined, undefined] });
+        place.put({ words: key.words, length: key.length, entry, zero: undefined, one: undefined });
         this.#size++;
         return;
       }
       const common = commonLength(node, key);
       if (common < node.length) {
-        const fork: Node<V> = { bits: key.bits, length: common, entry: undefined, children: [undefined, undefined] };
-        fork.children[bitAt(node.bits, common)] = node;
+        const fork: Node<V> = { words: key.words, length: common, entry: undefined, zero: undefined, one: undefined };
+        setChild(fork, bitAt(node.words, common), node);
         place.put(fork);
         if (common === key.length) {
           fork.entry = entry;
           this.#size++;
           return;
         }
-        place = childPlace(fork, bitAt(key.bits, common));
+        place = childPlace(fork, bitAt(key.words, common));
       } else if (node.length === key.length) {
         if (node.entry === undefined) this.#size++;
         node.entry = entry;
         return;
       } else {
-        place = childPlace(node, bitAt(key.bits, node.length));
+        place = childPlace(node, bitAt(key.words, node.length));
       }
     }
   }
@@ -81,7 +82,7 @@ export class PrefixTrie<V> {
         return true;
       }
       above = place;
-      place = childPlace(node, bitAt(key.bits, node.length));
+      place = childPlace(node, bitAt(key.words, node.length));
     }
   }
 
@@ -99,7 +100,7 @@ export class PrefixTrie<V> {
     while (node !== undefined && node.length <= key.length && commonLength(node, key) === node.length) {
       best = node.entry ?? best;
       if (node.length === key.length) break;
-      node = node.children[bitAt(key.bits, node.length)];
+      node = childOf(node, bitAt(key.words, node.length));
     }
     return best;
   }
@@ -112,7 +113,7 @@ export class PrefixTrie<V> {
     while (node !== undefined && node.length <= key.length && commonLength(node, key) === node.length) {
       if (node.entry !== undefined) found.push(node.entry);
       if (node.length === key.length) break;
-      node = node.children[bitAt(key.bits, node.length)];
+      node = childOf(node, bitAt(key.words, node.length));
     }
     return found;
   }
@@ -130,9 +131,9 @@ export class PrefixTrie<V> {
       if (common < node.length) return Math.min(common + 1, key.length);
       if (node.entry !== undefined) length = node.length;
       if (node.length === key.length) return key.length;
-      const side = bitAt(key.bits, node.length);
-      if (node.children[side ^ 1] !== undefined) length = node.length + 1;
-      node = node.children[side];
+      const side = bitAt(key.words, node.length);
+      if (childOf(node, side === 0 ? 1 : 0) !== undefined) length = node.length + 1;
+      node = childOf(node, side);
     }
     return length;
   }
@@ -143,7 +144,7 @@ export class PrefixTrie<V> {
     let node = this.#roots[key.family];
     while (node !== undefined && node.length < key.length) {
       if (commonLength(node, key) < node.length) return;
-      node = node.children[bitAt(key.bits, node.length)];
+      node = childOf(node, bitAt(key.words, node.length));
     }
     if (node !== undefined && commonLength(node, key) === key.length) yield* walk(node);
   }
@@ -155,7 +156,7 @@ export class PrefixTrie<V> {
 
   #find(key: Key): Node<V> | undefined {
     let node = this.#roots[key.family];
-    while (node !== undefined && node.length < key.length) node = node.children[bitAt(key.bits, node.length)];
+    while (node !== undefined && node.length < key.length) node = childOf(node, bitAt(key.words, node.length));
     return node !== undefined && node.length === key.length && commonLength(node, key) === key.length
       ? node
       : undefined;
@@ -177,10 +178,11 @@ export interface Entry<V> {
 }
 
 interface Node<V> {
-  readonly bits: Uint8Array;
+  readonly words: Words;
   readonly length: number;
   entry: Entry<V> | undefined;
-  readonly children: [Node<V> | undefined, Node<V> | undefined];
+  zero: Node<V> | undefined;
+  one: Node<V> | undefined;
 }
 
 /** Where a node hangs, so that it can be replaced. */
@@ -191,23 +193,33 @@ interface Place<V> {
 
 interface Key {
   readonly family: IpFamily;
-  readonly bits: Uint8Array;
+  readonly words: Words;
   readonly length: number;
+}
+
+/** Bits of an address, 32 in each, as signed numbers: a quarter of what the octets in a Uint8Array take. */
+type Words = readonly number[];
+
+function childOf<V>(node: Node<V>, side: 0 | 1): Node<V> | undefined {
+  return side === 0 ? node.zero : node.one;
+}
+
+function setChild<V>(node: Node<V>, side: 0 | 1, child: Node<V> | undefined): void {
+  if (side === 0) node.zero = child;
+  else node.one = child;
 }
 
 function childPlace<V>(parent: Node<V>, side: 0 | 1): Place<V> {
   return {
-    node: () => parent.children[side],
-    put: (node) => {
-      parent.children[side] = node;
-    },
+    node: () => childOf(parent, side),
+    put: (node) => setChild(parent, side, node),
   };
 }
 
 function prune<V>(place: Place<V>): void {
   const node = place.node();
   if (node === undefined || node.entry !== undefined) return;
-  const [zero, one] = node.children;
+  const { zero, one } = node;
   if (zero === undefined || one === undefined) place.put(zero ?? one);
 }
 
@@ -215,7 +227,7 @@ function* walk<V>(root: Node<V> | undefined): IterableIterator<Entry<V>> {
   const pending = root === undefined ? [] : [root];
   for (let node = pending.pop(); node !== undefined; node = pending.pop()) {
     if (node.entry !== undefined) yield node.entry;
-    const [zero, one] = node.children;
+    const { zero, one } = node;
     if (one !== undefined) pending.push(one);
     if (zero !== undefined) pending.push(zero);
   }
@@ -223,19 +235,25 @@ function* walk<V>(root: Node<V> | undefined): IterableIterator<Entry<V>> {
 
 function keyOf(prefix: IpPrefix): Key {
   const address = prefixAddress(prefix);
-  return { family: ipFamily(address), bits: ipToBytes(address), length: prefixLength(prefix) };
+  return { family: ipFamily(address), words: wordsOf(ipToBytes(address)), length: prefixLength(prefix) };
+}
+
+function wordsOf(bytes: Uint8Array): Words {
+  const view = viewOf(bytes);
+  if (bytes.length === 4) return [view.getInt32(0)];
+  return [view.getInt32(0), view.getInt32(4), view.getInt32(8), view.getInt32(12)];
 }
 
 /** Leading bits in common, at most the shorter length. */
-function commonLength(a: { bits: Uint8Array; length: number }, b: { bits: Uint8Array; length: number }): number {
+function commonLength(a: { words: Words; length: number }, b: { words: Words; length: number }): number {
   const limit = Math.min(a.length, b.length);
-  for (let i = 0; i * 8 < limit; i++) {
-    const difference = (a.bits[i] ?? 0) ^ (b.bits[i] ?? 0);
-    if (difference !== 0) return Math.min(limit, i * 8 + Math.clz32(difference) - 24);
+  for (let i = 0; i * 32 < limit; i++) {
+    const difference = (a.words[i] ?? 0) ^ (b.words[i] ?? 0);
+    if (difference !== 0) return Math.min(limit, i * 32 + Math.clz32(difference));
   }
   return limit;
 }
 
-function bitAt(bits: Uint8Array, index: number): 0 | 1 {
-  return (((bits[index >> 3] ?? 0) >> (7 - (index & 7))) & 1) as 0 | 1;
+function bitAt(words: Words, index: number): 0 | 1 {
+  return (((words[index >> 5] ?? 0) >>> (31 - (index & 31))) & 1) as 0 | 1;
 }
