@@ -29,6 +29,10 @@ export type RecordKey =
   | 'restoration/latest'
   | 'generations/forgotten';
 
+/**
+ * Made by a literal that names what it has, or by `{ ...record }` with what `record` has as well: where more follows
+ * behind `...`, V8 gives every object a hidden class of its own, which takes more octets than the object.
+ */
 export interface OwnershipRecord {
   readonly kind: 'eid';
   readonly eid: EidKey;

@@ -96,46 +96,43 @@ export function evaluateRegistration(
   }
   const limit = limitReached(transaction, stored, owned, mapping.ttl === 0, context);
   if (limit !== undefined) return { ...denied(mapping.eid, stored, 'too-many'), limit };
-  const newOwnership = {
-    kind: 'eid' as const,
+  const taken: OwnershipRecord = {
+    kind: 'eid',
     eid: eidKey(mapping.eid),
     generation: recovers ? mapping.generation : nextGeneration(transaction, stored),
     owner: agent.xtrId,
     tunnelKey: agent.tunnelKey,
     ownerSince: context.wallClock,
+    state: 'live',
+    ttl: mapping.ttl,
+    locators: mapping.locators,
+    names: mapping.names.filter((name) => coversName(agent, name)).slice(0, MAX_NAMES),
+    targets: mapping.targets,
   };
   if (mapping.ttl === 0) {
     const { ttl } = stored ?? mapping;
-    const ownership = current ? stored : newOwnership;
-    const nothing = { ttl, locators: [], names: [], targets: [] };
-    const record: OwnershipRecord = { ...ownership, ...nothing, state: 'released' };
+    const ownership = current ? stored : taken;
+    const record: OwnershipRecord = { ...ownership, state: 'released', ttl, locators: [], names: [], targets: [] };
     transaction.put(record);
     if (owned) context.counts.own--;
     if (stored === undefined) context.counts.total++;
     context.counts.released++;
     return { kind: 'accepted', how: 'released', record };
   }
-  const content = {
-    state: 'live' as const,
-    ttl: mapping.ttl,
-    locators: mapping.locators,
-    names: mapping.names.filter((name) => coversName(agent, name)).slice(0, MAX_NAMES),
-    targets: mapping.targets,
-  };
   // Claimed anew after a restore, an EID must be newer than what others were given that the backup does not know.
   if (owned && !recovers && !(claims && isFromBackup(transaction, stored))) {
-    const record: OwnershipRecord = { ...stored, ...content };
+    const { state, ttl, locators, names, targets } = taken;
+    const record: OwnershipRecord = { ...stored, state, ttl, locators, names, targets };
     if (!sameMapping(stored, record)) transaction.putSoft(record);
     return { kind: 'accepted', how: 'refreshed', record };
   }
   if (!owned) context.counts.own++;
   if (stored === undefined) context.counts.total++;
-  const record: OwnershipRecord = { ...newOwnership, ...content };
-  transaction.put(record);
+  transaction.put(taken);
   const previous =
     stored !== undefined && stored.owner !== agent.xtrId && stored.state !== 'released' ? stored : undefined;
   const how = recovers ? 'recovered' : 'taken';
-  return { kind: 'accepted', how, record, ...(previous === undefined ? {} : { previous }) };
+  return { kind: 'accepted', how, record: taken, ...(previous === undefined ? {} : { previous }) };
 }
 
 /** Also for what is given up: after a restore, that may be an EID that the store does not have. */

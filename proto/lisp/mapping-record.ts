@@ -48,8 +48,10 @@ export function mappingToRecord(mapping: Mapping): EidRecord {
   if (mapping.eid.kind === 'prefix' && mapping.targets.length > 0) {
     throw new EncodeError('targets', 'only a name EID has targets');
   }
+  const { eid, maskLength } = eidToRecordKey(mapping.eid);
   return {
-    ...eidToRecordKey(mapping.eid),
+    eid,
+    maskLength,
     ttl: ttlToMinutes(mapping.ttl),
     action: MAP_ACTIONS.indexOf(mapping.action),
     authoritative: false,
@@ -88,9 +90,9 @@ export function recordToMapping(record: EidRecord, fallback: RecordFallback = {}
     generation: ownership?.generation ?? (0 as Generation),
     ...(ownership?.owner === undefined ? {} : { owner: ownership.owner }),
     ...(tunnelKey === undefined ? {} : { tunnelKey }),
-    locators,
-    names,
-    targets,
+    locators: asLongAsItIs(locators),
+    names: asLongAsItIs(names),
+    targets: asLongAsItIs(targets),
     ...(zone === undefined ? {} : { zone: zoneDataOf(zone, weights) }),
   };
 }
@@ -121,6 +123,11 @@ export function recordKeyToEid(address: LispAddress, maskLength: number): Eid {
     default:
       throw new DecodeError('EID', 0, `an address of kind "${inner.kind}" is not an EID here`);
   }
+}
+
+/** The same list for long: an array has room for 17 after its first `push`, and an empty one need not be there twice. */
+function asLongAsItIs<T>(list: readonly T[]): readonly T[] {
+  return list.length === 0 ? NOTHING : list.slice();
 }
 
 function ttlToMinutes(ttl: Millis): number {
@@ -224,7 +231,10 @@ function readRloc(record: RlocRecord, eid: Eid, defaultPort: number, parts: Reco
   const reached = reachedThrough(locator, defaultPort);
   // R = 0 forbids to encapsulate to a locator, which is what priority 255 says.
   const priority = record.reachable ? record.priority : NEVER_USE;
-  if (reached !== undefined) parts.locators.push({ ...reached, priority, weight: record.weight });
+  if (reached === undefined) return;
+  const { address, port } = reached;
+  // Each by its name: with more behind `...reached`, V8 gives every object a hidden class of its own (240 octets).
+  parts.locators.push({ address, port, priority, weight: record.weight });
 }
 
 function readTunnelKey(locator: SecurityKeyAddress, parts: RecordParts): void {
@@ -292,3 +302,4 @@ const OWNERSHIP = 1;
 /** Key algorithm in LCAF 11; the RFC 8061 suites have small numbers. */
 const STAYPUT_X25519 = 0x53;
 const DEFAULT_TTL = minutes(24 * 60);
+const NOTHING: readonly never[] = [];

@@ -150,8 +150,10 @@ function answerOf(best: PlainMapping, inside: readonly PlainMapping[] = []): Map
 
 /** Neither A nor L: it is no ETR that speaks. */
 function recordOf({ eid, ttl, action, mapVersion, rlocs }: PlainMapping): EidRecord {
+  const key = eidToRecordKey(eid);
   return {
-    ...eidToRecordKey(eid),
+    eid: key.eid,
+    maskLength: key.maskLength,
     ttl: Math.ceil(ttl / minutes(1)),
     action: MAP_ACTIONS.indexOf(action),
     authoritative: false,

@@ -108,7 +108,12 @@ export function siteJudge(
       generation: nextGeneration(transaction, stored),
       owner,
       ownerSince: wallClock(),
-      ...told,
+      state: told.state,
+      ttl: told.ttl,
+      locators: told.locators,
+      names: told.names,
+      targets: told.targets,
+      site: told.site,
     };
     transaction.put(taken);
     const previous = stored !== undefined && stored.state !== 'released' && stored.owner !== owner ? stored : undefined;
@@ -128,8 +133,10 @@ function moreOwned(transaction: Transaction, owner: XtrId, replica: Replica): nu
 /** The EID-record as its xTRs registered it together; undefined for what is not a site's, or nobody's now. */
 export function siteRecordOf({ eid, ttl, state, site }: OwnershipRecord): EidRecord | undefined {
   if (site === undefined || state !== 'live') return undefined;
+  const key = eidToRecordKey(parseEidKey(eid));
   return {
-    ...eidToRecordKey(parseEidKey(eid)),
+    eid: key.eid,
+    maskLength: key.maskLength,
     ttl: ttl / minutes(1),
     action: 0,
     authoritative: true,
@@ -148,7 +155,7 @@ function fieldsOf(
   site: Site,
   { ttl, mapVersion, rlocs, proxyReply }: RegisteredContent,
   overlay: Overlay,
-): Pick<OwnershipRecord, 'state' | 'ttl' | 'locators' | 'names' | 'targets' | 'site'> {
+): Pick<OwnershipRecord, 'state' | 'ttl' | 'locators' | 'names' | 'targets'> & { readonly site: SiteContent } {
   // Names of RLOCs are no names of the EID, and who may speak of owners does not speak plain LISP.
   const places = rlocs.filter(({ locator }) => locator.kind !== 'name' && !NOT_OF_SITES.has(locator.kind));
   const record = { ...eidToRecordKey(eid), ttl, action: 0, authoritative: true, mapVersion, locators: places };
