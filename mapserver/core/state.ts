@@ -14,6 +14,7 @@ import {
   type NameRecord,
   nameKey,
   RESTORATION_KEY,
+  type RecordKey,
   type RestorationRecord,
   type StoreRecord,
   type TokenRecord,
@@ -54,6 +55,11 @@ export class MapServerState {
   /** Every record, for listings. */
   *records(): IterableIterator<StoreRecord> {
     for (const { record } of this.parts.replica.values()) yield record;
+  }
+
+  /** Whether the record as it is here is of this revision of the store, or of a later one. */
+  isKnown(key: RecordKey, revision: number): boolean {
+    return this.parts.replica.revision(key) >= revision;
   }
 
   agent(xtrId: XtrId): AgentRecord | undefined {

@@ -233,8 +233,12 @@ export class Driver {
 
   private follow(changes: readonly StoreChange[]): void {
     try {
-      const learned = learnedFrom(changes);
-      this.input((now) => this.core.handleStoreChanges(learned, now));
+      // What is known already, like all that this server wrote, is not worth to be read; removals are to be heard of.
+      const news = changes.filter(({ key, value, revision }) => {
+        return value === undefined || !isRecordKey(key) || !this.core.state.isKnown(key, revision);
+      });
+      const learned = learnedFrom(news);
+      if (learned.length > 0) this.input((now) => this.core.handleStoreChanges(learned, now));
     } catch (error) {
       if (error instanceof CompactedError) throw error;
       this.log.error({ err: error }, 'a change in the store was not understood');
