@@ -77,11 +77,12 @@ export const DATAPLANE_HELP: Readonly<Record<string, string>> = {
   handshakes_initiated_total: 'Handshakes begun here',
   handshakes_completed_total: 'Sessions that came up',
   handshakes_rejected_total:
-    'Initiations and responses that were wrong, replayed or too many, those included that the kernel had no room for',
+    'Initiations and responses that were wrong, replayed or too many, came while this machine was about to sleep, or had no room in the kernel',
   handshakes_copied_total: 'Initiations that had come already: they are sent to all locators of a peer at once',
   handshakes_parked_total: 'Initiations from keys that the agent was asked about',
   cookies_sent_total: 'Initiations answered with a cookie, under load',
   rekeys_total: 'Sessions replaced by newer ones',
+  sleeps_total: 'Times that all session keys were forgotten as this machine was about to sleep',
   roams_total: 'Peers that were heard from another locator',
   size_probes_sent_total: 'Probes for the path MTU',
   path_mtu_raised_total: 'Times that a larger size was found to reach a peer',

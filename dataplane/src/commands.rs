@@ -41,6 +41,8 @@ impl Engine {
             Command::Stats => return Ok(Some(self.stats_reply())),
             Command::Peers => return Ok(Some(self.peers_reply())),
             Command::Forwarding => return Ok(Some(self.forwarding_reply())),
+            Command::Sleep => return Ok(Some(json!({ "sessions": self.fall_asleep() }))),
+            Command::Wake => return Ok(Some(json!({ "resumed": self.wake() }))),
             Command::InterfaceWatch { name } => {
                 let sync = self.sync;
                 self.watched.insert(name, Watch { sync, told: None });

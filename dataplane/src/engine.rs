@@ -25,7 +25,7 @@ use crate::hold::{Held, HoldQueue, Holds, Room};
 use crate::host::{HostNetwork, LocalAddress};
 use crate::icmp::ErrorBudget;
 use crate::initiation_socket::InitiationSocket;
-use crate::interruption::{ClockWatch, Generations, Interruption, KernelLog, Teller, Uevents};
+use crate::interruption::{ClockWatch, Generations, Interruption, KernelLog, Teller, Uevents, Wakings};
 use crate::log;
 use crate::messages::{Event, key_text};
 use crate::neighbour_proxy::NeighbourProxies;
@@ -115,6 +115,7 @@ pub struct Engine {
     uevents: Option<Uevents>,
     kernel_log: Option<KernelLog>,
     generations: Generations,
+    wakings: Wakings,
     clocks: Option<ClockWatch>,
 }
 
@@ -240,6 +241,7 @@ impl Engine {
             uevents,
             kernel_log: kernel_log.ok(),
             generations: Generations::default(),
+            wakings: Wakings::default(),
             clocks,
         })
     }
@@ -328,11 +330,13 @@ impl Engine {
                         self.hear_of_generation(Teller::KernelLog);
                     }
                 }
-                CLOCKS => {
-                    if let Some(found) = self.clocks.as_mut().and_then(ClockWatch::poll) {
-                        self.resume(found);
+                CLOCKS => match self.clocks.as_mut().and_then(ClockWatch::poll) {
+                    Some(Interruption::Suspend) => {
+                        self.wake();
                     }
-                }
+                    Some(found) => self.resume(found),
+                    None => {}
+                },
                 POLICIES => self.take_prepared_policy(),
                 LISTENER => {
                     if let Some(newcomer) = self.channel.accept() {
@@ -426,17 +430,38 @@ impl Engine {
         }
     }
 
+    /// The machine is about to sleep. Returns how many sessions were forgotten.
+    pub(crate) fn fall_asleep(&mut self) -> usize {
+        self.wakings.await_next();
+        self.forget_unsent();
+        let sessions = self.tunnel.fall_asleep(sys::clock(libc::CLOCK_REALTIME).as_secs(), self.now);
+        log::info("this machine is about to sleep", &[("sessions", &sessions)]);
+        sessions
+    }
+
+    /// The machine has slept. False if that is known.
+    pub(crate) fn wake(&mut self) -> bool {
+        let is_news = self.wakings.told(self.now);
+        if is_news {
+            self.resume(Interruption::Suspend);
+        }
+        is_news
+    }
+
     fn resume(&mut self, from: Interruption) {
         log::info("this machine was interrupted", &[("by", &format!("{from:?}"))]);
         match from {
             Interruption::Suspend => self.tunnel.resumed(self.now),
+            // It has no session that could be another machine's as well.
+            Interruption::ClockAhead if self.tunnel.is_asleep() => {}
             Interruption::ClockAhead => {
                 // In this order: `resumed` would begin a handshake anew.
                 self.tunnel.resumed(self.now);
                 self.tunnel.renew_sessions(self.now);
             }
             Interruption::Snapshot => {
-                self.unsent.clear();
+                self.wakings.told(self.now);
+                self.forget_unsent();
                 self.tunnel.forget_sessions(sys::clock(libc::CLOCK_REALTIME).as_secs(), self.now);
             }
         }

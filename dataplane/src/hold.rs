@@ -53,10 +53,12 @@ impl HoldQueue {
         self.pop()
     }
 
-    /// Of those that wait for a session; what was held for a workload before may be as old as that.
-    pub fn pop_without_session(&mut self, now: Time) -> Option<Held> {
-        let redirected = self.held.front()?.from != Origin::Host;
-        self.pop_older(if redirected { INTERFACE_LIFETIME } else { SESSION_LIFETIME }, now)
+    /// Of those that wait for a session; what was held for a workload before may be as old as that. `waited`: how long
+    /// what came at a time has been waiting.
+    pub fn pop_without_session(&mut self, waited: impl Fn(Time) -> Duration) -> Option<Held> {
+        let Held { since, from, .. } = self.held.front()?;
+        let lifetime = if *from == Origin::Host { SESSION_LIFETIME } else { INTERFACE_LIFETIME };
+        if waited(*since) < lifetime { None } else { self.pop() }
     }
 
     pub fn len(&self) -> usize {
@@ -311,9 +313,10 @@ mod tests {
         let mut queue = HoldQueue::default();
         let redirected = Held { from: Origin::Peer(PeerId(1)), ..held(10, Time::from_millis(0)) };
         assert!(queue.push(redirected, REDIRECT_LIMIT) && queue.push(held(10, Time::from_millis(0)), SESSION_LIMIT));
-        assert!(queue.pop_without_session(Time::from_millis(4999)).is_none());
-        assert!(queue.pop_without_session(Time::from_millis(5000)).is_some_and(|h| h.from != Origin::Host));
-        assert!(queue.pop_without_session(Time::from_millis(5000)).is_some_and(|h| h.from == Origin::Host));
+        let after = |ms| move |since| Time::from_millis(ms).since(since);
+        assert!(queue.pop_without_session(after(4999)).is_none());
+        assert!(queue.pop_without_session(after(5000)).is_some_and(|h| h.from != Origin::Host));
+        assert!(queue.pop_without_session(after(5000)).is_some_and(|h| h.from == Origin::Host));
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Engine {
         let mut no_session = self.agent_messages.expire(now) as u64;
         let mut unreachable = Vec::new();
         for queue in self.waiting.values_mut() {
-            while let Some(held) = queue.pop_without_session(now) {
+            while let Some(held) = queue.pop_without_session(|since| self.tunnel.awake_since(since, now)) {
                 no_session += 1;
                 unreachable.push(held);
             }

@@ -48,6 +48,28 @@ impl Generations {
     }
 }
 
+/// Of two tellers of the same waking, the clocks and the agent, the second says nothing new.
+#[derive(Default)]
+pub struct Wakings {
+    last: Option<Time>,
+}
+
+impl Wakings {
+    /// True if the machine has slept since the last call.
+    pub fn told(&mut self, now: Time) -> bool {
+        let same = self.last.is_some_and(|last| now.since(last) < SAME_WAKING);
+        if !same {
+            self.last = Some(now);
+        }
+        !same
+    }
+
+    /// The machine is about to sleep: what is told next is a waking from that.
+    pub fn await_next(&mut self) {
+        self.last = None;
+    }
+}
+
 /// Uevents of the kernel.
 pub struct Uevents(OwnedFd);
 
@@ -229,6 +251,8 @@ impl Clocks {
 
 /// The kernel tells both at once, but this process may be kept from reading.
 const BETWEEN_TELLERS: Duration = seconds(5);
+/// The agent hears of it from a program that is started only then.
+const SAME_WAKING: Duration = seconds(10);
 const KERNEL_UEVENTS: u32 = 1;
 const MAX_UEVENT: usize = 8192;
 const SHORTEST_SLEEP: Duration = seconds(1);
@@ -260,6 +284,15 @@ mod tests {
                 assert_eq!(generations.told(by, Time::from_millis(at)), new, "{what}");
             }
         }
+    }
+
+    #[test]
+    fn a_waking_counts_once_whoever_tells_of_it() {
+        let (mut wakings, at) = (Wakings::default(), Time::from_millis);
+        assert!(wakings.told(at(1000)) && !wakings.told(at(1400)), "the clocks and the agent");
+        assert!(wakings.told(at(61_000)) && !wakings.told(at(63_000)), "after another sleep");
+        wakings.await_next();
+        assert!(wakings.told(at(64_000)) && !wakings.told(at(64_100)), "after a short one that was told of before");
     }
 
     #[test]

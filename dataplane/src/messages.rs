@@ -46,6 +46,8 @@ pub enum Command {
     Stats,
     Peers,
     Forwarding,
+    Sleep,
+    Wake,
 }
 
 #[derive(Debug, PartialEq)]
@@ -200,6 +202,8 @@ fn parse_command(fields: &Fields<'_>) -> Result<Command, Refused> {
         "stats" => Command::Stats,
         "peers" => Command::Peers,
         "forwarding" => Command::Forwarding,
+        "sleep" => Command::Sleep,
+        "wake" => Command::Wake,
         other => {
             let message = format!("this data plane does not know the command \"{}\"", shortened(other));
             return Err(Refused::new("unknown-command", message));
@@ -330,7 +334,7 @@ mod tests {
             assert!(command.is_ok(), "{message}: {command:?}");
             kinds.insert(message["type"].as_str().unwrap().to_string());
         }
-        assert_eq!(kinds.len(), 22);
+        assert_eq!(kinds.len(), 24);
         let (_, set) = parse_request(
             golden("agent").iter().find(|m| m["redirectFrom"].is_string()).unwrap().to_string().as_bytes(),
         );

@@ -57,8 +57,10 @@ pub struct Peer {
     pub current: Option<Session>,
     pub previous: Option<Session>,
     pub pending: Vec<Session>,
-    /// There has been a session.
+    /// There has been a session since this process was started, or the machine slept.
     pub known: bool,
+    /// Is to be spoken to when this host is awake.
+    pub greet_later: bool,
     pub handshake: Option<Handshaking>,
     /// (epoch, sequence) of the last initiation accepted.
     pub last_order: Option<(u64, u64)>,
@@ -145,6 +147,7 @@ impl Peer {
             previous: None,
             pending: Vec::new(),
             known: false,
+            greet_later: false,
             handshake: None,
             last_order: None,
             cookie: None,

@@ -30,6 +30,7 @@ counters! {
     HandshakesParked => "handshakes_parked",
     CookiesSent => "cookies_sent",
     Rekeys => "rekeys",
+    Sleeps => "sleeps",
     Roams => "roams",
     ProbesSent => "probes_sent",
     SizeProbesSent => "size_probes_sent",

@@ -280,6 +280,14 @@ impl Engine {
         }
     }
 
+    /// The keys that they were sealed with go.
+    pub(crate) fn forget_unsent(&mut self) {
+        let batches = self.unsent.values().flat_map(|unsent| &unsent.batches);
+        let lost: usize = batches.map(|batch| batch.bytes.len().div_ceil(batch.segment.max(1))).sum();
+        self.tunnel.stats.add(Counter::DropNoSession, lost as u64);
+        self.unsent.clear();
+    }
+
     pub(crate) fn expire_unsent(&mut self) {
         let now = self.now;
         let mut lost = 0;

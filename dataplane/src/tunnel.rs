@@ -24,6 +24,7 @@ mod recovery;
 mod recovery_tests;
 #[cfg(test)]
 mod simulation;
+mod sleep;
 #[cfg(test)]
 mod tests;
 mod uplinks;
@@ -48,6 +49,7 @@ use greetings::Greetings;
 use handshaking::MAX_INDICES;
 use paths::order_locators;
 use recent::RecentInitiations;
+use sleep::Sleep;
 
 pub use path_mtu::PathMtu;
 pub use paths::Paths;
@@ -108,6 +110,7 @@ pub struct Tunnel {
     timers: BinaryHeap<Reverse<(Time, PeerId)>>,
     parked: Vec<Parked>,
     greetings: Greetings,
+    sleep: Sleep,
     recent: RecentInitiations,
     gate: InitiationGate,
     load: LoadMeter,
@@ -149,6 +152,7 @@ impl Tunnel {
             timers: BinaryHeap::new(),
             parked: Vec::new(),
             greetings: Greetings::default(),
+            sleep: Sleep::default(),
             recent: RecentInitiations::default(),
             gate: InitiationGate::new(),
             load: LoadMeter::new(),
@@ -378,7 +382,7 @@ impl Tunnel {
     pub fn next_timeout(&self) -> Time {
         let parked = self.parked.iter().map(|p| p.until).min().unwrap_or(Time::NEVER);
         let own = self.changed_at.unwrap_or(Time::NEVER).min(self.uplinks.next_timeout());
-        let own = own.min(self.greetings.next_timeout());
+        let own = own.min(self.greetings.next_timeout()).min(self.sleep.next_timeout());
         self.timers.peek().map_or(Time::NEVER, |Reverse((at, _))| *at).min(parked).min(own)
     }
 
@@ -388,6 +392,9 @@ impl Tunnel {
             self.cookies_rotate = now + seconds(120);
         }
         self.parked.retain(|parked| parked.until > now);
+        if now >= self.sleep.next_timeout() {
+            self.wake(now);
+        }
         if self.changed_at.is_some_and(|at| now >= at) {
             self.locators_changed(now);
         }

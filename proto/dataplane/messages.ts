@@ -11,6 +11,7 @@ import type { IpAddress, IpPrefix } from '../address.ts';
 import type { InstanceId } from '../eid.ts';
 import type { Generation, Locator, TunnelKey } from '../mapping.ts';
 import type { AgentPolicy } from '../policy.ts';
+import { seconds } from '../time.ts';
 
 export const MAX_FRAME = 4 * 1024 * 1024;
 /** Octets of a message from agent to agent. */
@@ -109,7 +110,30 @@ export type DataplaneCommand =
    * What it forwards now, also before `configure`: an agent goes on from what it did not live to write down. Reply:
    * ForwardingReply.
    */
-  | { readonly type: 'forwarding' };
+  | { readonly type: 'forwarding' }
+  /**
+   * The machine is about to sleep: all session keys are forgotten, and none are made until `wake`, or the data plane
+   * notices by itself that the machine has slept, or MAX_ASLEEP. What is to be sent meanwhile is held (bounded). Reply:
+   * SleepReply.
+   */
+  | { readonly type: 'sleep' }
+  /**
+   * The machine is awake, whether it has slept or not: active peers are spoken to at once, and the event `resumed` says
+   * so; not once more if the data plane has noticed by itself. Reply: WakeReply.
+   */
+  | { readonly type: 'wake' };
+
+export const MAX_ASLEEP = seconds(30);
+
+export interface SleepReply {
+  /** That were up. */
+  readonly sessions: number;
+}
+
+export interface WakeReply {
+  /** It was news. */
+  readonly resumed: boolean;
+}
 
 /**
  * With whom plain packets are exchanged, in place of what was said before; part of the full state, and nobody without
@@ -256,7 +280,7 @@ export type DataplaneEvent =
       readonly by: 'arp' | 'nd' | 'packet';
     }
   /**
-   * This machine slept, or its wall clock was put ahead, or it is a copy that runs on from a snapshot (its VM generation
+   * This machine slept, or `wake` says so, or its wall clock was put ahead, or it is a copy that runs on from a snapshot (its VM generation
    * changed). The data plane has spoken to its peers; after a snapshot it has dropped all session keys first, and
    * raised its epoch.
    */

@@ -131,6 +131,8 @@ export class FakeDataplaneState {
       case 'stats':
       case 'peers':
       case 'forwarding':
+      case 'sleep':
+      case 'wake':
         return;
       default:
         command satisfies never;

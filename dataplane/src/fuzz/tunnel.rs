@@ -154,6 +154,12 @@ impl World {
                     bytes.extend_from_slice(&rest);
                 });
             }
+            30 if step & RARE == RARE => {
+                self.nodes[n].tunnel.fall_asleep(0, now);
+                // Some of what was sent last comes once more after the waking.
+                self.nodes[n].received.clear();
+            }
+            31 if step & RARE == RARE => self.nodes[n].tunnel.resumed(now),
             _ => {
                 self.nodes[n].tunnel.expire_kept(now);
             }
@@ -295,5 +301,7 @@ fn uplink(input: &mut Input<'_>) -> Uplink {
     Uplink { link: u32::from(link % 4), address, destination, gateway: None, up, version }
 }
 
+/// One in four.
+const RARE: u8 = 0x60;
 const MAX_STEPS: usize = 300;
 const MAX_WIRE: usize = 64;

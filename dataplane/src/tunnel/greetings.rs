@@ -29,6 +29,10 @@ impl Greetings {
     pub fn next_timeout(&self) -> Time {
         if self.waiting.is_empty() { Time::NEVER } else { self.spoken + INTERVAL }
     }
+
+    pub fn into_waiting(self) -> VecDeque<PeerId> {
+        self.waiting
+    }
 }
 
 impl Tunnel {
@@ -52,14 +56,13 @@ impl Tunnel {
     /// the peers that were up are spoken to anew. `wall_seconds` since 1970: what was initiated after the copy was
     /// made must be older than what is initiated now.
     pub fn forget_sessions(&mut self, wall_seconds: u64, now: Time) {
-        self.epoch = (self.epoch + 1).max(wall_seconds);
-        let up = |peer: &Peer| peer.current.is_some() || !peer.pending.is_empty() || peer.handshake.is_some();
-        let ids = self.peers().filter(|(_, peer)| up(peer)).map(|(id, _)| id).collect();
-        self.drop_sessions();
-        self.greet_in_turn(ids, now);
+        self.forget_all();
+        self.sleep.end(now);
+        self.raise_epoch(wall_seconds);
+        self.greet_forgotten(now);
     }
 
-    fn greet_in_turn(&mut self, mut ids: Vec<PeerId>, now: Time) {
+    pub(super) fn greet_in_turn(&mut self, mut ids: Vec<PeerId>, now: Time) {
         let traffic = |id: &PeerId| self.peer(*id).and_then(|peer| peer.data_sent.max(peer.data_received));
         ids.sort_by_key(|id| Reverse(traffic(id)));
         let wanted: HashSet<PeerId> = ids.iter().copied().collect();

@@ -17,8 +17,10 @@ use crate::wire::{Answered, Control, Header, INDEX_MASK, Kind};
 impl Tunnel {
     /// Makes sure that a handshake is under way.
     pub fn want_session(&mut self, id: PeerId, now: Time) {
+        let asleep = self.is_asleep();
         let Some(peer) = self.peer_mut(id) else { return };
         match peer.handshake.as_mut() {
+            _ if asleep => peer.greet_later = true,
             Some(handshake) => handshake.wanted = now,
             None => {
                 peer.handshake = Some(Handshaking { tries: 0, next: now, wanted: now, attempts: VecDeque::new() });
@@ -33,6 +35,9 @@ impl Tunnel {
         let Some(identity) = self.identity.as_ref() else { return };
         if header.instance != identity.instance {
             return self.stats.count(Counter::DropWrongInstance);
+        }
+        if self.is_asleep() {
+            return self.stats.count(Counter::HandshakesRejected);
         }
         let path = self.uplinks.arrived(path);
         match header.kind {

@@ -43,8 +43,11 @@ impl Tunnel {
         }
     }
 
-    /// This host was suspended: speak to every active peer, whichever way leads there.
+    /// This host was suspended: speak to every active peer, whichever way leads there. Once for each sleep.
     pub fn resumed(&mut self, now: Time) {
+        if self.wake(now) || self.sleep.is_just_over(now) {
+            return;
+        }
         for peer in self.peers.iter_mut().flatten() {
             peer.spoken_by = None;
         }

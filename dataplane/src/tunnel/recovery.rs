@@ -6,9 +6,9 @@
 //! sent before the report that was answered. A report counts once for each roam and session, only from the peer's
 //! present endpoint and only as the newest packet, so that nobody can use an old one.
 //!
-//! A peer whose data plane was started again can report nothing, but says so in its first session. What was sent to it
-//! since it was heard last, and a round trip before, is sealed for the new session and goes out again; of that, what the
-//! former process still received comes twice.
+//! A peer whose data plane was started again, or forgot its sessions to sleep, can report nothing, but says so in its
+//! first session. What was sent to it since it was heard last, and a round trip before, is sealed for the new session
+//! and goes out again; of that, what the peer still received comes twice.
 
 use std::collections::VecDeque;
 use std::time::Duration;

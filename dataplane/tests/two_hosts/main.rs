@@ -7,6 +7,7 @@ mod lab;
 mod offloads;
 mod policy;
 mod process;
+mod sleep;
 mod streams;
 mod table;
 mod threads;
