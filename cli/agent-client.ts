@@ -23,10 +23,14 @@ export async function callAgent(
   method: 'GET' | 'POST' | 'DELETE',
   path: string,
   body?: unknown,
+  timeoutMs?: number,
 ): Promise<unknown> {
   const socketPath = options.socket ?? process.env.STAYPUT_SOCKET ?? DEFAULT_SOCKET;
   try {
-    return await callApi({ socketPath }, method, path, body === undefined ? {} : { body });
+    return await callApi({ socketPath }, method, path, {
+      ...(body === undefined ? {} : { body }),
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    });
   } catch (cause) {
     if (cause instanceof ApiError && cause.status === 400) throw new UsageError(cause.message, { cause });
     if (!(cause instanceof ApiError) || cause.status !== 0) throw cause;

@@ -233,7 +233,7 @@ function readOrNull(path: string): string | null {
   }
 }
 
-const UNITS = ['stayput-agent', 'stayput-dataplane', 'stayput-mapserver', 'stayput-dns-host'];
+const UNITS = ['stayput-agent', 'stayput-dataplane', 'stayput-mapserver', 'stayput-dns-host', 'stayput-sleep'];
 const NETWORK: Readonly<Record<string, readonly [string, ...string[]]>> = {
   addresses: ['ip', '-d', 'address'],
   routes: ['ip', 'route', 'show', 'table', 'all'],

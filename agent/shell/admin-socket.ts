@@ -16,6 +16,7 @@ import { listenOnUnixSocket } from '../../runtime/unix-server.ts';
 import type { Resolution } from '../core/output.ts';
 import type { OwnedEid } from '../core/registrar.ts';
 import { countRlocs, type ProbedRloc } from '../core/rloc-probes.ts';
+import { DataplaneError } from './dataplane-link.ts';
 import type { DnsStatus } from './dns-host-target.ts';
 import type { DnsServer } from './dns-server.ts';
 import type { AgentDriver } from './driver.ts';
@@ -63,6 +64,8 @@ function routes(driver: AgentDriver, identity: Identity, dns: () => DnsServer | 
       path: '/v1/ping',
       handle: ({ body }) => ping(driver, identity.xtrId, parseBody(PING, body).target),
     },
+    { method: 'POST', path: '/v1/sleep', handle: () => byDataplane(driver.sleep()) },
+    { method: 'POST', path: '/v1/wake', handle: () => byDataplane(driver.wake()) },
   ];
 }
 
@@ -311,6 +314,16 @@ async function owner(driver: AgentDriver, eid: Eid): Promise<{ eid: Eid; mapping
   const [target] = mapping.targets;
   if (mapping.eid.kind !== 'name' || target === undefined) return { eid, mapping };
   return owner(driver, prefixEid(mapping.eid.iid, parseIpPrefix(target)));
+}
+
+/** Whoever calls has said nothing wrong if the data plane cannot. */
+async function byDataplane<T>(done: Promise<T>): Promise<T> {
+  try {
+    return await done;
+  } catch (cause) {
+    if (cause instanceof DataplaneError) throw new ApiError(503, cause.code, cause.message, { cause });
+    throw cause;
+  }
 }
 
 function describeResolution(eid: Eid, resolution: Resolution): unknown {

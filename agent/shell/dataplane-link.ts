@@ -22,7 +22,9 @@ import {
   MAX_HANDOVERS,
   MAX_PEER_MESSAGE,
   type PeersReply,
+  type SleepReply,
   type StatsReply,
+  type WakeReply,
 } from '../../proto/dataplane/messages.ts';
 import { StayputError } from '../../proto/errors.ts';
 import { parseTunnelKey } from '../../proto/identity.ts';
@@ -135,6 +137,14 @@ export class DataplaneLink {
     return parseReply(CORRESPONDENTS_REPLY, reply, 'correspondents');
   }
 
+  async sleep(): Promise<SleepReply> {
+    return parseReply(SLEEP_REPLY, await this.ask({ type: 'sleep' }), 'sleep');
+  }
+
+  async wake(): Promise<WakeReply> {
+    return parseReply(WAKE_REPLY, await this.ask({ type: 'wake' }), 'wake');
+  }
+
   /** Null of a data plane that is older than this command. */
   private async forwarding(): Promise<ForwardingReply | null> {
     try {
@@ -151,6 +161,12 @@ export class DataplaneLink {
     if (this.retry !== null) clearTimeout(this.retry);
     this.socket?.end();
     this.socket?.destroySoon();
+  }
+
+  /** What only one that has accepted this agent is asked. */
+  private ask(command: DataplaneCommand): Promise<unknown> {
+    if (this.ready) return this.request(command);
+    return Promise.reject(new DataplaneError('STAYPUT_DATAPLANE_AWAY', 'the data plane is not attached'));
   }
 
   private request(command: DataplaneCommand): Promise<unknown> {
@@ -210,10 +226,7 @@ export class DataplaneLink {
     this.waiting.delete(message.id);
     if (waiting === undefined) return;
     if (message.ok) waiting.resolve(message.result);
-    else
-      waiting.reject(
-        new DataplaneError('STAYPUT_DATAPLANE', `${waiting.command}: ${message.message} (${message.code})`),
-      );
+    else waiting.reject(refusal(waiting.command, message));
   }
 
   private handleClose(): void {
@@ -257,6 +270,15 @@ export class DataplaneLink {
       // The folder is not there yet: the next attempt tries again.
     }
   }
+}
+
+function refusal(
+  command: DataplaneCommand['type'],
+  { code, message }: { readonly code: string; readonly message: string },
+): DataplaneError {
+  return code === 'unknown-command'
+    ? new DataplaneError('STAYPUT_DATAPLANE_OLD', `the data plane is older than the command ${command}: upgrade it`)
+    : new DataplaneError('STAYPUT_DATAPLANE', `${command}: ${message} (${code})`);
 }
 
 export function encodeFrame(message: unknown): Buffer {
@@ -390,6 +412,10 @@ export const FORWARDING_REPLY = z.object({
     )
     .max(MAX_FORWARDING),
 });
+
+export const SLEEP_REPLY = z.object({ sessions: z.int().nonnegative() });
+
+export const WAKE_REPLY = z.object({ resumed: z.boolean() });
 
 export const CORRESPONDENTS_REPLY = z.object({
   peers: z.array(key).max(MAX_CORRESPONDENTS),

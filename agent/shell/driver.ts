@@ -3,7 +3,7 @@
  * carrying out all outputs in their order, so nothing waits for a timer that need not.
  */
 import type { IpPrefix } from '../../proto/address.ts';
-import type { CorrespondentsReply, PlainRules } from '../../proto/dataplane/messages.ts';
+import type { CorrespondentsReply, PlainRules, SleepReply, WakeReply } from '../../proto/dataplane/messages.ts';
 import { type Eid, type InstanceId, instanceId, parseEid } from '../../proto/eid.ts';
 import { StayputError } from '../../proto/errors.ts';
 import type { Place } from '../../proto/exporter.ts';
@@ -279,6 +279,22 @@ export class AgentDriver {
 
   async probe(publicKey: TunnelKey): Promise<number | null> {
     return (await this.ask('probe', (ticket, now) => this.agent.probe(publicKey, ticket, now))).rttUs;
+  }
+
+  /** This machine is about to sleep. @throws DataplaneError */
+  sleep(): Promise<SleepReply> {
+    if (this.fence === null) this.state.writeRest();
+    return this.dataplane.sleep();
+  }
+
+  /** This machine is awake; whoever notices that first has all done that is to be done. @throws DataplaneError */
+  async wake(): Promise<WakeReply> {
+    try {
+      return await this.dataplane.wake();
+    } catch (error) {
+      this.receive((now) => this.agent.handleDataplaneEvent({ type: 'resumed', from: 'suspend' }, now));
+      throw error;
+    }
   }
 
   /** What people type, in this agent's instance. @throws DecodeError */

@@ -94,10 +94,15 @@ export class StateWriter {
     }
   }
 
-  /** For the last time, what may not be on disk yet. */
+  /** For the last time. */
   close(): void {
     this.closed = true;
     this.stop();
+    this.writeRest();
+  }
+
+  /** What may not be on disk yet. */
+  writeRest(): void {
     for (const what of new Set<Persistent>(['eids', 'map-cache', ...this.problems.keys()])) this.write(what);
   }
 

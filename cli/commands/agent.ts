@@ -10,6 +10,7 @@ import { registerEidCommands } from './eid.ts';
 import { registerPeersCommand } from './peers.ts';
 import { registerPingCommand } from './ping.ts';
 import { registerResolveCommand } from './resolve.ts';
+import { registerSleepCommands } from './sleep.ts';
 import { registerStatusCommand } from './status.ts';
 
 interface ResetOptions extends ConfigOptions, TokenOptions {
@@ -62,6 +63,7 @@ export function registerAgentCommands(program: Command): void {
     schema: async () => (await import('../../agent/config.ts')).AGENT_CONFIG,
     configPath: '/etc/stayput/agent.json',
   });
+  registerSleepCommands(agent);
   registerStatusCommand(program);
   registerEidCommands(program);
   registerPeersCommand(program);

@@ -20,6 +20,8 @@ export class FakeDataplane {
     stats: { counters: { tun_rx_packets: 7, 'drop.replay': 2 }, gauges: { peers: 1, sessions: 1 } },
     peers: { peers: [] },
   };
+  /** Commands that it does not know. */
+  readonly unknown = new Set<DataplaneCommand['type']>();
   private readonly server: Server;
   private socket: Socket | null = null;
   private readonly waiting: { readonly test: () => boolean; readonly resolve: () => void }[] = [];
@@ -69,7 +71,9 @@ export class FakeDataplane {
   private handle(socket: Socket, { id, ...command }: DataplaneCommand & { id: number }): void {
     this.commands.push(command as DataplaneCommand);
     const result = command.type === 'hello' ? this.hello : (this.results[command.type] ?? {});
-    socket.write(encodeFrame({ type: 'reply', id, ok: true, result }));
+    const refused = { ok: false, code: 'unknown-command', message: `this data plane does not know "${command.type}"` };
+    const answer = this.unknown.has(command.type) ? refused : { ok: true, result };
+    socket.write(encodeFrame({ type: 'reply', id, ...answer }));
     this.onCommand(command as DataplaneCommand);
     for (const waiting of this.waiting.filter(({ test }) => test())) {
       this.waiting.splice(this.waiting.indexOf(waiting), 1);

@@ -110,6 +110,8 @@ const REPLIES = [
   dataplane.PEERS_REPLY,
   dataplane.CORRESPONDENTS_REPLY,
   dataplane.FORWARDING_REPLY,
+  dataplane.SLEEP_REPLY,
+  dataplane.WAKE_REPLY,
 ].map((schema) => ({ schema, seeds: results.filter((result) => schema.safeParse(result).success) }));
 
 const BODIES = [
