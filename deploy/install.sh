@@ -34,7 +34,7 @@ prefix=${prefix%/}
 
 here=$(cd "$(dirname "$0")" && pwd -P)
 units=/etc/systemd/system
-agent_units='stayput-dataplane.service stayput-agent.service stayput-agent-join.service stayput-agent-dns.socket stayput-dns-host.service stayput-dns-restore.service'
+agent_units='stayput-dataplane.service stayput-agent.service stayput-agent-join.service stayput-agent-dns.socket stayput-dns-host.service stayput-dns-restore.service stayput-sleep.service'
 
 [ "$(id -u)" = 0 ] || fail "run it as root: sudo $0 $action"
 command -v systemctl >/dev/null ||
@@ -71,7 +71,7 @@ restart_running() {
 changed_units=' '
 install_units() {
   for unit in "$@"; do
-    sed "s#^\(Exec[A-Za-z]*=\)stayput#\1$prefix/bin/stayput#" "$source_units/$unit" >"$units/$unit.new"
+    sed "s#^\(Exec[A-Za-z]*=-\{0,1\}\)stayput#\1$prefix/bin/stayput#" "$source_units/$unit" >"$units/$unit.new"
     chmod 0644 "$units/$unit.new"
     cmp -s "$units/$unit.new" "$units/$unit" || changed_units="$changed_units$unit "
     mv "$units/$unit.new" "$units/$unit"

@@ -15,11 +15,11 @@ const skip = analysed === VERSION ? false : `no systemd-analyze ${VERSION}`;
 
 test('the exposure of each unit is what security.md states', { skip }, () => {
   const page = readFileSync(join(PROJECT_ROOT, 'docs/security.md'), 'utf8');
-  for (const unit of ['mapserver', 'agent', 'agent-join', 'dns-host', 'dataplane'].map(
+  for (const unit of ['mapserver', 'agent', 'agent-join', 'dns-host', 'dataplane', 'sleep'].map(
     (name) => `stayput-${name}.service`,
   )) {
     const report = analyse(['security', '--offline=true', '--no-pager', `deploy/systemd/${unit}`]);
-    const exposure = /Overall exposure level for .*: ([\d.]+) OK/.exec(report)?.[1];
+    const exposure = /Overall exposure level for .*: ([\d.]+) (?:OK|SAFE)/.exec(report)?.[1];
     assert.ok(page.includes(`| \`${unit}\` | ${exposure} |`), `${unit}: ${exposure}`);
   }
 });
@@ -48,8 +48,17 @@ test('the socket unit holds what the agent listens on if nothing else is said, o
   }
 });
 
+test('the unit around a sleep is enabled with the agent, and cannot keep the machine awake', () => {
+  const [agent, sleep] = ['agent', 'sleep'].map((name) =>
+    readFileSync(join(PROJECT_ROOT, `deploy/systemd/stayput-${name}.service`), 'utf8'),
+  );
+  assert.match(agent ?? '', /^Also=stayput-sleep\.service$/m);
+  for (const line of ['ExecStart=-stayput agent sleep', 'ExecStop=-stayput agent wake', 'TimeoutStartSec=5s'])
+    assert.ok(sleep?.split('\n').includes(line), line);
+});
+
 test('no unit writes core dumps', () => {
-  for (const name of ['mapserver', 'agent', 'agent-join', 'dns-host', 'dataplane'])
+  for (const name of ['mapserver', 'agent', 'agent-join', 'dns-host', 'dataplane', 'sleep'])
     assert.match(readFileSync(join(PROJECT_ROOT, `deploy/systemd/stayput-${name}.service`), 'utf8'), /^LimitCORE=0$/m);
 });
 

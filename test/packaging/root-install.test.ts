@@ -119,6 +119,36 @@ describe('the package on a Debian', { skip: missingDebianRoot() ?? false }, () =
     unbroken(result);
   });
 
+  it('has no session while the machine sleeps, which it may, and goes on afterwards', async () => {
+    const { db, web } = world;
+    assert.equal((await db.exec(['systemctl', 'is-enabled', 'stayput-sleep'])).stdout.trim(), 'enabled');
+    await reaches(web, HOSTS.db);
+    const sessions = "curl -s 127.0.0.1:9341/metrics | sed -n 's/^stayput_dataplane_sessions //p'";
+    assert.equal((await db.exec(sessions)).stdout.trim(), '1');
+    // As systemd-suspend.service, which cannot put a container to sleep.
+    await db.exec('cat > /run/systemd/system/pretended-sleep.service', {
+      input: `[Unit]\nRequires=sleep.target\nAfter=sleep.target\n[Service]\nType=oneshot\nExecStart=sh -c "${sessions} > /run/asleep"\n`,
+    });
+    await db.exec(['systemctl', 'daemon-reload']);
+    const sleepFor = async (): Promise<void> => {
+      await db.exec(['systemctl', 'start', 'pretended-sleep']);
+      await waitFor('awake', async () => (await db.property('stayput-sleep', 'ActiveState')) === 'inactive');
+    };
+    await sleepFor();
+    assert.equal((await db.exec(['cat', '/run/asleep'])).stdout.trim(), '0');
+    const says = (words: RegExp): Promise<unknown> =>
+      waitFor(`${words} in the journal`, async () => words.test(await db.journal('stayput-sleep')));
+    await says(/Ready to sleep: the keys of 1 session are forgotten/);
+    await says(/Awake: active peers are spoken to/);
+    await reaches(web, HOSTS.db);
+    await db.exec(['systemctl', 'stop', 'stayput-agent']);
+    await sleepFor();
+    await says(/no answer from the agent/);
+    assert.equal(await db.property('stayput-sleep', 'Result'), 'success');
+    await db.exec(['systemctl', 'start', 'stayput-agent']);
+    await world.ready(db);
+  });
+
   it('reads its configuration again without a restart, and keeps its session', async () => {
     const pid = await world.db.property('stayput-agent', 'MainPID');
     await world.db.exec('cat > /etc/stayput/agent.json', { input: '{ "logLevel": "debug" }' });
