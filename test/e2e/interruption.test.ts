@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { ensureDataplaneBuilt } from '../../runtime/crate-build.ts';
-import { DataplaneGuest } from '../lab/dataplane-guest.ts';
+import { DataplaneGuest, telling } from '../lab/dataplane-guest.ts';
 import { Lab } from '../lab/lab.ts';
 import { missingSnapshotTools } from '../lab/migration-tools.ts';
 import { requireLab } from './require.ts';
@@ -39,6 +39,23 @@ describe('the data plane in a machine', { skip: missingSnapshotTools() ?? false 
     const guest = await DataplaneGuest.boot(await lab.host('asleep'), dataplane, ['echo mem > /sys/power/state']);
     await guest.wakes(SLEEP_MS);
     await guest.says(by('Suspend'));
+  });
+
+  it('that is told of its sleep, before and after, wakes up once', async () => {
+    const told = [
+      telling('sleep'),
+      'echo mem > /sys/power/state',
+      telling('wake'),
+      '/bin/busybox sleep 2',
+      'echo ENOUGH',
+    ];
+    const guest = await DataplaneGuest.boot(await lab.host('told'), dataplane, told);
+    await guest.wakes(SLEEP_MS);
+    await guest.says('ENOUGH');
+    const said = guest.console();
+    assert.match(said, /"sessions":0/);
+    assert.match(said, /"resumed":(true|false)/);
+    assert.equal(said.split(INTERRUPTED).length, 2, said);
   });
 
   it('whose clock is put ahead notices', async () => {

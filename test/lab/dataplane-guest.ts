@@ -5,6 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
+import { CAPABILITY } from '../../proto/capability.ts';
 import { initialRamdisk } from './guest-image.ts';
 import type { Host } from './lab.ts';
 import { SNAPSHOT_KERNEL, SNAPSHOT_TUN } from './migration-tools.ts';
@@ -22,7 +23,7 @@ export class DataplaneGuest {
     this.host = host;
     this.ramdisk = initialRamdisk(host, {
       modules: [SNAPSHOT_TUN],
-      files: [dataplane, ...librariesOf(dataplane)],
+      files: [...new Set([dataplane, PERL, ...librariesOf(dataplane), ...librariesOf(PERL)])],
       commands: [
         `${dataplane} --socket /run/dataplane.sock &`,
         `while :; do echo ${HEARTBEAT}; /bin/busybox sleep 1; done &`,
@@ -42,6 +43,11 @@ export class DataplaneGuest {
 
   says(words: string): Promise<void> {
     return this.qemu.says(words);
+  }
+
+  /** What it has written on its console. */
+  console(): string {
+    return this.qemu.console();
   }
 
   /** After it has gone to sleep by itself. */
@@ -85,11 +91,25 @@ export class DataplaneGuest {
   }
 }
 
+/** For the guest: tells the data plane something, as an agent, and writes the answer on the console. */
+export function telling(command: 'sleep' | 'wake'): string {
+  const messages = [
+    { id: 1, type: 'hello', capability: CAPABILITY, software: 'test' },
+    { id: 2, type: command },
+  ];
+  const texts = messages.map((message) => `q(${JSON.stringify(message)})`);
+  return `${PERL} -e '
+    socket(S, 1, 1, 0); connect(S, pack("S a108", 1, "/run/dataplane.sock")) or die;
+    for (${texts.join(', ')}) { syswrite(S, pack("N", length).$_); }
+    while (sysread(S, $said, 9999)) { print "$said\n"; last if $said =~ /"id":2/; }'`;
+}
+
 function librariesOf(program: string): string[] {
   const text = execFileSync('ldd', [program], { encoding: 'utf8' });
   return [...text.matchAll(/(?:^|\s)(\/\S+)/g)].map(([, path = '']) => path);
 }
 
+const PERL = '/usr/bin/perl';
 /** Linux 6.12 falls over QEMU 7.2's emulation of CMPXCHG16B now and then. */
 const CPU = 'max,-cx16';
 const DATAPLANE = '"name":"stayput-dataplane"';
