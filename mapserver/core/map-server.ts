@@ -350,7 +350,7 @@ export class MapServer {
     this.settle(now);
   }
 
-  /** Changes in the store, also those made by this server. */
+  /** Changes in the store; what is known already may be among them. */
   handleStoreChanges(changes: readonly LearnedRecord[], now: Instant): void {
     for (const { key, record, revision } of changes) {
       const news = this.replica.learned(key, record, revision);
