@@ -240,7 +240,7 @@ export class Agent {
         }
         return;
       case 'resumed':
-        if (event.from === 'snapshot') this.dataplane.handleSnapshot();
+        this.dataplane.handleResumed(event);
         this.outbox.addressesChanged(this.locators.localAddresses());
         this.register(now);
         return;

@@ -6,16 +6,18 @@
  */
 import type { IpPrefix } from '../../proto/address.ts';
 import { POLICY_CAPABILITY } from '../../proto/capability.ts';
-import type { HelloReply } from '../../proto/dataplane/messages.ts';
+import type { DataplaneEvent, HelloReply } from '../../proto/dataplane/messages.ts';
 import { eidSpace } from '../../proto/overlay.ts';
 import type { Outbox } from './outbox.ts';
 import type { AgentIdentity } from './registrar.ts';
 
-/** The epoch that the data plane process `process` was configured with. */
+/** The epoch that the data plane process `process` was configured with, or has raised its own to. */
 export interface SavedDataplane {
   readonly process: string | null;
   readonly epoch: number;
 }
+
+type Resumed = Extract<DataplaneEvent, { readonly type: 'resumed' }>;
 
 /** What it is configured with besides. */
 export interface DataplaneSettings {
@@ -69,9 +71,11 @@ export class DataplaneProcess {
     this.attached = null;
   }
 
-  /** It comes back from a snapshot, and has raised its epoch by itself. */
-  handleSnapshot(): void {
-    this.change({ ...this.saved, epoch: this.saved.epoch + 1 });
+  /** Its machine was interrupted, for which it may have raised its epoch by itself. The next process begins above that. */
+  handleResumed({ from, epoch }: Resumed): void {
+    const least = from === 'snapshot' ? this.saved.epoch + 1 : this.saved.epoch;
+    const raised = Math.max(epoch ?? least, this.saved.epoch);
+    if (raised > this.saved.epoch) this.change({ ...this.saved, epoch: raised });
   }
 
   configure(overlay: readonly IpPrefix[]): void {

@@ -458,7 +458,11 @@ const INCOMING = z.discriminatedUnion('type', [
     interface: z.string().max(64),
     by: z.enum(['arp', 'nd', 'packet']),
   }),
-  z.object({ type: z.literal('resumed'), from: z.enum(['suspend', 'snapshot']) }),
+  z.object({
+    type: z.literal('resumed'),
+    from: z.enum(['suspend', 'snapshot']),
+    epoch: z.int().nonnegative().optional(),
+  }),
   z.object({ type: z.literal('superseded') }),
 ]);
 const UNKNOWN_EVENT = z.object({ type: z.string().max(64) });

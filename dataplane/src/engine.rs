@@ -450,23 +450,18 @@ impl Engine {
 
     fn resume(&mut self, from: Interruption) {
         log::info("this machine was interrupted", &[("by", &format!("{from:?}"))]);
+        let wall_seconds = sys::clock(libc::CLOCK_REALTIME).as_secs();
         match from {
             Interruption::Suspend => self.tunnel.resumed(self.now),
-            // It has no session that could be another machine's as well.
-            Interruption::ClockAhead if self.tunnel.is_asleep() => {}
-            Interruption::ClockAhead => {
-                // In this order: `resumed` would begin a handshake anew.
-                self.tunnel.resumed(self.now);
-                self.tunnel.renew_sessions(self.now);
-            }
+            Interruption::ClockAhead => self.tunnel.clock_put_ahead(wall_seconds, self.now),
             Interruption::Snapshot => {
                 self.wakings.told(self.now);
                 self.forget_unsent();
-                self.tunnel.forget_sessions(sys::clock(libc::CLOCK_REALTIME).as_secs(), self.now);
+                self.tunnel.forget_sessions(wall_seconds, self.now);
             }
         }
         self.drain_outputs();
-        self.event(&Event::Resumed(from));
+        self.event(&Event::Resumed { from, epoch: self.tunnel.epoch() });
     }
 }
 

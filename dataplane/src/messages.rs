@@ -371,8 +371,8 @@ mod tests {
             Event::WorkloadSeen { prefix: Prefix::host(ip("10.77.0.9")), interface: "br0".to_string(), by: By::Arp },
             Event::WorkloadSeen { prefix: Prefix::host(ip("fd77::9")), interface: "vm0".to_string(), by: By::Nd },
             Event::WorkloadSeen { prefix: Prefix::host(ip("fd77::9")), interface: "vm0".to_string(), by: By::Packet },
-            Event::Resumed(Interruption::Suspend),
-            Event::Resumed(Interruption::Snapshot),
+            Event::Resumed { from: Interruption::Suspend, epoch: 1_900_000_000 },
+            Event::Resumed { from: Interruption::Snapshot, epoch: 1_900_000_001 },
             Event::Superseded,
         ];
         let lines = golden("dataplane");

@@ -189,6 +189,11 @@ impl Tunnel {
         }
     }
 
+    /// Of the handshakes begun from now on.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     pub fn public_key(&self) -> Option<PublicKey> {
         self.identity.as_ref().map(|i| i.public)
     }

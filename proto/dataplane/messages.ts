@@ -280,9 +280,9 @@ export type DataplaneEvent =
       readonly by: 'arp' | 'nd' | 'packet';
     }
   /**
-   * This machine slept, or `wake` says so, or its wall clock was put ahead, or it is a copy that runs on from a snapshot (its VM generation
-   * changed). The data plane has spoken to its peers; after a snapshot it has dropped all session keys first, and
-   * raised its epoch.
+   * This machine slept, or `wake` says so, or its wall clock was put ahead, or it is a copy that runs on from a snapshot
+   * (its VM generation changed). The data plane has spoken to its peers; after a snapshot it has dropped all session
+   * keys first. `epoch`: that of its handshakes from now on; older data planes do not say.
    */
-  | { readonly type: 'resumed'; readonly from: 'suspend' | 'snapshot' }
+  | { readonly type: 'resumed'; readonly from: 'suspend' | 'snapshot'; readonly epoch?: number | undefined }
   | { readonly type: 'superseded' };

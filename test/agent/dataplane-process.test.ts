@@ -42,8 +42,27 @@ describe('a data plane that is attached', () => {
   test('has raised it by itself after a snapshot', () => {
     const { process, epoch } = processAfter(KNOWN);
     process.handleHello(hello('one'), 0);
-    process.handleSnapshot();
+    process.handleResumed({ type: 'resumed', from: 'snapshot' });
     assert.equal(epoch(), 501);
+  });
+
+  test('begins above what the one before raised its own to, also when the clock was put back', () => {
+    for (const from of ['suspend', 'snapshot'] as const) {
+      const { process, persisted } = processAfter(KNOWN);
+      process.handleHello(hello('one'), 0);
+      process.handleResumed({ type: 'resumed', from, epoch: 2_000_000_000 });
+      assert.deepEqual(persisted(), ['dataplane']);
+      process.handleHello(hello('two'), 1_700_000_000);
+      assert.equal(process.save().epoch, 2_000_000_001);
+    }
+  });
+
+  test('that slept without a word of an epoch keeps its own', () => {
+    const { process, epoch, persisted } = processAfter(KNOWN);
+    process.handleHello(hello('one'), 0);
+    process.handleResumed({ type: 'resumed', from: 'suspend' });
+    assert.deepEqual(persisted(), []);
+    assert.equal(epoch(), 500);
   });
 
   test('enforces policies from a version on, and nothing while it is away', () => {

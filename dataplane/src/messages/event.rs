@@ -16,16 +16,46 @@ use crate::prefix::Prefix;
 #[derive(Debug, PartialEq)]
 pub enum Event {
     Locators(Vec<LocalAddress>),
-    Interface { name: String, up: bool },
-    Miss { eid: IpAddr, source: bool },
-    Conflict { eid: IpAddr, key: PublicKey },
-    UnknownPeer { key: PublicKey },
-    PeerMoved { key: PublicKey, remote: SocketAddr },
-    Handovers { micros: Vec<u64> },
-    ProbeResult { token: u64, rtt_us: Option<u64> },
-    PeerMessage { key: PublicKey, payload: Box<[u8]> },
-    WorkloadSeen { prefix: Prefix, interface: String, by: By },
-    Resumed(Interruption),
+    Interface {
+        name: String,
+        up: bool,
+    },
+    Miss {
+        eid: IpAddr,
+        source: bool,
+    },
+    Conflict {
+        eid: IpAddr,
+        key: PublicKey,
+    },
+    UnknownPeer {
+        key: PublicKey,
+    },
+    PeerMoved {
+        key: PublicKey,
+        remote: SocketAddr,
+    },
+    Handovers {
+        micros: Vec<u64>,
+    },
+    ProbeResult {
+        token: u64,
+        rtt_us: Option<u64>,
+    },
+    PeerMessage {
+        key: PublicKey,
+        payload: Box<[u8]>,
+    },
+    WorkloadSeen {
+        prefix: Prefix,
+        interface: String,
+        by: By,
+    },
+    /// `epoch`: of the handshakes from now on.
+    Resumed {
+        from: Interruption,
+        epoch: u64,
+    },
     Superseded,
 }
 
@@ -75,12 +105,12 @@ impl Event {
                 };
                 json!({ "type": "workload-seen", "prefix": prefix.to_string(), "interface": interface, "by": by })
             }
-            Event::Resumed(from) => {
+            Event::Resumed { from, epoch } => {
                 let from = match from {
                     Interruption::Suspend | Interruption::ClockAhead => "suspend",
                     Interruption::Snapshot => "snapshot",
                 };
-                json!({ "type": "resumed", "from": from })
+                json!({ "type": "resumed", "from": from, "epoch": epoch })
             }
             Event::Superseded => json!({ "type": "superseded" }),
         }

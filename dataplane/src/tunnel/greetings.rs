@@ -45,9 +45,9 @@ impl Tunnel {
     }
 
     /// The sessions may be those of another machine as well: new ones take their place, and what is under way in the
-    /// old ones still arrives.
-    pub fn renew_sessions(&mut self, now: Time) {
-        self.epoch += 1;
+    /// old ones still arrives. `wall_seconds` as for `forget_sessions`.
+    pub(super) fn renew_sessions(&mut self, wall_seconds: u64, now: Time) {
+        self.raise_epoch(wall_seconds);
         let ids = self.peers().filter(|(_, peer)| peer.is_up(now)).map(|(id, _)| id).collect();
         self.greet_in_turn(ids, now);
     }

@@ -118,7 +118,7 @@ fn a_thousand_sessions_are_renewed_one_after_the_other_the_busy_ones_first() {
     for id in &busy {
         host.sent_data(*id, 100, started);
     }
-    host.renew_sessions(started);
+    host.renew_sessions(0, started);
     let first = initiated(&mut host);
     assert!(busy.iter().all(|id| first.contains(id)) && first.len() < 100, "{first:?}");
     let all = initiated_within(&mut host, started, seconds(1));

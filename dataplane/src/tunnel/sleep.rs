@@ -82,6 +82,18 @@ impl Tunnel {
         true
     }
 
+    /// To `wall_seconds` since 1970. Perhaps this is a copy, which begins with the time of its original.
+    pub fn clock_put_ahead(&mut self, wall_seconds: u64, now: Time) {
+        if let Some(asleep) = self.sleep.asleep.as_mut() {
+            // There is no session that could be another machine's as well, but the next ones are of a later time.
+            asleep.wall_seconds = wall_seconds.saturating_sub(now.since(asleep.since).as_secs());
+            return;
+        }
+        // In this order: `resumed` would begin a handshake anew.
+        self.resumed(now);
+        self.renew_sessions(wall_seconds, now);
+    }
+
     pub fn is_asleep(&self) -> bool {
         self.sleep.asleep.is_some()
     }
@@ -132,6 +144,7 @@ const JUST_OVER: Duration = seconds(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::PeerId;
     use crate::time::millis;
     use crate::tunnel::simulation::World;
 
@@ -276,6 +289,72 @@ mod tests {
         assert!(world.nodes[1].tunnel.peers().next().unwrap().1.last_order > first);
         assert!(world.log.len() > initiation);
         assert_eq!(world.count(1, Counter::HandshakesRejected), refused);
+    }
+
+    // Attack: an image of a virtual machine that was told of its sleep, restored twice by a hypervisor, which stops the
+    // clocks meanwhile and puts the wall clock right afterwards, before the waking or after it | 2 | the peer takes the
+    // handshakes of the second, which is of a later time
+    #[test]
+    fn attack_sleeping_virtual_machine_restored_twice() {
+        for awake_first in [false, true] {
+            let mut world = up();
+            fall_asleep(&mut world);
+            let Asleep { since, until, .. } = world.nodes[0].tunnel.sleep.asleep.take().unwrap();
+            let mut restore = |wall_seconds: u64| {
+                let tunnel = &mut world.nodes[0].tunnel;
+                tunnel.forget_all();
+                tunnel.sleep.asleep = Some(Asleep { since, until, wall_seconds: WALL });
+                (tunnel.epoch, tunnel.sequence) = (1, 1);
+                let now = world.now;
+                if awake_first {
+                    tunnel.resumed(now);
+                }
+                tunnel.clock_put_ahead(wall_seconds, now);
+                tunnel.resumed(now);
+                world.run(millis(300));
+                assert!(world.is_up(0) && world.is_up(1) && world.send(0, 1), "{awake_first} {wall_seconds}");
+                for _ in 0..10 {
+                    let now = world.now;
+                    world.nodes[0].tunnel.forget_sessions(0, now);
+                    world.run(millis(30));
+                }
+                world.nodes[1].tunnel.peers().next().unwrap().1.last_order
+            };
+            let first = restore(WALL + 3600);
+            assert!(restore(WALL + 7200) > first, "{awake_first}");
+        }
+    }
+
+    /// However its sessions are when it falls asleep.
+    #[test]
+    fn a_sleeping_host_rests() {
+        for ms in 0..60 {
+            let mut world = World::pair();
+            world.loses_first(ms % 7, None);
+            for step in 0..ms {
+                let (now, id, key) = (world.now, PeerId(0), world.nodes[1].key);
+                match step % 13 {
+                    5 => world.nodes[0].tunnel.locators_changed(now),
+                    8 => world.nodes[0].tunnel.want_session(id, now),
+                    11 => world.nodes[0].tunnel.probe(&key, u64::from(step), now),
+                    _ => {
+                        world.send(0, 1);
+                        world.send(1, 0);
+                    }
+                }
+                world.run(millis(u64::from(step)));
+            }
+            fall_asleep(&mut world);
+            let tunnel = &mut world.nodes[0].tunnel;
+            let mut turns = 0;
+            while let at = tunnel.next_timeout()
+                && at < tunnel.sleep.next_timeout()
+            {
+                tunnel.handle_timeout(at);
+                turns += 1;
+                assert!(turns < 100, "{ms}");
+            }
+        }
     }
 
     // Attack: packets that were recorded before a sleep, again while the machine sleeps and after it | 6 | dropped: nobody

@@ -29,7 +29,7 @@ fn sessions_that_another_machine_may_have_too_are_renewed_and_nothing_is_lost() 
     let sent = |world: &World| world.nodes.iter().map(|node| node.data).sum::<u64>();
     let had = sent(&world);
     assert!(world.send(0, 1) && world.send(1, 0));
-    world.nodes[0].tunnel.renew_sessions(world.now);
+    world.nodes[0].tunnel.renew_sessions(0, world.now);
     for _ in 0..10 {
         assert!(world.send(0, 1) && world.send(1, 0));
         world.run(millis(5));
@@ -48,8 +48,7 @@ fn a_clock_put_ahead_costs_one_handshake() {
     world.send(0, 1);
     world.run(millis(50));
     let had = world.count(0, Counter::HandshakesInitiated);
-    world.nodes[0].tunnel.resumed(world.now);
-    world.nodes[0].tunnel.renew_sessions(world.now);
+    world.nodes[0].tunnel.clock_put_ahead(0, world.now);
     world.run(millis(50));
     assert_eq!(world.count(0, Counter::HandshakesInitiated) - had, 1);
 }
