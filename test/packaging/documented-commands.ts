@@ -123,6 +123,10 @@ export const PLAN: Readonly<Record<string, readonly Treatment[]>> = {
     },
     { begins: 'sudo stayput mapserver backup', on: ['map server'] },
     {
+      begins: 'sudo systemctl stop stayput-agent',
+      notRun: 'for a host whose identity is of no use any more; quick-start.md joins',
+    },
+    {
       begins: 'sudo stayput agent reset-identity',
       notRun: 'two alternatives, for copied machines: test/e2e/copy.test.ts',
     },

@@ -7,12 +7,6 @@ import type { ExecResult } from '../lab/lab.ts';
 import { type Block, fencedBlocks, type Machine } from './documented-commands.ts';
 import { HOSTS, MAP_SERVER, type RootWorld } from './root-world.ts';
 
-interface Typing {
-  readonly text: string;
-  /** What is asked for on standard input. */
-  readonly input: string;
-}
-
 export class PageReader {
   private readonly world: RootWorld;
   private readonly onWorkload: (command: string) => Promise<ExecResult>;
@@ -25,8 +19,8 @@ export class PageReader {
   }
 
   async type(block: Block, machine: Machine): Promise<void> {
-    for (const { text, input } of await this.prepared(block, machine)) {
-      const { stdout } = await this.exec(machine, text, input);
+    for (const text of await this.prepared(block, machine)) {
+      const { stdout } = await this.exec(machine, text);
       this.tokens.push(...(stdout.match(/^stp1\.\S+$/gm) ?? []));
     }
   }
@@ -47,20 +41,20 @@ export class PageReader {
     return root.exec(`cd /root\n${command}`, { input, timeoutMs: 300_000 });
   }
 
-  private async prepared(block: Block, machine: Machine): Promise<Typing[]> {
+  private async prepared(block: Block, machine: Machine): Promise<string[]> {
     const { text } = block;
     if (text.includes(' agents grant AGENT ')) {
       const { stdout } = await this.exec('map server', 'stayput agents list --json');
       const agents = JSON.parse(stdout) as { xtrId: string }[];
       assert.equal(agents.length, 2);
-      return agents.map(({ xtrId }) => ({ text: text.replace('AGENT', xtrId.slice(0, 8)), input: '' }));
+      return agents.map(({ xtrId }) => text.replace('AGENT', xtrId.slice(0, 8)));
     }
     if (text.includes('agent join')) {
       const token = this.tokens[machine === 'db' ? 0 : 1] ?? '';
-      const own = machine === 'db' ? text : text.replace(HOSTS.db, HOSTS.web).replace('--name db', '--name web');
-      return [{ text: own, input: token }];
+      await this.exec(machine, 'umask 077; cat > token', token);
+      return [machine === 'db' ? text : text.replace(HOSTS.db, HOSTS.web).replace('--name db', '--name web')];
     }
-    return [{ text: await this.filledIn(block, machine), input: '' }];
+    return [await this.filledIn(block, machine)];
   }
 
   private async filledIn({ page, text }: Block, machine: Machine): Promise<string> {
