@@ -32,7 +32,7 @@ export class MapRegisters {
   private readonly session: MapServerSession;
   private readonly outbox: Outbox;
   private readonly pending = new Map<bigint, PendingRegister>();
-  private readonly withdrawals: Mapping[] = [];
+  private withdrawals: Mapping[] = [];
 
   constructor(
     identity: AgentIdentity,
@@ -47,7 +47,7 @@ export class MapRegisters {
     this.locators = locators;
     this.session = session;
     this.outbox = outbox;
-    for (const { eid, generation } of saved) this.queueWithdrawals([this.withdrawal(parseEidKey(eid), generation)]);
+    this.queueWithdrawals(saved.map(({ eid, generation }) => this.withdrawal(parseEidKey(eid), generation)));
   }
 
   /** Everything that this agent owns or claims. */
@@ -107,16 +107,20 @@ export class MapRegisters {
   }
 
   private forget(nonces: readonly bigint[]): void {
-    for (const nonce of nonces) {
-      this.queueWithdrawals(this.pending.get(nonce)?.withdrawals ?? []);
-      this.pending.delete(nonce);
-    }
+    const withdrawals = nonces.flatMap((nonce) => this.pending.get(nonce)?.withdrawals ?? []);
+    for (const nonce of nonces) this.pending.delete(nonce);
+    this.queueWithdrawals(withdrawals);
   }
 
   private queueWithdrawals(withdrawals: readonly Mapping[]): void {
+    if (withdrawals.length === 0) return;
     this.withdrawals.push(...withdrawals);
-    this.withdrawals.splice(0, this.withdrawals.length - MAX_WITHDRAWALS);
-    if (withdrawals.length > 0) this.outbox.persist('eids');
+    let excess = this.withdrawals.length - MAX_WITHDRAWALS;
+    for (const sent of this.pending.values()) excess += sent.withdrawals.length;
+    for (; excess > 0 && this.withdrawals.shift() !== undefined; excess--) {
+      this.outbox.note({ type: 'limit', what: 'withdrawals' });
+    }
+    this.outbox.persist('eids');
   }
 
   private withdrawal(eid: Eid, generation: Generation): Mapping {
@@ -124,18 +128,21 @@ export class MapRegisters {
     return { eid, ttl: 0, action: 'no-action', generation, owner, tunnelKey, locators: [], names: [], targets: [] };
   }
 
-  /** What was detached, unless it was attached again meanwhile. */
+  /** As much as there is room for of what was given up, unless it was attached again meanwhile. */
   private flushWithdrawals(now: Instant): void {
-    if (!this.isPossible || this.pending.size >= MAX_PENDING) return;
-    const isGone = ({ eid }: { readonly eid: Eid }): boolean => this.registrar.find(eid) === undefined;
-    const wanted = this.withdrawals.splice(0).filter(isGone);
-    for (let i = 0; i < wanted.length; i += WITHDRAWALS_PER_MESSAGE) {
-      this.send(wanted.slice(i, i + WITHDRAWALS_PER_MESSAGE), now);
+    if (!this.isPossible) return;
+    this.withdrawals = this.withdrawals.filter(({ eid }) => {
+      const owned = this.registrar.find(eid);
+      return owned === undefined || owned.state === 'lost';
+    });
+    while (this.withdrawals.length > 0 && this.pending.size < MAX_PENDING) {
+      this.send(this.withdrawals.splice(0, WITHDRAWALS_PER_MESSAGE), now);
     }
   }
 }
 
+/** Of EIDs and names, sent and to be sent; what was given up first is forgotten first. */
+export const MAX_WITHDRAWALS = 8192;
 const MAX_PENDING = 2048;
-const MAX_WITHDRAWALS = 256;
 const WITHDRAWALS_PER_MESSAGE = 16;
 const PATIENCE = seconds(5);

@@ -411,7 +411,7 @@ export class Mover {
       }
       departures.forget(key);
       registrar.abandon(owned, now);
-      registers.send([registrar.withdrawal(owned)], now);
+      registers.withdraw([registrar.withdrawal(owned)], now);
       this.noteState(owned);
       outbox.persist('eids');
       outbox.note({ type: 'move', role: 'old-owner', result: 'abandoned' });

@@ -102,5 +102,12 @@ export type Note =
   | { readonly type: 'dataplane-superseded' }
   | {
       readonly type: 'limit';
-      readonly what: 'eids' | 'introductions' | 'map-requests' | 'registrations' | 'rloc-probes' | 'unknown-peers';
+      readonly what:
+        | 'eids'
+        | 'introductions'
+        | 'map-requests'
+        | 'registrations'
+        | 'rloc-probes'
+        | 'unknown-peers'
+        | 'withdrawals';
     };

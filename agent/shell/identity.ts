@@ -16,6 +16,7 @@ import type { SavedState } from '../core/agent.ts';
 import type { SavedDataplane } from '../core/dataplane-process.ts';
 import type { SavedIncarnation } from '../core/incarnation.ts';
 import type { SavedEntry } from '../core/map-cache.ts';
+import { MAX_WITHDRAWALS } from '../core/map-registers.ts';
 import type { AgentIdentity } from '../core/registrar.ts';
 import type { MapServerTarget } from './map-server-connection.ts';
 import { decoded, parsed } from './parsed.ts';
@@ -235,7 +236,7 @@ const EIDS = z.object({
     .max(8192),
   withdrawals: z
     .array(z.object({ eid: parsed((text) => eidKey(parseEidKey(text))), generation }))
-    .max(8192)
+    .max(MAX_WITHDRAWALS)
     .default([]),
   targets: z
     .array(z.object({ eid: parsed((text) => eidKey(parseEidKey(text))), tunnelKey: key }))

@@ -338,4 +338,5 @@ const REFUSED = [
   'registrations',
   'rloc-probes',
   'unknown-peers',
+  'withdrawals',
 ] as const;

@@ -92,6 +92,26 @@ describe('a move while the map server is away', () => {
     assert.equal(c.dataplane?.route(EID), a.key);
   });
 
+  test('that nobody will settle is given up at the map server, over sessions and restarts', () => {
+    const { world, a, b, c, hosts } = prepared();
+    for (const host of hosts) host.disconnect();
+    arrive(b);
+    b.loseDataplane();
+    world.isCut = () => true;
+    for (const host of [a, c]) host.connect();
+    world.server.silent = true;
+    world.advance(minutes(2));
+    assert.equal(a.stateOf(EID), 'lost@1');
+    assert.ok(world.server.mappings.has(eidKey(parseEid(EID))), 'it is not answered');
+    a.restart();
+    a.plug('192.0.2.1');
+    world.server.silent = false;
+    a.connect();
+    assert.ok(!world.server.mappings.has(eidKey(parseEid(EID))));
+    assert.equal(c.dataplane?.route(EID), 'drop');
+    assert.deepEqual(a.saved.withdrawals, []);
+  });
+
   test('is waited for as long as the new owner repeats that it has it', () => {
     const { world, a, b, hosts } = prepared();
     for (const host of hosts) host.disconnect();

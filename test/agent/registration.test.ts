@@ -4,7 +4,9 @@ import { describe, test } from 'node:test';
 import { Locators } from '../../agent/core/locators.ts';
 import { DEFAULT_INSTANCE, eidKey, nameEid, prefixEid } from '../../proto/eid.ts';
 import { agentAddressOf } from '../../proto/identity.ts';
-import { A, found, ip, P, talking } from './pair.ts';
+import { mapNotify } from '../../proto/lisp/native.ts';
+import type { Generation } from '../../proto/mapping.ts';
+import { A, B, found, ip, P, talking } from './pair.ts';
 import { World } from './world.ts';
 
 describe('registration', () => {
@@ -281,6 +283,57 @@ describe('registration', () => {
     assert.deepEqual(a.saved.withdrawals, []);
   });
 
+  test('everything that is detached while the map server is away is given up later, however much it is', () => {
+    const world = new World();
+    const eids = Array.from({ length: 300 }, (_, at) => `10.77.${at >> 8}.${at & 255}`);
+    const a = world.host('a', { eids, address: '192.0.2.1' });
+    a.connect();
+    a.disconnect();
+    for (const eid of eids) a.detach(eid);
+    a.restart();
+    a.plug('192.0.2.1');
+    a.connect();
+    assert.deepEqual(owned(world, eids), []);
+    assert.deepEqual(a.saved.withdrawals, []);
+  });
+
+  test('what is detached while too many registrations are unanswered is given up later', () => {
+    const world = new World();
+    const eids = Array.from({ length: 40 }, (_, at) => `10.77.0.${at}`);
+    const a = world.host('a', { eids, address: '192.0.2.1' });
+    a.connect();
+    world.server.silent = true;
+    for (let sent = 0; sent < 2048; sent++) a.attach(B);
+    for (const eid of eids.slice(1)) a.detach(eid);
+    const first = a.sent.at(-1);
+    assert.ok(first?.type === 'map-register');
+    a.deliver(mapNotify({ nonce: first.nonce, mappings: [] }));
+    a.detach('10.77.0.0');
+    world.server.silent = false;
+    a.disconnect();
+    a.connect();
+    assert.deepEqual(owned(world, eids), []);
+  });
+
+  test('when more was given up than is remembered, the oldest is forgotten and that is noted', () => {
+    const { a } = talking();
+    a.disconnect();
+    const generation = 1 as Generation;
+    const withdrawals = Array.from({ length: 8192 }, (_, at) => {
+      return { eid: eidKey(nameEid(DEFAULT_INSTANCE, `n${at}`)), generation };
+    });
+    Object.assign(a.saved, { withdrawals });
+    a.restart(false);
+    const limits = () => a.notes.filter((note) => note.type === 'limit' && note.what === 'withdrawals').length;
+    assert.equal(limits(), 0);
+    a.detach(A);
+    assert.equal(limits(), 2, 'the EID and its name');
+    const saved = a.saved.withdrawals.map(({ eid }) => eid);
+    assert.equal(saved.length, 8192);
+    assert.equal(saved[0], withdrawals[2]?.eid);
+    assert.ok(saved.includes(eidKey(prefixEid(DEFAULT_INSTANCE, P(A)))));
+  });
+
   test('what is detached while its claim is on its way is given up when the claim is granted', () => {
     const { world, a } = talking();
     a.lag();
@@ -360,3 +413,8 @@ describe('registration', () => {
     assert.equal(a.stateOf(A), 'live@1');
   });
 });
+
+/** Those of these EIDs that the map server has. */
+function owned(world: World, eids: readonly string[]): readonly string[] {
+  return eids.filter((eid) => world.server.mappings.has(eidKey(prefixEid(DEFAULT_INSTANCE, P(eid)))));
+}
