@@ -13,7 +13,7 @@ import type { LabProcess } from '../../test/lab/lab-process.ts';
 import type { Agent, Overlay } from '../../test/lab/overlay.ts';
 import { waitFor } from '../../test/lab/wait.ts';
 import { BenchError } from '../bench-error.ts';
-import type { Correspondent } from './crowd-analysis.ts';
+import { type Correspondent, REQUEST_INTERVAL_MS } from './crowd-analysis.ts';
 import type { Enrolled, Enrolment } from './enrol-correspondents.ts';
 
 export const CORRESPONDENTS = 1000;
@@ -21,8 +21,6 @@ export const CORRESPONDENTS = 1000;
 export const CORRESPONDENT_PREFIX = '10.77.128.0/17';
 /** Of the underlay, of which each has an address: what one address may ask of an owner is limited. */
 const UNDERLAY_PREFIX = '198.18.128.0/22';
-/** Of each: 1,000 questions and answers a second in all, which two CPUs that do everything else as well can bear. */
-const INTERVAL_MS = 1_000;
 /** The mover's agent asks the map server about each of them, at a limited rate. */
 const FIRST_MEETING_MS = 15_000;
 const MEETING_MS = 1_000;
@@ -99,7 +97,7 @@ export class Correspondents {
       port: DATAPLANE_PORT,
       destination,
       out,
-      intervalMs: INTERVAL_MS,
+      intervalMs: REQUEST_INTERVAL_MS,
       meetingMs: this.met ? MEETING_MS : FIRST_MEETING_MS,
       owners: await Promise.all(
         owners.map(async (owner) => {

@@ -2,11 +2,16 @@
  * What one event did to many correspondents of the mover: the outcome, and the time line of how they came to know.
  *
  * The gap lasts until the last of them sent to the new place; the outage is the longest time that one of them went
- * without an answer.
+ * without an answer. One that was not answered any more counts until the end of the watch, and the result is cut off.
  */
 import { median, range } from '../statistics.ts';
 import type { Outcome, Watch } from './analysis.ts';
 import { millisecondsSince } from './samples.ts';
+
+/** Between two requests of each: 1,000 a second in all, which two CPUs that do everything else as well can bear. */
+export const REQUEST_INTERVAL_MS = 1_000;
+/** Silences shorter than this at the end of the watch are the pace of the requests, or one that was lost. */
+const PACE_MS = 2 * REQUEST_INTERVAL_MS;
 
 /** Moments are nanoseconds of CLOCK_MONOTONIC as text: more than a number holds. */
 export interface Correspondent {
@@ -42,12 +47,19 @@ export function analyseCrowd(correspondents: readonly Correspondent[], origin: b
     const counted = new Set(requests.filter(([, at]) => ms(at) >= watch.fromMs).map(([number]) => number));
     const seen = new Set<number>();
     let before = watch.fromMs;
+    const endSilence = (at: number): void => {
+      if (at > watch.begunMs && at - before > outage[1] - outage[0]) outage = [before, at];
+      before = Math.max(before, at);
+    };
     for (const [number, at] of answers) {
-      if (ms(at) > watch.begunMs && ms(at) - before > outage[1] - outage[0]) outage = [before, ms(at)];
-      before = Math.max(before, ms(at));
+      endSilence(ms(at));
       if (!counted.has(number)) continue;
       if (seen.has(number)) duplicated += 1;
       seen.add(number);
+    }
+    if (watch.endMs - before > PACE_MS) {
+      cutOff = true;
+      endSilence(watch.endMs);
     }
     sent += counted.size;
     lost += counted.size - seen.size;

@@ -30,6 +30,7 @@ export async function observeCrowd(
     await pause(BEFORE_MS);
     const origin = process.hrtime.bigint();
     const { begun, counted, carried = counted } = await staged.happen();
+    // Who is not answered until then is cut off.
     await talk.steady(process.hrtime.bigint(), LIMIT_MS).catch(() => undefined);
     const since = (moment: bigint): number => millisecondsSince(origin, moment);
     const watch: Watch = {

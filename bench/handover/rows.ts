@@ -32,7 +32,7 @@ export interface Row {
   readonly outageMsMax: number | null;
   /** How long the event itself took until the gap counts: cable, address and route, or the workload, away. */
   readonly awayMsP50: number | null;
-  /** Repetitions in which nothing had arrived again when the watch ended: their gaps are longer than given. */
+  /** Repetitions in which nothing arrived any more when the watch ended: their gaps and outages are longer than given. */
   readonly cutOff: number;
   /** Of bulk: repetitions in which what arrived was what was sent; null for other probes. */
   readonly sha256Match: number | null;

@@ -58,6 +58,22 @@ describe('many correspondents', () => {
     assert.deepEqual([outcome.gapMs, outcome.cutOff], [1890, true]);
   });
 
+  test('one that followed but is not answered any more is without an answer until the end of the watch', () => {
+    const outcome = analyseCrowd([SLOW, { ...QUICK, answers: [[1, at(60)]] }], ORIGIN, { ...WATCH, endMs: 2100 });
+    assert.deepEqual([outcome.outage, outcome.outageMs, outcome.cutOff], [[60, 2100], 2040, true]);
+    assert.equal(outcome.gapMs, 300);
+  });
+
+  test('one that was never answered is without an answer for all of the watch', () => {
+    const outcome = analyseCrowd([{ ...QUICK, answers: [] }], ORIGIN, { ...WATCH, endMs: 2100 });
+    assert.deepEqual([outcome.outage, outcome.cutOff], [[0, 2100], true]);
+  });
+
+  test('one whose next request or answer is still due at the end is not cut off', () => {
+    const outcome = analyseCrowd([{ ...QUICK, answers: [[1, at(60)]] }], ORIGIN, { ...WATCH, endMs: 2060 });
+    assert.deepEqual([outcome.outage, outcome.cutOff], [[100, 100], false]);
+  });
+
   test('the time line says of each step how many took it, and when the first, the middle and the last', () => {
     const steps = stepsOf([QUICK, SLOW], ORIGIN, WATCH);
     assert.equal(
