@@ -9,7 +9,7 @@
  * Invariants: a mapping of an older generation never replaces a newer one; at most `limit` entries exist, and to make
  * room negative ones go first, then those that came along, then the least recently used.
  */
-import { type IpAddress, type IpPrefix, prefixAddress, prefixLength } from '../../proto/address.ts';
+import { type IpAddress, type IpPrefix, prefixAddress, prefixContains, prefixLength } from '../../proto/address.ts';
 import { type Eid, type EidKey, eidKey } from '../../proto/eid.ts';
 import { isWithdrawal, type Mapping, supersedes, type XtrId } from '../../proto/mapping.ts';
 import { PrefixTrie } from '../../proto/prefix-trie.ts';
@@ -22,10 +22,10 @@ export interface CacheEntry {
   readonly negative: boolean;
   readonly receivedAt: Instant;
   touchedAt: Instant;
-  /** The EIDs that were asked for and answered by this entry; empty if it came along. */
+  /** The EIDs that were asked for and answered by this entry, each by one alone; empty if it came along. */
   readonly asked: Map<EidKey, Eid>;
-  /** A request to refresh it is on its way. */
-  refreshing: boolean;
+  /** When it was last due to be asked for again; null: not since it was received. */
+  refreshedAt: Instant | null;
   /** Not from the map server: the word of the owner before, until the map server confirms or corrects it. */
   provisional: Provisional | null;
 }
@@ -74,6 +74,7 @@ export class MapCache {
 
   insert(mapping: Mapping, asked: Eid | null, now: Instant): Insertion {
     const key = eidKey(mapping.eid);
+    if (asked !== null) this.takeQuestions(asked, key);
     const previous = this.entries.get(key);
     const negative = isNegative(mapping);
     // A negative answer to a question has generation 0 but is newer than what we hold: nobody has the EID now.
@@ -87,7 +88,7 @@ export class MapCache {
       receivedAt: now,
       touchedAt: asked === null ? (previous?.touchedAt ?? now) : now,
       asked: previous?.asked ?? new Map(),
-      refreshing: false,
+      refreshedAt: null,
       provisional: null,
     };
     if (asked !== null && entry.asked.size < MAX_ASKED) entry.asked.set(eidKey(asked), asked);
@@ -108,7 +109,7 @@ export class MapCache {
       receivedAt: now,
       touchedAt: now,
       asked: previous?.asked ?? new Map([[key, mapping.eid]]),
-      refreshing: false,
+      refreshedAt: null,
       provisional: { formerOwner, holdUntil: now + HOLD },
     };
     this.entries.set(key, entry);
@@ -121,10 +122,11 @@ export class MapCache {
     for (const { provisional } of this.entries.values()) if (provisional !== null) provisional.holdUntil = now + HOLD;
   }
 
-  /** A request to refresh it was not answered: it may be asked for again. */
-  refreshFailed(eid: Eid): void {
-    const entry = this.find(eid);
-    if (entry !== undefined) entry.refreshing = false;
+  /** It is ours: what is inside it is not asked for any more. Returns what was known of it. */
+  release(eid: Eid): CacheEntry | undefined {
+    const entry = this.remove(eidKey(eid));
+    this.takeQuestions(eid, null);
+    return entry;
   }
 
   remove(key: EidKey): CacheEntry | undefined {
@@ -163,10 +165,10 @@ export class MapCache {
         ended.push(entry);
         continue;
       }
-      if (!entry.negative && entry.asked.size > 0 && !entry.refreshing && age >= ttl * REFRESH_AT) {
-        entry.refreshing = true;
-        if (refresh.length < MAX_REFRESH_PER_SWEEP) refresh.push(...entry.asked.values());
-        else entry.refreshing = false;
+      if (!entry.negative && entry.asked.size > 0 && age >= ttl * REFRESH_AT && !wasRefreshed(entry, now)) {
+        if (refresh.length >= MAX_REFRESH_PER_SWEEP) continue;
+        entry.refreshedAt = now;
+        refresh.push(...entry.asked.values());
       }
     }
     for (const { key } of ended) this.remove(key);
@@ -206,6 +208,17 @@ export class MapCache {
       this.insert(mapping, asked ? mapping.eid : null, now - Math.max(0, ageMs));
     }
   }
+
+  /** Nothing but the entry `to`, if any, answers for what is in `eid`. */
+  private takeQuestions(eid: Eid, to: EidKey | null): void {
+    if (eid.kind === 'name') return;
+    for (const { value: entry } of this.prefixes.covering(eid.prefix)) {
+      if (entry.key === to) continue;
+      for (const [key, asked] of entry.asked) {
+        if (asked.kind === 'prefix' && prefixContains(eid.prefix, asked.prefix)) entry.asked.delete(key);
+      }
+    }
+  }
 }
 
 /** No owner, or nothing to send to; of a name: the zone does not have it. */
@@ -227,6 +240,11 @@ function entryLife(entry: CacheEntry): { ttl: Millis } {
   return { ttl: Math.max(ttl, MIN_TTL) };
 }
 
+/** An answer may still come, or was not taken: older than what is known, say. */
+function wasRefreshed({ refreshedAt }: CacheEntry, now: Instant): boolean {
+  return refreshedAt !== null && now - refreshedAt < REFRESH_RETRY;
+}
+
 function prefixLengthOf(entry: CacheEntry): number {
   return entry.mapping.eid.kind === 'prefix' ? prefixLength(entry.mapping.eid.prefix as IpPrefix) : 0;
 }
@@ -241,6 +259,8 @@ const MAX_ASKED = 64;
 const HOLD = seconds(5);
 const MAX_REFRESH_PER_SWEEP = 64;
 const REFRESH_AT = 0.8;
+/** A little longer than a request lasts. */
+const REFRESH_RETRY = seconds(5);
 const MIN_TTL = seconds(5);
 const WITHDRAWN_TTL = minutes(1);
 const MAX_AGE_ON_DISK = minutes(7 * 24 * 60);

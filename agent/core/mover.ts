@@ -462,12 +462,12 @@ export class Mover {
   private takeIn(owned: OwnedEid, now: Instant, previousOwner?: TunnelKey): void {
     const { remote, table } = this.parts;
     if (owned.eid.kind !== 'prefix') return;
-    const previous = previousOwner ?? remote.release(owned.key)?.tunnelKey;
+    const previous = previousOwner ?? remote.release(owned.eid)?.tunnelKey;
     if (previous !== undefined) {
       owned.redirectFrom = previous;
       table.pinPeer(previous, now);
     }
-    remote.release(owned.key);
+    remote.release(owned.eid);
     this.setLocal(owned);
     table.removeMapping(owned.eid.prefix, now);
   }

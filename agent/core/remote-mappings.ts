@@ -141,8 +141,8 @@ export class RemoteMappings {
   }
 
   /** The EID is ours from now on. Returns who had it. */
-  release(key: EidKey): Mapping | undefined {
-    return this.cache.remove(key)?.mapping;
+  release(eid: Eid): Mapping | undefined {
+    return this.cache.release(eid)?.mapping;
   }
 
   /** As the map server told it. */

@@ -156,13 +156,10 @@ export class Resolver {
   }
 
   handleTimeout(now: Instant): void {
-    const { outbox, remote } = this.parts;
+    const { outbox } = this.parts;
     const { tickets, ended } = this.requests.expire(now);
     for (const ticket of tickets) outbox.answer(ticket, UNAVAILABLE);
-    for (const eid of ended) {
-      remote.cache.refreshFailed(eid);
-      outbox.note({ type: 'resolution', result: 'unavailable' });
-    }
+    for (let i = 0; i < ended; i++) outbox.note({ type: 'resolution', result: 'unavailable' });
     this.send(now);
   }
 
@@ -176,7 +173,7 @@ export class Resolver {
     if (!session.isUp) return;
     const { ended, refresh } = remote.sweep(now);
     if (ended.length > 0) outbox.persist('map-cache');
-    for (const eid of refresh) if (!this.requests.ask(eid, null, now)) remote.cache.refreshFailed(eid);
+    for (const eid of refresh) this.requests.ask(eid, null, now);
     this.queueUnsubscriptions(ended);
     this.sendUnsubscriptions();
     this.send(now);
