@@ -357,7 +357,7 @@ export class Agent {
 
   // ── operator, DNS ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Answered with `attachment` when it is decided, or after a while without the map server. False: too many EIDs. */
+  /** Answered with `attachment` when it is decided, or after a while without the map server. False: too many EIDs or names. */
   attach(request: AttachRequest, ticket: Ticket, now: Instant): boolean {
     return this.mover.attach(request, ticket, now);
   }

@@ -11,7 +11,7 @@ import { type Instant, seconds } from '../../proto/time.ts';
 import type { Locators } from './locators.ts';
 import type { MapServerSession } from './map-server-session.ts';
 import type { Outbox } from './outbox.ts';
-import type { AgentIdentity, Registrar } from './registrar.ts';
+import { type AgentIdentity, MAX_OWNED, type Registrar } from './registrar.ts';
 
 /** What was given up and the map server has not confirmed yet, as it is written to disk. */
 export interface SavedWithdrawal {
@@ -142,7 +142,7 @@ export class MapRegisters {
 }
 
 /** Of EIDs and names, sent and to be sent; what was given up first is forgotten first. */
-export const MAX_WITHDRAWALS = 8192;
+export const MAX_WITHDRAWALS = MAX_OWNED;
 const MAX_PENDING = 2048;
 const WITHDRAWALS_PER_MESSAGE = 16;
 const PATIENCE = seconds(5);

@@ -76,7 +76,7 @@ export class Mover {
     return this.watches.isUp(name);
   }
 
-  /** Answered with `attachment` when it is decided, or after a while without the map server. False: too many EIDs. */
+  /** Answered with `attachment` when it is decided, or after a while without the map server. False: too many EIDs or names. */
   attach(request: AttachRequest, ticket: Ticket, now: Instant): boolean {
     return this.take(request, ticket, false, now);
   }
@@ -103,7 +103,7 @@ export class Mover {
   private take(request: AttachRequest, ticket: Ticket | null, announced: boolean, now: Instant): boolean {
     const { registrar, registers, table, outbox, resolver, locators, identity } = this.parts;
     const known = registrar.find(prefixEid(identity.instance, request.prefix));
-    if (known === undefined && registrar.addresses().length >= MAX_OWN_EIDS) return false;
+    if (!registrar.hasRoomFor(request.prefix, request.names)) return false;
     const { when, interface: via } = request;
     const up = via === null || when === 'now' || (when === 'up' && this.isUp(via));
     const prepared = announced || known?.state === 'target';
@@ -494,7 +494,6 @@ export class Mover {
   }
 }
 
-const MAX_OWN_EIDS = 1024;
 const MAX_ATTACHING = 1024;
 const ATTACH_PATIENCE = seconds(5);
 const REDIRECT_LIFE = seconds(90);

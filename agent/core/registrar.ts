@@ -149,6 +149,16 @@ export class Registrar {
       .sort((a, b) => length(b) - length(a))[0];
   }
 
+  /** False if with this EID and these names (null: those that it has) there would be too many. */
+  hasRoomFor(prefix: IpPrefix, names: readonly string[] | null): boolean {
+    const key = eidKey(prefixEid(this.identity.instance, prefix));
+    const others = this.addresses().filter((owned) => owned.key !== key);
+    const carried = new Set(names ?? this.owned.get(key)?.names);
+    for (const owned of others) for (const name of owned.names) carried.add(name);
+    const agentAddress = 1;
+    return others.length < MAX_ADDRESSES && others.length + 1 + carried.size + agentAddress <= MAX_OWNED;
+  }
+
   /** Returns the names that it has no more, and that are to be given up. */
   attach(
     prefix: IpPrefix,
@@ -517,6 +527,9 @@ function inMessages(mappings: readonly Mapping[]): readonly (readonly Mapping[])
   return groups;
 }
 
+/** Address EIDs, names and the agent address. A name that waits with its EID counts. */
+export const MAX_OWNED = 8192;
+const MAX_ADDRESSES = 1024;
 const REGISTERED: ReadonlySet<EidState> = new Set(['base', 'live']);
 const ABANDONED =
   'the agent that took it over has vanished without a word to the map server; attach it where its workload is';

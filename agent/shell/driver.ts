@@ -254,7 +254,10 @@ export class AgentDriver {
   attach(request: AttachRequest): Promise<AnswerOf<'attachment'>> {
     return this.ask('attachment', (ticket, now) => {
       if (!this.agent.attach(request, ticket, now)) {
-        throw new LimitError('STAYPUT_TOO_MANY_EIDS', 'this agent has as many EIDs as it can hold; detach some first');
+        throw new LimitError(
+          'STAYPUT_TOO_MANY_EIDS',
+          'this agent has as many EIDs or names as it can hold; detach some first',
+        );
       }
     });
   }

@@ -17,7 +17,7 @@ import type { SavedDataplane } from '../core/dataplane-process.ts';
 import type { SavedIncarnation } from '../core/incarnation.ts';
 import type { SavedEntry } from '../core/map-cache.ts';
 import { MAX_WITHDRAWALS } from '../core/map-registers.ts';
-import type { AgentIdentity } from '../core/registrar.ts';
+import { type AgentIdentity, MAX_OWNED } from '../core/registrar.ts';
 import type { MapServerTarget } from './map-server-connection.ts';
 import { decoded, parsed } from './parsed.ts';
 
@@ -233,7 +233,7 @@ const EIDS = z.object({
         awaitsGrant: z.boolean().default(false),
       }),
     )
-    .max(8192),
+    .max(MAX_OWNED),
   withdrawals: z
     .array(z.object({ eid: parsed((text) => eidKey(parseEidKey(text))), generation }))
     .max(MAX_WITHDRAWALS)

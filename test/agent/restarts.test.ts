@@ -1,8 +1,14 @@
 /** What an agent brings back after a restart of itself, of its data plane or of its session. */
 import { strict as assert } from 'node:assert';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join as joinPath } from 'node:path';
 import { describe, test } from 'node:test';
+import type { Ticket } from '../../agent/core/map-requests.ts';
+import { StateFolder } from '../../agent/shell/identity.ts';
 import { eidKey, parseEid } from '../../proto/eid.ts';
-import { A, B, talking } from './pair.ts';
+import type { Generation } from '../../proto/mapping.ts';
+import { A, B, P, talking } from './pair.ts';
 import { World } from './world.ts';
 import { FakeDataplaneState } from './world-dataplane.ts';
 
@@ -158,6 +164,34 @@ describe('restarts', () => {
     assert.equal(b.stateOf(B), 'live@1');
     assert.equal(own()?.problem, null);
     assert.equal(state.route(B), 'here');
+  });
+
+  test('as many EIDs and names as an agent takes, and as much as it gave up, are read again', (t) => {
+    const world = new World();
+    const a = world.host('a');
+    const names = (at: number, count = 16) => Array.from({ length: count }, (_, n) => `n${at}-${n}`);
+    const takes = (at: number, names: readonly string[] | null) => {
+      const prefix = P(`10.77.${at >> 8}.${at & 255}`);
+      const request = { prefix, names, interface: null, when: 'now' } as const;
+      return a.agent.attach(request, 0 as Ticket, world.now);
+    };
+    let eids = 0;
+    while (eids < 1024 && takes(eids, names(eids))) eids++;
+    while (takes(eids, names(eids, 1))) eids++;
+    while (takes(eids, [])) eids++;
+    assert.ok(takes(0, null), 'what is attached already needs no room');
+    assert.ok(!takes(0, names(0, 17)));
+    const { eids: saved, targets, departures } = a.agent.save(world.now);
+    assert.equal(saved.length, 8192);
+    const generation = 1 as Generation;
+    const withdrawals = saved.map((_, at) => ({ eid: eidKey(parseEid(`given-up-${at}`)), generation }));
+    const folder = mkdtempSync(joinPath(tmpdir(), 'stayput-eids-'));
+    t.after(() => rmSync(folder, { recursive: true, force: true }));
+    const state = new StateFolder(folder);
+    state.writeEids({ eids: saved, withdrawals, targets, departures });
+    assert.deepEqual(state.eids(), { eids: saved, withdrawals, targets, departures });
+    assert.ok(a.agent.detach(P('10.77.0.0'), world.now));
+    assert.ok(takes(eids, names(eids)));
   });
 
   test('an agent that lost its state folder does not lower the epoch', () => {
