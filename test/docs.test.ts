@@ -151,20 +151,49 @@ test('troubleshooting.md quotes what the programs say', () => {
   assert.deepEqual(missing, []);
 });
 
-test('every link between pages leads to a file', () => {
-  const pages = [
-    ...readdirSync(PROJECT_ROOT),
-    ...readdirSync(join(PROJECT_ROOT, 'docs')).map((name) => `docs/${name}`),
-  ];
-  const wrong = [...pages, 'deploy/README.md']
-    .filter((page) => page.endsWith('.md'))
-    .flatMap((page) =>
-      [...read(page).matchAll(/\]\((?!https?:|#|mailto:)([^)#\s]+)/g)]
-        .filter((link) => !existsSync(join(PROJECT_ROOT, dirname(page), link[1] ?? '')))
-        .map((link) => `${page}: ${link[1]}`),
-    );
+test('every link between pages leads to a file, and to a heading that is in it', () => {
+  const below = (folder: string): string[] =>
+    readdirSync(join(PROJECT_ROOT, folder), { recursive: true, encoding: 'utf8' }).map((path) => join(folder, path));
+  const pages = [...readdirSync(PROJECT_ROOT), ...below('docs'), ...below('deploy')].filter((path) =>
+    path.endsWith('.md'),
+  );
+  assert.ok(pages.length > 30, `${pages.length}`);
+  let anchors = 0;
+  const wrong = pages.flatMap((page) =>
+    [...read(page).matchAll(/\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]*))?/g)]
+      .filter(([, path = '', anchor]) => {
+        const target = path === '' ? page : join(dirname(page), path);
+        if (anchor === undefined || !target.endsWith('.md')) return !existsSync(join(PROJECT_ROOT, target));
+        anchors += 1;
+        return !existsSync(join(PROJECT_ROOT, target)) || !headings(read(target)).has(anchor);
+      })
+      .map(([link]) => `${page}: ${link}`),
+  );
   assert.deepEqual(wrong, []);
+  assert.ok(anchors > 100, `${anchors}`);
 });
+
+test('headings are linked to as GitHub names them', () => {
+  const page = '# Of `a.b` and C_d\n```\n# no heading\n```\n## What, [a link](x.md)? – Two\n## Again\n### Again\n';
+  assert.deepEqual([...headings(page)], ['of-ab-and-c_d', 'what-a-link--two', 'again', 'again-1']);
+});
+
+/** The anchors of a page's headings. */
+function headings(page: string): ReadonlySet<string> {
+  const prose = page.replace(/^ *```[\s\S]*?^ *```/gm, '');
+  const anchors = new Set<string>();
+  for (const [, heading = ''] of prose.matchAll(/^#{1,6} +(.*)$/gm)) {
+    const shown = heading
+      .replace(/\[([^\]]*)\]\([^)]*\)/g, '$1')
+      .trim()
+      .toLowerCase();
+    const name = shown.replace(/[^\p{L}\p{M}\p{N}\p{Pc} -]/gu, '').replaceAll(' ', '-');
+    let anchor = name;
+    for (let again = 1; anchors.has(anchor); again++) anchor = `${name}-${again}`;
+    anchors.add(anchor);
+  }
+  return anchors;
+}
 
 function leaves(command: Command): Command[] {
   const below = command.commands.flatMap((each) => leaves(each));
