@@ -2,21 +2,30 @@
 
 import { fail, type Outcome, ok, skipped, warn } from '../../runtime/finding.ts';
 import { VERSION } from '../../runtime/project-root.ts';
-import { unitStates } from '../../runtime/systemd.ts';
+import { type UnitState, unitStates } from '../../runtime/systemd.ts';
 import type { Subject } from './subject.ts';
 
 export async function checkUnits(): Promise<readonly Outcome[]> {
-  const states = await unitStates(UNITS);
+  return judgeUnits(await unitStates([...UNITS, SLEEP]));
+}
+
+/** `states`: null on a machine without systemd. */
+export function judgeUnits(states: readonly UnitState[] | null): readonly Outcome[] {
   if (states === null) return [skipped('this machine is not run by systemd')];
-  const there = states.filter(({ state }) => state !== 'missing');
+  const there = states.filter(({ unit, state }) => unit !== SLEEP && state !== 'missing');
   if (there.length === 0) return [skipped('no units of Stayput are installed')];
-  return there.map(({ unit, state, enabled }) => {
+  const outcomes = there.map(({ unit, state, enabled }) => {
     if (state !== 'active')
       return fail(`${unit} is ${state}`, `sudo systemctl start ${unit}; journalctl -u ${unit} -n 20`);
     if (enabled === 'disabled')
       return warn(`${unit} is active, but not after the next boot`, `sudo systemctl enable ${unit}`);
     return ok(`${unit} is active`);
   });
+  // Enabled together, unless the agent was before there was such a unit; one that is masked is not wanted.
+  const enabledOf = (name: string) => states.find(({ unit }) => unit === name)?.enabled;
+  if (enabledOf(AGENT) !== 'enabled' || enabledOf(SLEEP) !== 'disabled') return outcomes;
+  const found = `${SLEEP} is not enabled: session keys stay in memory, or on disk, while this machine sleeps`;
+  return [...outcomes, warn(found, 'sudo systemctl enable stayput-sleep')];
 }
 
 /** What it says is wrong, as `stayput status` has it. */
@@ -83,6 +92,8 @@ export function checkVersions({ status }: Subject): readonly Outcome[] {
   return [ok(`agent ${version}, data plane ${dataplane.software}`)];
 }
 
-const UNITS = ['stayput-agent.service', 'stayput-dataplane.service'];
+const AGENT = 'stayput-agent.service';
+const UNITS = [AGENT, 'stayput-dataplane.service'];
+const SLEEP = 'stayput-sleep.service';
 const DAY = 86_400_000;
 const SKEW = 300_000;

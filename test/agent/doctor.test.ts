@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { AGENT_CONFIG } from '../../agent/config.ts';
-import { checkAgent, checkIdentity, checkVersions } from '../../agent/doctor/agent-checks.ts';
+import { checkAgent, checkIdentity, checkVersions, judgeUnits } from '../../agent/doctor/agent-checks.ts';
 import { CHECK_NAMES, examine } from '../../agent/doctor/checkup.ts';
 import { checkKernel, checkOffloads, checkState } from '../../agent/doctor/host-checks.ts';
 import { checkClock, checkMapServer, contact } from '../../agent/doctor/map-server-checks.ts';
@@ -112,6 +112,25 @@ test('identity: not joined, a copy, a certificate that ends or has ended', () =>
   assert.equal(levels(checkIdentity(joined(now - DAY, 30 * DAY))), 'ok');
   assertWrong(checkIdentity(joined(now - 25 * DAY, 30 * DAY)), 'warn', /ends in \d+ days and was not renewed/, /reach/);
   assertWrong(checkIdentity(joined(now - 40 * DAY, 30 * DAY)), 'fail', /ended/, /--force/);
+});
+
+test('units: one that is down, that the next boot will not start, or that lets keys be in the memory of a sleeping machine', () => {
+  const unit = (name: string, enabled = 'enabled', state = 'active') => ({ unit: `${name}.service`, state, enabled });
+  const [agent, dataplane] = [unit('stayput-agent'), unit('stayput-dataplane')];
+  const sleep = (enabled: string) => unit('stayput-sleep', enabled, enabled === '' ? 'missing' : 'inactive');
+  assert.equal(levels(judgeUnits([agent, dataplane, sleep('enabled')])), 'ok ok', 'it runs only when there is a need');
+  const old = judgeUnits([agent, dataplane, sleep('disabled')]);
+  assert.equal(levels(old), 'ok ok warn');
+  assertWrong(old, 'warn', /^stayput-sleep\.service is not enabled: .* keys/, /systemctl enable stayput-sleep$/);
+  for (const meant of ['masked', '']) assert.equal(levels(judgeUnits([agent, dataplane, sleep(meant)])), 'ok ok');
+  const once = judgeUnits([unit('stayput-agent', 'disabled'), dataplane, sleep('disabled')]);
+  assert.equal(levels(once), 'warn ok');
+  assertWrong(once, 'warn', /not after the next boot/, /enable stayput-agent/);
+  const down = judgeUnits([agent, unit('stayput-dataplane', 'enabled', 'failed'), sleep('enabled')]);
+  assertWrong(down, 'fail', /stayput-dataplane\.service is failed/, /start stayput-dataplane/);
+  assert.equal(levels(judgeUnits(null)), 'skipped');
+  const none = ['stayput-agent', 'stayput-dataplane', 'stayput-sleep'].map((name) => unit(name, '', 'missing'));
+  assert.equal(levels(judgeUnits(none)), 'skipped');
 });
 
 test('agent: what it says of itself, and that it does not answer', () => {
