@@ -114,7 +114,13 @@ const STORIES: Readonly<Record<string, Story>> = {
       [`stayput_agent_platform_readings_total{${agent},result="read"}`]: '0+1x60',
     },
   },
-  StayputAgentMemory: counted(`stayput_dataplane_rss_bytes{${agent}}`, '2000000000x60', '30000000x60'),
+  StayputAgentMemory: {
+    fires: { [`stayput_dataplane_rss_bytes{${agent}}`]: '450000000x60' },
+    silent: {
+      [`process_resident_memory_bytes{${agent}}`]: '250000000x60',
+      [`stayput_dataplane_rss_bytes{${agent}}`]: '350000000x60',
+    },
+  },
   StayputUnauthenticPackets: counted(`stayput_dataplane_drops_total{${agent},reason="auth"}`, '0+900x60', '0+60x60'),
   StayputPacketsDropped: {
     // None of them is much by itself.
@@ -188,6 +194,7 @@ const STORIES: Readonly<Record<string, Story>> = {
   StayputMapServerBehind: counted(`stayput_mapserver_pending{${server}}`, '2000x60', '10x60'),
   StayputLimitReached: counted(`stayput_mapserver_limit_hits_total{${server},limit="connections"}`),
   StayputEventLoopSlow: counted(`nodejs_eventloop_lag_p99_seconds{${server}}`, ONE, '0.02x60'),
+  StayputMapServerMemory: counted(`process_resident_memory_bytes{${server}}`, '1100000000x60', '900000000x60'),
   StayputAuthorityEnds: counted(
     `stayput_mapserver_certificate_not_after_seconds{${server},certificate="authority"}`,
     '1000000x60',
@@ -249,6 +256,22 @@ test('the rules read only what the daemons export, or rules record', async () =>
   assert.deepEqual([...read].filter((name) => !exported.has(name)).sort(), []);
   const used = new Set(text().match(/\b(?:stayput|instance\w*):\w+:\w+/g) ?? []);
   assert.deepEqual([...used].sort(), recorded.sort());
+});
+
+test('memory is told of before a daemon ends for want of it', () => {
+  for (const [daemon, series, share] of [
+    // Node gives the heap half of what the unit allows, and ends when that is full: with some more outside of it.
+    ['agent', 'process_resident_memory_bytes{job="stayput-agent"}', 0.6],
+    ['mapserver', 'process_resident_memory_bytes{job="stayput-mapserver"}', 0.6],
+    ['dataplane', 'stayput_dataplane_rss_bytes', 0.8],
+  ] as const) {
+    const unit = readFileSync(join(PROJECT_ROOT, `deploy/systemd/stayput-${daemon}.service`), 'utf8');
+    const [, most = '', factor = ''] = /^MemoryMax=(\d+)([MG])$/m.exec(unit) ?? [];
+    const allowed = Number(most) * (factor === 'G' ? 2 ** 30 : 2 ** 20);
+    const [, told] = text().split(`${series} > `);
+    const alarm = Number.parseFloat(told ?? '');
+    assert.ok(alarm < share * allowed, `${daemon}: alarm at ${alarm} of ${allowed}`);
+  }
 });
 
 test('each alert says what it is, what to do, and where more is written', () => {
