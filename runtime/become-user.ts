@@ -1,17 +1,13 @@
 /** Gives up root for good, with all capabilities and groups that came with it; of the user's groups the first remains. */
-import { execFileSync } from 'node:child_process';
 import { UsageError } from '../proto/errors.ts';
+import { userIds } from './user-ids.ts';
 
 /** @throws UsageError when there is no such user, or this process may not become it */
 export function becomeUser(name: string): void {
   if (!/^[a-z_][\w.-]{0,31}$/i.test(name)) throw new UsageError(`"${name}" is not the name of a user`);
-  let uid: number;
-  let gid: number;
-  try {
-    [uid, gid] = [id('-u', name), id('-g', name)];
-  } catch (cause) {
-    throw new UsageError(`there is no user ${name}`, { cause });
-  }
+  const ids = userIds(name);
+  if (ids === undefined) throw new UsageError(`there is no user ${name}`);
+  const { uid, gid } = ids;
   if (process.getuid?.() === uid) return;
   try {
     process.setgroups?.([]);
@@ -20,8 +16,4 @@ export function becomeUser(name: string): void {
   } catch (cause) {
     throw new UsageError(`this process may not become ${name}: run it as root`, { cause });
   }
-}
-
-function id(what: '-u' | '-g', name: string): number {
-  return Number(execFileSync('id', [what, name], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }));
 }

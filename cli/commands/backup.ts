@@ -74,6 +74,7 @@ async function restore(file: string, options: BackupOptions): Promise<void> {
   const restored = await restoreBackup(read, {
     dataDir,
     configDir: dirname(options.config ?? CONFIG_PATH),
+    user: USER,
     force: options.force === true,
     now: Date.now(),
   });
@@ -124,4 +125,6 @@ function passphraseOf({ passphraseFile }: BackupOptions): string | undefined {
   return passphrase;
 }
 
+/** Of the unit `stayput-mapserver.service`. */
+const USER = 'stayput-mapserver';
 const SHORTEST_PASSPHRASE = 12;

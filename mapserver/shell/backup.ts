@@ -37,7 +37,7 @@ export interface Backup {
 export type Manifest = z.output<typeof MANIFEST>;
 
 /**
- * Writes a backup of a data folder, whether its map server runs or not. `paths`: the configuration and what it names.
+ * Writes a backup of a data folder, whether its map server runs or not. `paths`: the configuration, then what it names.
  *
  * @throws BackupError, UsageError, StoreError, StateFileError
  */
@@ -169,6 +169,8 @@ function digest(content: Uint8Array): string {
 }
 
 export const STORE_NAME = 'data/store.db';
+/** The first of `otherFiles`. */
+export const CONFIG_NAME = 'files/0';
 
 const MANIFEST_NAME = 'manifest.json';
 const FORMAT = 1;

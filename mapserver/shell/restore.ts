@@ -6,9 +6,9 @@
  * (`core/generations.ts`). The audit log stays as it is: it tells what was done since the backup. Who was cut off since
  * then is cut off in what is put back, before the map server runs again and admits anybody.
  */
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, join } from 'node:path';
 import { StayputError } from '../../proto/errors.ts';
 import type { Generation } from '../../proto/mapping.ts';
 import type { WallClock } from '../../proto/time.ts';
@@ -37,6 +37,7 @@ import {
   PRESENT,
   type Rename,
 } from './restore-exchange.ts';
+import { makeDataFolder, type Others, putBackOthers, readerOf } from './restore-files.ts';
 import { makeWorkingFolder } from './working-folder.ts';
 
 export interface Restored {
@@ -66,12 +67,14 @@ export async function restoreBackup(
     readonly dataDir: string;
     /** The folder of the configuration. */
     readonly configDir: string;
+    /** Whom the map server runs as where it was installed, on a machine where nothing says it yet. */
+    readonly user: string;
     readonly force: boolean;
     readonly now: WallClock;
     readonly rename?: Rename;
   },
 ): Promise<Restored> {
-  const { dataDir, configDir, now, rename } = options;
+  const { dataDir, configDir, user, now, rename } = options;
   if (await isServed(join(dataDir, 'admin.sock'))) {
     throw new BackupError(`the map server of ${dataDir} is running: stop it first`);
   }
@@ -81,7 +84,7 @@ export async function restoreBackup(
     const why = finished ? ' (a restore that was cut off is finished now)' : '';
     throw new BackupError(`${dataDir} has a map server (${present.join(', ')}); --force puts it aside${why}`);
   }
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  makeDataFolder(dataDir, user);
   const staging = makeWorkingFolder(dataDir, 'restore');
   const store = join(staging, base(STORE_NAME));
   try {
@@ -96,7 +99,7 @@ export async function restoreBackup(
     for (const name of names) belongLike(dataDir, join(staging, base(name)));
     const others: Others = { written: [], left: [], elsewhere: [] };
     try {
-      putBackOthers({ manifest, contents }, configDir, others);
+      putBackOthers({ manifest, contents }, configDir, readerOf(dataDir, user), others);
       const places = { staging: basename(staging), replaced: replaced === null ? null : basename(replaced) };
       exchange(dataDir, { ...places, names: names.map(base) }, rename);
     } catch (cause) {
@@ -272,32 +275,6 @@ function highestOf(entries: readonly Entry[]): number {
     const isFloor = record?.kind === 'restoration' || record?.kind === 'forgotten-generations';
     return isFloor ? Math.max(highest, record.floor) : highest;
   }, 0);
-}
-
-/** Files outside of the data folder, by what became of them so far. */
-type Others = { readonly [what in 'written' | 'left' | 'elsewhere']: string[] };
-
-/**
- * The configuration and key files, where they are missing. A backup says where they belong, and root believes it: so only
- * below one folder, or who can write to a backup that is not encrypted could put a file anywhere on this machine.
- */
-function putBackOthers({ manifest, contents }: Backup, configDir: string, { written, left, elsewhere }: Others): void {
-  for (const { name, path } of manifest.files) {
-    const content = contents.get(name);
-    if (path === undefined || content === undefined) continue;
-    if (existsSync(path)) {
-      left.push(path);
-      continue;
-    }
-    if (resolve(path) !== path || !path.startsWith(`${resolve(configDir)}/`)) {
-      elsewhere.push(path);
-      continue;
-    }
-    mkdirSync(dirname(path), { recursive: true });
-    writePrivateFile(path, content);
-    written.push(path);
-    belongLike(dirname(path), path);
-  }
 }
 
 function isServed(socket: string): Promise<boolean> {

@@ -223,7 +223,13 @@ describe('a backup', () => {
         .sort()
         .map((name) => [name, statSync(join(target.dataDir, name)).ino]);
     const before = present();
-    const options = { dataDir: target.dataDir, configDir: overlay.dataDir, force: true, now: Date.now() };
+    const options = {
+      dataDir: target.dataDir,
+      configDir: overlay.dataDir,
+      user: 'nobody',
+      force: true,
+      now: Date.now(),
+    };
     const restoring = async (failing: number): Promise<boolean> => {
       let moves = 0;
       let failed = false;
@@ -263,7 +269,14 @@ describe('a backup', () => {
       renameSync(from, to);
       cut();
     };
-    const options = { dataDir: target.dataDir, configDir: overlay.dataDir, force: true, now: Date.now(), rename };
+    const options = {
+      dataDir: target.dataDir,
+      configDir: overlay.dataDir,
+      user: 'nobody',
+      force: true,
+      now: Date.now(),
+      rename,
+    };
     const { replaced } = await restoreBackup(readBackup(file, undefined), options);
     const restored = dataFiles(target.dataDir);
     assert.notDeepEqual(restored, old);
@@ -305,7 +318,13 @@ describe('a backup', () => {
     mkdirSync(blocked);
     const store = join(target.dataDir, 'store.db');
     const before = statSync(store).ino;
-    const options = { dataDir: target.dataDir, configDir: overlay.dataDir, force: true, now: Date.now() };
+    const options = {
+      dataDir: target.dataDir,
+      configDir: overlay.dataDir,
+      user: 'nobody',
+      force: true,
+      now: Date.now(),
+    };
     await assert.rejects(restoreBackup(readBackup(file, undefined), options));
     assert.deepEqual([config, tsig].filter(existsSync), []);
     assert.equal(statSync(store).ino, before);
