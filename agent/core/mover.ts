@@ -284,7 +284,7 @@ export class Mover {
     const { registrar, remote, targets, takeovers, departures, resolver, outbox, identity } = this.parts;
     if (owner !== xtrIdOf(key) || key === identity.tunnelKey || remote.isRevoked(key)) return;
     targets.revoke(key);
-    for (const owned of registrar.addresses()) if (owned.redirectFrom === key) owned.redirectFrom = null;
+    for (const owned of registrar.addresses()) if (owned.redirect?.from === key) owned.redirect = null;
     for (const eid of takeovers.from(key)) takeovers.forget(eid);
     const yielded = departures.to(key).filter((eid) => departures.isUnsettled(eid));
     for (const eid of departures.to(key)) departures.forget(eid);
@@ -349,7 +349,7 @@ export class Mover {
 
   /** What this peer still forwards for the EID is for us. */
   acceptRedirects(owned: OwnedEid, from: TunnelKey, now: Instant): void {
-    owned.redirectFrom = from;
+    owned.redirect = { from, since: now };
     this.parts.table.pinPeer(from, now);
     this.setLocal(owned);
   }
@@ -419,15 +419,16 @@ export class Mover {
   }
 
   private sweepOwned(owned: OwnedEid, now: Instant): void {
-    const age = now - owned.since;
+    const { state, since, redirect } = owned;
     // One that went to nobody whom we could redirect to.
-    if (owned.state === 'drain' && age >= DRAIN && this.parts.departures.successor(owned.key) === undefined) {
+    if (state === 'drain' && now - since >= DRAIN && this.parts.departures.successor(owned.key) === undefined) {
       this.parts.registrar.forget(owned, now);
       this.noteState(owned);
       this.parts.outbox.persist('eids');
     }
-    if (owned.redirectFrom !== null && owned.state === 'live' && age >= REDIRECT_LIFE) {
-      owned.redirectFrom = null;
+    // Before the map server has settled it, packets may come from there for any time.
+    if (redirect !== null && state === 'live' && now - Math.max(since, redirect.since) >= REDIRECT_LIFE) {
+      owned.redirect = null;
       this.setLocal(owned);
     }
   }
@@ -464,7 +465,7 @@ export class Mover {
     if (owned.eid.kind !== 'prefix') return;
     const previous = previousOwner ?? remote.release(owned.eid)?.tunnelKey;
     if (previous !== undefined) {
-      owned.redirectFrom = previous;
+      owned.redirect = { from: previous, since: now };
       table.pinPeer(previous, now);
     }
     remote.release(owned.eid);
@@ -472,8 +473,9 @@ export class Mover {
     table.removeMapping(owned.eid.prefix, now);
   }
 
-  private setLocal({ eid, generation, interface: via, redirectFrom }: OwnedEid): void {
+  private setLocal({ eid, generation, interface: via, redirect }: OwnedEid): void {
     if (eid.kind !== 'prefix') return;
+    const redirectFrom = redirect?.from ?? null;
     this.parts.table.setLocal({ prefix: eid.prefix, generation, interface: via, redirectFrom });
   }
 

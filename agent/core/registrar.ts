@@ -64,8 +64,8 @@ export interface OwnedEid {
   confirmedAt: Instant | null;
   /** Why it is not granted, in a line. */
   problem: string | null;
-  /** Previous owner while packets may still come from there. */
-  redirectFrom: TunnelKey | null;
+  /** Previous owner while packets may still come from there, and since when it is. */
+  redirect: { readonly from: TunnelKey; readonly since: Instant } | null;
   /** In `drain`: the new owner told us, and the map server does not know yet. Until then we answer for the EID there. */
   yielded: boolean;
   /** To be claimed although we believe to own it: attached again, and somebody may have taken it unheard. */
@@ -216,7 +216,7 @@ export class Registrar {
   yieldTo(owned: OwnedEid, now: Instant): void {
     owned.yielded = true;
     owned.confirmedAt = null;
-    owned.redirectFrom = null;
+    owned.redirect = null;
     owned.claiming = false;
     this.enter(owned, 'drain', now);
   }
@@ -351,7 +351,7 @@ export class Registrar {
     // the owner before.
     if (isClaim(owned) || mapping.generation <= owned.generation) return { kind: 'unchanged' };
     owned.confirmedAt = null;
-    owned.redirectFrom = null;
+    owned.redirect = null;
     owned.claiming = false;
     this.enter(owned, owned.kind === 'address' ? 'drain' : 'lost', now);
     return { kind: 'lost', owned, to: mapping };
@@ -537,7 +537,7 @@ const NOT_GRANTED = 'not granted to this agent by the map server';
 const FRESH = {
   confirmedAt: null,
   problem: null,
-  redirectFrom: null,
+  redirect: null,
   yielded: false,
   claiming: false,
   awaitsGrant: false,

@@ -4,6 +4,7 @@ import { describe, test } from 'node:test';
 import { DEFAULT_INSTANCE, eidKey, prefixEid } from '../../proto/eid.ts';
 import { A, found, P, talking } from './pair.ts';
 import { World } from './world.ts';
+import { FakeDataplaneState } from './world-dataplane.ts';
 
 describe('a move to another agent', () => {
   test('a target becomes live when its interface comes up, and everybody is told in the same instant', () => {
@@ -38,6 +39,23 @@ describe('a move to another agent', () => {
     assert.equal(a.stateOf(A), 'lost@1');
     world.advance(90_000);
     assert.equal(c.dataplane?.locals.get(P(A))?.redirectFrom, null);
+  });
+
+  test('an EID that was live here for long and is taken back unheard gets what the other owner still forwards', () => {
+    const { world, a, b } = talking();
+    world.advance(120_000);
+    a.lag();
+    b.attach(A);
+    a.attach(A);
+    a.catchUp();
+    assert.equal(a.stateOf(A), 'live@3');
+    world.advance(60_000);
+    a.loseDataplane();
+    const fresh = a.attachDataplane(new FakeDataplaneState('two'));
+    assert.equal(fresh.locals.get(P(A))?.redirectFrom, b.key);
+    assert.ok(fresh.peers.has(b.key));
+    world.advance(40_000);
+    assert.equal(fresh.locals.get(P(A))?.redirectFrom, null);
   });
 
   test('what was granted stays owned when it became a target before the answer came', () => {
