@@ -8,6 +8,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { type DnsTransport, MAX_QUERY } from '../../proto/dns/message.ts';
 import { UsageError } from '../../proto/errors.ts';
+import { onBothTransports } from '../../runtime/any-port.ts';
 import { FrameReader, frame } from '../../runtime/dns-stream.ts';
 import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
 import type { InheritedSockets } from '../../runtime/inherited-sockets.ts';
@@ -40,7 +41,7 @@ export async function listenForDns(
   handle: DnsPacketHandler,
 ): Promise<DnsListener> {
   const { host, port } = parseHostPort(listen);
-  for (let attempt = 1; ; attempt++) {
+  return await onBothTransports(port, async () => {
     const { server, close: closeTcp } = tcpServer(host, handle);
     const taken = await bindTcp(server, host, port, inherited.take('tcp', host, port));
     try {
@@ -54,10 +55,9 @@ export async function listenForDns(
       };
     } catch (error) {
       await closeTcp();
-      // With port 0 the number that TCP got may be taken on UDP.
-      if (port !== 0 || attempt === 10) throw error;
+      throw error;
     }
-  }
+  });
 }
 
 export function isOwnHost(host: string): boolean {

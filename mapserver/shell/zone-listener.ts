@@ -6,6 +6,7 @@ import { setImmediate } from 'node:timers/promises';
 import { type IpAddress, isIpAddress, parseIpAddress } from '../../proto/address.ts';
 import { MAX_TCP } from '../../proto/dns/message.ts';
 import { UsageError } from '../../proto/errors.ts';
+import { onBothTransports } from '../../runtime/any-port.ts';
 import { FrameReader, frame } from '../../runtime/dns-stream.ts';
 import { formatHostPort, parseHostPort } from '../../runtime/host-port.ts';
 import { remoteAddressOf, sourceOf } from './source-address.ts';
@@ -34,6 +35,15 @@ export interface ZoneListener {
 /** @throws UsageError when the address cannot be had */
 export async function listenForZone(listen: string, handle: ZoneRequestHandler): Promise<ZoneListener> {
   const { host, port } = parseHostPort(listen);
+  try {
+    return await onBothTransports(port, () => listenAt(host, port, handle));
+  } catch (cause) {
+    const reason = (cause as NodeJS.ErrnoException).code ?? (cause as Error).message;
+    throw new UsageError(`the zone cannot be served on ${listen} (${reason})`, { cause });
+  }
+}
+
+async function listenAt(host: string, port: number, handle: ZoneRequestHandler): Promise<ZoneListener> {
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     const source = sourceOf(socket);
@@ -60,10 +70,9 @@ export async function listenForZone(listen: string, handle: ZoneRequestHandler):
         ]);
       },
     };
-  } catch (cause) {
+  } catch (error) {
     server.close();
-    const reason = (cause as NodeJS.ErrnoException).code ?? (cause as Error).message;
-    throw new UsageError(`the zone cannot be served on ${listen} (${reason})`, { cause });
+    throw error;
   }
 }
 

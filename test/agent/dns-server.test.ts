@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { promises as dns } from 'node:dns';
+import { once } from 'node:events';
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -16,6 +17,7 @@ import { type DnsServer, startDnsServer } from '../../agent/shell/dns-server.ts'
 import type { NameAnswer, NameResolver, PointerAnswer } from '../../agent/shell/name-resolver.ts';
 import { parseIpAddress } from '../../proto/address.ts';
 import { UsageError } from '../../proto/errors.ts';
+import { onBothTransports } from '../../runtime/any-port.ts';
 import { parseHostPort } from '../../runtime/host-port.ts';
 import { InheritedSockets } from '../../runtime/inherited-sockets.ts';
 import { waitFor } from '../lab/wait.ts';
@@ -287,25 +289,26 @@ async function startUpstream(t: TestContext): Promise<{ port: number; asked: str
     const truncated = big && transport === 'udp';
     return answer(packet, 0, truncated ? [] : records, { truncated });
   };
-  const tcp = createServer((socket) => {
-    socket.on('error', () => {});
-    socket.once('data', (chunk) => {
-      const response = respond(chunk.subarray(2), 'tcp');
-      socket.end(streamEncode(decode(response)));
+  const port = await onBothTransports(0, async () => {
+    const tcp = createServer((socket) => {
+      socket.on('error', () => {});
+      socket.once('data', (chunk) => {
+        const response = respond(chunk.subarray(2), 'tcp');
+        socket.end(streamEncode(decode(response)));
+      });
     });
-  });
-  const udp = createSocket('udp4');
-  udp.on('message', (packet, from) => udp.send(respond(packet, 'udp'), from.port, from.address));
-  const port = await new Promise<number>((resolve, reject) => {
-    udp.once('error', reject);
-    udp.bind(0, '127.0.0.1', () => {
-      const { port: bound } = udp.address();
-      tcp.once('error', reject).listen(bound, '127.0.0.1', () => resolve(bound));
+    const udp = createSocket('udp4');
+    udp.on('message', (packet, from) => udp.send(respond(packet, 'udp'), from.port, from.address));
+    t.after(() => {
+      udp.close();
+      tcp.close();
     });
-  });
-  t.after(() => {
-    udp.close();
-    tcp.close();
+    udp.bind(0, '127.0.0.1');
+    await once(udp, 'listening');
+    const { port: bound } = udp.address();
+    tcp.listen(bound, '127.0.0.1');
+    await once(tcp, 'listening');
+    return bound;
   });
   return { port, asked };
 }
