@@ -21,7 +21,7 @@ import {
 import { type Eid, eidKey, type InstanceId, prefixEid } from '../../proto/eid.ts';
 import { ipLispAddress, NO_ADDRESS } from '../../proto/lisp/afi.ts';
 import type { EncapsulatedControl } from '../../proto/lisp/ecm.ts';
-import type { Nonce } from '../../proto/lisp/header.ts';
+import { LISP_CONTROL_PORT, type Nonce } from '../../proto/lisp/header.ts';
 import type { MapReply } from '../../proto/lisp/map-reply.ts';
 import { MAP_REQUEST, type MapRequest } from '../../proto/lisp/map-request.ts';
 import { eidToRecordKey, recordToMapping } from '../../proto/lisp/mapping-record.ts';
@@ -342,8 +342,8 @@ const ECM = {
   forRtr: false,
   relayed: false,
   hopLimit: 64,
-  sourcePort: 4342,
-  destinationPort: 4342,
+  sourcePort: LISP_CONTROL_PORT,
+  destinationPort: LISP_CONTROL_PORT,
 } as const;
 const UNAVAILABLE: Resolution = { kind: 'unavailable' };
 const ABSENT: Resolution = { kind: 'absent', action: 'no-action' };

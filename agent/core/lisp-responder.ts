@@ -17,7 +17,7 @@ import { type Eid, type InstanceId, prefixEid } from '../../proto/eid.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import { ipLispAddress, type LispAddress } from '../../proto/lisp/afi.ts';
 import type { EidRecord, RlocRecord } from '../../proto/lisp/eid-record.ts';
-import type { Nonce } from '../../proto/lisp/header.ts';
+import { LISP_CONTROL_PORT, type Nonce } from '../../proto/lisp/header.ts';
 import { MAP_REQUEST, type MapRequest } from '../../proto/lisp/map-request.ts';
 import { eidToRecordKey, recordKeyToEid } from '../../proto/lisp/mapping-record.ts';
 import {
@@ -202,7 +202,6 @@ const SOLICIT = {
   ...MAP_REQUEST,
   smr: true,
 } as const;
-const LISP_CONTROL_PORT = 4342;
 const SMR_INTERVAL = seconds(3);
 const MAX_SOLICITED = 1024;
 const MESSAGES_PER_SECOND = 500;

@@ -16,7 +16,7 @@ import { type IpAddress, type IpPrefix, prefixContains } from '../../proto/addre
 import type { PlainRules } from '../../proto/dataplane/messages.ts';
 import { type InstanceId, prefixEid } from '../../proto/eid.ts';
 import { ipLispAddress, NO_ADDRESS } from '../../proto/lisp/afi.ts';
-import type { Nonce } from '../../proto/lisp/header.ts';
+import { LISP_CONTROL_PORT, type Nonce } from '../../proto/lisp/header.ts';
 import type { MapReply } from '../../proto/lisp/map-reply.ts';
 import { MAP_REQUEST } from '../../proto/lisp/map-request.ts';
 import { eidToRecordKey } from '../../proto/lisp/mapping-record.ts';
@@ -246,4 +246,3 @@ const PAUSE: Millis = 100;
 const MAX_PROBED = 1024;
 const MAX_ITR_RLOCS = 8;
 const PROBES_PER_SECOND = 200;
-const LISP_CONTROL_PORT = 4342;

@@ -3,6 +3,7 @@ import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { ipFamily, isIpAddress, parseIpAddress } from '../../proto/address.ts';
 import { UsageError } from '../../proto/errors.ts';
+import { LISP_CONTROL_PORT } from '../../proto/lisp/header.ts';
 import type { LispPeer } from '../core/lisp-responder.ts';
 
 export class LispListener {
@@ -48,5 +49,4 @@ export class LispListener {
   }
 }
 
-const LISP_CONTROL_PORT = 4342;
 const NO_FAMILY: ReadonlySet<string> = new Set(['EAFNOSUPPORT', 'EADDRNOTAVAIL']);

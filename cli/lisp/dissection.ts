@@ -6,7 +6,8 @@ import { Reader } from '../../proto/bytes.ts';
 import { DecodeError } from '../../proto/errors.ts';
 import { decodeIpPacket, type IpPacket, PROTOCOL } from '../../proto/ip-packet.ts';
 import { type Verification, verifyAuthentication } from '../../proto/lisp/authentication.ts';
-import { DATA_HEADER_LENGTH, type DataHeader, decodeDataHeader } from '../../proto/lisp/data-header.ts';
+import { DATA_HEADER_LENGTH, type DataHeader, decodeDataHeader, LISP_DATA_PORT } from '../../proto/lisp/data-header.ts';
+import { LISP_CONTROL_PORT } from '../../proto/lisp/header.ts';
 import { decodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import { type UdpDatagram, udpDatagramOf } from './link-layer.ts';
 import { type SetBits, setBits } from './message-bits.ts';
@@ -49,14 +50,11 @@ export interface Malformed {
   readonly bytes: Uint8Array;
 }
 
-export const CONTROL_PORT = 4342;
-export const DATA_PORT = 4341;
-
 /** By the ports, the destination first: an xTR behind a NAT sends control messages from port 4341. */
 export function portMeaning({ sourcePort, destinationPort }: UdpDatagram): 'control' | 'data' | null {
   for (const port of [destinationPort, sourcePort]) {
-    if (port === CONTROL_PORT) return 'control';
-    if (port === DATA_PORT) return 'data';
+    if (port === LISP_CONTROL_PORT) return 'control';
+    if (port === LISP_DATA_PORT) return 'data';
   }
   return null;
 }

@@ -27,6 +27,9 @@ export interface DataHeader {
   readonly keyId: number;
 }
 
+/** UDP, of data packets (RFC 9300 section 5.3). */
+export const LISP_DATA_PORT = 4341;
+
 export const DATA_HEADER_LENGTH = 8;
 
 /** @throws DecodeError when there are less than 8 octets */

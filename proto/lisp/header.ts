@@ -16,6 +16,9 @@ import { EncodeError, type Reader, type Writer } from '../bytes.ts';
 import { xtrIdFromBytes, xtrIdToBytes } from '../identity.ts';
 import type { XtrId } from '../mapping.ts';
 
+/** UDP, of control messages (RFC 9301 section 5). */
+export const LISP_CONTROL_PORT = 4342;
+
 /** 64 bits that tie an answer to its request. */
 export type Nonce = bigint & { readonly __brand: 'Nonce' };
 

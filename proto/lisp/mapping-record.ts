@@ -29,6 +29,7 @@ import {
 } from '../mapping.ts';
 import { type Millis, minutes } from '../time.ts';
 import { ipLispAddress, type LispAddress, NO_ADDRESS } from './afi.ts';
+import { LISP_DATA_PORT } from './data-header.ts';
 import { type EidRecord, type RlocRecord, TTL_RECEIVER_DECIDES } from './eid-record.ts';
 import type { SecurityKeyAddress, VendorAddress } from './lcaf.ts';
 import { decodeZoneRecords, encodeZoneRecords, type ZoneRecords } from './zone-data.ts';
@@ -40,8 +41,6 @@ export interface RecordFallback {
   /** For "receiver decides". */
   readonly ttl?: Millis;
 }
-
-export const LISP_DATA_PORT = 4341;
 
 /** @throws EncodeError when the mapping has targets without a name as EID */
 export function mappingToRecord(mapping: Mapping): EidRecord {

@@ -8,8 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import fc from 'fast-check';
-import { CONTROL_PORT, DATA_PORT } from '../../cli/lisp/dissection.ts';
-import { DATA_HEADER_LENGTH } from '../../proto/lisp/data-header.ts';
+import { DATA_HEADER_LENGTH, LISP_DATA_PORT } from '../../proto/lisp/data-header.ts';
+import { LISP_CONTROL_PORT } from '../../proto/lisp/header.ts';
 import { encodeLispMessage, type LispMessage } from '../../proto/lisp/message.ts';
 import { PROJECT_ROOT } from '../../runtime/project-root.ts';
 import { ipPacket, pcap } from '../cli/captures.ts';
@@ -96,7 +96,7 @@ function compare(packets: readonly Packet[]): void {
   const frames = packets.map(({ payload, isData }) =>
     ipPacket({
       ...{ source: '192.0.2.1', sourcePort: 61_000, destination: '192.0.2.2' },
-      ...{ destinationPort: isData ? DATA_PORT : CONTROL_PORT, payload },
+      ...{ destinationPort: isData ? LISP_DATA_PORT : LISP_CONTROL_PORT, payload },
     }),
   );
   writeFileSync(file, pcap(RAW_IP, frames));
@@ -130,7 +130,7 @@ function readable(message: LispMessage): LispMessage {
   if (plain.type !== 'encapsulated-control') return plain;
   const [inner] = fc.sample(lispMessages.mapRequest, { numRuns: 1, seed: plain.sourcePort }).map(readable);
   const payload = encodeLispMessage(inner ?? assert.fail());
-  return { ...plain, payload, sourcePort: CONTROL_PORT, destinationPort: CONTROL_PORT };
+  return { ...plain, payload, sourcePort: LISP_CONTROL_PORT, destinationPort: LISP_CONTROL_PORT };
 }
 
 function agree(name: string, ours: OurFields, theirs: readonly DissectedField[], rest: boolean): void {

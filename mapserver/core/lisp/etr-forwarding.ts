@@ -11,7 +11,7 @@ import type { LispAddress } from '../../../proto/lisp/afi.ts';
 import type { SigningOptions } from '../../../proto/lisp/authentication.ts';
 import type { EncapsulatedControl } from '../../../proto/lisp/ecm.ts';
 import type { RlocRecord } from '../../../proto/lisp/eid-record.ts';
-import type { Nonce } from '../../../proto/lisp/header.ts';
+import { LISP_CONTROL_PORT, type Nonce } from '../../../proto/lisp/header.ts';
 import type { EidQuery, MapRequest } from '../../../proto/lisp/map-request.ts';
 import { eidToRecordKey } from '../../../proto/lisp/mapping-record.ts';
 import { encodeLispMessage, type LispMessage } from '../../../proto/lisp/message.ts';
@@ -20,7 +20,7 @@ import { NEVER_USE } from '../../../proto/mapping.ts';
 import { isPlausibleLocator } from '../../../proto/overlay.ts';
 import type { Overlay } from '../grants.ts';
 import { protectedForEtr, type ReplyProtection } from './lisp-security.ts';
-import { LISP_CONTROL_PORT, type Received, type UdpPeer } from './udp-peer.ts';
+import type { Received, UdpPeer } from './udp-peer.ts';
 
 /** What one router registered of an EID. */
 export interface EtrRegistration {

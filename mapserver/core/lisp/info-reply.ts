@@ -2,8 +2,9 @@
 import type { IpAddress } from '../../../proto/address.ts';
 import { ipLispAddress, type LispAddress, NO_ADDRESS } from '../../../proto/lisp/afi.ts';
 import { NO_AUTHENTICATION } from '../../../proto/lisp/authentication-data.ts';
+import { LISP_CONTROL_PORT } from '../../../proto/lisp/header.ts';
 import type { InfoReply, InfoRequest } from '../../../proto/lisp/info-request.ts';
-import { LISP_CONTROL_PORT, type UdpPeer } from './udp-peer.ts';
+import type { UdpPeer } from './udp-peer.ts';
 
 /** `ms`: at which address the map server is; `rtrs`: that relay for those behind NATs. Not signed. */
 export function infoReplyTo(

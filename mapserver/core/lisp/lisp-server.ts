@@ -9,7 +9,7 @@
 import type { IpAddress } from '../../../proto/address.ts';
 import { DecodeError } from '../../../proto/errors.ts';
 import { siteXtrIdOf } from '../../../proto/identity.ts';
-import type { Nonce } from '../../../proto/lisp/header.ts';
+import { LISP_CONTROL_PORT, type Nonce } from '../../../proto/lisp/header.ts';
 import {
   decodeLispMessage,
   encapsulatedMessage,
@@ -36,7 +36,7 @@ import { SiteReleases } from './site-releases.ts';
 import { Sites } from './sites.ts';
 import type { SubscriberLimits } from './subscribers.ts';
 import { SubscriptionRequests } from './subscription-requests.ts';
-import { chargedTo, LISP_CONTROL_PORT, type Received, type UdpPeer } from './udp-peer.ts';
+import { chargedTo, type Received, type UdpPeer } from './udp-peer.ts';
 import { recipientOf, Xtrs } from './xtrs.ts';
 
 export interface LispSettings {

@@ -15,7 +15,7 @@ import { type EidKey, eidKey, type PrefixEid, parseEidKey } from '../../../proto
 import { DecodeError } from '../../../proto/errors.ts';
 import { type LispAddress, NO_ADDRESS } from '../../../proto/lisp/afi.ts';
 import type { EidRecord } from '../../../proto/lisp/eid-record.ts';
-import type { Nonce } from '../../../proto/lisp/header.ts';
+import { LISP_CONTROL_PORT, type Nonce } from '../../../proto/lisp/header.ts';
 import type { MapReply } from '../../../proto/lisp/map-reply.ts';
 import type { EidQuery, MapRequest } from '../../../proto/lisp/map-request.ts';
 import { eidToRecordKey, MAP_ACTIONS, recordKeyToEid } from '../../../proto/lisp/mapping-record.ts';
@@ -39,7 +39,7 @@ import { mapReferral } from './map-referrals.ts';
 import type { MapAnswer, MapReplies } from './map-replies.ts';
 import { Solicitor } from './solicitor.ts';
 import type { SubscriptionOutcome, SubscriptionRequests } from './subscription-requests.ts';
-import { LISP_CONTROL_PORT, type Received, type UdpPeer } from './udp-peer.ts';
+import type { Received, UdpPeer } from './udp-peer.ts';
 
 export interface MapRequestSettings {
   /** Who may ask, beside sites. */

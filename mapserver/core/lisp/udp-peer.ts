@@ -28,5 +28,3 @@ export function chargedTo({ address }: UdpPeer): string {
 export function peerKey({ address, port }: UdpPeer): string {
   return `${address} ${port}`;
 }
-
-export const LISP_CONTROL_PORT = 4342;

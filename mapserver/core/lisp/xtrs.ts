@@ -6,10 +6,11 @@
  */
 import type { IpAddress } from '../../../proto/address.ts';
 import { type SigningOptions, signMessage, verifyAuthentication } from '../../../proto/lisp/authentication.ts';
+import { LISP_CONTROL_PORT } from '../../../proto/lisp/header.ts';
 import type { XtrId } from '../../../proto/mapping.ts';
 import type { SiteKey } from '../records.ts';
 import type { NotifyRecipient } from './site-notifier.ts';
-import { LISP_CONTROL_PORT, type UdpPeer } from './udp-peer.ts';
+import type { UdpPeer } from './udp-peer.ts';
 
 export interface Xtr {
   readonly site: string;
