@@ -31,7 +31,7 @@ import { keptOutIn } from '../../proto/overlay.ts';
 import { PrefixTrie } from '../../proto/prefix-trie.ts';
 import { type Instant, seconds } from '../../proto/time.ts';
 import type { Outbox } from './outbox.ts';
-import { isAgentPrefix } from './remote-mappings.ts';
+import { isAgentEid } from './remote-mappings.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 export interface LispPeer {
@@ -159,7 +159,7 @@ export class LispResponder {
   }
 
   private answersFor(eid: Eid | undefined): boolean {
-    if (eid?.kind !== 'prefix' || isAgentPrefix(eid.prefix)) return false;
+    if (eid?.kind !== 'prefix' || isAgentEid(eid)) return false;
     if (this.parts.isOwn(prefixAddress(eid.prefix))) return true;
     if (!this.parts.rules.gateway || keptOutIn(eid.prefix) !== undefined) return false;
     return this.parts.overlay().some((prefix) => prefixContains(prefix, eid.prefix));

@@ -29,7 +29,7 @@ import type { PeerMessageKind } from './output.ts';
 import type { PeerChannel } from './peer-channel.ts';
 import type { Preparations } from './preparations.ts';
 import type { AgentIdentity, Registrar } from './registrar.ts';
-import { isAgentPrefix, type RemoteMappings } from './remote-mappings.ts';
+import { isAgentEid, type RemoteMappings } from './remote-mappings.ts';
 import type { Resolver } from './resolver.ts';
 import type { Takeovers } from './takeovers.ts';
 
@@ -94,14 +94,14 @@ export class PeerMoves {
   private read(from: TunnelKey, mappings: readonly Mapping[]): Said | null {
     const { instance, tunnelKey } = this.parts.identity;
     const [subject, ...rest] = mappings.filter((mapping) => this.isSound(mapping));
-    if (subject === undefined || subject !== mappings[0] || isAgent(subject)) return null;
+    if (subject === undefined || subject !== mappings[0] || isAgentEid(subject.eid)) return null;
     if (rest.some(({ eid }) => eid.iid !== instance)) return null;
     return {
       from,
       key: eidKey(subject.eid),
       subject,
-      agents: rest.filter((each) => isAgent(each) && each.tunnelKey !== tunnelKey),
-      others: rest.filter((each) => !isAgent(each)),
+      agents: rest.filter((each) => isAgentEid(each.eid) && each.tunnelKey !== tunnelKey),
+      others: rest.filter((each) => !isAgentEid(each.eid)),
     };
   }
 
@@ -250,8 +250,4 @@ export class PeerMoves {
   private count(kind: PeerMessageKind, result: 'accepted' | 'refused' | 'ignored' | 'malformed'): void {
     this.parts.outbox.note({ type: 'peer-message', kind, result });
   }
-}
-
-function isAgent({ eid }: Mapping): boolean {
-  return eid.kind === 'prefix' && isAgentPrefix(eid.prefix);
 }

@@ -9,7 +9,7 @@ import type { MapRegisters } from './map-registers.ts';
 import type { Mover } from './mover.ts';
 import type { Outbox } from './outbox.ts';
 import type { AgentIdentity, Registrar } from './registrar.ts';
-import { isAgentPrefix, type RemoteMappings } from './remote-mappings.ts';
+import { isAgentEid, type RemoteMappings } from './remote-mappings.ts';
 import type { Resolver } from './resolver.ts';
 
 export interface ReceivedMappingsParts {
@@ -37,9 +37,9 @@ export class ReceivedMappings {
    */
   apply(mappings: readonly Mapping[], registered: boolean, asked: Eid | null, now: Instant): void {
     const { identity, resolver, outbox } = this.parts;
-    const agents = mappings.filter(isAgent);
+    const agents = mappings.filter(({ eid }) => isAgentEid(eid));
     const others = agents.flatMap(({ tunnelKey }) => tunnelKey ?? []).filter((key) => key !== identity.tunnelKey);
-    for (const mapping of [...agents, ...mappings.filter((each) => !isAgent(each))]) {
+    for (const mapping of [...agents, ...mappings.filter(({ eid }) => !isAgentEid(eid))]) {
       this.applyRecord(mapping, registered, asked, others[0], now);
     }
     resolver.evict(now);
@@ -69,11 +69,11 @@ export class ReceivedMappings {
       case 'not-ours':
         mover.handleElsewhere(mapping, now);
         // What we asked to own and do not any more is not followed: nobody would tell us of its next owner.
-        if (registered && !isAgent(mapping)) return;
+        if (registered && !isAgentEid(mapping.eid)) return;
         remote.apply(mapping, asked, now);
-        if (isAgent(mapping) && isNegative(mapping)) mover.handleAgentGone(mapping.eid);
+        if (isAgentEid(mapping.eid) && isNegative(mapping)) mover.handleAgentGone(mapping.eid);
         // Told as the owner before, and detached meanwhile.
-        if (asked === null && !isAgent(mapping) && !remote.isFollowed(mapping.eid))
+        if (asked === null && !isAgentEid(mapping.eid) && !remote.isFollowed(mapping.eid))
           resolver.followBounded(mapping.eid, now);
         return;
       case 'unchanged':
@@ -100,10 +100,6 @@ export class ReceivedMappings {
         outcome satisfies never;
     }
   }
-}
-
-function isAgent({ eid }: Mapping): boolean {
-  return eid.kind === 'prefix' && isAgentPrefix(eid.prefix);
 }
 
 const FORGOTTEN_RETRY = seconds(1);

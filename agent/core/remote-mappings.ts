@@ -8,7 +8,7 @@
  * Other agents introduce peers as well. Their word leads to handshakes with hosts that may never have asked for one, so of
  * those whom the map server has not confirmed there are few at a time, and who is no agent is forgotten when it says so.
  */
-import { hostPrefix, type IpAddress, type IpPrefix, prefixContains } from '../../proto/address.ts';
+import { hostPrefix, type IpPrefix, prefixContains } from '../../proto/address.ts';
 import type { ForwardingReply } from '../../proto/dataplane/messages.ts';
 import { type Eid, type EidKey, eidKey, type InstanceId, parseEidKey, prefixEid } from '../../proto/eid.ts';
 import { AGENT_PREFIX, agentAddressOf, xtrIdOf } from '../../proto/identity.ts';
@@ -62,7 +62,7 @@ export class RemoteMappings {
       saved
         .filter(({ mapping }) => !isOwn(eidKey(mapping.eid)) && this.isVouched(mapping))
         // What was told but not asked for yet is forwarded by, and nobody would tell of its next owner.
-        .map((entry) => ({ ...entry, asked: entry.asked || !isAgentMapping(entry.mapping) })),
+        .map((entry) => ({ ...entry, asked: entry.asked || !isAgentEid(entry.mapping.eid) })),
       now,
     );
     for (const entry of this.cache.values()) this.forward(entry, now);
@@ -175,7 +175,7 @@ export class RemoteMappings {
     for (const { mapping, negative } of this.cache.values()) {
       const { eid, tunnelKey } = mapping;
       if (negative || tunnelKey === undefined || !keys.has(tunnelKey)) continue;
-      if (eid.kind === 'name' || isAgentPrefix(eid.prefix)) continue;
+      if (eid.kind === 'name' || isAgentEid(eid)) continue;
       const list = found.get(tunnelKey) ?? [];
       if (list.length < limit) found.set(tunnelKey, [...list, mapping]);
     }
@@ -266,7 +266,7 @@ export class RemoteMappings {
       this.unforward(entry, now);
     }
     this.table.revokePeer(key, now);
-    return entries.filter(({ mapping }) => !isAgentMapping(mapping)).flatMap(({ asked }) => [...asked.values()]);
+    return entries.filter(({ mapping }) => !isAgentEid(mapping.eid)).flatMap(({ asked }) => [...asked.values()]);
   }
 
   isRevoked(key: TunnelKey): boolean {
@@ -282,10 +282,10 @@ export class RemoteMappings {
 
   /** The owner's xTR-ID, and the agent address if it is one, follow from the key, and that was not revoked. */
   isVouched({ eid, owner, tunnelKey }: Mapping): boolean {
-    if (tunnelKey === undefined) return eid.kind === 'name' || !isAgentPrefix(eid.prefix);
+    if (tunnelKey === undefined) return !isAgentEid(eid);
     if (this.revoked.has(tunnelKey)) return false;
     if (owner === undefined || xtrIdOf(tunnelKey) !== owner) return false;
-    return eid.kind === 'name' || !isAgentPrefix(eid.prefix) || eid.prefix === hostPrefix(agentAddressOf(tunnelKey));
+    return eid.kind === 'name' || !isAgentEid(eid) || eid.prefix === hostPrefix(agentAddressOf(tunnelKey));
   }
 
   private forward({ mapping, negative }: CacheEntry, now: Instant): void {
@@ -294,7 +294,7 @@ export class RemoteMappings {
     if (!negative && tunnelKey !== undefined) {
       this.table.setPeer(tunnelKey, usableLocators(locators, this.overlay()));
       this.table.forward(eid.prefix, generation, tunnelKey);
-    } else if (isAgentPrefix(eid.prefix)) {
+    } else if (isAgentEid(eid)) {
       this.table.removeMapping(eid.prefix, now);
     } else if (!negative) {
       this.table.forwardPlainly(eid.prefix, generation, usableLocators(locators, this.overlay()));
@@ -335,12 +335,9 @@ export function bare(mapping: Pick<Mapping, 'eid' | 'generation' | 'owner' | 'tu
   };
 }
 
-function isAgentMapping({ eid }: Mapping): boolean {
-  return eid.kind === 'prefix' && isAgentPrefix(eid.prefix);
-}
-
-export function isAgentPrefix(prefix: IpPrefix | IpAddress): boolean {
-  return prefixContains(AGENT_PREFIX, prefix);
+/** An agent address, under which an agent registers itself. */
+export function isAgentEid(eid: Eid): boolean {
+  return eid.kind === 'prefix' && prefixContains(AGENT_PREFIX, eid.prefix);
 }
 
 /** True when `mapping` is the answer to a request for `asked`: the EID itself or a prefix that contains it. */

@@ -21,7 +21,7 @@ import type { MapServerSession } from './map-server-session.ts';
 import type { Outbox } from './outbox.ts';
 import type { Answer, Resolution } from './output.ts';
 import type { AgentIdentity, OwnedEid, Registrar } from './registrar.ts';
-import { isAgentPrefix, type RemoteMappings } from './remote-mappings.ts';
+import { isAgentEid, type RemoteMappings } from './remote-mappings.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 export interface ResolverParts {
@@ -121,7 +121,7 @@ export class Resolver {
   /** Those who talk to what we took over, in the word of the agent that had it. */
   followIntroduced(eids: readonly Eid[], now: Instant): void {
     for (const eid of eids) {
-      const queue = this.introduced[isAgent(eid) ? 1 : 0];
+      const queue = this.introduced[isAgentEid(eid) ? 1 : 0];
       const key = eidKey(eid);
       if (queue.has(key) || this.isToldOf(eid)) continue;
       if (queue.size < MAX_INTRODUCED && this.introductionRate.take(now)) queue.set(key, eid);
@@ -240,7 +240,7 @@ export class Resolver {
   /** An agent address that came along needs no question: that it is revoked is told to everybody. */
   private isToldOf(eid: Eid): boolean {
     const { remote } = this.parts;
-    return isAgent(eid) ? remote.cache.exact(eidKey(eid)) !== undefined : remote.isFollowed(eid);
+    return isAgentEid(eid) ? remote.cache.exact(eidKey(eid)) !== undefined : remote.isFollowed(eid);
   }
 
   private queueUnsubscriptions(entries: readonly CacheEntry[]): void {
@@ -265,10 +265,6 @@ export class Resolver {
   private addressEid(address: IpAddress): Eid {
     return prefixEid(this.parts.identity.instance, hostPrefix(address));
   }
-}
-
-function isAgent(eid: Eid): boolean {
-  return eid.kind === 'prefix' && isAgentPrefix(eid.prefix);
 }
 
 const UNAVAILABLE: Answer = { kind: 'resolution', resolution: { kind: 'unavailable' } };
