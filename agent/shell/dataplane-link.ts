@@ -330,7 +330,8 @@ export function parseIncoming(text: string): z.output<typeof INCOMING> | undefin
   }
   const incoming = INCOMING.safeParse(value);
   if (incoming.success) return incoming.data;
-  if (UNKNOWN_EVENT.safeParse(value).success && !KNOWN_TYPES.has((value as { type: string }).type)) return undefined;
+  const isUnknown = incoming.error.issues.some(({ path: [field] }) => field === 'type');
+  if (isUnknown && UNKNOWN_EVENT.safeParse(value).success) return undefined;
   throw new DataplaneError('STAYPUT_DATAPLANE_FRAME', firstIssue(incoming.error));
 }
 
@@ -466,19 +467,3 @@ const INCOMING = z.discriminatedUnion('type', [
   z.object({ type: z.literal('superseded') }),
 ]);
 const UNKNOWN_EVENT = z.object({ type: z.string().max(64) });
-const KNOWN_TYPES: ReadonlySet<string> = new Set([
-  'reply',
-  'locators',
-  'interface',
-  'miss',
-  'conflict',
-  'unknown-peer',
-  'peer-moved',
-  'handovers',
-  'handover',
-  'probe-result',
-  'peer-message',
-  'workload-seen',
-  'resumed',
-  'superseded',
-]);

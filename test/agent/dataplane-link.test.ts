@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { pino } from 'pino';
-import { DataplaneLink, encodeFrame, FrameReader } from '../../agent/shell/dataplane-link.ts';
+import { DataplaneLink, encodeFrame, FrameReader, parseIncoming } from '../../agent/shell/dataplane-link.ts';
 import {
   type DataplaneEvent,
   type ForwardingReply,
@@ -158,6 +158,13 @@ describe('the link to the data plane', () => {
 });
 
 describe('frames', () => {
+  test('of a type that is not known are passed over, what says no type or less than its type needs is refused', () => {
+    assert.equal(parseIncoming('{"type":"something-new"}'), undefined);
+    for (const text of ['{"type":"reply","id":1}', '{"type":"handover"}', '{"type":7}', '{}', '5', 'null', '{']) {
+      assert.throws(() => parseIncoming(text), { code: 'STAYPUT_DATAPLANE_FRAME' }, text);
+    }
+  });
+
   test('are cut from any chunks', () => {
     const bytes = Buffer.concat([encodeFrame({ a: 1 }), encodeFrame({ b: 'ü' }), encodeFrame({})]);
     for (let size = 1; size <= bytes.length; size++) {
