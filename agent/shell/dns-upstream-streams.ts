@@ -38,11 +38,9 @@ export class UpstreamStreams {
 
   /** Returns what cancels it. */
   send(transmit: TransmitId, upstream: Upstream, transport: StreamTransport, packet: Uint8Array): () => void {
-    let cancelled = false;
     const waiting: Waiting = { transmit, packet, since: performance.now(), again: false };
-    this.#put(upstream, transport, waiting, () => cancelled);
+    this.#put(upstream, transport, waiting);
     return () => {
-      cancelled = true;
       for (const [key, connection] of this.#connections) {
         if (connection.forget(transmit) && performance.now() - waiting.since > DEAD_AFTER)
           this.#retire(key, connection);
@@ -60,7 +58,7 @@ export class UpstreamStreams {
     for (const connection of [...this.#retired]) connection.destroy();
   }
 
-  #put(upstream: Upstream, transport: StreamTransport, waiting: Waiting, isCancelled: () => boolean): void {
+  #put(upstream: Upstream, transport: StreamTransport, waiting: Waiting): void {
     const key = `${transport} ${upstream.host} ${upstream.port} ${upstream.tls?.name ?? ''}`;
     let connection = this.#connections.get(key);
     // Answers are told apart by their IDs.
@@ -73,7 +71,7 @@ export class UpstreamStreams {
         if (this.#connections.get(key) === opened) this.#connections.delete(key);
         for (const each of lost) {
           if (!hadAnswered || each.again) this.#events.failed(each.transmit);
-          else if (!isCancelled()) this.#put(upstream, transport, { ...each, again: true }, () => false);
+          else this.#put(upstream, transport, { ...each, again: true });
         }
       });
       this.#connections.set(key, opened);

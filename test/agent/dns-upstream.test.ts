@@ -43,6 +43,8 @@ test('A question that is lost because the server finds the connection idle is as
   const { sockets, received, failed } = upstreams(t);
   sockets.send(1, server.upstream, 'tcp', query('a.example', 'A', { id: 1 }));
   await waitFor('the first answer', () => received.has(1));
+  // As the forwarder does with whatever is answered.
+  sockets.cancel(1);
   sockets.send(2, server.upstream, 'tcp', query('b.example', 'A', { id: 2 }));
   await waitFor('the second answer', () => received.has(2));
   assert.deepEqual([asked, server.connections(), failed.length], [3, 2, 0]);
