@@ -231,9 +231,14 @@ async function attach(driver: AgentDriver, body: z.output<typeof ATTACH>): Promi
 
 function detach(driver: AgentDriver, text: string): unknown {
   const prefix = parseIpPrefix(text);
-  if (driver.fence !== null) throw new ApiError(409, 'STAYPUT_FENCED', driver.fence);
+  refuseFenced(driver);
   if (driver.detach(prefix)) return { eid: prefix };
   throw notAttached(prefix);
+}
+
+/** @throws ApiError */
+function refuseFenced({ fence }: AgentDriver): void {
+  if (fence !== null) throw new ApiError(409, 'STAYPUT_FENCED', fence);
 }
 
 function notAttached(prefix: IpPrefix): ApiError {
@@ -246,6 +251,7 @@ function leave(
   { interface: from, patienceSeconds }: z.infer<typeof LEAVE>,
 ): unknown {
   const prefix = parseIpPrefix(text);
+  refuseFenced(driver);
   if (driver.leave(prefix, from, seconds(patienceSeconds))) return { eid: prefix };
   throw notAttached(prefix);
 }

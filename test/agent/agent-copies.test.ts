@@ -66,6 +66,23 @@ describe('a copied host', () => {
     await accepted.until('registered');
   });
 
+  test('a fenced agent lets nothing go, and says why', async () => {
+    const a = await agent('a21', ['10.77.0.21'], '192.0.2.1');
+    await a.until('registered');
+    await a.close();
+    const machine = { ...ME, machineId: 'f'.repeat(32) };
+    const fenced = new TestAgent(a.folder, `${a.path}-moved`, '192.0.2.9', { machine });
+    agents.push(fenced);
+    await fenced.listen();
+    const leaving = { interface: 'veth0', patienceSeconds: 1 };
+    for (const call of [
+      fenced.call('DELETE', '/v1/eids/10.77.0.21'),
+      fenced.call('POST', '/v1/eids/10.77.0.21/leave', leaving),
+    ]) {
+      await assert.rejects(call, { code: 'STAYPUT_FENCED', status: 409 });
+    }
+  });
+
   test('a copy that gets an identity of its own leaves the first one alone', async () => {
     const a = await agent('a9', ['10.77.0.18'], '192.0.2.1');
     await a.until('registered');
