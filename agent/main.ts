@@ -1,4 +1,5 @@
 /** Wires the agent: state folder, core, links, admin socket, DNS, metrics. */
+import type { StatsReply } from '../proto/dataplane/messages.ts';
 import { instanceId } from '../proto/eid.ts';
 import { inheritedSockets } from '../runtime/inherited-sockets.ts';
 import { createLog, moduleLog } from '../runtime/log.ts';
@@ -34,7 +35,7 @@ export async function runAgent(read: () => AgentConfig): Promise<void> {
   const driver = new AgentDriver(config, identity, folder, SOFTWARE, log);
   const metrics = new AgentMetrics(
     () => gauges(driver),
-    () => statsWithin(driver, STATS_MS),
+    () => statsOf(driver),
   );
   try {
     let dns: DnsServer | undefined;
@@ -111,7 +112,7 @@ async function readiness(
   dns: { readonly listening: boolean } | undefined,
 ): Promise<readonly ReadinessCheck[]> {
   const { agent, mapServer, dataplane } = driver;
-  const answers = (await statsWithin(driver, STATS_MS)) !== null;
+  const answers = (await statsOf(driver)) !== null;
   const own = agent.ownEids();
   return agentReadiness({
     fence: driver.fence,
@@ -163,20 +164,7 @@ function gauges(driver: AgentDriver) {
   };
 }
 
-/** Null while the data plane is away or slow: a scrape must not hang with it. */
-async function statsWithin(driver: AgentDriver, ms: number) {
-  if (!driver.dataplane.connected) return null;
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<null>((resolve) => {
-    timer = setTimeout(() => resolve(null), ms);
-  });
-  try {
-    return await Promise.race([driver.dataplane.stats(), late]);
-  } catch {
-    return null;
-  } finally {
-    clearTimeout(timer);
-  }
+/** Null while the data plane is away, or does not answer in time. */
+async function statsOf({ dataplane }: AgentDriver): Promise<StatsReply | null> {
+  return dataplane.stats().catch(() => null);
 }
-
-const STATS_MS = 500;

@@ -2,7 +2,7 @@
 import type { Server } from 'node:http';
 import { z } from 'zod';
 import { type IpPrefix, isHostPrefix, parseIpPrefix, prefixAddress } from '../../proto/address.ts';
-import type { PeerStatus } from '../../proto/dataplane/messages.ts';
+import type { PeerStatus, StatsReply } from '../../proto/dataplane/messages.ts';
 import { reverseZones } from '../../proto/dns/reverse-zones.ts';
 import { DEFAULT_INSTANCE, type Eid, nameEid, prefixEid } from '../../proto/eid.ts';
 import { INTERFACE_NAME } from '../../proto/lisp/order.ts';
@@ -55,7 +55,7 @@ function routes(driver: AgentDriver, identity: Identity, dns: () => DnsServer | 
       path: '/v1/eids/:eid/leave',
       handle: ({ params, body }) => leave(driver, params.eid ?? '', parseBody(LEAVE, body)),
     },
-    { method: 'GET', path: '/v1/peers', handle: () => peers(driver) },
+    { method: 'GET', path: '/v1/peers', handle: () => byDataplane(peers(driver)) },
     { method: 'GET', path: '/v1/rlocs', handle: () => ({ rlocs: rlocs(driver) }) },
     { method: 'GET', path: '/v1/dns', handle: () => dnsStatus(driver, identity, dns()) },
     { method: 'GET', path: '/v1/resolve', handle: ({ query }) => resolve(driver, query.get('q') ?? '') },
@@ -76,6 +76,8 @@ async function status(driver: AgentDriver, identity: Identity): Promise<unknown>
   const agentEid = own.find(({ kind }) => kind === 'agent');
   const { xtrId, agentAddress } = agentIdentity(identity);
   const registered = mapServer.connected && agentEid?.confirmedAt != null;
+  // Both at once: a data plane that stands still is waited for once.
+  const [stats, heard] = await Promise.all([dataplane.stats().catch(() => null), heardPeers(driver)]);
   return {
     version: VERSION,
     xtrId,
@@ -109,13 +111,13 @@ async function status(driver: AgentDriver, identity: Identity): Promise<unknown>
       sandbox: snapshot.dataplane?.sandbox ?? null,
     },
     platform: driver.platformState,
-    policy: await policy(driver),
+    policy: policy(driver, stats),
     eids: ownEids(driver),
     mapCache: snapshot.cache,
     inbound: inboundOf(snapshot.policy, ownPrefixes(own)),
     peers: snapshot.peers,
     rlocs: countRlocs(agent.probedRlocs()),
-    heard: await heardPeers(driver),
+    heard,
     problems: problems(driver, own, snapshot.locators.length, registered),
   };
 }
@@ -175,9 +177,8 @@ function problems(
 }
 
 /** `denied`: packets since the data plane was started; null while it does not say. */
-async function policy(driver: AgentDriver): Promise<unknown> {
+function policy(driver: AgentDriver, stats: StatsReply | null): unknown {
   const { version, default: byDefault, rules } = driver.agent.snapshot(driver.now()).policy;
-  const stats = driver.dataplane.connected ? await driver.dataplane.stats().catch(() => null) : null;
   const denied =
     stats === null ? null : { out: stats.counters['drop.policy'] ?? 0, in: stats.counters['drop.policy_in'] ?? 0 };
   return { version, default: byDefault, rules: rules.length, denied };
@@ -189,7 +190,6 @@ function ownPrefixes(own: readonly OwnedEid[]): readonly IpPrefix[] {
 
 /** Those heard of last first; null while the data plane does not say. */
 async function heardPeers(driver: AgentDriver): Promise<unknown> {
-  if (!driver.dataplane.connected) return null;
   try {
     const listed = (await peers(driver)).peers.filter(({ session }) => session !== 'none');
     const silence = ({ lastReceivedMs }: { lastReceivedMs: number | null }): number => lastReceivedMs ?? NEVER;

@@ -29,6 +29,7 @@ import {
 import { StayputError } from '../../proto/errors.ts';
 import { parseTunnelKey } from '../../proto/identity.ts';
 import type { Generation } from '../../proto/mapping.ts';
+import type { Millis } from '../../proto/time.ts';
 import { Backoff } from '../../runtime/backoff.ts';
 import { firstIssue } from '../../runtime/json-file.ts';
 import type { Log } from '../../runtime/log.ts';
@@ -45,6 +46,8 @@ export interface DataplaneListener {
 
 interface Waiting {
   readonly command: DataplaneCommand['type'];
+  /** Undefined of what has no deadline. */
+  readonly deadline: NodeJS.Timeout | undefined;
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: Error) => void;
 }
@@ -124,16 +127,19 @@ export class DataplaneLink {
     );
   }
 
+  /** @throws DataplaneError, also when it does not answer within half a second */
   async stats(): Promise<StatsReply> {
-    return parseReply(STATS_REPLY, await this.request({ type: 'stats' }), 'stats');
+    return parseReply(STATS_REPLY, await this.ask({ type: 'stats' }, STATS_MS), 'stats');
   }
 
+  /** @throws DataplaneError, also when it does not answer in time */
   async peers(): Promise<PeersReply> {
-    return parseReply(PEERS_REPLY, await this.request({ type: 'peers' }), 'peers');
+    return parseReply(PEERS_REPLY, await this.ask({ type: 'peers' }, LIST_MS), 'peers');
   }
 
+  /** @throws DataplaneError, also when it does not answer in time */
   async correspondents(prefix: IpPrefix): Promise<CorrespondentsReply> {
-    const reply = await this.request({ type: 'correspondents', prefix });
+    const reply = await this.ask({ type: 'correspondents', prefix }, LIST_MS);
     return parseReply(CORRESPONDENTS_REPLY, reply, 'correspondents');
   }
 
@@ -145,11 +151,12 @@ export class DataplaneLink {
     return parseReply(WAKE_REPLY, await this.ask({ type: 'wake' }), 'wake');
   }
 
-  /** Null of a data plane that is older than this command. */
+  /** Null of a data plane that is older than this command. @throws DataplaneError when it does not answer in time */
   private async forwarding(): Promise<ForwardingReply | null> {
     try {
-      return parseReply(FORWARDING_REPLY, await this.request({ type: 'forwarding' }), 'forwarding');
+      return parseReply(FORWARDING_REPLY, await this.request({ type: 'forwarding' }, GREETING_MS), 'forwarding');
     } catch (err) {
+      if (err instanceof DataplaneError && err.code === LATE) throw err;
       this.log.debug({ err }, 'the data plane does not say what it forwards');
       return null;
     }
@@ -164,12 +171,13 @@ export class DataplaneLink {
   }
 
   /** What only one that has accepted this agent is asked. */
-  private ask(command: DataplaneCommand): Promise<unknown> {
-    if (this.ready) return this.request(command);
+  private ask(command: DataplaneCommand, patience?: Millis): Promise<unknown> {
+    if (this.ready) return this.request(command, patience);
     return Promise.reject(new DataplaneError('STAYPUT_DATAPLANE_AWAY', 'the data plane is not attached'));
   }
 
-  private request(command: DataplaneCommand): Promise<unknown> {
+  /** With `patience` it fails when there is no answer after so long. */
+  private request(command: DataplaneCommand, patience?: Millis): Promise<unknown> {
     const { socket } = this;
     if (socket === null || socket.writableLength > MAX_FRAME || this.waiting.size >= MAX_WAITING) {
       if (socket !== null) socket.destroy();
@@ -177,7 +185,12 @@ export class DataplaneLink {
     }
     const id = ++this.lastId;
     return new Promise((resolve, reject) => {
-      this.waiting.set(id, { command: command.type, resolve, reject });
+      const giveUp = (): void => {
+        this.waiting.delete(id);
+        reject(new DataplaneError(LATE, `no answer to ${command.type} within ${patience} ms`));
+      };
+      const deadline = patience === undefined ? undefined : setTimeout(giveUp, patience);
+      this.waiting.set(id, { command: command.type, deadline, resolve, reject });
       // Many commands at once are one system call, here and at the data plane.
       if (socket.writableCorked === 0) {
         socket.cork();
@@ -189,7 +202,8 @@ export class DataplaneLink {
 
   private async greet(socket: Socket): Promise<void> {
     try {
-      const answer = await this.request({ type: 'hello', capability: CAPABILITY, software: this.software });
+      const said = { type: 'hello', capability: CAPABILITY, software: this.software } as const;
+      const answer = await this.request(said, GREETING_MS);
       const hello = parseReply(HELLO_REPLY, answer, 'hello');
       if (!compatible(hello.capability)) {
         throw new DataplaneError(
@@ -225,6 +239,7 @@ export class DataplaneLink {
     const waiting = this.waiting.get(message.id);
     this.waiting.delete(message.id);
     if (waiting === undefined) return;
+    clearTimeout(waiting.deadline);
     if (message.ok) waiting.resolve(message.result);
     else waiting.reject(refusal(waiting.command, message));
   }
@@ -233,7 +248,8 @@ export class DataplaneLink {
     const wasReady = this.ready;
     this.ready = false;
     this.socket = null;
-    for (const { reject } of this.waiting.values()) {
+    for (const { deadline, reject } of this.waiting.values()) {
+      clearTimeout(deadline);
       reject(new DataplaneError('STAYPUT_DATAPLANE_AWAY', 'the data plane went away'));
     }
     this.waiting.clear();
@@ -342,6 +358,13 @@ export function parseReply<T>(schema: z.ZodType<T>, value: unknown, what: string
   throw new DataplaneError('STAYPUT_DATAPLANE_FRAME', `reply to ${what}: ${firstIssue(reply.error)}`);
 }
 
+const LATE = 'STAYPUT_DATAPLANE_LATE';
+/** A scrape, or a probe of readiness, must not hang with the data plane. */
+const STATS_MS: Millis = 500;
+/** Less than any command waits for the agent. */
+const LIST_MS: Millis = 1500;
+/** Nothing is done without it, so it has long enough on a slow machine. */
+const GREETING_MS: Millis = 10_000;
 const MAX_WAITING = 20_000;
 const SUPERSEDED_RETRY_MS = 30_000;
 

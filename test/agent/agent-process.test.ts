@@ -55,6 +55,27 @@ describe('an agent process', () => {
     assert.match(text, /^stayput_dataplane_sessions 1$/m);
   });
 
+  test('answers the command line in time while the data plane stands still', async (t) => {
+    const path = joinPath(folder, 'a-still');
+    const { folder: state } = await TestAgent.join(path, { token: token(), port: overlay.port, eids: [], address: '' });
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    // Without a map server: fenced. Nothing else in this process may depend on the clock meanwhile.
+    const a = new TestAgent(state, path, '', { machine: { machineId: 'f'.repeat(32), productUuid: null } });
+    a.dataplane.unanswered.add('stats').add('peers');
+    await a.listen();
+    while (!a.driver.dataplane.connected) await new Promise((resolve) => setImmediate(resolve));
+    const status = a.call('GET', '/v1/status');
+    const peers = assert.rejects(a.call('GET', '/v1/peers'), { code: 'STAYPUT_DATAPLANE_LATE', status: 503 });
+    const asked = (what: string) => a.dataplane.commands.filter(({ type }) => type === what).length;
+    await a.dataplane.until(() => asked('stats') === 1 && asked('peers') === 2);
+    // Less than any command waits.
+    t.mock.timers.tick(1500);
+    const { heard, policy } = (await status) as { heard: unknown; policy: { denied: unknown } };
+    assert.deepEqual([heard, policy.denied], [null, null]);
+    await peers;
+    await a.close();
+  });
+
   test('goes on after an error of its own at an input, and ends when they come thick', async (t) => {
     const a = await agent('a-fault', ['10.77.0.9'], '192.0.2.1');
     await a.until('registered');

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { pino } from 'pino';
 import { DataplaneLink, encodeFrame, FrameReader, parseIncoming } from '../../agent/shell/dataplane-link.ts';
+import { parseIpPrefix } from '../../proto/address.ts';
 import {
   type DataplaneEvent,
   type ForwardingReply,
@@ -120,6 +121,46 @@ describe('the link to the data plane', () => {
     dataplane.disconnect();
     await assert.rejects(pending, { code: 'STAYPUT_DATAPLANE_AWAY' });
   });
+
+  test('what is asked of a data plane that stands still fails in time', async (t) => {
+    link.start();
+    await until(() => hellos.length === 1);
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    for (const type of ['stats', 'peers', 'correspondents'] as const) dataplane.unanswered.add(type);
+    const late = { code: 'STAYPUT_DATAPLANE_LATE' };
+    const questions = [
+      assert.rejects(link.stats(), late),
+      assert.rejects(link.peers(), late),
+      assert.rejects(link.correspondents(parseIpPrefix('10.77.0.1/32')), late),
+    ];
+    await dataplane.until(() => dataplane.commands.length === 4);
+    t.mock.timers.tick(1500);
+    await Promise.all(questions);
+    dataplane.unanswered.clear();
+    assert.deepEqual(await link.peers(), { peers: [] });
+    t.mock.timers.tick(1500);
+    assert.equal(link.connected, true);
+  });
+
+  for (const silent of ['hello', 'forwarding'] as const) {
+    test(`a data plane that does not answer ${silent} is told to be the problem, and greeted again`, async (t) => {
+      t.mock.timers.enable({ apis: ['setTimeout'] });
+      dataplane.hello = { ...dataplane.hello, configured: true };
+      dataplane.results.forwarding = { peers: [], mappings: [] };
+      dataplane.unanswered.add(silent);
+      link.start();
+      await dataplane.until(() => dataplane.commands.at(-1)?.type === silent);
+      t.mock.timers.tick(10_000);
+      while (dataplane.connections === 1) {
+        t.mock.timers.tick(1);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      assert.match(link.lastProblem ?? '', new RegExp(`no answer to ${silent}`));
+      dataplane.unanswered.clear();
+      await until(() => hellos.length === 1);
+      assert.deepEqual([link.lastProblem, forwarding], [null, { peers: [], mappings: [] }]);
+    });
+  }
 
   test('an incompatible data plane is not used', async () => {
     dataplane.hello = { ...dataplane.hello, capability: 99 };

@@ -22,6 +22,8 @@ export class FakeDataplane {
   };
   /** Commands that it does not know. */
   readonly unknown = new Set<DataplaneCommand['type']>();
+  /** Commands that it does not answer. */
+  readonly unanswered = new Set<DataplaneCommand['type']>();
   private readonly server: Server;
   private socket: Socket | null = null;
   private readonly waiting: { readonly test: () => boolean; readonly resolve: () => void }[] = [];
@@ -73,7 +75,7 @@ export class FakeDataplane {
     const result = command.type === 'hello' ? this.hello : (this.results[command.type] ?? {});
     const refused = { ok: false, code: 'unknown-command', message: `this data plane does not know "${command.type}"` };
     const answer = this.unknown.has(command.type) ? refused : { ok: true, result };
-    socket.write(encodeFrame({ type: 'reply', id, ...answer }));
+    if (!this.unanswered.has(command.type)) socket.write(encodeFrame({ type: 'reply', id, ...answer }));
     this.onCommand(command as DataplaneCommand);
     for (const waiting of this.waiting.filter(({ test }) => test())) {
       this.waiting.splice(this.waiting.indexOf(waiting), 1);
