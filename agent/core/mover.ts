@@ -211,12 +211,13 @@ export class Mover {
   handleAccepted(owned: OwnedEid, previousOwner: TunnelKey | undefined, changed: boolean, now: Instant): void {
     if (owned.kind === 'address') {
       const { takeovers, targets } = this.parts;
-      const moved = previousOwner !== undefined || takeovers.predecessor(owned.key) !== undefined;
+      const settles = takeovers.isUnsettled(owned.key);
       // What the former owner said of others ends here: the map server names them itself.
-      if (takeovers.isUnsettled(owned.key)) targets.forget(owned.key);
+      if (settles) targets.forget(owned.key);
       takeovers.settle(owned.key, now);
       this.takeIn(owned, now, previousOwner);
-      if (changed && moved) this.parts.outbox.note({ type: 'move', role: 'new-owner', result: 'live' });
+      if (changed && (settles || previousOwner !== undefined))
+        this.parts.outbox.note({ type: 'move', role: 'new-owner', result: 'live' });
     }
     this.settle(owned, 'accepted', changed);
     const { registrar, registers, locators } = this.parts;

@@ -4,7 +4,8 @@
  * The claim goes to the map server, and at the same time to the owner before, inside the tunnel: that one yields at once,
  * so the move neither waits for the map server nor needs it. Until the map server has confirmed us, the claim is said
  * again to the owner before, which may have been restarted. It answers with those who talk to the EID, and we speak first
- * to each of them: our session with them is up, and they know to ask, when their packets change direction.
+ * to each of them: our session with them is up, and they know to ask, when their packets change direction. LISTENS after
+ * the map server has confirmed us, the takeover is over.
  */
 import { type Eid, type EidKey, eidKey } from '../../proto/eid.ts';
 import type { Generation, Mapping, TunnelKey } from '../../proto/mapping.ts';
@@ -131,7 +132,8 @@ export class Takeovers {
   }
 
   handleTimeout(now: Instant): void {
-    for (const takeover of this.takeovers.values()) {
+    for (const [key, takeover] of this.takeovers) {
+      if (endOf(takeover) <= now) this.takeovers.delete(key);
       if (takeover.settledAt === null && takeover.repeatAt <= now) this.claim(takeover, now);
       if (takeover.later.size === 0 || takeover.greetAt > now) continue;
       takeover.greetAt = now + TURN;
@@ -143,9 +145,11 @@ export class Takeovers {
 
   pollTimeout(): Instant {
     let at = Number.POSITIVE_INFINITY;
-    for (const { settledAt, repeatAt, later, greetAt } of this.takeovers.values()) {
+    for (const takeover of this.takeovers.values()) {
+      const { settledAt, repeatAt, later, greetAt } = takeover;
       if (settledAt === null) at = Math.min(at, repeatAt);
       if (later.size > 0) at = Math.min(at, greetAt);
+      at = Math.min(at, endOf(takeover));
     }
     return at;
   }
@@ -158,6 +162,11 @@ export class Takeovers {
     const agent = { ...self, locators: this.locators.list().slice(0, MAX_LOCATORS) };
     this.channel.notify(from, 'claim', bare({ eid, generation, owner, tunnelKey }), [agent], now);
   }
+}
+
+/** When nothing more is to be said or heard. */
+function endOf({ settledAt, later }: Takeover): Instant {
+  return settledAt === null || later.size > 0 ? Number.POSITIVE_INFINITY : settledAt + LISTENS;
 }
 
 const REPEAT = seconds(10);

@@ -81,6 +81,40 @@ describe('a move while the map server is there', () => {
     assert.equal(c.dataplane?.mappings.get(PREFIX)?.generation, 2);
   });
 
+  test('is counted once, also when the map server forgets the EID and is told of it again', () => {
+    const { world, b } = prepared();
+    const moves = () => b.notes.filter((note) => note.type === 'move').length;
+    arrive(b);
+    world.advance(10_000);
+    assert.equal(moves(), 1);
+    world.server.mappings.delete(eidKey(parseEid(EID)));
+    world.advance(minutes(2));
+    assert.equal(b.stateOf(EID), 'live@3');
+    assert.equal(moves(), 1);
+  });
+
+  test('tells the owner before the last only while that one may still forward', () => {
+    for (const [after, told] of [
+      [0, 1],
+      [minutes(5), 0],
+    ] as const) {
+      const { world, a, b } = prepared();
+      a.attach('10.77.0.20');
+      b.miss('10.77.0.20');
+      arrive(b);
+      world.advance(after);
+      const d = world.host('d', { address: '192.0.2.4' });
+      d.connect();
+      d.attach(EID, { interface: 'veth0' });
+      world.advance(2000);
+      for (const host of [a, b, d]) host.disconnect();
+      arrive(d);
+      world.advance(2000);
+      assert.equal(b.stateOf(EID), 'drain@2');
+      assert.equal(heard(a, 'notice', 'accepted'), told, `after ${after} ms`);
+    }
+  });
+
   test('that it refuses is given back', () => {
     const { world, a, b, c, hosts } = prepared();
     for (const host of hosts) host.disconnect();
