@@ -31,6 +31,7 @@ export interface Outcome {
   readonly outage: readonly [fromMs: number, toMs: number];
   /** Nothing more arrived before the end of the watch. */
   readonly cutOff: boolean;
+  /** Packets or requests; of bulk, octets. */
   readonly sent: number;
   readonly lost: number;
   readonly lostWhileAway: number;
@@ -42,6 +43,7 @@ export interface Outcome {
 /** Silences shorter than this at the end of the watch are the pace of the probe. */
 const PACE_MS = 200;
 
+/** What the event of this watch did to one probe. Times in `samples` are milliseconds since the origin of the watch. */
 export function analyse(samples: Samples, watch: Watch): Outcome {
   const arrivals = samples.received.map(({ atMs }) => atMs).filter((at) => at <= watch.endMs);
   const last = arrivals.at(-1) ?? watch.fromMs;

@@ -36,6 +36,7 @@ export interface Step {
 
 const STEPS = ['told', 'spoken to', 'switched', 'answered'] as const;
 
+/** What the event did to all of them together. `origin`: of the watch, nanoseconds of CLOCK_MONOTONIC. */
 export function analyseCrowd(correspondents: readonly Correspondent[], origin: bigint, watch: Watch): Outcome {
   const ms = (nanoseconds: string): number => millisecondsSince(origin, BigInt(nanoseconds));
   let [gapMs, sent, lost, duplicated, cutOff] = [0, 0, 0, 0, false];
@@ -73,6 +74,7 @@ export function analyseCrowd(correspondents: readonly Correspondent[], origin: b
   };
 }
 
+/** How they came to know, step by step; without the steps that nobody took. */
 export function stepsOf(correspondents: readonly Correspondent[], origin: bigint, watch: Watch): readonly Step[] {
   const since = (at: string | null | undefined): number | undefined =>
     at === null || at === undefined ? undefined : millisecondsSince(origin, BigInt(at));

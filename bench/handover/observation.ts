@@ -20,7 +20,11 @@ export interface Observation {
   readonly origin: bigint;
 }
 
-/** The same with many correspondents instead of the probes. */
+/**
+ * One event with many correspondents instead of the probes: what it did to them, and how they came to know.
+ *
+ * @throws BenchError when the system has none
+ */
 export async function observeCrowd(
   staged: Staged,
 ): Promise<{ readonly outcome: Outcome; readonly steps: readonly Step[]; readonly watch: Watch }> {
@@ -49,6 +53,11 @@ export async function observeCrowd(
   }
 }
 
+/**
+ * One event with the probes, until they are steady again or `LIMIT_MS` is over.
+ *
+ * @param program the path of the probe program
+ */
 export async function observe(
   staged: Staged,
   event: EventName,

@@ -17,7 +17,7 @@ export interface Row {
   /** The smallest value that 99 % do not exceed: below 100 repetitions the largest. */
   readonly gapMsP99: number | null;
   readonly gapMsMax: number | null;
-  /** Sums over the repetitions. */
+  /** Packets or requests, of bulk octets; a sum over the repetitions, like the next four. */
   readonly sent: number;
   readonly lost: number;
   /** Of the lost: sent by the mover while its own cable was away, so that no system saw it. */
@@ -48,6 +48,7 @@ export interface Repetition {
   readonly steps?: readonly Step[];
 }
 
+/** One for each probe, also where nothing was measured. `note`: why, or why less than asked for. */
 export function rowsOf(
   system: string,
   event: EventName,

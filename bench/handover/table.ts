@@ -19,6 +19,7 @@ const HEADINGS = [
 /** Text to the left, figures to the right. */
 const TEXTS = 3;
 
+/** With headings, and below it the notes that the rows have. Rows without a measured repetition are left out. */
 export function formatTable(rows: readonly Row[]): string {
   const lines = [HEADINGS as readonly string[], ...rows.filter(({ n }) => n > 0).map(cells)];
   const widths = HEADINGS.map((_, i) => Math.max(...lines.map((line) => line[i]?.length ?? 0)));

@@ -22,6 +22,7 @@ const AFTER_MS = 60;
 const LONGEST_MS = 3_000;
 const SHORTEST_MS = 120;
 
+/** An SVG document of one event. */
 export function drawTimeline(timeline: Timeline): string {
   const scale = new Scale(timeline);
   const lanes = [

@@ -48,6 +48,12 @@ const SNAP = 160;
 /** A control packet with a probe or a keepalive; a report is longer. */
 const PROBE_OCTETS = 41;
 
+/**
+ * Sets the system up, and lets the event happen once, with captures on the hosts that it names.
+ *
+ * @param options `probe` is the path of the probe program
+ * @throws BenchError or LabError when the system cannot be set up, or the event does not happen
+ */
 export async function recordTimeline(
   system: HandoverSystem,
   event: EventName,
@@ -95,6 +101,12 @@ function clock(origin: bigint, watch: Watch): (wallMs: number) => number {
   return (wallMs) => wallMs - offset - watch.begunMs;
 }
 
+/**
+ * What a capture on `host` has of messages; data is left out.
+ *
+ * @param own the addresses of the host: what comes from others was received
+ * @param sinceBegun turns milliseconds of the wall clock into those since the event began
+ */
 export function messagesOf(
   host: string,
   packets: readonly Packet[],
