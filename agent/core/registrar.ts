@@ -1,5 +1,6 @@
 /**
- * What this agent owns or is going to own, and the life-cycle of its Map-Registers (RFC 9301 section 5.6).
+ * What this agent owns or is going to own, what it registers of that, and what it believes of the answers (RFC 9301
+ * section 5.6). How Map-Registers are sent and repeated is in `MapRegisters`.
  *
  * Three kinds of EIDs are owned: address EIDs (attached by the operator), names (derived: a name's targets are the
  * address EIDs that carry it), and the agent address (always). An address EID goes through these states:
@@ -129,7 +130,7 @@ export class Registrar {
     return [...this.owned.values()].filter(({ kind }) => kind === 'address');
   }
 
-  /** Everything that is ours and confirmed or being registered. */
+  /** Of each kind and in each state, also those that are lost. */
   values(): IterableIterator<OwnedEid> {
     return this.owned.values();
   }
