@@ -179,7 +179,7 @@ export class DnsForwarder<Client> {
     }
   }
 
-  /** A flight that an error of ours comes up at is over: another look at it would find the same. */
+  /** A flight that failed by an error of ours is over: another look at it would find the same. */
   #guarded(flight: Flight<Client>, act: () => void): void {
     try {
       act();

@@ -3,8 +3,8 @@
  *
  * A packet is answered at once, or waits for one lookup in the mapping system (equal lookups are joined), or goes to
  * the forwarder. Every packet that is accepted ends in exactly one `reply` or `ignore` for its client, at the latest
- * when its lookup or flight times out, so that the shell can count what is outstanding. That holds for a question as
- * well that an error of ours comes up at: it is SERVFAIL, the others are worked on, and the shell hears of the `fault`.
+ * when its lookup or flight times out, so that the shell can count what is outstanding. That holds as well for a
+ * question that failed by an error of ours: it is SERVFAIL, others are worked on, and the shell hears of the `fault`.
  */
 import type { IpAddress, IpPrefix } from '../../proto/address.ts';
 import {

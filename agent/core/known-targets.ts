@@ -1,6 +1,6 @@
 /**
- * Who is authorised to take over which EID of ours (targets of a move), as the map server told, or as the owner told
- * from whom we had it.
+ * Who is authorised to take over which EID of ours (targets of a move), as the map server told, or as told by
+ * the owner that we took it from.
  *
  * Soft state that the map server repeats; while it is away nothing ends, since that is when it matters. Both ends keep
  * a session with the other, so that the first word of the move needs no handshake.

@@ -52,7 +52,7 @@ interface Registration {
   /** As this host knows it. */
   readonly eid: Eid;
   leaving: boolean;
-  /** The first nonce with which that was said what is said now. */
+  /** The first nonce that carried the present content. */
   since: bigint;
   tries: number;
   answered: boolean;

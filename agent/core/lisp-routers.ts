@@ -137,7 +137,7 @@ export class LispRouters {
     this.askAt = this.unasked.length > 0 ? now + PAUSE : Number.POSITIVE_INFINITY;
   }
 
-  /** Of a Map-Server or to a question. Undefined: it is none. */
+  /** Handles a Map-Notify or a Map-Reply. Undefined: the datagram is neither, or of nobody who was asked. */
   private handleAnswer(from: LispPeer, bytes: Uint8Array, now: Instant): LispOutcome | undefined {
     const type = (bytes[0] ?? 0) >> 4;
     const { registrations, resolutions, responder } = this;

@@ -1,11 +1,14 @@
 /**
  * The locators of this host: where peers can reach it.
  *
- * They come from four sources: the underlay addresses that the data plane reports (interfaces with a default route
- * first), addresses that the operator configured (a static NAT, an elastic IP), and the address from which the map
- * server saw this agent, when it is none of ours, which means that a NAT is between, and the public addresses that the
- * platform below says to have. The latter two are forgotten as soon as the host's addresses change: after a roam they
- * name the network that was left.
+ * They come from four sources:
+ *
+ * - the underlay addresses that the data plane reports, interfaces with a default route first;
+ * - addresses that the operator configured: a static NAT, an elastic IP;
+ * - the address from which the map server saw this agent, when it is none of ours, since then a NAT is between;
+ * - the public addresses that the platform reports.
+ *
+ * The last two are forgotten as soon as the host's addresses change: after a roam they name the network that was left.
  *
  * The address of an uplink through which nobody answers is registered as the last resort, not withheld: it may work
  * again before that is proven, and who only hears would otherwise be lost when the uplink in use falls silent too,

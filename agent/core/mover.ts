@@ -99,7 +99,7 @@ export class Mover {
     if (!this.take(request, null, true, now)) outbox.note({ type: 'limit', what: 'eids' });
   }
 
-  /** `announced`: its owner was told that we are going to. */
+  /** `announced`: its owner was told that we will claim it. */
   private take(request: AttachRequest, ticket: Ticket | null, announced: boolean, now: Instant): boolean {
     const { registrar, registers, table, outbox, resolver, locators, identity } = this.parts;
     const known = registrar.find(prefixEid(identity.instance, request.prefix));
@@ -445,7 +445,7 @@ export class Mover {
       takeovers.begin(before.mapping, now);
   }
 
-  /** To whom yielded it to us, while the map server does not know. */
+  /** Gives the EID back to the agent that yielded it, if the map server has not confirmed us. False: none did. */
   private giveBack(key: EidKey, now: Instant): boolean {
     const { takeovers, remote } = this.parts;
     const predecessor = takeovers.predecessor(key);

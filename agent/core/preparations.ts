@@ -4,8 +4,8 @@
  * Owner and target keep a session with each other, so that the first word of the move needs no handshake. And the owner
  * says who talks to the EID, again and again as that changes, so that the target keeps a session with each of them as
  * well: a handshake costs both ends CPU and a round trip, and a thousand of them are not to begin in the moment of the
- * move. The target begins a few at a time, since there is no hurry. What a target has not acknowledged was not said,
- * and is part of the handover. None of this changes who has what.
+ * move. The target begins a few at a time, since there is no hurry. What a target has not acknowledged counts as
+ * not said, and is part of the handover. None of this changes who has what.
  */
 import type { IpPrefix } from '../../proto/address.ts';
 import { type EidKey, parseEidKey, prefixEid } from '../../proto/eid.ts';

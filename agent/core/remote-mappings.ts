@@ -61,7 +61,7 @@ export class RemoteMappings {
     this.cache.restore(
       saved
         .filter(({ mapping }) => !isOwn(eidKey(mapping.eid)) && this.isVouched(mapping))
-        // What was told but not asked for yet is forwarded by, and nobody would tell of its next owner.
+        // Packets follow what was told but not asked for yet. Asked for again, we hear of its next owner.
         .map((entry) => ({ ...entry, asked: entry.asked || !isAgentEid(entry.mapping.eid) })),
       now,
     );

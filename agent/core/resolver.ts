@@ -2,8 +2,8 @@
  * Resolution: from the map-cache at once, else by a Map-Request that also subscribes (RFC 9437).
  *
  * What is in the map-cache and was asked for is subscribed to, again in every session; what leaves the map-cache is
- * unsubscribed from. Questions that the data plane raises are bounded in their rate, since others cause them. Whom the
- * former owner of an EID of ours introduces is asked for as well, all of them, so many at a time as the map server answers.
+ * unsubscribed from. Questions that the data plane raises are bounded in their rate, since others cause them. Peers
+ * that the former owner of an EID of ours introduces are all looked up, a limited number at a time.
  */
 import { hostPrefix, type IpAddress, prefixAddress } from '../../proto/address.ts';
 import { DEFAULT_WEIGHT } from '../../proto/dns/record-sets.ts';

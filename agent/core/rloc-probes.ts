@@ -41,7 +41,7 @@ export type Reachability = 'unknown' | 'up' | 'down';
 export interface ProbedRloc {
   readonly rloc: IpAddress;
   readonly state: Reachability;
-  /** Of the last answer to a first try; null before. */
+  /** Round trip of the last probe that was answered at its first try; null until then. */
   readonly rttMs: Millis | null;
   /** Of mappings that name it. */
   readonly eids: readonly IpPrefix[];

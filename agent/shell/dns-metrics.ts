@@ -70,7 +70,7 @@ export class DnsMetrics {
     });
     this.#faults = new Counter({
       name: 'stayput_agent_dns_faults_total',
-      help: 'DNS questions that an error of the agent came up at',
+      help: 'DNS questions that failed by an error of the agent',
       registers,
     });
     observeSources(registry, sources);

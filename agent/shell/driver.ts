@@ -318,7 +318,7 @@ export class AgentDriver {
     this.identity = { ...this.identity, ...renewed };
     const written = this.state.write('overlay');
     this.mapServer.useCredentials(renewed);
-    // The authority before goes only when the map server has seen this agent with a certificate of the new one.
+    // The map server retires the former authority only after it has seen this agent with a certificate of the new one.
     if (written && renewed.ca !== ca) this.mapServer.renew();
     this.log.info('certificate renewed');
   }

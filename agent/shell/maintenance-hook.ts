@@ -1,7 +1,7 @@
 /**
  * The operator's program for announced maintenance of this host. It runs once when something is announced or the
- * announcement changes, and once when all is over: never twice at a time, and of what changes meanwhile with the latest
- * alone. Nothing that a platform says is part of a command line.
+ * announcement changes, and once when all is over. It never runs twice at a time; changes during a run are joined, and
+ * only the latest is passed on. Nothing that a platform says is part of a command line.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Millis } from '../../proto/time.ts';

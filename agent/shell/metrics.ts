@@ -115,7 +115,7 @@ export class AgentMetrics {
     });
     this.faults = new Counter({
       name: 'stayput_agent_faults_total',
-      help: 'Inputs that an error of the agent came up at',
+      help: 'Inputs that failed by an error of the agent',
       registers,
     });
     this.platformReadings = new Counter({
