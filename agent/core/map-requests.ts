@@ -86,7 +86,7 @@ export class MapRequests {
     }
   }
 
-  /** Removes what nobody waits for any longer; returns the waiters whose deadline passed, and the EIDs whose requests ended. */
+  /** Removes what nobody waits for any longer; returns the waiters whose deadline passed, and how many requests ended. */
   expire(now: Instant): { readonly tickets: readonly Ticket[]; readonly ended: number } {
     const tickets: Ticket[] = [];
     let ended = 0;
