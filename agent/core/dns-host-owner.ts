@@ -38,6 +38,7 @@ export interface HostOwner {
   readonly ours: boolean;
 }
 
+/** Judged by what was there before ours, if ours is in place. */
 export function ownerOf(facts: HostFacts): HostOwner {
   const ours = facts.resolvConf !== null && isOwnResolvConf(facts.resolvConf.text);
   const place = ours ? facts.former : facts.resolvConf;

@@ -25,6 +25,7 @@ export interface Place {
   readonly paths: readonly string[];
 }
 
+/** From the resolv.conf at `path`, which may be ours or missing. */
 export function placeOf(path: string, reader: PlaceReader): Place {
   const text = reader.text(path) ?? '';
   if (isOwnResolvConf(text)) {

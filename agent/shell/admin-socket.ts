@@ -23,6 +23,13 @@ import type { AgentDriver } from './driver.ts';
 import { agentIdentity, type Identity } from './identity.ts';
 import { inboundOf } from './reachability.ts';
 
+/**
+ * The API for the host's own programs, at `path`, open to owner and group. Resolves when it listens.
+ *
+ * @param dns the DNS server, undefined while there is none
+ * @param more routes beside those here
+ * @throws UsageError if another daemon has the socket, or the path cannot be used
+ */
 export async function startAdminSocket(
   path: string,
   driver: AgentDriver,

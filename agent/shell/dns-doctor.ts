@@ -29,6 +29,7 @@ export interface DoctorOptions {
   readonly forward: string | undefined;
 }
 
+/** Looks from this host's files to a lookup of each kind; ends early where the agent does not answer. */
 export async function examineDns({ config, name, forward }: DoctorOptions): Promise<readonly Diagnosis[]> {
   const facts = readHostFacts();
   const local = [diagnoseOwner(facts), diagnoseSources(facts), diagnoseMode(config, facts)];

@@ -3,6 +3,7 @@ import { formatPolicyVersion } from '../../proto/policy.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { Note } from '../core/output.ts';
 
+/** One line at most; what others can cause often is said at debug. */
 export function logNote(log: Log, note: Note): void {
   switch (note.type) {
     case 'registration':

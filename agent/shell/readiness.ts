@@ -27,6 +27,7 @@ export interface AgentState {
   readonly certificate: string | null;
 }
 
+/** One check for each thing that it needs, in a fixed order. Of a fenced agent nothing but that counts. */
 export function agentReadiness(state: AgentState): readonly ReadinessCheck[] {
   const { fence, dns, unwritten, certificate } = state;
   if (fence !== null) return [check('identity', 'failed', fence)];
