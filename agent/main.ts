@@ -11,7 +11,7 @@ import { Reload, reloadRoutes } from '../runtime/reload.ts';
 import { Shutdown } from '../runtime/shutdown.ts';
 import { notifySystemd } from '../runtime/watchdog.ts';
 import type { AgentConfig } from './config.ts';
-import type { EidState, OwnedEid } from './core/registrar.ts';
+import { type EidState, isTakenOver } from './core/registrar.ts';
 import { countRlocs } from './core/rloc-probes.ts';
 import { startAdminSocket } from './shell/admin-socket.ts';
 import { CachedNameResolver } from './shell/cached-name-resolver.ts';
@@ -132,11 +132,6 @@ async function readiness(
     unwritten: driver.unwrittenState,
     certificate: driver.certificate.warning,
   });
-}
-
-/** A workload's EID is meant to go; that of the host itself goes only when somebody else is given the same one. */
-function isTakenOver({ kind, state, interface: via }: OwnedEid): boolean {
-  return kind === 'address' && via === null && (state === 'drain' || state === 'lost');
 }
 
 function gauges(driver: AgentDriver) {

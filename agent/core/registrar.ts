@@ -75,6 +75,11 @@ export interface OwnedEid {
   awaitsGrant: boolean;
 }
 
+/** A workload's EID is meant to go; one of the host itself goes only when somebody else is given the same one. */
+export function isTakenOver({ kind, state, interface: via }: Pick<OwnedEid, 'kind' | 'state' | 'interface'>): boolean {
+  return kind === 'address' && via === null && (state === 'drain' || state === 'lost');
+}
+
 /** What is written to disk. */
 export interface SavedEid {
   readonly eid: EidKey;

@@ -14,7 +14,7 @@ import type { Log } from '../../runtime/log.ts';
 import { VERSION } from '../../runtime/project-root.ts';
 import { listenOnUnixSocket } from '../../runtime/unix-server.ts';
 import type { Resolution } from '../core/output.ts';
-import type { OwnedEid } from '../core/registrar.ts';
+import { isTakenOver, type OwnedEid } from '../core/registrar.ts';
 import { countRlocs, type ProbedRloc } from '../core/rloc-probes.ts';
 import { DataplaneError } from './dataplane-link.ts';
 import type { DnsStatus } from './dns-host-target.ts';
@@ -170,10 +170,10 @@ function problems(
   if (warning !== null) lines.push(warning);
   for (const why of driver.unwrittenState)
     lines.push(`${why}: a restart of the agent would go back to what was written`);
-  for (const { eid, state, problem, interface: via } of own) {
+  for (const each of own) {
+    const { eid, state, problem, interface: via } = each;
     if (problem !== null) lines.push(`${textOf(eid)}: ${problem}`);
-    // A workload's EID is meant to go; that of the host itself only when somebody else is given the same one.
-    if (via === null && eid.kind === 'prefix' && (state === 'drain' || state === 'lost')) {
+    if (isTakenOver(each)) {
       lines.push(`${textOf(eid)}: another agent took it over; detach it here, or attach it again to take it back`);
     }
     if (state === 'live' && via !== null && !driver.agent.interfaceUp(via)) {

@@ -2,6 +2,7 @@
 import { strict as assert } from 'node:assert';
 import { describe, test } from 'node:test';
 import { Locators } from '../../agent/core/locators.ts';
+import { isTakenOver } from '../../agent/core/registrar.ts';
 import { DEFAULT_INSTANCE, eidKey, nameEid, prefixEid } from '../../proto/eid.ts';
 import { agentAddressOf } from '../../proto/identity.ts';
 import { mapNotify } from '../../proto/lisp/native.ts';
@@ -412,6 +413,16 @@ describe('registration', () => {
     world.advance(7000);
     assert.equal(a.stateOf(A), 'live@1');
   });
+});
+
+test('an EID of the host itself that another agent has was taken over; one of a workload went, a name follows', () => {
+  const lost = { kind: 'address', state: 'lost', interface: null } as const;
+  assert.equal(isTakenOver(lost), true);
+  assert.equal(isTakenOver({ ...lost, state: 'drain' }), true);
+  assert.equal(isTakenOver({ ...lost, state: 'live' }), false);
+  assert.equal(isTakenOver({ ...lost, interface: 'veth0' }), false);
+  assert.equal(isTakenOver({ ...lost, kind: 'name' }), false);
+  assert.equal(isTakenOver({ ...lost, kind: 'agent' }), false, 'nobody can detach or attach it');
 });
 
 /** Those of these EIDs that the map server has. */
