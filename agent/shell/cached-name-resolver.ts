@@ -23,7 +23,7 @@ export class CachedNameResolver implements NameResolver {
   }
 
   get version(): number {
-    return this.driver.inputs;
+    return this.driver.version;
   }
 
   async resolveName(name: string): Promise<NameAnswer> {

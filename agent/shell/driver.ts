@@ -57,8 +57,7 @@ export class AgentDriver {
   private maintenanceHook: MaintenanceHook | null = null;
   private timer: NodeJS.Timeout | null = null;
   private busy = false;
-  /** How often something has reached the agent that may have changed what it knows. */
-  inputs = 0;
+  private changes = 0;
   /** Whether the map server can be asked for what is at the zone's own name; null before it has said so. */
   knowsApex: boolean | null = null;
   private closed = false;
@@ -166,6 +165,11 @@ export class AgentDriver {
     return this.platform?.state ?? null;
   }
 
+  /** How often something has reached the agent that may have changed what it knows. */
+  get version(): number {
+    return this.changes;
+  }
+
   get overlayZone(): string {
     return this.zone;
   }
@@ -193,12 +197,10 @@ export class AgentDriver {
 
   /** From a LISP router, or from anybody. */
   receiveLisp(from: LispPeer, bytes: Uint8Array): void {
-    const { inputs } = this;
-    let outcome: LispOutcome | undefined;
     this.receive((now) => {
-      outcome = this.agent.handleLispDatagram(from, bytes, now);
+      const outcome = this.agent.handleLispDatagram(from, bytes, now);
+      return CHANGES_NOTHING.has(outcome) ? UNCHANGED : undefined;
     });
-    if (outcome !== undefined && CHANGES_NOTHING.has(outcome)) this.inputs = inputs;
   }
 
   /** From now on the platform below is asked for public addresses. */
@@ -244,11 +246,12 @@ export class AgentDriver {
   }
 
   async resolve(eid: Eid): Promise<Resolution> {
-    const { inputs } = this;
-    const answered = this.ask('resolution', (ticket, now) => this.agent.resolve(eid, ticket, now));
-    // A question changes no answer; what comes in because of it does.
-    this.inputs = inputs;
-    return (await answered).resolution;
+    const answer = await this.ask('resolution', (ticket, now) => {
+      this.agent.resolve(eid, ticket, now);
+      // A question changes no answer; what comes in because of it does.
+      return UNCHANGED;
+    });
+    return answer.resolution;
   }
 
   attach(request: AttachRequest): Promise<AnswerOf<'attachment'>> {
@@ -307,7 +310,7 @@ export class AgentDriver {
     return parseEid(relative, agentIdentity(this.identity).instance);
   }
 
-  private ask<K extends Answer['kind']>(kind: K, act: (ticket: Ticket, now: number) => void): Promise<AnswerOf<K>> {
+  private ask<K extends Answer['kind']>(kind: K, act: (ticket: Ticket, now: number) => unknown): Promise<AnswerOf<K>> {
     const { fence } = this;
     if (fence !== null) return Promise.reject(new FencedError('STAYPUT_FENCED', fence));
     return this.callers.ask(kind, (ticket) => this.input((now) => act(ticket, now)));
@@ -338,6 +341,7 @@ export class AgentDriver {
   }
 
   private stopWorking(): void {
+    this.changes += 1;
     this.mapServer.close();
     this.stopTimers();
     this.callers.refuse(this.fence ?? '');
@@ -357,7 +361,7 @@ export class AgentDriver {
   }
 
   /** From outside, or from the clock: nobody is there who could be told of an error. */
-  private receive(act: (now: number) => void): void {
+  private receive(act: (now: number) => unknown): void {
     try {
       this.input(act);
     } catch (error) {
@@ -375,15 +379,16 @@ export class AgentDriver {
     }
   }
 
-  private input(act: (now: number) => void): void {
-    this.inputs += 1;
+  /** `act` returns UNCHANGED when what is known is the same after it. */
+  private input(act: (now: number) => unknown): void {
     if (this.closed || this.incarnation.fence !== null) return;
     const nested = this.busy;
     this.busy = true;
     try {
-      act(this.now());
+      if (act(this.now()) !== UNCHANGED) this.changes += 1;
       if (!nested) this.drain();
     } catch (error) {
+      this.changes += 1;
       if (!(error instanceof StayputError)) throw error;
       if (error instanceof LimitError) throw error;
       this.log.warn({ err: error }, 'an input was not understood');
@@ -477,6 +482,7 @@ function plainRules({ lisp }: AgentConfig, overlay: InstanceId): PlainRules | nu
   return { instance, gateway: lisp.gateway, sites: lisp.plain };
 }
 
+const UNCHANGED = Symbol('unchanged');
 /** What is known is the same after it; after a question to the map server it is the answer that may change it. */
 const CHANGES_NOTHING: ReadonlySet<LispOutcome> = new Set([
   'answered',

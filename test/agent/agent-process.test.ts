@@ -7,9 +7,9 @@ import { describe, test } from 'node:test';
 import { startAdminSocket } from '../../agent/shell/admin-socket.ts';
 import { CachedNameResolver } from '../../agent/shell/cached-name-resolver.ts';
 import { CertificateRenewal } from '../../agent/shell/certificate-renewal.ts';
-import { parseIpAddress } from '../../proto/address.ts';
+import { parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
 import { CAPABILITY } from '../../proto/capability.ts';
-import { DEFAULT_INSTANCE, type EidKey } from '../../proto/eid.ts';
+import { DEFAULT_INSTANCE, type EidKey, prefixEid } from '../../proto/eid.ts';
 import { waitFor } from '../lab/wait.ts';
 import { TestOverlay } from '../mapserver/overlay.ts';
 import { Relay } from './relay.ts';
@@ -76,6 +76,22 @@ describe('an agent process', () => {
     await a.close();
   });
 
+  test('a question leaves what is known as it is, and what comes in beside it does not', async () => {
+    const a = await agent('a-asked', ['10.77.0.42'], '192.0.2.1');
+    await a.until('registered');
+    const own = prefixEid(DEFAULT_INSTANCE, parseIpPrefix('10.77.0.42/32'));
+    const { version } = a.driver;
+    await a.driver.resolve(own);
+    assert.equal(a.driver.version, version);
+    const resolve = a.driver.agent.resolve.bind(a.driver.agent);
+    a.driver.agent.resolve = (...question) => {
+      a.driver.useLocators([]);
+      resolve(...question);
+    };
+    await a.driver.resolve(own);
+    assert.equal(a.driver.version, version + 1);
+  });
+
   test('goes on after an error of its own at an input, and ends when they come thick', async (t) => {
     const a = await agent('a-fault', ['10.77.0.9'], '192.0.2.1');
     await a.until('registered');
@@ -91,10 +107,10 @@ describe('an agent process', () => {
     );
     const attached = (await a.call('POST', '/v1/eids', { eid: '10.77.0.99' })) as { state: string };
     assert.equal(attached.state, 'live');
-    const { inputs } = a.driver;
+    const { version } = a.driver;
     const stranger = { address: parseIpAddress('203.0.113.1'), port: 4342 };
     a.driver.receiveLisp(stranger, new Uint8Array());
-    assert.equal(a.driver.inputs, inputs, 'nobody can empty the cache of DNS answers by datagrams');
+    assert.equal(a.driver.version, version, 'nobody can empty the cache of DNS answers by datagrams');
     a.driver.agent.handleLispDatagram = () => {
       throw new TypeError('on purpose');
     };
