@@ -14,8 +14,8 @@ import type { Instant } from '../../proto/time.ts';
 import { seconds } from '../../proto/time.ts';
 
 type Of<T extends DataplaneCommand['type']> = Extract<DataplaneCommand, { readonly type: T }>;
-export type MappingCommand = Of<'mapping-set'>;
-export type LocalCommand = Of<'local-eid-set'>;
+type MappingCommand = Of<'mapping-set'>;
+type LocalCommand = Of<'local-eid-set'>;
 
 /** Which RLOCs of sites are reachable. */
 export interface PlainReachability {

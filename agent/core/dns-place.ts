@@ -47,7 +47,7 @@ export function isResolvedStub(nameservers: readonly string[]): boolean {
 
 /** Of the record that is ours among those of resolvconf; `lo.` is what it expects of a name server on the host. */
 export const RESOLVCONF_RECORD = 'lo.stayput';
-export const RESOLVED_SERVERS = '/run/systemd/resolve/resolv.conf';
+const RESOLVED_SERVERS = '/run/systemd/resolve/resolv.conf';
 /** Debian's, openresolv's. */
 export const RESOLVCONF_RECORDS = ['/run/resolvconf/interface', '/run/resolvconf/interfaces'] as const;
 

@@ -12,7 +12,7 @@ import { run } from './dns-host-program.ts';
 import { type DnsStatus, serversOf, serverText, tunnelInterface } from './dns-host-target.ts';
 
 /** Which interface has our settings: they outlive this process. */
-export const LINK_FILE = '/run/stayput-dns/link';
+const LINK_FILE = '/run/stayput-dns/link';
 
 /** True when something had to be set. @throws StayputError */
 export async function configureLink(status: DnsStatus, linkFile = LINK_FILE): Promise<boolean> {
@@ -54,7 +54,7 @@ export async function revertLink(linkFile = LINK_FILE): Promise<boolean> {
   }
 }
 
-export function configuredLink(linkFile = LINK_FILE): string | undefined {
+function configuredLink(linkFile = LINK_FILE): string | undefined {
   try {
     const link = readFileSync(linkFile, 'utf8').trim();
     return INTERFACE_NAME.test(link) ? link : undefined;

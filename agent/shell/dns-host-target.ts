@@ -11,7 +11,7 @@ const DOMAIN = z.string().regex(/^(?!-)(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-
 const ADDRESS = z.string().max(64).refine(isIpAddress, 'is not an address');
 
 /** `GET /v1/dns` of the agent. */
-export const DNS_STATUS = z.object({
+const DNS_STATUS = z.object({
   zone: DOMAIN,
   reverseZones: z.array(DOMAIN).max(1024),
   /** `HOST:PORT` of each listener. */

@@ -16,10 +16,9 @@ import {
   parseIpPrefix,
   prefixAddress,
 } from '../../proto/address.ts';
-import { DEFAULT_INSTANCE, instanceId, nameEid } from '../../proto/eid.ts';
+import { DEFAULT_INSTANCE, nameEid } from '../../proto/eid.ts';
 import { StayputError, UsageError } from '../../proto/errors.ts';
 import { parseXtrId, xtrIdOf } from '../../proto/identity.ts';
-import type { Generation } from '../../proto/mapping.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
 import { ApiError, type ApiTarget, callApi } from '../../runtime/http-api.ts';
 import { firstIssue } from '../../runtime/json-file.ts';
@@ -120,12 +119,11 @@ export function parseMapServerUrl(text: string): { readonly host: string; readon
 }
 
 /** @throws UsageError */
-export function parseToken(text: string): { readonly fingerprint: string; readonly secret: string } {
+export function parseToken(text: string): { readonly fingerprint: string } {
   const match = /^stp1\.([A-Za-z0-9_-]{20,1000})$/.exec(text.trim());
   try {
     const value: unknown = JSON.parse(Buffer.from(match?.[1] ?? '', 'base64url').toString('utf8'));
-    const { f, s } = TOKEN.parse(value);
-    return { fingerprint: f, secret: s };
+    return { fingerprint: TOKEN.parse(value).f };
   } catch (cause) {
     throw new UsageError(
       'the join token is not complete or mistyped; it begins with "stp1." (make one by "stayput token create")',
@@ -255,9 +253,9 @@ function identityFrom(
 
 /** What is asked for becomes this host's own, claimed when the agent runs. */
 function firstEids(identity: Identity, owned: readonly OwnedRequest[]): readonly SavedEid[] {
-  const registrar = new Registrar({ ...agentIdentity(identity), instance: instanceId(identity.instance) }, [], 0);
+  const registrar = new Registrar(agentIdentity(identity), [], 0);
   for (const { prefix, names } of owned) registrar.attach(prefix, names, null, 'now', true, 0);
-  return registrar.save().map((saved) => ({ ...saved, generation: 0 as Generation }));
+  return registrar.save();
 }
 
 async function call(

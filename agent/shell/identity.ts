@@ -1,6 +1,6 @@
 /** The files in the state folder: who this agent is, and what must outlive its process. */
 import { generateKeyPairSync } from 'node:crypto';
-import { readFileSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type IpPrefix, parseIpAddress, parseIpPrefix } from '../../proto/address.ts';
@@ -184,15 +184,6 @@ export function agentIdentity(identity: Identity): AgentIdentity {
 export function mapServerTarget(identity: Identity): MapServerTarget {
   const { mapServer, ca, certificate, tlsPrivateKey } = identity;
   return { ...mapServer, ca, certificate, privateKey: tlsPrivateKey };
-}
-
-/** One line of text without the line end. @throws StateFileError */
-export function readSecretFile(path: string): string {
-  try {
-    return readFileSync(path, 'utf8').trim();
-  } catch (cause) {
-    throw new StateFileError(path, `cannot be read (${(cause as Error).message})`, { cause });
-  }
 }
 
 const FILES = ['identity', 'joining', 'eids', 'map-cache', 'dataplane', 'policy', 'incarnation'] as const;

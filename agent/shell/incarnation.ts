@@ -34,10 +34,6 @@ export class OwnIncarnation {
     return this.current;
   }
 
-  get run(): number {
-    return this.saved.run;
-  }
-
   /** Why the run is not on disk, in a line. */
   get unwritten(): string | null {
     return this.problem;

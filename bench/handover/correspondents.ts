@@ -16,9 +16,9 @@ import { BenchError } from '../bench-error.ts';
 import { type Correspondent, REQUEST_INTERVAL_MS } from './crowd-analysis.ts';
 import type { Enrolled, Enrolment } from './enrol-correspondents.ts';
 
-export const CORRESPONDENTS = 1000;
+const CORRESPONDENTS = 1000;
 /** Of which each correspondent has an address. */
-export const CORRESPONDENT_PREFIX = '10.77.128.0/17';
+const CORRESPONDENT_PREFIX = '10.77.128.0/17';
 /** Of the underlay, of which each has an address: what one address may ask of an owner is limited. */
 const UNDERLAY_PREFIX = '198.18.128.0/22';
 /** The mover's agent asks the map server about each of them, at a limited rate. */
