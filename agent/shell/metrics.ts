@@ -3,6 +3,7 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { StatsReply } from '../../proto/dataplane/messages.ts';
 import type { Place } from '../../proto/exporter.ts';
 import { collectProcessMetrics } from '../../runtime/process-metrics.ts';
+import type { LispOutcome } from '../core/lisp-responder.ts';
 import type { Note } from '../core/output.ts';
 import type { EidState } from '../core/registrar.ts';
 import type { Reachability } from '../core/rloc-probes.ts';
@@ -220,6 +221,9 @@ export class AgentMetrics {
     for (const result of ['accepted', 'lost', 'denied', 'forgotten']) this.registrations.inc({ result }, 0);
     for (const result of ['found', 'absent', 'unavailable']) this.resolutions.inc({ result }, 0);
     for (const what of REFUSED) this.refused.inc({ what }, 0);
+    for (const result of LISP_OUTCOMES) this.lisp.inc({ result }, 0);
+    for (const result of ['accepted', 'unanswered', 'taken']) this.lispRegistrations.inc({ result }, 0);
+    for (const result of ['answered', 'unanswered']) this.rlocProbes.inc({ result }, 0);
   }
 
   countPlatformReading(result: 'read' | 'failed'): void {
@@ -327,6 +331,19 @@ const MOVES = {
 } as const;
 const PEER_MESSAGES = ['claim', 'notice', 'prepare', 'handover', 'give-back', 'solicit'] as const;
 const PEER_MESSAGE_RESULTS = ['sent', 'unanswered', 'accepted', 'refused', 'ignored', 'malformed'] as const;
+const LISP_OUTCOMES: readonly LispOutcome[] = [
+  'answered',
+  'solicited',
+  'refused',
+  'limited',
+  'malformed',
+  'ignored',
+  'acknowledged',
+  'notified',
+  'unauthentic',
+  'resolved',
+  'probed',
+];
 const REFUSED = [
   'peer',
   'revoked-peer',
