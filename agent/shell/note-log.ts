@@ -69,11 +69,19 @@ export function logNote(log: Log, note: Note): void {
       log.error('another agent took the data plane over');
       return;
     case 'resolution':
-    case 'lisp':
-    case 'rloc-probe':
+      log.debug({ result: note.result }, 'a question to the map server ended');
+      return;
     case 'push':
+      log.debug({ count: note.records }, 'the map server pushed changes');
+      return;
+    case 'lisp':
+      log.debug({ result: note.result }, 'message of a LISP router');
+      return;
+    case 'rloc-probe':
+      log.debug({ result: note.result }, 'RLOC-probe ended');
+      return;
     case 'peer-refused':
-      log.debug({ ...note }, 'map-cache');
+      log.debug({ publicKey: note.publicKey }, 'packets of an agent that may not send them');
       return;
     default:
       note satisfies never;
