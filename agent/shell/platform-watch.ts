@@ -63,7 +63,7 @@ export class PlatformWatch {
   private readonly end = new AbortController();
   private timer: NodeJS.Timeout | null = null;
   private reading = false;
-  /** Where the host was when a reading began: what it said of the place before counts no more. */
+  /** Counts the places; what was read at an earlier one is ignored. */
   private place = 0;
   /** Readings that still ask all services which platform this is. */
   private doubts = 0;
