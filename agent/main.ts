@@ -19,7 +19,7 @@ import { type DnsServer, startDnsServer } from './shell/dns-server.ts';
 import { AgentDriver } from './shell/driver.ts';
 import { StateFolder } from './shell/identity.ts';
 import { AgentMetrics } from './shell/metrics.ts';
-import { agentReadiness } from './shell/readiness.ts';
+import { agentReadiness, dataplaneState } from './shell/readiness.ts';
 
 export const SOFTWARE = `stayput ${VERSION}`;
 
@@ -116,7 +116,7 @@ async function readiness(
   const own = agent.ownEids();
   return agentReadiness({
     fence: driver.fence,
-    dataplane: { connected: dataplane.connected, problem: dataplane.lastProblem, answers },
+    dataplane: dataplaneState(dataplane, answers),
     mapServer: { connected: mapServer.connected, problem: mapServer.lastProblem },
     registered: own.some(({ kind, confirmedAt }) => kind === 'agent' && confirmedAt !== null),
     locators: agent.snapshot(driver.now()).locators.length,

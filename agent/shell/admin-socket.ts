@@ -22,6 +22,7 @@ import type { DnsServer } from './dns-server.ts';
 import type { AgentDriver } from './driver.ts';
 import { agentIdentity, type Identity } from './identity.ts';
 import { inboundOf } from './reachability.ts';
+import { dataplaneProblem, dataplaneState, mapServerProblem } from './readiness.ts';
 
 /**
  * The API for the host's own programs, at `path`, open to owner and group. Resolves when it listens.
@@ -125,7 +126,7 @@ async function status(driver: AgentDriver, identity: Identity): Promise<unknown>
     peers: snapshot.peers,
     rlocs: countRlocs(agent.probedRlocs()),
     heard,
-    problems: problems(driver, own, snapshot.locators.length, registered),
+    problems: problems(driver, own, snapshot.locators.length, registered, stats !== null || heard !== null),
   };
 }
 
@@ -135,29 +136,18 @@ function problems(
   own: readonly OwnedEid[],
   locators: number,
   registered: boolean,
+  answers: boolean,
 ): readonly string[] {
   if (driver.fence !== null) return [driver.fence];
   const lines: string[] = [];
   const { mapServer, dataplane } = driver;
-  if (dataplane.wasSuperseded) {
-    lines.push('another agent controls the data plane: stop one of the two');
-  } else if (!dataplane.connected) {
-    const why = dataplane.lastProblem ?? 'connecting';
-    lines.push(
-      `the data plane is not attached (${why}): is stayput-dataplane running, and may this user open its socket?`,
-    );
-  } else if (dataplane.lastProblem !== null) {
-    lines.push(`the data plane is not configured (${dataplane.lastProblem})`);
-  } else if (locators === 0) {
-    lines.push('no locator: this host has no usable underlay address');
-  }
-  if (!mapServer.connected) {
-    lines.push(
-      `no session with the map server (${mapServer.lastProblem ?? 'connecting'}); forwarding goes on from the map-cache`,
-    );
-  } else if (!registered && locators > 0) {
-    lines.push('the map server has not confirmed the registration yet');
-  }
+  const { connected, lastProblem: problem } = mapServer;
+  const withoutDataplane = dataplaneProblem(dataplaneState(dataplane, answers));
+  if (withoutDataplane !== null) lines.push(withoutDataplane);
+  else if (locators === 0) lines.push('no locator: this host has no usable underlay address');
+  // Nothing is registered without a locator, which is said above.
+  const unheard = mapServerProblem({ mapServer: { connected, problem }, registered: registered || locators === 0 });
+  if (unheard !== null) lines.push(unheard);
   const { policy, policyProblem, enforcesPolicy } = driver.agent.snapshot(driver.now());
   if (policyProblem !== null) {
     lines.push(

@@ -3,11 +3,20 @@
  * the agent. Who only forwards from what is known (no map server) is not ready: it learns of no move.
  */
 import type { ReadinessCheck } from '../../runtime/readiness.ts';
+import type { DataplaneLink } from './dataplane-link.ts';
+
+export interface DataplaneState {
+  readonly connected: boolean;
+  /** Another agent controls it. */
+  readonly superseded: boolean;
+  readonly problem: string | null;
+  readonly answers: boolean;
+}
 
 export interface AgentState {
   /** Why nothing is done here; null when it is. */
   readonly fence: string | null;
-  readonly dataplane: { readonly connected: boolean; readonly problem: string | null; readonly answers: boolean };
+  readonly dataplane: DataplaneState;
   readonly mapServer: { readonly connected: boolean; readonly problem: string | null };
   /** The map server has confirmed this agent's own address in this session. */
   readonly registered: boolean;
@@ -45,21 +54,41 @@ export function agentReadiness(state: AgentState): readonly ReadinessCheck[] {
   ];
 }
 
-function dataplane({ dataplane: { connected, problem, answers } }: AgentState): ReadinessCheck {
-  const name = 'dataplane';
-  if (!connected) {
-    return check(name, 'failed', `not attached (${problem ?? 'connecting'}): is stayput-dataplane running?`);
-  }
-  if (problem !== null) return check(name, 'failed', `not configured (${problem})`);
-  return answers ? check(name, 'ok', 'attached, answers') : check(name, 'failed', 'attached, but gives no answer');
+export function dataplaneState(link: DataplaneLink, answers: boolean): DataplaneState {
+  const { connected, wasSuperseded: superseded, lastProblem: problem } = link;
+  return { connected, superseded, problem, answers };
 }
 
-function mapServer({ mapServer: { connected, problem }, registered }: AgentState): ReadinessCheck {
-  const name = 'map-server';
+/** Why it is of no use, and what to do, in a line; null when it is. */
+export function dataplaneProblem({ connected, superseded, problem, answers }: DataplaneState): string | null {
+  if (superseded) return 'another agent controls the data plane: stop one of the two';
   if (!connected) {
-    return check(name, 'failed', `no session (${problem ?? 'connecting'}); forwarding goes on from the map-cache`);
+    const why = problem ?? 'connecting';
+    return `the data plane is not attached (${why}): is stayput-dataplane running, and may this user open its socket?`;
   }
-  return registered ? check(name, 'ok', 'registered') : check(name, 'failed', 'the registration is not confirmed yet');
+  if (problem !== null) return `the data plane is not configured (${problem})`;
+  return answers ? null : 'the data plane is attached, but gives no answer';
+}
+
+/** Why nothing is learnt from it, in a line; null when it is. */
+export function mapServerProblem({
+  mapServer,
+  registered,
+}: Pick<AgentState, 'mapServer' | 'registered'>): string | null {
+  if (!mapServer.connected) {
+    return `no session with the map server (${mapServer.problem ?? 'connecting'}); forwarding goes on from the map-cache`;
+  }
+  return registered ? null : 'the map server has not confirmed the registration yet';
+}
+
+function dataplane(state: AgentState): ReadinessCheck {
+  const problem = dataplaneProblem(state.dataplane);
+  return problem === null ? check('dataplane', 'ok', 'attached, answers') : check('dataplane', 'failed', problem);
+}
+
+function mapServer(state: AgentState): ReadinessCheck {
+  const problem = mapServerProblem(state);
+  return problem === null ? check('map-server', 'ok', 'registered') : check('map-server', 'failed', problem);
 }
 
 function locators({ locators: count }: AgentState): ReadinessCheck {

@@ -7,9 +7,10 @@ import { StoreError } from '../../mapserver/store/store.ts';
 import { isReady } from '../../runtime/readiness.ts';
 import { TestOverlay } from '../mapserver/overlay.ts';
 
+const ATTACHED = { connected: true, superseded: false, problem: null, answers: true } as const;
 const WORKING: AgentState = {
   fence: null,
-  dataplane: { connected: true, problem: null, answers: true },
+  dataplane: ATTACHED,
   mapServer: { connected: true, problem: null },
   registered: true,
   locators: 1,
@@ -27,24 +28,20 @@ for (const [what, change, name, detail] of [
   ['is fenced', { fence: 'is a copy' }, 'identity', /^is a copy$/],
   [
     'has no data plane',
-    { dataplane: { connected: false, problem: 'ENOENT', answers: false } },
+    { dataplane: { ...ATTACHED, connected: false, problem: 'ENOENT', answers: false } },
     'dataplane',
     /ENOENT.*stayput-dataplane/,
   ],
   [
-    'has one that hangs',
-    { dataplane: { connected: true, problem: null, answers: false } },
+    'has lost it to another agent',
+    { dataplane: { ...ATTACHED, connected: false, superseded: true, answers: false } },
     'dataplane',
-    /gives no answer/,
+    /another agent controls/,
   ],
-  [
-    'has one that refuses its configuration',
-    { dataplane: { connected: true, problem: 'no TUN', answers: true } },
-    'dataplane',
-    /no TUN/,
-  ],
+  ['has one that hangs', { dataplane: { ...ATTACHED, answers: false } }, 'dataplane', /gives no answer/],
+  ['has one that refuses its configuration', { dataplane: { ...ATTACHED, problem: 'no TUN' } }, 'dataplane', /no TUN/],
   ['has no map server', { mapServer: { connected: false, problem: 'timeout' } }, 'map-server', /timeout.*map-cache/],
-  ['is not registered', { registered: false }, 'map-server', /not confirmed/],
+  ['is not registered', { registered: false }, 'map-server', /has not confirmed/],
   ['has no address', { locators: 0 }, 'locators', /no usable underlay address/],
   [
     'has EIDs that are not granted',
