@@ -41,6 +41,8 @@ export class Libvirt {
     symlinkSync(dirname(agent.socket), this.path('/run/stayput'));
     // It asks for its own name again and again, during a migration too.
     writeFileSync(this.path('/etc/hosts'), `127.0.0.1 localhost\n127.0.1.1 ${agent.host.name}\n`);
+    // Whom libvirtd looks for whatever its configuration says; libvirt-daemon-system, which would make them, is not needed.
+    for (const [file, entry] of USERS) writeFileSync(this.path(file), `${readFileSync(file, 'utf8')}${entry}\n`);
     writeFileSync(this.path(HOOK_LOG), '');
     this.daemon = this.begin();
   }
@@ -103,7 +105,7 @@ export class Libvirt {
     writeFileSync(logger, `#!/bin/sh\nexec cat >> ${HOOK_LOG}\n`, { mode: 0o755 });
     const steps = [
       'hostname "$1"',
-      'for each in /run /var /etc/libvirt /etc/hosts; do mount --bind "$2$each" "$each"; done',
+      'for each in /run /var /etc/libvirt /etc/hosts /etc/passwd /etc/group; do mount --bind "$2$each" "$each"; done',
       'exec libvirtd --listen',
     ];
     return host.spawn('libvirtd', ['unshare', '--uts', 'sh', '-ec', steps.join('\n'), 'sh', host.name, this.root], env);
@@ -126,6 +128,10 @@ export class Libvirt {
   }
 }
 
+const USERS: readonly (readonly [string, string])[] = [
+  ['/etc/passwd', 'libvirt-qemu:x:64055:64055::/nonexistent:/usr/sbin/nologin'],
+  ['/etc/group', 'libvirt-qemu:x:64055:'],
+];
 const CONSOLE = '/var/log/guest.console';
 const HOOK_LOG = '/var/log/hook';
 
