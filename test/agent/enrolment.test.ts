@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import { createHash, createPublicKey, verify, X509Certificate } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { chownSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -11,9 +11,11 @@ import {
   certificateRequest,
   type JoinRequest,
   join,
+  keepIdentity,
   parseMapServerUrl,
   parseOwned,
   parseToken,
+  resetIdentity,
 } from '../../agent/shell/enrolment.ts';
 import { generateKeys, StateFolder } from '../../agent/shell/identity.ts';
 import { agentAddressOf, parseTunnelKey, xtrIdOf } from '../../proto/identity.ts';
@@ -122,6 +124,26 @@ describe('joining an overlay', () => {
     assert.equal(readFileSync(joinPath(folder.path, 'identity.json'), 'utf8'), before);
     assert.equal((await join(folder, request({ force: true }))).kind, 'joined');
     assert.notEqual(asked[1]?.tunnelKey, asked[0]?.tunnelKey, 'a forced join is a new agent');
+  });
+
+  test('what root joins with, or resets, is for the user whose folder it is', {
+    skip: process.getuid?.() === 0 ? false : 'needs root',
+  }, async () => {
+    chownSync(folder.path, 65_534, 65_534);
+    const owners = () => readdirSync(folder.path).map((file) => `${file} ${statSync(joinPath(folder.path, file)).uid}`);
+    const all = ['eids.json 65534', 'identity.json 65534', 'incarnation.json 65534'];
+    refuse = new ApiError(401, 'STAYPUT_TOKEN', 'the token is spent');
+    await assert.rejects(join(folder, request()));
+    assert.deepEqual(owners(), ['joining.json 65534']);
+    refuse = null;
+    await join(folder, request());
+    assert.deepEqual(owners().sort(), all);
+    await join(folder, request({ force: true }));
+    assert.deepEqual(owners().sort(), all);
+    await resetIdentity(folder, request());
+    assert.deepEqual(owners().sort(), all);
+    keepIdentity(folder, { machineId: null, productUuid: null });
+    assert.deepEqual(owners().sort(), all);
   });
 
   test('a forced join that is refused leaves the identity that the host has', async () => {
