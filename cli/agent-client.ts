@@ -39,3 +39,17 @@ export async function callAgent(
     throw new StayputError('STAYPUT_AGENT_AWAY', `no answer from the agent at ${socketPath}: ${hint}`, { cause });
   }
 }
+
+/** For what changes the files of an agent: one at work would write its state over them. @throws UsageError */
+export async function demandIdle(socketPath: string, stateDir: string): Promise<void> {
+  let status: unknown;
+  try {
+    status = await callApi({ socketPath }, 'GET', '/v1/status');
+  } catch {
+    return;
+  }
+  if ((status as { fenced?: boolean }).fenced === true) return;
+  throw new UsageError(
+    `the agent is running with the identity in ${stateDir}: stop it (sudo systemctl stop stayput-agent), run this again, and start it`,
+  );
+}

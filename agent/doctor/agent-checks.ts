@@ -48,7 +48,7 @@ export function checkIdentity({ status, joined, unreadable }: Subject): readonly
   }
   if (joined === null) {
     if (unreadable !== null) return [skipped(`${unreadable}: run it as root`)];
-    return [warn('this host has not joined an overlay', 'stayput agent join URL --token-file FILE')];
+    return [warn('this host has not joined an overlay', 'sudo stayput agent join URL --token-file FILE')];
   }
   const { validTo, validFrom } = joined.certificate;
   const [ends, begins, now] = [Date.parse(validTo), Date.parse(validFrom), Date.now()];
@@ -57,7 +57,7 @@ export function checkIdentity({ status, joined, unreadable }: Subject): readonly
     return [
       fail(
         `the certificate ended on ${validTo}`,
-        'sudo stayput agent join URL --token-file FILE --force (docs/operate.md)',
+        'with the agent stopped: sudo stayput agent join URL --token-file FILE --force (docs/operate.md)',
       ),
     ];
   }

@@ -71,7 +71,7 @@ export class StateFolder {
     const identity = this.identity();
     if (identity !== undefined) return identity;
     throw new UsageError(
-      `${this.path}: this host has not joined an overlay; run "stayput agent join URL --token-file FILE" first`,
+      `${this.path}: this host has not joined an overlay; run "sudo stayput agent join URL --token-file FILE" first`,
     );
   }
 

@@ -6,6 +6,7 @@ import type { JoinResult } from '../../agent/shell/enrolment.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
 import { VERSION } from '../../runtime/project-root.ts';
+import { demandIdle } from '../agent-client.ts';
 import { duration } from '../option-values.ts';
 import { printJson, printLines } from '../output.ts';
 
@@ -53,7 +54,7 @@ export function registerJoinCommand(agent: Command): void {
     .option('--user <name>', 'with these, as root: become this user, whose state folder it is, when all is read')
     .option('--config <file>', 'configuration file')
     .option('--state-dir <dir>', 'state folder')
-    .option('--force', 'give up another identity that this host has')
+    .option('--force', 'give up another identity that this host has, while its agent is stopped')
     .option('--json', 'print JSON')
     .action(async (url: string | undefined, options: JoinOptions) => {
       const provisioned = options.from !== undefined || options.fromPlatform === true;
@@ -72,9 +73,10 @@ async function joinAsTyped(url: string | undefined, options: JoinOptions): Promi
     import('../../agent/shell/enrolment.ts'),
     import('../../agent/shell/identity.ts'),
   ]);
-  const { stateDir } = loadAgentConfig(options.config, { stateDir: options.stateDir });
+  const { stateDir, socket } = loadAgentConfig(options.config, { stateDir: options.stateDir });
   const folder = new StateFolder(stateDir);
   const force = options.force === true;
+  if (force) await demandIdle(socket, stateDir);
   // A host that has joined needs none any more, and its file may be gone.
   const token = folder.identity() === undefined || force ? await readToken(options) : '';
   const result = await join(folder, {

@@ -1,8 +1,7 @@
 import type { Command } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
-import { callApi } from '../../runtime/http-api.ts';
 import { VERSION } from '../../runtime/project-root.ts';
-import { type ClientOptions, callAgent, withClientOptions } from '../agent-client.ts';
+import { type ClientOptions, callAgent, demandIdle, withClientOptions } from '../agent-client.ts';
 import { printJson, printLines } from '../output.ts';
 import { type ConfigOptions, collect, readToken, registerJoinCommand, type TokenOptions } from './agent-join.ts';
 import { registerDaemonSettings } from './daemon-settings.ts';
@@ -102,16 +101,4 @@ async function resetIdentity(options: ResetOptions): Promise<void> {
   }
   const what = keeps ? `This host keeps the identity ${xtrId}` : `This host has the new identity ${xtrId}`;
   printLines(`${what}. Restart the agent: systemctl restart stayput-agent, or stayput agent run`);
-}
-
-/** A working agent would write its state over the new one. @throws UsageError */
-async function demandIdle(socketPath: string, stateDir: string): Promise<void> {
-  let status: unknown;
-  try {
-    status = await callApi({ socketPath }, 'GET', '/v1/status');
-  } catch {
-    return;
-  }
-  if ((status as { fenced?: boolean }).fenced === true) return;
-  throw new UsageError(`the agent is running with the identity in ${stateDir}: stop it first, then run this again`);
 }

@@ -74,6 +74,34 @@ describe('the command line on a host with an agent', () => {
     assert.equal(readFileSync(join(stateDir, 'identity.json'), 'utf8'), '{"tunnelPriv');
   });
 
+  test('an identity is neither given up nor reset while the agent is at work; a fenced one does not mind', async () => {
+    let fenced = false;
+    const server = createServer((_request, response) => {
+      response.end(JSON.stringify({ fenced }));
+    });
+    const [config, socket] = [join(folder, 'busy.json'), join(folder, 'busy.sock')];
+    writeJsonFile(config, { stateDir: join(folder, 'busy'), socket });
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    const attempts = [
+      ['agent', 'join', 'https://127.0.0.1:9', '--force', '--token', 'none', '--config', config],
+      ['agent', 'reset-identity', '--token', 'none', '--config', config],
+    ];
+    try {
+      for (const attempt of attempts) {
+        const { code, stderr } = await stayput(...attempt);
+        assert.match(
+          stderr,
+          /^stayput: the agent is running with the identity in .*busy: stop it \(sudo systemctl stop/,
+        );
+        assert.equal(code, 2);
+      }
+      fenced = true;
+      for (const attempt of attempts) assert.doesNotMatch((await stayput(...attempt)).stderr, /is running/);
+    } finally {
+      server.close();
+    }
+  });
+
   test('an agent that cannot start leaves session, data plane and files to the one that runs', async () => {
     const stateDir = join(folder, 'state');
     mkdirSync(stateDir);

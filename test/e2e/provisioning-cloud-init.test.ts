@@ -86,6 +86,21 @@ describe('VMs with user data for cloud-init', () => {
     await vm.exec(['stayput', 'agent', 'join', '--from', '/etc/stayput/join.json', '--from-platform']);
     assert.equal(vm.read('/var/lib/stayput/agent/identity.json'), before);
   });
+
+  it('is let in again after a revocation by root, whose files its agent can read, once that is stopped', async () => {
+    const { stdout: listed } = await mapServer.stayput(['agents', 'list', '--json']);
+    const [{ xtrId = '' } = {}] = JSON.parse(listed) as { xtrId?: string }[];
+    await mapServer.stayput(['agents', 'revoke', xtrId]);
+    const { stdout: token } = await mapServer.stayput(['token', 'create', '--eid', '10.77.0.5/32', '--name', 'db']);
+    const again = ['agent', 'join', `https://${address}`, '--eid', '10.77.0.5', '--name', 'db', '--force'];
+    const refused = await vm.stayput(again, { input: token, anyExit: true });
+    assert.match(refused.stderr, /the agent is running .* stop it/);
+    await vm.exec(['systemctl', 'stop', 'stayput-agent']);
+    await vm.stayput(again, { input: token });
+    await vm.exec(['systemctl', 'start', 'stayput-agent']);
+    await vm.registered(mapServer, '10.77.0.5/32');
+    assert.notEqual(JSON.parse(vm.read('/var/lib/stayput/agent/identity.json')).xtrId, xtrId);
+  });
 });
 
 /** Stands for the tarball: the installer in its folder does what the real one does, with the package. */
