@@ -1,23 +1,17 @@
 /** `stayput agent join`: with what was typed, or with what was left for this host. */
-import { readFileSync } from 'node:fs';
-import { text as readAll } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import type { JoinResult } from '../../agent/shell/enrolment.ts';
 import { UsageError } from '../../proto/errors.ts';
 import { formatHostPort } from '../../runtime/host-port.ts';
 import { VERSION } from '../../runtime/project-root.ts';
 import { demandIdle } from '../agent-client.ts';
+import { readToken, type TokenOptions } from '../join-token.ts';
 import { duration } from '../option-values.ts';
 import { printJson, printLines } from '../output.ts';
 
 export interface ConfigOptions {
   readonly config?: string;
   readonly stateDir?: string;
-}
-
-export interface TokenOptions {
-  readonly token?: string;
-  readonly tokenFile?: string;
 }
 
 interface JoinOptions extends ConfigOptions, TokenOptions {
@@ -40,7 +34,7 @@ export function registerJoinCommand(agent: Command): void {
       '--token <token>',
       'join token ("-": from standard input); as an argument others on this host can read it, rather use a file',
     )
-    .option('--token-file <file>', 'file with the join token ("-": standard input)')
+    .option('--token-file <file>', 'file with the join token ("-": standard input; at a terminal it is asked for)')
     .option('--eid <prefix>', 'address of this host in the overlay; may be given several times', collect, [])
     .option(
       '--name <name>',
@@ -128,22 +122,6 @@ function report(result: JoinResult, stateDir: string, json: boolean): void {
     printLines('For more EIDs: stayput eid attach. For a new identity, after a revocation: --force.');
   } else {
     printLines(`Joined ${at} as ${xtrId}; the overlay is ${overlay.join(', ')}. Start the agent: stayput agent run`);
-  }
-}
-
-export async function readToken(options: TokenOptions): Promise<string> {
-  const { token, tokenFile } = options;
-  if (token !== undefined && tokenFile !== undefined) throw new UsageError('give either --token or --token-file');
-  if (token === '-' || tokenFile === '-' || (token === undefined && tokenFile === undefined)) {
-    if (process.stdin.isTTY)
-      throw new UsageError('a join token is needed: --token TOKEN, --token-file FILE, or - and standard input');
-    return (await readAll(process.stdin)).trim();
-  }
-  if (token !== undefined) return token.trim();
-  try {
-    return readFileSync(tokenFile ?? '', 'utf8').trim();
-  } catch (cause) {
-    throw new UsageError(`${tokenFile}: the join token cannot be read (${(cause as Error).message})`, { cause });
   }
 }
 

@@ -2,8 +2,9 @@ import type { Command } from 'commander';
 import { UsageError } from '../../proto/errors.ts';
 import { VERSION } from '../../runtime/project-root.ts';
 import { type ClientOptions, callAgent, demandIdle, withClientOptions } from '../agent-client.ts';
+import { readToken, type TokenOptions } from '../join-token.ts';
 import { printJson, printLines } from '../output.ts';
-import { type ConfigOptions, collect, readToken, registerJoinCommand, type TokenOptions } from './agent-join.ts';
+import { type ConfigOptions, collect, registerJoinCommand } from './agent-join.ts';
 import { registerDaemonSettings } from './daemon-settings.ts';
 import { registerEidCommands } from './eid.ts';
 import { registerPeersCommand } from './peers.ts';
@@ -29,7 +30,7 @@ export function registerAgentCommands(program: Command): void {
       '--token <token>',
       'join token for a new identity ("-": from standard input); others on this host can read arguments',
     )
-    .option('--token-file <file>', 'file with the join token ("-": standard input)')
+    .option('--token-file <file>', 'file with the join token ("-": standard input; at a terminal it is asked for)')
     .option('--eid <prefix>', 'address of this host with its new identity; may be given several times', collect, [])
     .option(
       '--name <name>',

@@ -1,6 +1,6 @@
 /** What people type on a host with an agent, with the program itself. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -102,6 +102,45 @@ describe('the command line on a host with an agent', () => {
     }
   });
 
+  describe('a join token', () => {
+    const joining = ['agent', 'join', 'https://127.0.0.1:9', '--state-dir', join(folder, 'asked')];
+    const mistyped = /the join token is not complete or mistyped/;
+
+    test('is asked for at a terminal, which does not show it and is as before afterwards', async () => {
+      for (const more of [[], ['--token', '-'], ['--token-file', '-']]) {
+        const { code, screen } = await atTerminal([...joining, ...more], 'stp1.secret\r');
+        assert.match(screen, /^Join token \(is not shown\): \r\nstayput: the join token is not complete or mistyped/);
+        assert.doesNotMatch(screen, /secret/);
+        assert.match(screen, / icanon .* echo /s);
+        assert.equal(code, 2);
+      }
+    });
+
+    test('is not waited for after Ctrl-C, nor after Ctrl-D', async () => {
+      const interrupted = await atTerminal(joining, 'stp1.secret\x03');
+      assert.match(interrupted.screen, /^Join token \(is not shown\): \r\n(?!stayput)/);
+      assert.match(interrupted.screen, / icanon .* echo /s);
+      assert.equal(interrupted.code, 130);
+      const ended = await atTerminal(joining, '\x04');
+      assert.match(ended.screen, /\r\nstayput: a join token is needed, and none was typed\r\n/);
+      assert.equal(ended.code, 2);
+    });
+
+    test('is read from standard input when that is no terminal, or from a file; an empty one is said to be', async () => {
+      const [file, empty] = [join(folder, 'token'), join(folder, 'no-token')];
+      writeFileSync(file, 'stp1.secret\n');
+      writeFileSync(empty, '\n');
+      const typed = `"${process.execPath}" "${PROGRAM}" ${joining.join(' ')}`;
+      const said = async (rest: string) => (await run('sh', ['-c', `${typed} ${rest}`])).stderr;
+      assert.match(await said(`< ${file}`), mistyped);
+      assert.match(await said(`--token-file - < ${file}`), mistyped);
+      assert.match(await said(`--token-file ${file} < /dev/null`), mistyped);
+      assert.match(await said('< /dev/null'), /a join token is needed, and standard input is empty/);
+      assert.match(await said(`--token-file ${empty}`), /a join token is needed, and .*no-token is empty/);
+      assert.match(await said("--token ''"), /a join token is needed, and --token is empty/);
+    });
+  });
+
   test('an agent that cannot start leaves session, data plane and files to the one that runs', async () => {
     const stateDir = join(folder, 'state');
     mkdirSync(stateDir);
@@ -152,6 +191,23 @@ describe('the command line on a host with an agent', () => {
 
 function stayput(...args: string[]) {
   return run(process.execPath, [PROGRAM, ...args]);
+}
+
+/** What the screen shows, then the terminal's settings, when `keys` are typed at the prompt. */
+function atTerminal(args: readonly string[], keys: string): Promise<{ code: number | null; screen: string }> {
+  const words = [process.execPath, PROGRAM, ...args].map((word) => `'${word}'`).join(' ');
+  const child = spawn('script', ['-qec', `${words}; code=$?; stty -a; exit $code`, '/dev/null'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  let screen = '';
+  let asked = false;
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    screen += text;
+    if (asked || !screen.includes(': ')) return;
+    asked = true;
+    child.stdin.write(keys);
+  });
+  return new Promise((resolve) => child.on('close', (code) => resolve({ code, screen })));
 }
 
 function run(program: string, args: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
