@@ -3,7 +3,7 @@
  * after the other, but for the patient ones of `PATIENT`; closes with the sums over all in the runner's own words.
  */
 import { setMaxListeners } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { run } from 'node:test';
@@ -85,6 +85,8 @@ async function inOwnFolder<T>(task: () => Promise<T>): Promise<T> {
     if (pid !== undefined && !existsSync(`/proc/${pid}`)) rmSync(join(all, name), { recursive: true, force: true });
   }
   const folder = mkdtempSync(join(all, `sp-run-${process.pid}-`));
+  // A test that runs something as another user has that get at a folder of its own in here.
+  chmodSync(folder, 0o711);
   const before = process.env.TMPDIR;
   process.env.TMPDIR = folder;
   try {
