@@ -214,6 +214,7 @@ export class Agent {
       case 'locators': {
         const { moved, changed } = this.locators.handleLocal(event.addresses, this.overlay);
         if (moved) this.outbox.addressesChanged(this.locators.localAddresses());
+        if (changed && this.session.isUp) this.resolver.handleRoam(now);
         if (changed) this.announceLocators(now);
         return;
       }

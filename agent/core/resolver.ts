@@ -12,7 +12,7 @@ import { agentAddressOf } from '../../proto/identity.ts';
 import type { Nonce } from '../../proto/lisp/header.ts';
 import { subscribeRequest } from '../../proto/lisp/native.ts';
 import type { TunnelKey } from '../../proto/mapping.ts';
-import { type Instant, seconds } from '../../proto/time.ts';
+import { type Instant, type Millis, seconds } from '../../proto/time.ts';
 import type { DataplaneTable } from './dataplane-table.ts';
 import type { Locators } from './locators.ts';
 import type { CacheEntry } from './map-cache.ts';
@@ -41,7 +41,9 @@ export class Resolver {
   private readonly peerRate: TokenBucket;
   private readonly strangerRate: TokenBucket;
   private readonly introductionRate: TokenBucket;
+  /** In the session: what is asked for again, and from when on. */
   private resubscribe: Eid[] = [];
+  private resubscribeFrom: Instant = 0;
   /** What a former owner introduced and is not asked for yet: EIDs, then agent addresses, most of which come along. */
   private readonly introduced: readonly [Map<EidKey, Eid>, Map<EidKey, Eid>] = [new Map(), new Map()];
   /** Subscriptions whose entry left the map-cache. */
@@ -155,6 +157,11 @@ export class Resolver {
     this.followIntroduced(this.parts.remote.introduced(), now);
   }
 
+  /** Until the correspondents have switched, they need the CPUs more than what is to be asked for again. */
+  handleRoam(now: Instant): void {
+    this.resubscribeFrom = now + RESUBSCRIBE_DELAY;
+  }
+
   handleTimeout(now: Instant): void {
     const { outbox } = this.parts;
     const { tickets, ended } = this.requests.expire(now);
@@ -164,7 +171,10 @@ export class Resolver {
   }
 
   pollTimeout(): Instant | undefined {
-    return this.requests.pollTimeout(this.parts.session.isUp);
+    const { isUp } = this.parts.session;
+    const requests = this.requests.pollTimeout(isUp);
+    const isToBegin = isUp && this.resubscribe.length > 0 && this.requests.size < RESUBSCRIBE_WINDOW;
+    return isToBegin ? Math.min(requests ?? Number.POSITIVE_INFINITY, this.resubscribeFrom) : requests;
   }
 
   /** Call about once a second. While the map server is away nothing ends. */
@@ -219,7 +229,8 @@ export class Resolver {
     const [eids, agents] = this.introduced;
     this.askIntroduced(eids, now);
     if (this.requests.size < FEW_REQUESTS) this.askIntroduced(agents, now);
-    while (this.resubscribe.length > 0 && this.requests.size < RESUBSCRIBE_WINDOW) {
+    const mayResubscribe = now >= this.resubscribeFrom;
+    while (mayResubscribe && this.resubscribe.length > 0 && this.requests.size < RESUBSCRIBE_WINDOW) {
       const eid = this.resubscribe.pop();
       if (eid !== undefined) this.requests.ask(eid, null, now);
     }
@@ -269,6 +280,8 @@ export class Resolver {
 
 const UNAVAILABLE: Answer = { kind: 'resolution', resolution: { kind: 'unavailable' } };
 const RESUBSCRIBE_WINDOW = 128;
+/** A roam ends in a new session; with a thousand correspondents it takes a quarter of a second. */
+const RESUBSCRIBE_DELAY: Millis = 300;
 /** These have packets waiting. */
 const INTRODUCTION_WINDOW = 512;
 /** Until most are answered, agent addresses wait: they come along. */

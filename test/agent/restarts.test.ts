@@ -25,6 +25,20 @@ describe('restarts', () => {
     assert.deepEqual(b.dataplane?.peers.get(a.key), ['198.51.100.7:4341'], 'what changed meanwhile is learnt');
   });
 
+  test('after a roam, what is in the map-cache is subscribed to again when correspondents have switched', () => {
+    const { world, b } = talking();
+    world.server.restart();
+    b.plug('198.51.100.7');
+    b.disconnect();
+    world.advance(50);
+    b.connect();
+    world.advance(200);
+    assert.equal(b.stateOf(B), 'live@1', 'registered at once');
+    assert.equal(world.server.subscribersOf(A), 0);
+    world.advance(100);
+    assert.equal(world.server.subscribersOf(A), 1);
+  });
+
   test('a large map-cache is subscribed to again in a bounded window', () => {
     const world = new World();
     const a = world.host('a', { address: '192.0.2.1' });
