@@ -39,21 +39,25 @@ export interface LispPeer {
   readonly port: number;
 }
 
-export type LispOutcome =
-  | 'answered'
-  | 'solicited'
-  | 'refused'
-  | 'limited'
-  | 'malformed'
-  | 'ignored'
+/** What became of a datagram. */
+export const LISP_OUTCOMES = [
+  'answered',
+  'solicited',
+  'refused',
+  'limited',
+  'malformed',
+  'ignored',
   /** Of Map-Notifies: a registration is done, something changed without us, or no Map-Server's key made it. */
-  | 'acknowledged'
-  | 'notified'
-  | 'unauthentic'
+  'acknowledged',
+  'notified',
+  'unauthentic',
   /** Of Map-Replies: one of our questions is answered. */
-  | 'resolved'
+  'resolved',
   /** An RLOC-probe of ours is answered. */
-  | 'probed';
+  'probed',
+] as const;
+
+export type LispOutcome = (typeof LISP_OUTCOMES)[number];
 
 export interface LispResponderParts {
   readonly rules: PlainRules;

@@ -14,7 +14,7 @@ import { type Log, moduleLog } from '../../runtime/log.ts';
 import type { AgentConfig } from '../config.ts';
 import { Agent } from '../core/agent.ts';
 import { describeFence, type Machine } from '../core/incarnation.ts';
-import type { LispOutcome, LispPeer } from '../core/lisp-responder.ts';
+import type { LispPeer } from '../core/lisp-responder.ts';
 import type { Ticket } from '../core/map-requests.ts';
 import type { AttachRequest } from '../core/mover.ts';
 import type { AgentOutput, Answer, Resolution } from '../core/output.ts';
@@ -199,7 +199,8 @@ export class AgentDriver {
   receiveLisp(from: LispPeer, bytes: Uint8Array): void {
     this.receive((now) => {
       const outcome = this.agent.handleLispDatagram(from, bytes, now);
-      return CHANGES_NOTHING.has(outcome) ? UNCHANGED : undefined;
+      // What makes us ask changes nothing by itself: the answer does.
+      return outcome === 'resolved' ? undefined : UNCHANGED;
     });
   }
 
@@ -482,17 +483,5 @@ function plainRules({ lisp }: AgentConfig, overlay: InstanceId): PlainRules | nu
   return { instance, gateway: lisp.gateway, sites: lisp.plain };
 }
 
+/** What is known is the same after it. */
 const UNCHANGED = Symbol('unchanged');
-/** What is known is the same after it; after a question to the map server it is the answer that may change it. */
-const CHANGES_NOTHING: ReadonlySet<LispOutcome> = new Set([
-  'answered',
-  'solicited',
-  'refused',
-  'limited',
-  'malformed',
-  'ignored',
-  'acknowledged',
-  'notified',
-  'unauthentic',
-  'probed',
-]);

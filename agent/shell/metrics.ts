@@ -3,7 +3,7 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { StatsReply } from '../../proto/dataplane/messages.ts';
 import type { Place } from '../../proto/exporter.ts';
 import { collectProcessMetrics } from '../../runtime/process-metrics.ts';
-import type { LispOutcome } from '../core/lisp-responder.ts';
+import { LISP_OUTCOMES } from '../core/lisp-responder.ts';
 import type { Note } from '../core/output.ts';
 import type { EidState } from '../core/registrar.ts';
 import type { Reachability } from '../core/rloc-probes.ts';
@@ -331,19 +331,6 @@ const MOVES = {
 } as const;
 const PEER_MESSAGES = ['claim', 'notice', 'prepare', 'handover', 'give-back', 'solicit'] as const;
 const PEER_MESSAGE_RESULTS = ['sent', 'unanswered', 'accepted', 'refused', 'ignored', 'malformed'] as const;
-const LISP_OUTCOMES: readonly LispOutcome[] = [
-  'answered',
-  'solicited',
-  'refused',
-  'limited',
-  'malformed',
-  'ignored',
-  'acknowledged',
-  'notified',
-  'unauthentic',
-  'resolved',
-  'probed',
-];
 const REFUSED = [
   'peer',
   'revoked-peer',
