@@ -139,7 +139,7 @@ export class DataplaneLink {
 
   /** @throws DataplaneError, also when it does not answer in time */
   async correspondents(prefix: IpPrefix): Promise<CorrespondentsReply> {
-    const reply = await this.ask({ type: 'correspondents', prefix }, LIST_MS);
+    const reply = await this.ask({ type: 'correspondents', prefix }, WORK_MS);
     return parseReply(CORRESPONDENTS_REPLY, reply, 'correspondents');
   }
 
@@ -154,7 +154,7 @@ export class DataplaneLink {
   /** Null of a data plane that is older than this command. @throws DataplaneError when it does not answer in time */
   private async forwarding(): Promise<ForwardingReply | null> {
     try {
-      return parseReply(FORWARDING_REPLY, await this.request({ type: 'forwarding' }, GREETING_MS), 'forwarding');
+      return parseReply(FORWARDING_REPLY, await this.request({ type: 'forwarding' }, WORK_MS), 'forwarding');
     } catch (err) {
       if (err instanceof DataplaneError && err.code === LATE) throw err;
       this.log.debug({ err }, 'the data plane does not say what it forwards');
@@ -203,7 +203,7 @@ export class DataplaneLink {
   private async greet(socket: Socket): Promise<void> {
     try {
       const said = { type: 'hello', capability: CAPABILITY, software: this.software } as const;
-      const answer = await this.request(said, GREETING_MS);
+      const answer = await this.request(said, WORK_MS);
       const hello = parseReply(HELLO_REPLY, answer, 'hello');
       if (!compatible(hello.capability)) {
         throw new DataplaneError(
@@ -363,8 +363,8 @@ const LATE = 'STAYPUT_DATAPLANE_LATE';
 const STATS_MS: Millis = 500;
 /** Less than any command waits for the agent. */
 const LIST_MS: Millis = 1500;
-/** Nothing is done without it, so it has long enough on a slow machine. */
-const GREETING_MS: Millis = 10_000;
+/** Nobody waits for it at a terminal, and it is needed: long enough for a slow machine. */
+const WORK_MS: Millis = 10_000;
 const MAX_WAITING = 20_000;
 const SUPERSEDED_RETRY_MS = 30_000;
 
