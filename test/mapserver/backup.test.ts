@@ -24,7 +24,7 @@ import { dataDirOf } from '../../cli/map-server-client.ts';
 import { readBackup } from '../../mapserver/shell/backup.ts';
 import { openOverlay } from '../../mapserver/shell/overlay-files.ts';
 import { restoreBackup } from '../../mapserver/shell/restore.ts';
-import { finishExchange, PRESENT } from '../../mapserver/shell/restore-exchange.ts';
+import { finishExchange, PRESENT, type Rename } from '../../mapserver/shell/restore-exchange.ts';
 import { packTar, unpackTar } from '../../runtime/tar.ts';
 import { TestAgent, TestOverlay } from './overlay.ts';
 
@@ -80,6 +80,12 @@ describe('a backup', () => {
     stayput('mapserver', 'backup', file, '--data-dir', overlay.dataDir, '--config', config, ...more);
   const restore = (...more: string[]) =>
     stayput('mapserver', 'restore', file, '--data-dir', target.dataDir, '--config', config, '--json', ...more);
+
+  const putBack = (rename?: Rename) => {
+    const { dataDir } = target;
+    const places = { dataDir, configDir: overlay.dataDir, user: 'nobody', force: true, now: Date.now() };
+    return restoreBackup(readBackup(file, undefined), rename === undefined ? places : { ...places, rename });
+  };
 
   test('is taken while the map server runs, and is for its owner alone', async () => {
     const ended = await backup('--json');
@@ -223,13 +229,6 @@ describe('a backup', () => {
         .sort()
         .map((name) => [name, statSync(join(target.dataDir, name)).ino]);
     const before = present();
-    const options = {
-      dataDir: target.dataDir,
-      configDir: overlay.dataDir,
-      user: 'nobody',
-      force: true,
-      now: Date.now(),
-    };
     const restoring = async (failing: number): Promise<boolean> => {
       let moves = 0;
       let failed = false;
@@ -238,7 +237,7 @@ describe('a backup', () => {
         if (moves++ === failing) throw new Error('EIO');
         renameSync(from, to);
       };
-      await restoreBackup(readBackup(file, undefined), { ...options, rename }).catch((error: Error) => {
+      await putBack(rename).catch((error: Error) => {
         assert.match(error.message, /cannot be written \(EIO\)/);
       });
       return failed;
@@ -269,15 +268,7 @@ describe('a backup', () => {
       renameSync(from, to);
       cut();
     };
-    const options = {
-      dataDir: target.dataDir,
-      configDir: overlay.dataDir,
-      user: 'nobody',
-      force: true,
-      now: Date.now(),
-      rename,
-    };
-    const { replaced } = await restoreBackup(readBackup(file, undefined), options);
+    const { replaced } = await putBack(rename);
     const restored = dataFiles(target.dataDir);
     assert.notDeepEqual(restored, old);
     assert.ok(cuts.length >= 10, `${cuts.length} places`);
@@ -318,18 +309,11 @@ describe('a backup', () => {
     mkdirSync(blocked);
     const store = join(target.dataDir, 'store.db');
     const before = statSync(store).ino;
-    const options = {
-      dataDir: target.dataDir,
-      configDir: overlay.dataDir,
-      user: 'nobody',
-      force: true,
-      now: Date.now(),
-    };
-    await assert.rejects(restoreBackup(readBackup(file, undefined), options));
+    await assert.rejects(putBack());
     assert.deepEqual([config, tsig].filter(existsSync), []);
     assert.equal(statSync(store).ino, before);
     rmSync(blocked, { recursive: true });
-    const { written } = await restoreBackup(readBackup(file, undefined), options);
+    const { written } = await putBack();
     assert.deepEqual(written, [config, tsig]);
   });
 
