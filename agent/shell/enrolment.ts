@@ -61,9 +61,9 @@ export async function join(folder: StateFolder, request: JoinRequest): Promise<J
       `${folder.path}: already joined to ${host}:${port}; use --force to give that identity up and join ${mapServer.host}:${mapServer.port}`,
     );
   }
-  const token = parseToken(request.token);
+  const fingerprint = tokenFingerprint(request.token);
   const keys = folder.joiningKeys();
-  const ca = await fetchCa(mapServer, token.fingerprint);
+  const ca = await fetchCa(mapServer, fingerprint);
   const answer = await enrol({ ...mapServer, ca }, keys, request, wanted, names);
   const identity = identityFrom(answer, keys, mapServer);
   if (waits && answer.assigned.length === 0) {
@@ -118,18 +118,16 @@ export function parseMapServerUrl(text: string): { readonly host: string; readon
   return { host: url.hostname.replace(/^\[(.*)\]$/, '$1'), port };
 }
 
-/** @throws UsageError */
-export function parseToken(text: string): { readonly fingerprint: string } {
+/** Of the CA that a join token is for. @throws UsageError */
+export function tokenFingerprint(text: string): string {
   const match = /^stp1\.([A-Za-z0-9_-]{20,1000})$/.exec(text.trim());
   try {
     const value: unknown = JSON.parse(Buffer.from(match?.[1] ?? '', 'base64url').toString('utf8'));
-    return { fingerprint: TOKEN.parse(value).f };
+    return TOKEN.parse(value).f;
   } catch (cause) {
     throw new UsageError(
       'the join token is not complete or mistyped; it begins with "stp1." (make one by "stayput token create")',
-      {
-        cause,
-      },
+      { cause },
     );
   }
 }

@@ -14,8 +14,8 @@ import {
   keepIdentity,
   parseMapServerUrl,
   parseOwned,
-  parseToken,
   resetIdentity,
+  tokenFingerprint,
 } from '../../agent/shell/enrolment.ts';
 import { generateKeys, StateFolder } from '../../agent/shell/identity.ts';
 import { agentAddressOf, parseTunnelKey, xtrIdOf } from '../../proto/identity.ts';
@@ -200,7 +200,7 @@ describe('what is typed to join', () => {
   });
 
   test('tokens', () => {
-    assert.equal(parseToken(` ${tokenFor('a'.repeat(64))}\n`).fingerprint, 'a'.repeat(64));
+    assert.equal(tokenFingerprint(` ${tokenFor('a'.repeat(64))}\n`), 'a'.repeat(64));
     for (const wrong of [
       '',
       'stp1.',
@@ -209,7 +209,7 @@ describe('what is typed to join', () => {
       'stp2.eyJmIjoiYSJ9eyJmIjoiYSJ9',
       'stp1.!!!!!!!!!!!!!!!!!!!!!!',
     ]) {
-      assert.throws(() => parseToken(wrong), { code: 'STAYPUT_USAGE' }, wrong);
+      assert.throws(() => tokenFingerprint(wrong), { code: 'STAYPUT_USAGE' }, wrong);
     }
   });
 

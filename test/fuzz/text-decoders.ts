@@ -6,7 +6,7 @@ import { AGENT_CONFIG } from '../../agent/config.ts';
 import { parseNameservers } from '../../agent/core/dns-resolv-conf.ts';
 import * as agentApi from '../../agent/shell/admin-socket.ts';
 import * as dataplane from '../../agent/shell/dataplane-link.ts';
-import { parseMapServerUrl, parseToken } from '../../agent/shell/enrolment.ts';
+import { parseMapServerUrl, tokenFingerprint } from '../../agent/shell/enrolment.ts';
 import { parseWelcome } from '../../agent/shell/map-server-connection.ts';
 import { libvirtEvents } from '../../cli/hooks/libvirt.ts';
 import { CONFIG } from '../../mapserver/config.ts';
@@ -230,7 +230,7 @@ export const TEXT_DECODERS: readonly Decoder[] = [
       const { which, rest } = chosen(input, 4);
       const token = which < 2 ? `stp1.${Buffer.from(rest).toString('base64url')}` : textOf(rest);
       return which % 2 === 0
-        ? outcome([UsageError], () => parseToken(token))
+        ? outcome([UsageError], () => tokenFingerprint(token))
         : outcome([ApiError], () => secretOf(token));
     },
   },

@@ -10,7 +10,7 @@ import { after, describe, test } from 'node:test';
 import { connect, type PeerCertificate, type TLSSocket } from 'node:tls';
 import { pino } from 'pino';
 import { CertificateRenewal, type Renewed } from '../../agent/shell/certificate-renewal.ts';
-import { join as joinOverlay, parseToken } from '../../agent/shell/enrolment.ts';
+import { join as joinOverlay, tokenFingerprint } from '../../agent/shell/enrolment.ts';
 import { type Identity, StateFolder } from '../../agent/shell/identity.ts';
 import { readAnchors } from '../../agent/shell/trust-anchors.ts';
 import type { CertificateNote, StoreRecord } from '../../mapserver/core/records.ts';
@@ -79,7 +79,7 @@ describe('a roll-over of the certificate authority', () => {
     const earlier = await overlay.token({ eids: ['10.77.0.5/32'] });
     await overlay.admin('POST', '/v1/authority/rotate');
     const later = await overlay.token({ eids: ['10.77.0.6/32'] });
-    assert.notEqual(parseToken(earlier).fingerprint, parseToken(later).fingerprint);
+    assert.notEqual(tokenFingerprint(earlier), tokenFingerprint(later));
     for (const token of [earlier, later]) {
       const { identity } = await joined(overlay, token);
       assert.equal(readAnchors(identity.ca).length, 2);
@@ -233,7 +233,7 @@ describe('an operator’s certificate authority', () => {
     const adopted = adoptAuthority(`${issuing.certificate}${root.certificate}`, issuing.key, Date.now());
     const overlay = await started({}, adopted);
     const token = await overlay.token({ eids: ['10.77.0.5/32'] });
-    assert.equal(parseToken(token).fingerprint, fingerprint(issuing.certificate));
+    assert.equal(tokenFingerprint(token), fingerprint(issuing.certificate));
     const { identity } = await joined(overlay, token);
     const agent = TestAgent.of(overlay, identity);
     await agent.connect();

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { WebSocket } from 'ws';
-import { certificateRequest, parseToken } from '../../agent/shell/enrolment.ts';
+import { certificateRequest } from '../../agent/shell/enrolment.ts';
 import { type AgentKeys, generateKeys, type Identity } from '../../agent/shell/identity.ts';
 import { CONFIG, type MapServerSettings } from '../../mapserver/config.ts';
 import { adminSocketPath, type RunningMapServer, startMapServer } from '../../mapserver/main.ts';
@@ -177,7 +177,6 @@ export class TestAgent {
   }
 
   static async enrol(overlay: TestOverlay, token: string, keys = generateKeys()): Promise<TestAgent> {
-    parseToken(token);
     const ca = await overlay.ca();
     const answer = await overlay.enrol(enrolment(token, keys), ca);
     return new TestAgent(overlay, keys, answer.certificate, ca);
