@@ -205,10 +205,10 @@ impl Lab {
             assert!(odd.is_empty(), "datagrams that did not arrive once, and how often: {odd:?}");
         }
         for host in &mut self.hosts {
-            let counters = host.agent.request(json!({ "type": "stats" }))["counters"].clone();
+            let counters = counters(host);
             assert_eq!(counters["drop.replay"], 0, "{counters}");
         }
-        let counters = self.hosts[1].agent.request(json!({ "type": "stats" }))["counters"].clone();
+        let counters = counters(&mut self.hosts[1]);
         assert!(counters["retransmit_resent"].as_u64().is_some_and(|n| n >= 90), "{counters}");
     }
 
@@ -217,31 +217,30 @@ impl Lab {
         let before = self.counter(0, "drop.policy");
         let socket = in_namespace(&self.hosts[0].namespace, || UdpSocket::bind(("::", 0)).expect("bind"));
         socket.send_to(b"forged", ("fd53:7461:7970:7574::2", 4342)).expect("send");
-        let end = Instant::now() + PATIENCE;
-        while self.counter(0, "drop.policy") == before {
-            assert!(Instant::now() < end, "the forged message was not dropped");
-            thread::sleep(Duration::from_millis(10));
-        }
+        wait_for("the forged message to be dropped", || self.counter(0, "drop.policy") != before);
         assert_eq!(self.counter(0, "agent_messages_sent"), 2);
         assert_eq!(self.counter(1, "agent_messages_received"), 2);
     }
 
     pub fn counter(&mut self, host: usize, name: &str) -> u64 {
+        self.stat(host, "counters", name)
+    }
+
+    pub fn gauge(&mut self, host: usize, name: &str) -> u64 {
+        self.stat(host, "gauges", name)
+    }
+
+    fn stat(&mut self, host: usize, kind: &str, name: &str) -> u64 {
         let stats = self.hosts[host].agent.request(json!({ "type": "stats" }));
-        stats["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name}"))
+        stats[kind][name].as_u64().unwrap_or_else(|| panic!("no {name} among the {kind}"))
     }
 
     /// Of the path to the other host.
     pub fn wait_for_path_mtu(&mut self, host: usize, size: u32) {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let peers = self.hosts[host].agent.request(json!({ "type": "peers" }));
-            if peers["peers"][0]["pathMtu"] == size {
-                return;
-            }
-            assert!(Instant::now() < end, "the path MTU is not {size}: {peers}");
-            thread::sleep(Duration::from_millis(10));
-        }
+        let agent = &mut self.hosts[host].agent;
+        wait_for(&format!("a path MTU of {size}"), || {
+            agent.request(json!({ "type": "peers" }))["peers"][0]["pathMtu"] == size
+        });
     }
 
     pub fn echo_datagrams(&mut self, from: &str, to: &str, size: usize) {
@@ -389,6 +388,14 @@ pub fn file_of(namespace: &str, end: &str) -> PathBuf {
     std::env::temp_dir().join(format!("{namespace}.{end}"))
 }
 
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// A call that waits may end early when the process was stopped for a moment, or frozen (signal(7)): then once more.
 pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
@@ -420,6 +427,7 @@ fn mix(sum: u64, byte: u8) -> u64 {
 }
 
 static LABS: AtomicU32 = AtomicU32::new(0);
+
 pub fn counters(host: &mut Host) -> Value {
     host.agent.request(json!({ "type": "stats" }))["counters"].clone()
 }
@@ -430,7 +438,7 @@ pub fn send_datagrams(lab: &Lab, from: &'static str, to: &'static str) {
     let near = in_namespace(&lab.hosts[0].namespace, move || UdpSocket::bind((from, 0)).expect("bind"));
     let far = in_namespace(&lab.hosts[1].namespace, move || UdpSocket::bind((to, 0)).expect("bind"));
     near.connect(far.local_addr().expect("address")).expect("connect");
-    far.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+    far.set_read_timeout(Some(PATIENCE)).expect("timeout");
     let octets: Vec<u8> = (0..20_000u32).map(|i| (i * 31 + (i >> 8)) as u8).collect();
     let mut buffer = [0; 2048];
     for size in (1..1300).step_by(37) {
@@ -460,7 +468,8 @@ pub fn set_option(fd: RawFd, level: i32, name: i32, value: i32) {
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than anything takes on a slow machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 const CHUNK: usize = 1 << 16;
 const CHUNKS: usize = 400;
 const DATAGRAMS: usize = 1500;

@@ -17,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use lab::{Lab, configuration, why_not};
+use lab::{Lab, configuration, counters, why_not};
 
 #[test]
 fn a_transfer_survives_a_roam_and_a_small_mtu() {
@@ -45,7 +45,7 @@ fn a_transfer_survives_a_roam_and_a_small_mtu() {
     lab.echo_datagrams("fd77::1", "fd77::2", 1280 - 48);
     lab.restart(1);
     lab.transfer("10.77.0.2", |_| {});
-    let counters = lab.hosts[1].agent.request(json!({ "type": "stats" }))["counters"].clone();
+    let counters = counters(&mut lab.hosts[1]);
     assert_eq!(counters["drop.auth"], 0, "{counters}");
     for host in &mut lab.hosts {
         host.process.terminate();

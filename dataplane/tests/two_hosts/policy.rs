@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, in_namespace, why_not};
+use crate::lab::{Lab, in_namespace, wait_for, why_not};
 
 #[test]
 fn packets_go_on_under_the_policy_before_while_a_large_one_is_prepared() {
@@ -55,9 +55,7 @@ fn packets_go_on_under_the_policy_before_while_a_large_one_is_prepared() {
     lab.hosts[1].agent.request(forbidding);
     let before = lab.counter(1, "tun_tx_packets");
     let denied = lab.counter(1, "drop.policy_in");
-    while lab.counter(1, "drop.policy_in") == denied {
-        thread::sleep(Duration::from_millis(1));
-    }
+    wait_for("a packet to be refused", || lab.counter(1, "drop.policy_in") != denied);
     assert_eq!(lab.counter(1, "tun_tx_packets"), before);
     stop.store(true, Ordering::Relaxed);
     sending.join().expect("the sender");
@@ -78,8 +76,7 @@ fn the_policy_that_was_given_last_stays_in_force() {
         [large(2), large(3), broken, policy(5, "allow", vec![])].into_iter().map(|set| agent.ask(set)).collect();
     let replies: Vec<Value> = ids.into_iter().map(|id| agent.reply_to(id)["ok"].clone()).collect();
     assert_eq!(replies, [true, true, false, true]);
-    let gauges = agent.request(json!({ "type": "stats" }))["gauges"].clone();
-    assert_eq!((&gauges["policy_version"], &gauges["policy_rules"]), (&json!(5), &json!(0)));
+    assert_eq!((lab.gauge(0, "policy_version"), lab.gauge(0, "policy_rules")), (5, 0));
 }
 
 #[test]
@@ -100,8 +97,7 @@ fn nothing_of_a_full_state_is_taken_before_its_policy_holds() {
     assert!(agent.has_reply_to(large));
     assert_eq!(agent.reply_to(stats)["result"]["gauges"]["policy_version"], 2);
     assert_eq!(agent.reply_to(end)["ok"], true);
-    let gauges = agent.request(json!({ "type": "stats" }))["gauges"].clone();
-    assert_eq!((&gauges["policy_version"], &gauges["mappings"]), (&json!(2), &json!(1)));
+    assert_eq!((lab.gauge(0, "policy_version"), lab.gauge(0, "mappings")), (2, 1));
 }
 
 fn policy(version: u64, default: &str, rules: Vec<Value>) -> Value {

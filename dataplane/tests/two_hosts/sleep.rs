@@ -4,12 +4,11 @@ use std::fs::{self, File};
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::lab::{Lab, in_namespace, uninterrupted, why_not};
+use crate::lab::{Lab, PATIENCE, in_namespace, uninterrupted, wait_for, why_not};
 
 #[test]
 fn what_is_sent_while_a_host_is_about_to_sleep_goes_when_it_is_awake() {
@@ -27,12 +26,12 @@ fn what_is_sent_while_a_host_is_about_to_sleep_goes_when_it_is_awake() {
     let before = lab.counter(0, "handshakes_initiated");
     let near = in_namespace(&lab.hosts[0].namespace, || UdpSocket::bind(("10.77.0.1", 0)).expect("bind"));
     let far = in_namespace(&lab.hosts[1].namespace, || UdpSocket::bind(("10.77.0.2", 0)).expect("bind"));
-    far.set_read_timeout(Some(Duration::from_secs(60))).expect("timeout");
+    far.set_read_timeout(Some(PATIENCE)).expect("timeout");
     for number in 0..HELD {
         near.send_to(&[number; 100], far.local_addr().expect("address")).expect("send");
     }
-    wait_for("held packets", || gauge(&mut lab, "held_packets") == u64::from(HELD));
-    assert_eq!((gauge(&mut lab, "sessions"), lab.counter(0, "handshakes_initiated")), (0, before));
+    wait_for("held packets", || lab.gauge(0, "held_packets") == u64::from(HELD));
+    assert_eq!((lab.gauge(0, "sessions"), lab.counter(0, "handshakes_initiated")), (0, before));
     assert_eq!(lab.hosts[0].agent.request(json!({ "type": "wake" })), told);
     assert_eq!(lab.hosts[0].agent.event("resumed")["from"], "suspend");
     for number in 0..HELD {
@@ -129,19 +128,6 @@ fn read_datagram(capture: &OwnedFd) -> Option<Vec<u8>> {
     octets.truncate(usize::try_from(length).expect("a packet"));
     let payload = octets.split_off(octets.len().min(IPV4_AND_UDP));
     (payload.len() == 16 + IPV4_AND_UDP + SIZE + 16).then_some(payload)
-}
-
-fn gauge(lab: &mut Lab, name: &str) -> u64 {
-    let stats: Value = lab.hosts[0].agent.request(json!({ "type": "stats" }));
-    stats["gauges"][name].as_u64().unwrap_or_else(|| panic!("no gauge {name}"))
-}
-
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 const HELD: u8 = 10;

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::cable::Trouble;
-use crate::lab::{Lab, counters, in_namespace, set_option, set_segment, uninterrupted, why_not};
+use crate::lab::{Lab, PATIENCE, counters, in_namespace, set_option, set_segment, uninterrupted, why_not};
 
 #[test]
 fn streams_of_random_writes_arrive_to_the_octet_with_every_offload() {
@@ -293,7 +293,6 @@ const V6: (&str, &str) = ("fd77::1", "fd77::2");
 /// Nothing of this may happen on a good path.
 const DAMAGE: [&str; 6] =
     ["drop.send_error", "drop.tun_write_error", "drop.malformed", "drop.auth", "drop.replay", "drop.ttl"];
-const PATIENCE: Duration = Duration::from_secs(60);
 const LOST_AFTER: Duration = Duration::from_millis(200);
 const LARGEST_WRITE: usize = 200_000;
 const LARGEST_DATAGRAM: usize = 65_507;
