@@ -360,10 +360,14 @@ impl Tunnel {
         };
         if opened.newest && latest && peer.endpoint != Some(path) && !about_path && !peer.paths.is_abandoned(&path, now)
         {
-            if peer.endpoint.is_some_and(|endpoint| !endpoint.is_same_way(&path)) {
+            let before = peer.endpoint.filter(|endpoint| !endpoint.is_same_way(&path));
+            if before.is_some() {
                 peer.paths.note_relapse(now);
             }
             self.move_endpoint(id, path, now);
+            if let Some(before) = before {
+                self.peer_left_uplink(id, &before, &path, now);
+            }
         }
         if rekey {
             self.want_session(id, now);

@@ -180,6 +180,7 @@ impl Tunnel {
         let Some(at) = peer.paths.asked.iter().position(|a| a.token == token) else { return };
         let Some(Asked { path, sent, .. }) = peer.paths.asked.remove(at) else { return };
         let rtt = now.since(sent);
+        self.uplinks.answered(&path, now);
         for better in peer.paths.better.iter_mut().filter(|b| b.path.is_same_way(&path)) {
             better.heard = true;
         }
@@ -382,8 +383,13 @@ impl Peer {
     fn decision_time(&self) -> Option<Time> {
         // A host that was busy answers late; after a change of locators nothing speaks for the path in use.
         let margin = if self.roam.as_ref().is_some_and(|roam| !roam.answered) { millis(10) } else { millis(40) };
-        let slowest = self.slowest_rtt.max(self.rtt.or(self.first_rtt).unwrap_or(UNKNOWN_RTT)).min(LONGEST_GRACE);
-        self.paths.search.as_ref().map(|search| search.since + slowest.mul_f32(1.5) + margin)
+        self.paths.search.as_ref().map(|search| search.since + self.time_to_answer() + margin)
+    }
+
+    /// More than its answers have taken lately.
+    pub fn time_to_answer(&self) -> Duration {
+        let slowest = self.slowest_rtt.max(self.rtt.or(self.first_rtt).unwrap_or(UNKNOWN_RTT));
+        slowest.min(LONGEST_GRACE).mul_f32(1.5)
     }
 
     pub fn heard_rtt(&mut self, rtt: Duration) {

@@ -209,6 +209,57 @@ fn a_host_that_only_hears_is_reached_by_an_uplink_that_it_holds_for_dead() {
 }
 
 #[test]
+fn an_uplink_that_a_peer_left_first_is_found_dead_too() {
+    for cut in [both_ways(&[(A1, B1)]), vec![(B1, A1)], vec![(A1, B1)]] {
+        let mut world = two_uplinks_of_a(10);
+        world.talk(&[0, 1], millis(500));
+        // A has nothing to say, so it does not miss an answer.
+        world.talk(&[1], seconds(12));
+        world.cut = cut.clone();
+        world.talk(&[1], seconds(2));
+        assert_eq!(world.endpoint(1).ip(), A2, "{cut:?}");
+        assert!(world.nodes[0].tunnel.uplinks.is_down(1, A1), "{cut:?}");
+        assert_eq!(world.nodes[0].uplink_changes, 1);
+        world.cut.clear();
+        world.talk(&[0, 1], seconds(8));
+        assert!(!world.nodes[0].tunnel.uplinks.is_down(1, A1), "{cut:?}");
+    }
+}
+
+#[test]
+fn an_uplink_that_a_peer_left_for_another_locator_is_not_condemned() {
+    for (rtt, lost) in [(1, 0), (10, 2), (300, 0), (900, 0)] {
+        let mut world = two_uplinks_of_a(rtt);
+        world.tell_locators(0, &[A2, A1]);
+        world.talk(&[0, 1], millis(500));
+        world.loses_first(lost, Some(Kind::Control));
+        world.talk(&[1], seconds(40));
+        assert_eq!(world.endpoint(1).ip(), A2, "{rtt} ms");
+        assert_eq!(world.nodes[0].uplink_changes, 0, "{rtt} ms, {lost} lost");
+    }
+}
+
+#[test]
+fn an_uplink_is_not_condemned_when_the_only_peer_behind_it_moves_elsewhere() {
+    let mut world = two_locators_of_b(10);
+    world.tell_locators(1, &[B1]);
+    world.nodes[0].aliases.push(SocketAddr::new(A2, 4341));
+    world.nodes[0].uplinks = vec![(1, A1), (2, A2)];
+    world.nodes[0].tunnel.set_uplinks(vec![route(1, A1, "192.0.2.2/32"), route(2, A2, "0.0.0.0/0")]);
+    world.talk(&[0, 1], millis(500));
+    assert_eq!(world.endpoint(1).ip(), A1);
+    // B has another address, which only the other uplink leads to.
+    world.nodes[1].address = SocketAddr::new(B2, 4341);
+    world.nodes[1].aliases.clear();
+    world.tell_locators(1, &[B2]);
+    world.tell_locators(0, &[A2]);
+    world.talk(&[1], seconds(3));
+    assert_eq!(world.endpoint(0).ip(), B2);
+    assert_eq!(world.nodes[0].uplink_changes, 0);
+    assert_eq!(world.count(0, Counter::UplinkFailures), 0);
+}
+
+#[test]
 fn one_peer_that_is_gone_does_not_condemn_the_uplink() {
     let mut world = two_uplinks_of_a(10);
     world.talk(&[0, 1], millis(500));

@@ -5,8 +5,9 @@
 //! kernel would send everything by the route of the lowest metric, also with the other uplink's address.
 //!
 //! An uplink is suspected when a peer was silent through it and answered through another one, and nothing else came
-//! in by it meanwhile. Other peers are then asked through it; if nobody answers it is down: its peers are spoken to
-//! through another one and the agent registers it as the last resort. While it is down one peer a second is asked through it.
+//! in by it meanwhile; or when a peer sends to another one from now on, which may have been the first to notice. Peers are
+//! then asked through it; if nobody answers it is down: its peers are spoken to through another one and the agent
+//! registers it as the last resort. While it is down one peer a second is asked through it.
 //! It is taken back after answers without a gap for some time, which doubles if it dies again soon.
 
 use std::net::{IpAddr, SocketAddr};
@@ -46,6 +47,8 @@ struct State {
     v6: bool,
     /// When anything authentic last came in by it.
     heard: Time,
+    /// When a question was last answered by it: only this says that what leaves by it arrives.
+    answered: Time,
     suspected: Option<Suspicion>,
     down: Option<Down>,
     /// How long it must answer before it is taken back.
@@ -54,8 +57,22 @@ struct State {
 }
 
 struct Suspicion {
+    by: Sign,
     since: Time,
+    /// When those who were asked have had their time to answer.
     until: Time,
+    wait: Duration,
+    /// How often they are asked again.
+    again: u32,
+}
+
+/// What made it suspect.
+#[derive(PartialEq, Eq)]
+enum Sign {
+    Silence,
+    /// A peer's, which says little, so somebody must be there to ask; and since what leaves by the uplink may be lost, what
+    /// comes by it does not speak for it.
+    Leaving,
 }
 
 struct Down {
@@ -65,6 +82,21 @@ struct Down {
     next_question: Time,
     /// Which peer is asked next.
     turn: usize,
+}
+
+impl State {
+    fn is_cleared(&self, suspicion: &Suspicion) -> bool {
+        match suspicion.by {
+            Sign::Silence => self.heard > suspicion.since,
+            Sign::Leaving => self.answered > suspicion.since,
+        }
+    }
+
+    fn die(&mut self, now: Time) {
+        let relapse = self.recovered.take().is_some_and(|at| now.since(at) < RELAPSE);
+        self.proof = if relapse { (self.proof * 2).min(LONGEST_PROOF) } else { PROOF };
+        self.down = Some(Down { proven_since: None, last_question: now, next_question: now, turn: 0 });
+    }
 }
 
 impl Uplinks {
@@ -79,6 +111,7 @@ impl Uplinks {
                     link: route.link,
                     v6,
                     heard: Time::default(),
+                    answered: Time::default(),
                     suspected: None,
                     down: None,
                     proof: PROOF,
@@ -143,6 +176,12 @@ impl Uplinks {
         }
     }
 
+    pub fn answered(&mut self, path: &Path, now: Time) {
+        if let Some(state) = self.state(path.link, path.remote.is_ipv6()) {
+            state.answered = now;
+        }
+    }
+
     pub fn is_down(&self, link: u32, address: IpAddr) -> bool {
         self.states.iter().any(|s| s.link == link && s.v6 == address.is_ipv6() && s.down.is_some())
     }
@@ -176,15 +215,47 @@ impl Tunnel {
         if old.link == new.link || old.link == 0 {
             return;
         }
-        let Some(state) = self.uplinks.state(old.link, v6) else { return };
-        if state.down.is_some() || state.suspected.is_some() || state.heard > silent_since {
+        if self.uplinks.state(old.link, v6).is_some_and(|state| state.heard <= silent_since) {
+            let (by, since) = (Sign::Silence, silent_since);
+            let suspicion = Suspicion { by, since, until: now + SUSPICION, wait: SUSPICION, again: 0 };
+            self.begin_suspicion(old.link, v6, suspicion, now);
+        }
+    }
+
+    /// The peer sends to `new` from now on. It has not said why; a host that only answers hears nothing else of it.
+    #[cold]
+    pub(super) fn peer_left_uplink(&mut self, id: PeerId, old: &Path, new: &Path, now: Time) {
+        if old.link == new.link || old.link == 0 {
             return;
         }
-        state.suspected = Some(Suspicion { since: silent_since, until: now + SUSPICION });
-        let witnesses: Vec<(PeerId, Path)> = self.peers_on(old.link, v6, now).take(WITNESSES).collect();
-        for (id, path) in witnesses {
+        let Some(peer) = self.peer(id) else { return };
+        let wait = SUSPICION.max(peer.time_to_answer());
+        let suspicion = Suspicion { by: Sign::Leaving, since: now, until: now + wait, wait, again: 2 };
+        self.begin_suspicion(old.link, old.remote.is_ipv6(), suspicion, now);
+    }
+
+    fn begin_suspicion(&mut self, link: u32, v6: bool, suspicion: Suspicion, now: Time) {
+        let Some(state) = self.uplinks.state(link, v6) else { return };
+        if state.down.is_some() || state.suspected.is_some() {
+            return;
+        }
+        let enough = self.ask_witnesses(link, v6, now) || suspicion.by == Sign::Silence;
+        if let Some(state) = self.uplinks.state(link, v6).filter(|_| enough) {
+            state.suspected = Some(suspicion);
+        }
+    }
+
+    /// Those who are spoken to through the uplink before all others. False if there is nobody.
+    fn ask_witnesses(&mut self, link: u32, v6: bool, now: Time) -> bool {
+        let mut witnesses: Vec<(PeerId, Path)> = self.peers_on(link, v6, now).take(WITNESSES).collect();
+        let missing = WITNESSES - witnesses.len();
+        let is_on = |id: PeerId| witnesses.iter().any(|(witness, _)| *witness == id);
+        let others: Vec<_> = self.reachable_by(link, v6, now).filter(|(id, _)| !is_on(*id)).take(missing).collect();
+        witnesses.extend(others);
+        for &(id, path) in &witnesses {
             self.ask_path(id, path, now);
         }
+        !witnesses.is_empty()
     }
 
     fn peers_on(&self, link: u32, v6: bool, now: Time) -> impl Iterator<Item = (PeerId, Path)> + '_ {
@@ -194,25 +265,38 @@ impl Tunnel {
         })
     }
 
+    /// Peers with a session, whichever way is in use, and the way to them through the uplink.
+    fn reachable_by(&self, link: u32, v6: bool, now: Time) -> impl Iterator<Item = (PeerId, Path)> + '_ {
+        self.peers().filter(move |(_, peer)| peer.is_up(now)).filter_map(move |(id, peer)| {
+            let remotes = peer.endpoint.iter().map(|e| e.remote).chain(peer.locators.iter().map(|l| l.address));
+            let mut of_family = remotes.filter(|remote| remote.is_ipv6() == v6);
+            let by_link = |remote| self.uplinks.paths_to(remote).into_iter().find(|p| p.link == link);
+            Some((id, of_family.find_map(by_link)?))
+        })
+    }
+
     pub(super) fn handle_uplinks_timeout(&mut self, now: Time) {
         let mut died = Vec::new();
         let mut returned = false;
         let mut questions = Vec::new();
+        let mut repeated = Vec::new();
         for state in &mut self.uplinks.states {
-            if let Some(suspicion) = state.suspected.take_if(|suspicion| now >= suspicion.until)
-                && state.heard <= suspicion.since
-            {
-                if state.recovered.take().is_some_and(|at| now.since(at) < RELAPSE) {
-                    state.proof = (state.proof * 2).min(LONGEST_PROOF);
-                } else {
-                    state.proof = PROOF;
+            let due = state.suspected.take_if(|suspicion| now >= suspicion.until);
+            match due.filter(|suspicion| !state.is_cleared(suspicion)) {
+                Some(mut suspicion) if suspicion.again > 0 => {
+                    (suspicion.again, suspicion.until) = (suspicion.again - 1, now + suspicion.wait);
+                    state.suspected = Some(suspicion);
+                    repeated.push((state.link, state.v6));
                 }
-                state.down = Some(Down { proven_since: None, last_question: now, next_question: now, turn: 0 });
-                died.push((state.link, state.v6));
+                Some(_) => {
+                    died.push((state.link, state.v6));
+                    state.die(now);
+                }
+                None => {}
             }
             let Some(down) = state.down.as_mut().filter(|down| now >= down.next_question) else { continue };
             // Timers are late by more than a short round trip, so it is not the age of the answer that counts.
-            let answered = state.heard >= down.last_question && down.turn > 0;
+            let answered = state.answered >= down.last_question && down.turn > 0;
             down.proven_since = if answered { down.proven_since.or(Some(now)) } else { None };
             if down.proven_since.is_some_and(|since| now.since(since) >= state.proof) {
                 (state.down, state.recovered) = (None, Some(now));
@@ -226,6 +310,9 @@ impl Tunnel {
         for (link, v6) in &died {
             self.stats.count(Counter::UplinkFailures);
             self.leave_uplink(*link, *v6, now);
+        }
+        for (link, v6) in repeated {
+            self.ask_witnesses(link, v6, now);
         }
         for (link, v6, turn) in questions {
             self.ask_through(link, v6, turn, now);
@@ -252,15 +339,7 @@ impl Tunnel {
 
     /// Asks a peer through an uplink that is down. Without anybody to ask nothing speaks against it any more.
     fn ask_through(&mut self, link: u32, v6: bool, turn: usize, now: Time) {
-        let reachable: Vec<(PeerId, Path)> = self
-            .peers()
-            .filter(|(_, peer)| peer.is_up(now))
-            .filter_map(|(id, peer)| {
-                let mut remotes = peer.endpoint.iter().map(|e| e.remote).chain(peer.locators.iter().map(|l| l.address));
-                let remote = remotes.find(|remote| remote.is_ipv6() == v6)?;
-                Some((id, self.uplinks.paths_to(remote).into_iter().find(|p| p.link == link)?))
-            })
-            .collect();
+        let reachable: Vec<(PeerId, Path)> = self.reachable_by(link, v6, now).collect();
         match reachable.get(turn.checked_rem(reachable.len()).unwrap_or(0)) {
             Some(&(id, path)) => self.ask_path(id, path, now),
             None => {
