@@ -399,6 +399,7 @@ impl Tunnel {
             return;
         }
         peer.recovery.epoch = peer.recovery.epoch.wrapping_add(1);
+        peer.paths.forget_confirmation();
         peer.path_mtu.restart(path.remote.is_ipv6());
         self.outputs.push_back(Output::EndpointChanged(id));
         if before.is_some_and(|before| before.remote != path.remote) {

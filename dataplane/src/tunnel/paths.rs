@@ -31,6 +31,8 @@ pub struct Paths {
     /// There is more than one.
     several: bool,
     asked: VecDeque<Asked>,
+    /// When a question about the path in use was last answered by it.
+    confirmed: Option<Time>,
     search: Option<Search>,
     doubt: Option<Doubt>,
     /// Packets that were on their way must not bring it back.
@@ -97,6 +99,11 @@ impl Paths {
             self.proof = (proof * 2).min(LONGEST_PROOF);
         }
         relapse
+    }
+
+    /// Of the path that was in use.
+    pub fn forget_confirmation(&mut self) {
+        self.confirmed = None;
     }
 
     /// Something was heard on the path in use; that does not say that the peer hears this host.
@@ -188,6 +195,7 @@ impl Tunnel {
             peer.heard_rtt(rtt);
             peer.silence = None;
             peer.paths.doubt = None;
+            peer.paths.confirmed = Some(now);
             if peer.roam.is_none() {
                 peer.paths.search = None;
             }
@@ -219,7 +227,10 @@ impl Tunnel {
         let Some(peer) = self.peer_mut(id) else { return };
         let in_use = peer.endpoint.is_some_and(|endpoint| endpoint.is_same_way(&path));
         let sending = peer.data_sent.is_some_and(|at| now.since(at) < SILENCE_WITH_OTHERS * 2);
-        if in_use && sending && peer.paths.several && peer.paths.doubt.is_none() {
+        // The peer may ask because this host has asked: without this they would make each other ask for ever.
+        let for_now = SILENCE_WITH_OTHERS + peer.time_to_answer();
+        let confirmed = peer.paths.confirmed.is_some_and(|at| now.since(at) < for_now);
+        if in_use && sending && peer.paths.several && peer.paths.doubt.is_none() && !confirmed {
             peer.paths.doubt = Some(Doubt { step: 0, next: now });
             self.handle_doubt(id, now);
             self.reschedule(id);

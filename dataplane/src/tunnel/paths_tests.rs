@@ -61,6 +61,24 @@ fn the_doubt_about_a_path_ends_with_the_session() {
 }
 
 #[test]
+fn two_hosts_do_not_make_each_other_ask_without_end() {
+    for rtt in [1, 10, 50, 200] {
+        for away in (60..400).step_by(20) {
+            let mut world = two_uplinks_of_b(rtt);
+            world.talk(&[0, 1], millis(500));
+            world.cut = both_ways(&[(A1, B1), (A1, B2)]);
+            world.talk(&[0, 1], millis(away));
+            world.cut.clear();
+            world.talk(&[0, 1], millis(500 + 4 * rtt));
+            let before = world.probes();
+            world.talk(&[0, 1], seconds(3));
+            let asked = world.probes() - before;
+            assert!(asked <= 12, "{rtt} ms, silent for {away} ms: {asked} probes in 3 s");
+        }
+    }
+}
+
+#[test]
 fn lost_questions_do_not_keep_a_silent_path() {
     for lost in 1..=3 {
         let mut world = two_locators_of_b(50);
