@@ -40,7 +40,9 @@ impl Engine {
     /// What the own interface takes bounds the search for the path's MTU.
     pub(crate) fn read_path_ceiling(&mut self, peer: PeerId) {
         let Some(path) = self.tunnel.peer(peer).and_then(|p| p.endpoint) else { return };
-        let Some(source) = udp::source_address(path) else { return };
+        // The kernel is asked only where no route is known: a socket for each of a thousand peers takes long.
+        let by_route = path.local.or_else(|| self.tunnel.uplinks.way(&path).map(|uplink| uplink.address));
+        let Some(source) = by_route.or_else(|| udp::source_address(path)) else { return };
         let mtu = self.host.mtu_at(source).unwrap_or(ETHERNET_MTU);
         let inner = self.config.as_ref().map_or(0, |c| c.mtu);
         self.tunnel.set_path_ceiling(peer, mtu.min(u32::from(u16::MAX)) as u16, inner, self.now);

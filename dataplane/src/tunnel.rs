@@ -124,6 +124,8 @@ pub struct Tunnel {
     changed_at: Option<Time>,
     /// After the last change, before somebody who has not answered is spoken to again.
     least_wait: Duration,
+    /// When a peer last answered the first word after a change of this host's locators.
+    roam_answered: Time,
     outputs: VecDeque<Output>,
     pool: Pool,
     pub stats: Stats,
@@ -163,6 +165,7 @@ impl Tunnel {
             changes_since: Time::default(),
             changed_at: None,
             least_wait: Duration::ZERO,
+            roam_answered: Time::default(),
             outputs: VecDeque::new(),
             pool: Pool::new(retransmit),
             stats: Stats::new(),

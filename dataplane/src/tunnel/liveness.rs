@@ -238,8 +238,15 @@ impl Tunnel {
         {
             return;
         }
+        let last_answer = self.roam_answered;
         let Some(peer) = self.peer_mut(id) else { return };
         let Some(roam) = peer.roam.as_mut() else { return };
+        // While others answer, the hosts or the network are busy with the first word: a second one would make it worse.
+        let flows_until = last_answer + ROAM_PAUSE.min(roam.least_wait);
+        if now < flows_until && now.since(roam.started) < LONGEST_ROAM_PAUSE {
+            roam.next = flows_until;
+            return;
+        }
         let answered = roam.answered;
         let Some(step) = ROAM_STEPS.get(roam.step).filter(|_| !answered || roam.step < REPORT_STEPS) else {
             peer.roam = None;
@@ -367,6 +374,7 @@ impl Tunnel {
         }
         if let Some(roam) = peer.roam.as_mut().filter(|r| token >= r.first_token && !r.answered) {
             roam.answered = true;
+            self.roam_answered = now;
             peer.paths.end_search();
             if !roam.failover {
                 self.outputs.push_back(Output::Handover { key: peer.key, took: now.since(roam.started) });
@@ -432,6 +440,10 @@ const PROBE_DEADLINE: Duration = seconds(2);
 const PROBE_REPEAT: Duration = millis(300);
 /// Share of each peer in the shortest wait: those that have not answered yet are not to be kept from it by repetitions.
 const ROAM_SHARE: Duration = Duration::from_micros(100);
+/// After the last answer of any peer, before the others are asked again; not longer than the shortest wait.
+const ROAM_PAUSE: Duration = millis(20);
+/// For answers that trickle.
+const LONGEST_ROAM_PAUSE: Duration = seconds(1);
 /// Waits between the probes after a change of this host's locators.
 const ROAM_STEPS: [Duration; 9] = [
     millis(20),

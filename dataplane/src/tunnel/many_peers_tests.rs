@@ -106,6 +106,39 @@ fn a_thousand_correspondents_have_time_to_answer_before_they_are_asked_again() {
 }
 
 #[test]
+fn a_thousand_correspondents_are_not_asked_again_while_answers_come() {
+    let [own, theirs] = ["192.0.2.1:4341", "198.51.100.1:4341"].map(|address| address.parse().unwrap());
+    let (mut mover, mut others) = (tunnel(0), (1..=PEERS).map(tunnel).collect::<Vec<_>>());
+    for other in &mut others {
+        meet(&mut mover, other, own, theirs);
+    }
+    let started = sys::now();
+    while mover.poll().is_some() {}
+    mover.locators_changed(started);
+    let words: Vec<_> = std::iter::from_fn(|| mover.poll())
+        .filter_map(|output| match output {
+            Output::Transmit { peer, bytes, .. } => Some((peer.unwrap().0 as usize, bytes)),
+            _ => None,
+        })
+        .collect();
+    // All but the last ten hear the probe, and then the report: one each quarter of a millisecond.
+    let mut at = started;
+    for (n, mut bytes) in words.into_iter().filter(|(n, _)| *n < PEERS - 10) {
+        at = at + Duration::from_micros(250);
+        mover.handle_timeout(at);
+        assert_eq!(transmitted(&mut mover), 0, "asked again after {:?}", at.since(started));
+        let header = Header::parse(&bytes).unwrap();
+        let _ = others[n].open(Path::to(own), header, &mut bytes, at);
+        carry(&mut others[n], &mut mover, theirs, at);
+    }
+    assert!(at.since(started) > millis(400));
+    mover.handle_timeout(at + millis(19));
+    assert_eq!(transmitted(&mut mover), 0);
+    mover.handle_timeout(at + millis(21));
+    assert!(transmitted(&mut mover) >= 20, "a probe and a report to each that has not answered");
+}
+
+#[test]
 fn a_thousand_sessions_are_renewed_one_after_the_other_the_busy_ones_first() {
     let [own, theirs] = ["192.0.2.1:4341", "198.51.100.1:4341"].map(|address| address.parse().unwrap());
     let mut host = tunnel(0);
@@ -166,6 +199,10 @@ fn a_host_that_has_no_time_greets_no_more_at_once_for_it() {
     let mut late = initiated(&mut host);
     late.retain(|id| host.peer(*id).unwrap().handshake.as_ref().unwrap().tries == 1);
     assert_eq!(late.len(), 4);
+}
+
+fn transmitted(host: &mut Tunnel) -> usize {
+    std::iter::from_fn(|| host.poll()).filter(|output| matches!(output, Output::Transmit { .. })).count()
 }
 
 /// Whom initiations go to.

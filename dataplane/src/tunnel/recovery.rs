@@ -187,6 +187,9 @@ impl Tunnel {
             let Some(&(_, asked)) = peer.recovery.asked.iter().find(|(token, _)| *token == report.token) else {
                 return;
             };
+            if peer.roam.is_some() {
+                self.roam_answered = now;
+            }
             peer.roam.take_if(|roam| {
                 roam.reported |= report.token >= roam.first_token;
                 roam.reported && roam.answered
