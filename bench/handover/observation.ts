@@ -10,8 +10,11 @@ import type { Staged } from './systems/system.ts';
 
 /** A longer outage is cut off and said to be at least this. */
 export const LIMIT_MS = 30_000;
-/** What the correspondents do before the event is part of the watch. */
-const BEFORE_MS = 500;
+/**
+ * How long the correspondents talk before the event: each repetition begins with 1,000 hosts that meet the mover within
+ * a second, which is an event of its own. After this its work is done, and the sessions of the repetition before are over.
+ */
+const CROWD_SETTLES_MS = 12_000;
 
 export interface Observation {
   readonly samples: readonly Samples[];
@@ -31,7 +34,7 @@ export async function observeCrowd(
   if (staged.crowd === undefined) throw new BenchError('nobody is there to talk to the mover');
   const talk = await staged.crowd();
   try {
-    await pause(BEFORE_MS);
+    await pause(CROWD_SETTLES_MS);
     const origin = process.hrtime.bigint();
     const { begun, counted, carried = counted } = await staged.happen();
     // Who is not answered until then is cut off.
