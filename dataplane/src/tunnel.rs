@@ -363,14 +363,7 @@ impl Tunnel {
         };
         if opened.newest && latest && peer.endpoint != Some(path) && !about_path && !peer.paths.is_abandoned(&path, now)
         {
-            let before = peer.endpoint.filter(|endpoint| !endpoint.is_same_way(&path));
-            if before.is_some() {
-                peer.paths.note_relapse(now);
-            }
-            self.move_endpoint(id, path, now);
-            if let Some(before) = before {
-                self.peer_left_uplink(id, &before, &path, now);
-            }
+            self.follow_to(id, path, now);
         }
         if rekey {
             self.want_session(id, now);

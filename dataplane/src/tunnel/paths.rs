@@ -16,6 +16,7 @@
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Tunnel;
@@ -37,6 +38,7 @@ pub struct Paths {
     doubt: Option<Doubt>,
     /// Packets that were on their way must not bring it back.
     abandoned: Option<(Path, Time)>,
+    turns: Turns,
     better: Vec<Better>,
     next_trial: Option<Time>,
     trial_step: Duration,
@@ -60,6 +62,14 @@ struct Search {
 struct Doubt {
     step: u32,
     next: Time,
+}
+
+/// How often in a row this host followed the peer to where it had just come from.
+#[derive(Default)]
+struct Turns {
+    count: u32,
+    last: Time,
+    from: Option<Path>,
 }
 
 /// A path before the one in use.
@@ -99,6 +109,18 @@ impl Paths {
             self.proof = (proof * 2).min(LONGEST_PROOF);
         }
         relapse
+    }
+
+    /// This host goes from `old` to `new`, where the peer's packets come from.
+    pub fn note_followed(&mut self, old: Path, new: &Path, swift: Duration, now: Time) {
+        let turns = &mut self.turns;
+        let back = turns.from.is_some_and(|from| from.is_same_way(new)) && now.since(turns.last) < swift;
+        *turns = Turns { count: if back { turns.count + 1 } else { 0 }, last: now, from: Some(old) };
+    }
+
+    /// Two hosts that send by two paths at the same time, and each follow the other, swap them again and again.
+    pub fn goes_round(&self, swift: Duration, now: Time) -> bool {
+        self.turns.count >= TURNS && now.since(self.turns.last) < swift
     }
 
     /// Of the path that was in use.
@@ -187,7 +209,6 @@ impl Tunnel {
         let Some(at) = peer.paths.asked.iter().position(|a| a.token == token) else { return };
         let Some(Asked { path, sent, .. }) = peer.paths.asked.remove(at) else { return };
         let rtt = now.since(sent);
-        self.uplinks.answered(&path, now);
         for better in peer.paths.better.iter_mut().filter(|b| b.path.is_same_way(&path)) {
             better.heard = true;
         }
@@ -286,6 +307,26 @@ impl Tunnel {
             self.suspect_uplink(&old, &path, since, now);
         }
         true
+    }
+
+    /// The peer's packets come by `path`, which is not the one in use.
+    pub(super) fn follow_to(&mut self, id: PeerId, path: Path, now: Time) {
+        let own = self.public_key();
+        let Some(peer) = self.peer_mut(id) else { return };
+        let swift = peer.time_to_answer() + TURN_MARGIN;
+        // One of the two stays until the other has come.
+        if peer.paths.goes_round(swift, now) && own.is_some_and(|own| own < peer.key) {
+            return;
+        }
+        let left = peer.endpoint.filter(|endpoint| !endpoint.is_same_way(&path));
+        if let Some(left) = left {
+            peer.paths.note_relapse(now);
+            peer.paths.note_followed(left, &path, swift, now);
+        }
+        self.move_endpoint(id, path, now);
+        if let Some(left) = left {
+            self.peer_left_uplink(id, &left, &path, now);
+        }
     }
 
     /// From now on packets go this way, and what the one before has lost goes again.
@@ -397,6 +438,12 @@ impl Peer {
         self.paths.search.as_ref().map(|search| search.since + self.time_to_answer() + margin)
     }
 
+    /// It is spoken to there, or says that it can be.
+    pub fn may_be_at(&self, remote: SocketAddr) -> bool {
+        self.endpoint.is_some_and(|endpoint| endpoint.remote == remote)
+            || self.locators.iter().any(|locator| locator.address == remote)
+    }
+
     /// More than its answers have taken lately.
     pub fn time_to_answer(&self) -> Duration {
         let slowest = self.slowest_rtt.max(self.rtt.or(self.first_rtt).unwrap_or(UNKNOWN_RTT));
@@ -419,6 +466,9 @@ const SEARCH_STEPS: [Duration; 8] =
     [millis(30), millis(30), millis(30), millis(60), millis(100), millis(200), millis(400), millis(800)];
 const UNKNOWN_RTT: Duration = millis(100);
 const LONGEST_GRACE: Duration = seconds(1);
+const TURNS: u32 = 4;
+/// Besides the round trip, between two turns of such a swap.
+const TURN_MARGIN: Duration = millis(50);
 const STAYS_ABANDONED: Duration = millis(300);
 const MAX_ASKED: usize = 64;
 const MAX_BETTER: usize = 3;
