@@ -374,9 +374,9 @@ impl Tunnel {
         }
         if let Some(roam) = peer.roam.as_mut().filter(|r| token >= r.first_token && !r.answered) {
             roam.answered = true;
-            self.roam_answered = now;
             peer.paths.end_search();
             if !roam.failover {
+                self.roam_answered = now;
                 self.outputs.push_back(Output::Handover { key: peer.key, took: now.since(roam.started) });
             }
         }
@@ -442,8 +442,8 @@ const PROBE_REPEAT: Duration = millis(300);
 const ROAM_SHARE: Duration = Duration::from_micros(100);
 /// After the last answer of any peer, before the others are asked again; not longer than the shortest wait.
 const ROAM_PAUSE: Duration = millis(20);
-/// For answers that trickle.
-const LONGEST_ROAM_PAUSE: Duration = seconds(1);
+/// Since the first word, for answers that trickle.
+const LONGEST_ROAM_PAUSE: Duration = millis(250);
 /// Waits between the probes after a change of this host's locators.
 const ROAM_STEPS: [Duration; 9] = [
     millis(20),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::paths::order_locators;
-use super::simulation::World;
+use super::simulation::{Node, World};
 use super::*;
 use crate::prefix::Prefix;
 use crate::time::millis;
@@ -75,6 +75,33 @@ fn two_hosts_do_not_make_each_other_ask_without_end() {
             let asked = world.probes() - before;
             assert!(asked <= 12, "{rtt} ms, silent for {away} ms: {asked} probes in 3 s");
         }
+    }
+}
+
+#[test]
+fn two_hosts_that_follow_each_other_to_two_paths_meet_on_one() {
+    for rtt in [1, 10, 50, 200] {
+        let mut world = two_uplinks_of_b(rtt);
+        world.nodes[0].aliases.push(SocketAddr::new(A2, 4341));
+        world.nodes[0].uplinks = vec![(1, A1), (2, A2)];
+        world.nodes[0].tunnel.set_uplinks(vec![route(1, A1, "0.0.0.0/0"), route(2, A2, "0.0.0.0/0")]);
+        world.tell_locators(0, &[A1, A2]);
+        world.talk(&[0, 1], seconds(1));
+        // Each begins to send by another one than the other.
+        for (node, link, local, remote) in [(0, 1, A1, B1), (1, 2, B2, A2)] {
+            let path = Path { remote: SocketAddr::new(remote, 4341), local: Some(local), link };
+            let tunnel = &mut world.nodes[node].tunnel;
+            let id = tunnel.ids()[0];
+            tunnel.peer_mut(id).unwrap().endpoint = Some(path);
+        }
+        world.talk(&[0, 1], seconds(3));
+        let turns = [0, 1].map(|node| world.nodes[node].moves.len());
+        world.talk(&[0, 1], seconds(3));
+        let later = [0, 1].map(|node| world.nodes[node].moves.len());
+        assert_eq!(turns, later, "{rtt} ms: still going round");
+        assert!(turns.iter().all(|turns| *turns <= 20), "{rtt} ms: {turns:?}");
+        let [a, b] = [0, 1].map(|node| world.peer(node).endpoint.unwrap());
+        assert_eq!((a.local, b.local), (Some(b.remote.ip()), Some(a.remote.ip())), "{rtt} ms");
     }
 }
 
@@ -228,7 +255,7 @@ fn a_host_that_only_hears_is_reached_by_an_uplink_that_it_holds_for_dead() {
 
 #[test]
 fn an_uplink_that_a_peer_left_first_is_found_dead_too() {
-    for cut in [both_ways(&[(A1, B1)]), vec![(B1, A1)], vec![(A1, B1)]] {
+    for cut in [both_ways(&[(A1, B1)]), vec![(B1, A1)]] {
         let mut world = two_uplinks_of_a(10);
         world.talk(&[0, 1], millis(500));
         // A has nothing to say, so it does not miss an answer.
@@ -275,6 +302,81 @@ fn an_uplink_is_not_condemned_when_the_only_peer_behind_it_moves_elsewhere() {
     assert_eq!(world.endpoint(0).ip(), B2);
     assert_eq!(world.nodes[0].uplink_changes, 0);
     assert_eq!(world.count(0, Counter::UplinkFailures), 0);
+}
+
+#[test]
+fn an_uplink_by_which_somebody_talks_is_not_condemned_because_others_are_gone() {
+    let mut world = two_uplinks_of_a(10);
+    let own = world.nodes[0].key;
+    let locators = |all: &[IpAddr]| -> Vec<Locator> {
+        let all = all.iter().zip(1..);
+        all.map(|(a, priority)| Locator { address: SocketAddr::new(*a, 4341), priority, weight: 1 }).collect()
+    };
+    for n in 2..8 {
+        world.nodes.push(Node::new(n, 1));
+        let (key, address, now) = (world.nodes[n].key, world.nodes[n].address, world.now);
+        world.nodes[0].tunnel.set_peer(key, locators(&[address.ip()]), 0, now);
+        world.nodes[n].tunnel.set_peer(own, locators(&[A1, A2]), 0, now);
+        world.send(n, 0);
+        world.run(millis(1000));
+        world.send(n, 0);
+        world.run(millis(100));
+    }
+    // Five who would be asked are gone, one goes on by the uplink, and one prefers the other.
+    world.dead.extend(world.nodes[1..6].iter().map(|node| node.address));
+    let now = world.now;
+    world.nodes[7].tunnel.set_peer(own, locators(&[A2, A1]), 0, now);
+    for _ in 0..4000 {
+        for (from, to) in [(6, 0), (0, 6), (7, 0)] {
+            world.send(from, to);
+        }
+        world.run(millis(5));
+    }
+    let left = world.nodes[0].tunnel.find(&world.nodes[7].key).and_then(|id| world.nodes[0].tunnel.peer(id));
+    assert_eq!(left.unwrap().endpoint.unwrap().link, 2);
+    assert_eq!(world.count(0, Counter::UplinkFailures), 0);
+}
+
+#[test]
+fn questions_come_to_rest_whatever_happened() {
+    let mut state = 1_u64;
+    let mut random = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    for round in 0..200 {
+        let rtt = [1, 10, 50, 200][random(4) as usize];
+        let mut world = two_uplinks_of_b(rtt);
+        world.nodes[0].aliases.push(SocketAddr::new(A2, 4341));
+        world.nodes[0].uplinks = vec![(1, A1), (2, A2)];
+        world.nodes[0].tunnel.set_uplinks(vec![route(1, A1, "0.0.0.0/0"), route(2, A2, "0.0.0.0/0")]);
+        world.tell_locators(0, if random(2) == 0 { &[A1, A2] } else { &[A2, A1] });
+        world.talk(&[0, 1], millis(300));
+        let senders = [&[0, 1][..], &[0], &[1]][random(3) as usize];
+        for _ in 0..20 {
+            let pairs = [A1, A2].into_iter().flat_map(|a| [B1, B2].map(|b| (a, b)));
+            world.cut = pairs.flat_map(|(a, b)| [(a, b), (b, a)]).filter(|_| random(3) == 0).collect();
+            if random(4) == 0 {
+                let now = world.now;
+                world.nodes[random(2) as usize].tunnel.locators_changed(now);
+            }
+            let (before, time) = (world.probes(), 50 + random(900));
+            world.talk(senders, millis(time));
+            let asked = (world.probes() - before) * 1000 / time.max(500);
+            assert!(asked <= 400, "round {round}: {asked} probes a second while paths come and go");
+        }
+        world.cut.clear();
+        world.talk(&[0, 1], seconds(8));
+        let (before, arrived) = (world.probes(), [0, 1].map(|node| world.nodes[node].data));
+        world.talk(&[0, 1], seconds(5));
+        let asked = (world.probes() - before) / 5;
+        assert!(asked <= 12, "round {round}, {rtt} ms: {asked} probes a second when all paths are whole");
+        for (node, before) in arrived.into_iter().enumerate() {
+            assert!(world.nodes[node].data - before >= 990, "round {round}: {node} is not reached");
+        }
+    }
 }
 
 #[test]

@@ -187,13 +187,13 @@ impl Tunnel {
             let Some(&(_, asked)) = peer.recovery.asked.iter().find(|(token, _)| *token == report.token) else {
                 return;
             };
-            if peer.roam.is_some() {
-                self.roam_answered = now;
+            if let Some(roam) = peer.roam.as_mut().filter(|roam| !roam.reported && report.token >= roam.first_token) {
+                roam.reported = true;
+                if !roam.failover {
+                    self.roam_answered = now;
+                }
             }
-            peer.roam.take_if(|roam| {
-                roam.reported |= report.token >= roam.first_token;
-                roam.reported && roam.answered
-            });
+            peer.roam.take_if(|roam| roam.reported && roam.answered);
             if peer.recovery.answers.is_first(report.roam, report.index) {
                 self.send_again(id, report, |_, sent| sent < asked, now);
             }

@@ -6,7 +6,7 @@
 //!
 //! An uplink is suspected when a peer was silent through it and answered through another one, and nothing else came
 //! in by it meanwhile; or when a peer sends to another one from now on, which may have been the first to notice. Peers are
-//! then asked through it; if nobody answers it is down: its peers are spoken to through another one and the agent
+//! then asked through it; if nothing comes by it then, it is down: its peers are spoken to through another one and the agent
 //! registers it as the last resort. While it is down one peer a second is asked through it.
 //! It is taken back after answers without a gap for some time, which doubles if it dies again soon.
 
@@ -14,7 +14,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{Output, Tunnel};
-use crate::peer::{Path, PeerId};
+use crate::handshake::PublicKey;
+use crate::peer::{Path, Peer, PeerId};
 use crate::prefix::Prefix;
 use crate::stats::Counter;
 use crate::time::{Time, millis, seconds};
@@ -47,8 +48,8 @@ struct State {
     v6: bool,
     /// When anything authentic last came in by it.
     heard: Time,
-    /// When a question was last answered by it: only this says that what leaves by it arrives.
-    answered: Time,
+    /// When it was last suspected because a peer left it.
+    left: Time,
     suspected: Option<Suspicion>,
     down: Option<Down>,
     /// How long it must answer before it is taken back.
@@ -57,22 +58,19 @@ struct State {
 }
 
 struct Suspicion {
-    by: Sign,
     since: Time,
     /// When those who were asked have had their time to answer.
     until: Time,
-    wait: Duration,
-    /// How often they are asked again.
-    again: u32,
+    /// By whom it was left; nobody, when it is this host that missed answers.
+    left_by: Option<Leaver>,
 }
 
-/// What made it suspect.
-#[derive(PartialEq, Eq)]
-enum Sign {
-    Silence,
-    /// A peer's, which says little, so somebody must be there to ask; and since what leaves by the uplink may be lost, what
-    /// comes by it does not speak for it.
-    Leaving,
+/// That a peer sends by another uplink says little: it is asked by the one before, and others are, several times.
+#[derive(Clone, Copy)]
+struct Leaver {
+    key: PublicKey,
+    path: Path,
+    asked: usize,
 }
 
 struct Down {
@@ -85,13 +83,6 @@ struct Down {
 }
 
 impl State {
-    fn is_cleared(&self, suspicion: &Suspicion) -> bool {
-        match suspicion.by {
-            Sign::Silence => self.heard > suspicion.since,
-            Sign::Leaving => self.answered > suspicion.since,
-        }
-    }
-
     fn die(&mut self, now: Time) {
         let relapse = self.recovered.take().is_some_and(|at| now.since(at) < RELAPSE);
         self.proof = if relapse { (self.proof * 2).min(LONGEST_PROOF) } else { PROOF };
@@ -111,7 +102,7 @@ impl Uplinks {
                     link: route.link,
                     v6,
                     heard: Time::default(),
-                    answered: Time::default(),
+                    left: Time::default(),
                     suspected: None,
                     down: None,
                     proof: PROOF,
@@ -176,12 +167,6 @@ impl Uplinks {
         }
     }
 
-    pub fn answered(&mut self, path: &Path, now: Time) {
-        if let Some(state) = self.state(path.link, path.remote.is_ipv6()) {
-            state.answered = now;
-        }
-    }
-
     pub fn is_down(&self, link: u32, address: IpAddr) -> bool {
         self.states.iter().any(|s| s.link == link && s.v6 == address.is_ipv6() && s.down.is_some())
     }
@@ -215,10 +200,14 @@ impl Tunnel {
         if old.link == new.link || old.link == 0 {
             return;
         }
-        if self.uplinks.state(old.link, v6).is_some_and(|state| state.heard <= silent_since) {
-            let (by, since) = (Sign::Silence, silent_since);
-            let suspicion = Suspicion { by, since, until: now + SUSPICION, wait: SUSPICION, again: 0 };
-            self.begin_suspicion(old.link, v6, suspicion, now);
+        let Some(state) = self.uplinks.state(old.link, v6) else { return };
+        let own = state.suspected.as_ref().is_some_and(|suspicion| suspicion.left_by.is_none());
+        if state.down.is_some() || own || state.heard > silent_since {
+            return;
+        }
+        state.suspected = Some(Suspicion { since: silent_since, until: now + SUSPICION, left_by: None });
+        for (id, path) in self.witnesses(old.link, v6, 0, now) {
+            self.ask_path(id, path, now);
         }
     }
 
@@ -228,34 +217,42 @@ impl Tunnel {
         if old.link == new.link || old.link == 0 {
             return;
         }
-        let Some(peer) = self.peer(id) else { return };
-        let wait = SUSPICION.max(peer.time_to_answer());
-        let suspicion = Suspicion { by: Sign::Leaving, since: now, until: now + wait, wait, again: 2 };
-        self.begin_suspicion(old.link, old.remote.is_ipv6(), suspicion, now);
-    }
-
-    fn begin_suspicion(&mut self, link: u32, v6: bool, suspicion: Suspicion, now: Time) {
-        let Some(state) = self.uplinks.state(link, v6) else { return };
-        if state.down.is_some() || state.suspected.is_some() {
+        let Some(key) = self.peer(id).map(|peer| peer.key) else { return };
+        let Some(state) = self.uplinks.state(old.link, old.remote.is_ipv6()) else { return };
+        if state.down.is_some() || state.suspected.is_some() || now < state.left + BETWEEN_LEAVERS {
             return;
         }
-        let enough = self.ask_witnesses(link, v6, now) || suspicion.by == Sign::Silence;
-        if let Some(state) = self.uplinks.state(link, v6).filter(|_| enough) {
-            state.suspected = Some(suspicion);
+        state.left = now;
+        self.ask_for_leaver(Leaver { key, path: *old, asked: 0 }, now, now);
+    }
+
+    /// `since`: when it left. Without anybody to ask nothing speaks against the uplink.
+    fn ask_for_leaver(&mut self, leaver: Leaver, since: Time, now: Time) {
+        let (link, v6) = (leaver.path.link, leaver.path.remote.is_ipv6());
+        let own = self
+            .find(&leaver.key)
+            .filter(|id| self.peer(*id).is_some_and(|peer| peer.is_up(now) && peer.may_be_at(leaver.path.remote)));
+        let own = own.map(|id| (id, leaver.path));
+        let asked: Vec<_> = own.into_iter().chain(self.witnesses(link, v6, leaver.asked * WITNESSES, now)).collect();
+        let slowest = asked.iter().filter_map(|(id, _)| Some(self.peer(*id)?.time_to_answer())).max();
+        for (id, path) in asked {
+            self.ask_path(id, path, now);
+        }
+        let left_by = Some(Leaver { asked: leaver.asked + 1, ..leaver });
+        if let (Some(slowest), Some(state)) = (slowest, self.uplinks.state(link, v6)) {
+            state.suspected = Some(Suspicion { since, until: now + SUSPICION.max(slowest), left_by });
         }
     }
 
-    /// Those who are spoken to through the uplink before all others. False if there is nobody.
-    fn ask_witnesses(&mut self, link: u32, v6: bool, now: Time) -> bool {
-        let mut witnesses: Vec<(PeerId, Path)> = self.peers_on(link, v6, now).take(WITNESSES).collect();
-        let missing = WITNESSES - witnesses.len();
-        let is_on = |id: PeerId| witnesses.iter().any(|(witness, _)| *witness == id);
-        let others: Vec<_> = self.reachable_by(link, v6, now).filter(|(id, _)| !is_on(*id)).take(missing).collect();
-        witnesses.extend(others);
-        for &(id, path) in &witnesses {
-            self.ask_path(id, path, now);
-        }
-        !witnesses.is_empty()
+    /// Those who are spoken to through the uplink before all others.
+    fn witnesses(&self, link: u32, v6: bool, skip: usize, now: Time) -> Vec<(PeerId, Path)> {
+        let mut witnesses: Vec<_> = self.peers_on(link, v6, now).skip(skip).take(WITNESSES).collect();
+        let elsewhere = |(id, _): &(PeerId, Path)| {
+            self.peer(*id).and_then(|peer| peer.endpoint).is_none_or(|endpoint| endpoint.link != link)
+        };
+        let others = self.reachable_by(link, v6, now).filter(elsewhere).skip(skip);
+        witnesses.extend(others.take(WITNESSES - witnesses.len()));
+        witnesses
     }
 
     fn peers_on(&self, link: u32, v6: bool, now: Time) -> impl Iterator<Item = (PeerId, Path)> + '_ {
@@ -265,14 +262,17 @@ impl Tunnel {
         })
     }
 
-    /// Peers with a session, whichever way is in use, and the way to them through the uplink.
+    /// Peers with a session, whichever way is in use, and the first way to them through the uplink.
     fn reachable_by(&self, link: u32, v6: bool, now: Time) -> impl Iterator<Item = (PeerId, Path)> + '_ {
-        self.peers().filter(move |(_, peer)| peer.is_up(now)).filter_map(move |(id, peer)| {
-            let remotes = peer.endpoint.iter().map(|e| e.remote).chain(peer.locators.iter().map(|l| l.address));
-            let mut of_family = remotes.filter(|remote| remote.is_ipv6() == v6);
-            let by_link = |remote| self.uplinks.paths_to(remote).into_iter().find(|p| p.link == link);
-            Some((id, of_family.find_map(by_link)?))
-        })
+        let up = self.peers().filter(move |(_, peer)| peer.is_up(now));
+        up.filter_map(move |(id, peer)| Some((id, self.ways_by(link, v6, peer).next()?)))
+    }
+
+    /// The ways to a peer through the uplink: to where it is spoken to, then to its locators.
+    fn ways_by<'a>(&'a self, link: u32, v6: bool, peer: &'a Peer) -> impl Iterator<Item = Path> + 'a {
+        let remotes = peer.endpoint.iter().map(|e| e.remote).chain(peer.locators.iter().map(|l| l.address));
+        let of_family = remotes.filter(move |remote| remote.is_ipv6() == v6);
+        of_family.filter_map(move |remote| self.uplinks.paths_to(remote).into_iter().find(|p| p.link == link))
     }
 
     pub(super) fn handle_uplinks_timeout(&mut self, now: Time) {
@@ -282,21 +282,18 @@ impl Tunnel {
         let mut repeated = Vec::new();
         for state in &mut self.uplinks.states {
             let due = state.suspected.take_if(|suspicion| now >= suspicion.until);
-            match due.filter(|suspicion| !state.is_cleared(suspicion)) {
-                Some(mut suspicion) if suspicion.again > 0 => {
-                    (suspicion.again, suspicion.until) = (suspicion.again - 1, now + suspicion.wait);
-                    state.suspected = Some(suspicion);
-                    repeated.push((state.link, state.v6));
+            if let Some(suspicion) = due.filter(|suspicion| state.heard <= suspicion.since) {
+                match suspicion.left_by.filter(|leaver| leaver.asked < QUESTIONS_OF_LEAVERS) {
+                    Some(leaver) => repeated.push((leaver, suspicion.since)),
+                    None => {
+                        died.push((state.link, state.v6));
+                        state.die(now);
+                    }
                 }
-                Some(_) => {
-                    died.push((state.link, state.v6));
-                    state.die(now);
-                }
-                None => {}
             }
             let Some(down) = state.down.as_mut().filter(|down| now >= down.next_question) else { continue };
             // Timers are late by more than a short round trip, so it is not the age of the answer that counts.
-            let answered = state.answered >= down.last_question && down.turn > 0;
+            let answered = state.heard >= down.last_question && down.turn > 0;
             down.proven_since = if answered { down.proven_since.or(Some(now)) } else { None };
             if down.proven_since.is_some_and(|since| now.since(since) >= state.proof) {
                 (state.down, state.recovered) = (None, Some(now));
@@ -311,8 +308,8 @@ impl Tunnel {
             self.stats.count(Counter::UplinkFailures);
             self.leave_uplink(*link, *v6, now);
         }
-        for (link, v6) in repeated {
-            self.ask_witnesses(link, v6, now);
+        for (leaver, since) in repeated {
+            self.ask_for_leaver(leaver, since, now);
         }
         for (link, v6, turn) in questions {
             self.ask_through(link, v6, turn, now);
@@ -339,9 +336,15 @@ impl Tunnel {
 
     /// Asks a peer through an uplink that is down. Without anybody to ask nothing speaks against it any more.
     fn ask_through(&mut self, link: u32, v6: bool, turn: usize, now: Time) {
-        let reachable: Vec<(PeerId, Path)> = self.reachable_by(link, v6, now).collect();
+        let reachable: Vec<PeerId> = self.reachable_by(link, v6, now).map(|(id, _)| id).collect();
         match reachable.get(turn.checked_rem(reachable.len()).unwrap_or(0)) {
-            Some(&(id, path)) => self.ask_path(id, path, now),
+            // Not each of its locators need be reachable by this uplink.
+            Some(&id) => {
+                let ways = self.peer(id).map_or(Vec::new(), |peer| self.ways_by(link, v6, peer).take(WAYS).collect());
+                for path in ways {
+                    self.ask_path(id, path, now);
+                }
+            }
             None => {
                 if let Some(state) = self.uplinks.state(link, v6) {
                     state.down = None;
@@ -359,6 +362,10 @@ fn log_left(old: &Path, new: &Path) {
 /// Longer than the round trip to those who are asked.
 const SUSPICION: Duration = millis(150);
 const WITNESSES: usize = 4;
+const WAYS: usize = 3;
+const QUESTIONS_OF_LEAVERS: usize = 3;
+/// Whoever goes to and fro makes this host ask no more often than this.
+const BETWEEN_LEAVERS: Duration = seconds(1);
 const QUESTION_STEP: Duration = seconds(1);
 const PROOF: Duration = seconds(5);
 const LONGEST_PROOF: Duration = seconds(320);
